@@ -1,0 +1,83 @@
+//! One error enum, by cause. Each variant has the stable code that JavaScript sees as `LlavaError.code`.
+
+use std::fmt;
+
+/// The result of everything in this crate that can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+macro_rules! causes {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal, $new:ident;)*) => {
+        /// What went wrong. The text says what was wrong (with names and both numbers) and what to do about it, in
+        /// sentences a person who opened a web page can read.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Error { $($(#[$doc])* $variant(String),)* }
+
+        impl Error {
+            /// The stable code of this cause, as in the JavaScript contract.
+            pub fn code(&self) -> &'static str { match self { $(Self::$variant(_) => $code,)* } }
+
+            /// What was wrong and what to do.
+            pub fn message(&self) -> &str { match self { $(Self::$variant(m) => m,)* } }
+
+            /// The error of the cause with this code; an unknown code is `internal`.
+            pub fn from_code(code: &str, message: impl Into<String>) -> Self {
+                match code { $($code => Self::$variant(message.into()),)* _ => Self::Internal(message.into()) }
+            }
+
+            $($(#[$doc])* pub fn $new(message: impl Into<String>) -> Self { Self::$variant(message.into()) })*
+        }
+    };
+}
+
+causes! {
+    /// The bytes are not a GGUF file, or are damaged or contradictory.
+    InvalidGguf = "invalid_gguf", invalid_gguf;
+    /// A sound file whose network this program does not implement.
+    UnsupportedArchitecture = "unsupported_architecture", unsupported_architecture;
+    /// A tensor is stored in a format this program does not read.
+    UnsupportedQuantization = "unsupported_quantization", unsupported_quantization;
+    /// The vision file does not belong to this language model.
+    MmprojMismatch = "mmproj_mismatch", mmproj_mismatch;
+    /// A download failed.
+    Network = "network", network;
+    /// The bytes are not the ones that were asked for (hash or length).
+    Integrity = "integrity", integrity;
+    /// The browser's storage failed or is full.
+    Storage = "storage", storage;
+    /// The model or a request needs more memory than there is.
+    OutOfMemory = "out_of_memory", out_of_memory;
+    /// The GPU went away.
+    DeviceLost = "device_lost", device_lost;
+    /// The conversation does not fit into the context.
+    ContextOverflow = "context_overflow", context_overflow;
+    /// The picture cannot be decoded or is beyond the limits.
+    InvalidImage = "invalid_image", invalid_image;
+    /// The caller asked for something that makes no sense or does not exist.
+    InvalidRequest = "invalid_request", invalid_request;
+    /// The browser lacks something this program cannot do without.
+    UnsupportedBrowser = "unsupported_browser", unsupported_browser;
+    /// The caller stopped it.
+    Aborted = "aborted", aborted;
+    /// A fault of this program.
+    Internal = "internal", internal;
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message())
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_survives_the_round_trip() {
+        let error = Error::context_overflow("too long");
+        assert_eq!(Error::from_code(error.code(), error.message()), error);
+        assert_eq!(Error::from_code("nonsense", "x").code(), "internal");
+    }
+}

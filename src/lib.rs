@@ -1,0 +1,7 @@
+//! LLaVA-family vision-language models inside a browser tab.
+
+pub mod error;
+pub mod gguf;
+pub mod quant;
+
+pub use error::{Error, Result};
