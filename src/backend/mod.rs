@@ -1,0 +1,317 @@
+//! What a device must be able to do: one trait of ops, implemented by [`cpu`] (and by a WebGPU backend).
+//!
+//! Every method but [`Backend::read`] only records or computes; `read` is the single point where a caller waits. Ops that
+//! can be fused are methods of their own with a default body made of the plain ones, so a backend is right before it is
+//! fast. Activations are 32-bit floats in tensors of `[rows, cols]`, rows contiguous. Ops take the number of rows they
+//! work on (`n`), because tensors are allocated once, at the largest size, and then reused.
+//!
+//! Callers keep the shapes right: an op whose operands do not fit is a bug of the model code, not of a file (files are
+//! checked when a model is loaded), and panics.
+
+use crate::error::Result;
+use crate::quant::Format;
+
+pub mod cpu;
+
+/// A matrix to be uploaded: `n_out` rows of `n_in` elements, stored in `format`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MatrixSpec {
+    /// The tensor's name, for messages.
+    pub name: String,
+    /// How the rows are stored.
+    pub format: Format,
+    /// Elements in a row: the length of an input vector.
+    pub n_in: usize,
+    /// Rows: the length of an output vector.
+    pub n_out: usize,
+}
+
+/// What [`Backend::linear`] does with its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Epilogue {
+    /// `out = y`
+    Store,
+    /// `out += y`: the residual connection.
+    Add,
+    /// `out = gelu(y) = y/2 · (1 + erf(y/√2))`, the exact form.
+    Gelu,
+    /// `out = y · sigmoid(1.702 y)`: CLIP's activation.
+    QuickGelu,
+}
+
+/// A linear layer: `y = x Wᵀ + b`.
+pub struct Linear<B: Backend + ?Sized> {
+    /// `[n_out, n_in]`
+    pub weight: B::Matrix,
+    /// `[1, n_out]`
+    pub bias: Option<B::Tensor>,
+}
+
+/// How the query heads of an attention layer share key-value heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key-value heads; divides `n_heads`.
+    pub n_kv_heads: usize,
+    /// Elements per head.
+    pub head_dim: usize,
+}
+
+/// Which elements of a head rotary embedding turns together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopeStyle {
+    /// `(0,1), (2,3), …`: LLaMA as GGUF stores it.
+    Adjacent,
+    /// `(0, d/2), (1, d/2+1), …`: GPT-NeoX, Qwen2, Phi-3.
+    Halves,
+}
+
+/// How keys and values are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvFormat {
+    /// 32-bit floats: exact, for tests.
+    F32,
+    /// 16-bit floats: half the memory, relative error 2⁻¹¹ per element.
+    F16,
+}
+
+/// The size of a key-value cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvSpec {
+    /// Decoder layers.
+    pub n_layers: usize,
+    /// Positions.
+    pub n_ctx: usize,
+    /// Elements of a key (and of a value) per position: `n_kv_heads · head_dim`.
+    pub n_kv: usize,
+    /// How they are kept.
+    pub format: KvFormat,
+}
+
+impl KvSpec {
+    /// Bytes the cache takes when full.
+    pub fn n_bytes(&self) -> u64 {
+        let element = match self.format {
+            KvFormat::F32 => 4,
+            KvFormat::F16 => 2,
+        };
+        2 * element * self.n_layers as u64 * self.n_ctx as u64 * self.n_kv as u64
+    }
+}
+
+/// The three projections of an attention layer.
+pub struct Qkv<'a, B: Backend + ?Sized> {
+    /// To queries, `[n_heads · head_dim, n_embd]`.
+    pub q: &'a Linear<B>,
+    /// To keys, `[n_kv, n_embd]`.
+    pub k: &'a Linear<B>,
+    /// To values, `[n_kv, n_embd]`.
+    pub v: &'a Linear<B>,
+}
+
+/// Where the keys and values of a decoder layer go and how they are turned.
+pub struct KvPlace<'a, B: Backend + ?Sized> {
+    /// The cache.
+    pub cache: &'a mut B::KvCache,
+    /// The decoder layer.
+    pub layer: usize,
+    /// The position of the first row.
+    pub position: usize,
+    /// `[n_ctx, n_rot]`: a position's row holds `n_rot/2` cosines, then as many sines.
+    pub rope: &'a B::Tensor,
+    /// Which elements are turned together.
+    pub style: RopeStyle,
+    /// The heads' shape.
+    pub heads: Heads,
+}
+
+/// A device that computes.
+#[allow(async_fn_in_trait, reason = "the engine lives on one thread, its futures need not be Send")]
+pub trait Backend {
+    /// Activations and small float weights: `[rows, cols]` of 32-bit floats.
+    type Tensor;
+    /// A weight matrix in the device's own arrangement of a storage format.
+    type Matrix;
+    /// A matrix whose rows are still arriving.
+    type MatrixBuilder;
+    /// Keys and values of all layers.
+    type KvCache;
+
+    /// Rows of a matrix must be handed over in multiples of this, but for the last ones.
+    const ROW_GROUP: usize;
+
+    /// A tensor of zeros.
+    ///
+    /// # Errors
+    /// `out_of_memory`.
+    fn tensor(&mut self, rows: usize, cols: usize) -> Result<Self::Tensor>;
+
+    /// Writes `data` (whole rows) into `out` from row `row` on.
+    fn write(&mut self, out: &mut Self::Tensor, row: usize, data: &[f32]);
+
+    /// Reads `n` rows from row `row` on; waits for everything recorded before.
+    ///
+    /// # Errors
+    /// `device_lost`.
+    async fn read(&mut self, x: &Self::Tensor, row: usize, n: usize) -> Result<Vec<f32>>;
+
+    /// Begins a weight matrix; memory for the whole of it is taken here.
+    ///
+    /// # Errors
+    /// `out_of_memory`; `unsupported_quantization` where the device cannot hold the format.
+    fn matrix_begin(&mut self, spec: &MatrixSpec) -> Result<Self::MatrixBuilder>;
+
+    /// Hands over whole rows as the file stores them, in order.
+    ///
+    /// # Errors
+    /// `invalid_gguf` for scales or floats that are not finite.
+    fn matrix_rows(&mut self, builder: &mut Self::MatrixBuilder, bytes: &[u8]) -> Result<()>;
+
+    /// Ends the matrix.
+    ///
+    /// # Errors
+    /// `internal` where rows are missing.
+    fn matrix_end(&mut self, builder: Self::MatrixBuilder) -> Result<Self::Matrix>;
+
+    /// An empty cache.
+    ///
+    /// # Errors
+    /// `out_of_memory`.
+    fn kv_cache(&mut self, spec: &KvSpec) -> Result<Self::KvCache>;
+
+    /// Bytes that weights take on the device.
+    fn weight_bytes(&self) -> u64;
+
+    /// `out[row+i] = table[ids[i]]`, decoded to floats. `table [n_vocab, n_embd]`, `out [·, n_embd]`; ids are in range.
+    fn embed(&mut self, table: &Self::Matrix, ids: &[u32], out: &mut Self::Tensor, row: usize);
+
+    /// `dst[dst_row+i] = src[src_row+i]` for `n` rows.
+    fn copy_rows(&mut self, src: &Self::Tensor, src_row: usize, dst: &mut Self::Tensor, dst_row: usize, n: usize);
+
+    /// `x[row+i] += y[i]` for the first `n` rows of `y`.
+    fn add_rows(&mut self, x: &mut Self::Tensor, row: usize, y: &Self::Tensor, n: usize);
+
+    /// `out[i] = x[i] / √(mean(x[i]²) + eps) · weight`. `weight [1, cols]`.
+    fn rms_norm(&mut self, x: &Self::Tensor, weight: &Self::Tensor, eps: f32, out: &mut Self::Tensor, n: usize);
+
+    /// `out[i] = (x[i] − mean) / √(var + eps) · weight + bias`. `weight, bias [1, cols]`.
+    fn layer_norm(
+        &mut self,
+        x: &Self::Tensor,
+        weight: &Self::Tensor,
+        bias: &Self::Tensor,
+        eps: f32,
+        out: &mut Self::Tensor,
+        n: usize,
+    );
+
+    /// `y[i] = x[i] Wᵀ + b` for `n` rows, then the epilogue. `x [·, n_in]`, `out [·, n_out]`.
+    fn linear(&mut self, x: &Self::Tensor, layer: &Linear<Self>, out: &mut Self::Tensor, n: usize, epilogue: Epilogue);
+
+    /// `gate[i] = silu(gate[i]) · up[i]`, `silu(x) = x · sigmoid(x)`.
+    fn silu_mul(&mut self, gate: &mut Self::Tensor, up: &Self::Tensor, n: usize);
+
+    /// Turns the first `n_rot` elements of each head of row `i` by the angles of `rope[position+i]`.
+    /// `x [·, n_heads · head_dim]`, `rope [n_ctx, n_rot]` (cosines, then sines).
+    #[allow(clippy::too_many_arguments, reason = "a formula with that many operands")]
+    fn rope(
+        &mut self,
+        x: &mut Self::Tensor,
+        rope: &Self::Tensor,
+        style: RopeStyle,
+        n_heads: usize,
+        head_dim: usize,
+        position: usize,
+        n: usize,
+    );
+
+    /// Puts rows of keys and values `[·, n_kv]` into the cache from `position` on.
+    fn kv_write(
+        &mut self,
+        cache: &mut Self::KvCache,
+        layer: usize,
+        position: usize,
+        k: &Self::Tensor,
+        v: &Self::Tensor,
+        n: usize,
+    );
+
+    /// Causal attention of `n` queries at positions `position + i` over the cache's positions `0 ..= position + i`:
+    /// `out[i, h] = softmax(scale · q[i, h] · Kᵀ) V` with the key-value head `h · n_kv_heads / n_heads`.
+    #[allow(clippy::too_many_arguments, reason = "a formula with that many operands")]
+    fn attention(
+        &mut self,
+        q: &Self::Tensor,
+        cache: &Self::KvCache,
+        layer: usize,
+        position: usize,
+        heads: Heads,
+        scale: f32,
+        out: &mut Self::Tensor,
+        n: usize,
+    );
+
+    /// Attention of every row with every row, as in a vision tower: `q, k, v, out [·, n_heads · head_dim]`.
+    #[allow(clippy::too_many_arguments, reason = "a formula with that many operands")]
+    fn attention_full(
+        &mut self,
+        q: &Self::Tensor,
+        k: &Self::Tensor,
+        v: &Self::Tensor,
+        n_heads: usize,
+        scale: f32,
+        out: &mut Self::Tensor,
+        n: usize,
+    );
+
+    /// Queries, keys and values of one input in one go: `out = x W + b` for each of the three. A backend may read `x` once.
+    fn qkv(
+        &mut self,
+        x: &Self::Tensor,
+        layers: &Qkv<'_, Self>,
+        q: &mut Self::Tensor,
+        k: &mut Self::Tensor,
+        v: &mut Self::Tensor,
+        n: usize,
+    ) {
+        self.linear(x, layers.q, q, n, Epilogue::Store);
+        self.linear(x, layers.k, k, n, Epilogue::Store);
+        self.linear(x, layers.v, v, n, Epilogue::Store);
+    }
+
+    /// The front half of a decoder's attention layer: projections, rotary embedding, and keys and values into the cache.
+    /// Leaves the turned queries in `q`; `k` and `v` are scratch.
+    #[allow(clippy::too_many_arguments, reason = "a fused group of ops")]
+    fn qkv_rope_kv(
+        &mut self,
+        x: &Self::Tensor,
+        layers: &Qkv<'_, Self>,
+        place: KvPlace<'_, Self>,
+        q: &mut Self::Tensor,
+        k: &mut Self::Tensor,
+        v: &mut Self::Tensor,
+        n: usize,
+    ) {
+        let Heads { n_heads, n_kv_heads, head_dim } = place.heads;
+        self.qkv(x, layers, q, k, v, n);
+        self.rope(q, place.rope, place.style, n_heads, head_dim, place.position, n);
+        self.rope(k, place.rope, place.style, n_kv_heads, head_dim, place.position, n);
+        self.kv_write(place.cache, place.layer, place.position, k, v, n);
+    }
+
+    /// The front half of a gated feed-forward layer: `gate = silu(x Wgᵀ + bg) · (x Wuᵀ + bu)`; `up` is scratch.
+    fn gate_up(
+        &mut self,
+        x: &Self::Tensor,
+        gate_layer: &Linear<Self>,
+        up_layer: &Linear<Self>,
+        gate: &mut Self::Tensor,
+        up: &mut Self::Tensor,
+        n: usize,
+    ) {
+        self.linear(x, gate_layer, gate, n, Epilogue::Store);
+        self.linear(x, up_layer, up, n, Epilogue::Store);
+        self.silu_mul(gate, up, n);
+    }
+}
