@@ -16,10 +16,7 @@ const CALL_FIELDS = ["stream", "signal", "onProgress"];
 /** What OpenAI's clients send along and what changes nothing here. */
 const IGNORED_FIELDS = ["model", "stream_options", "user"];
 
-/**
- * @param {any} request
- * @param {{ signal?: AbortSignal }} request
- */
+/** @param {any} request */
 export async function chatRequest(request) {
   const fields = commonFields(request, "chat.completions.create", ["messages"]);
   const images = new ImageList();

@@ -166,6 +166,7 @@ async function load({ id, model, mmproj, sha256, options }) {
 
 async function loadModule() {
   try {
+    // @ts-ignore: there once build.sh has run
     const module = await import("./pkg/llava_web.js");
     await module.default({ module_or_path: new URL("./pkg/llava_web_bg.wasm", import.meta.url) });
     return module;
