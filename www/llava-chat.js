@@ -6,7 +6,8 @@
 // attributes (and properties): model, mmproj, device, system, prompt, autoload
 // events: llava-ready { info }, llava-progress { stage, … }, llava-message { role, content, … }, llava-error { code, message, error }
 // methods: load({ model, mmproj }), ask(text, image), stop(), reset()
-// parts: model card input load progress cancel chat log exchange image turn asked answer composer question picture ask stop error status button
+// slots: brand (in the bar at the top), intro (beside the model panel)
+// parts: bar model card input load progress cancel chat log exchange image turn asked answer composer question picture ask stop error status button
 // properties: --llava-background --llava-surface --llava-text --llava-muted --llava-line --llava-accent --llava-on-accent
 //   --llava-danger --llava-radius --llava-font
 
@@ -43,6 +44,8 @@ export class LlavaChat extends HTMLElement {
   #chat;
   #modelName = element("div", { class: "model-name" });
   #newButton;
+  #changeButton;
+  #bar;
   #status = element("p", { class: "status", part: "status" });
   #alert = element("div", { class: "alert", part: "error", role: "alert", hidden: true });
   #announcer = element("div", { class: "visually-hidden", "aria-live": "polite" });
@@ -65,16 +68,19 @@ export class LlavaChat extends HTMLElement {
     this.#conversation = new Conversation({ onChoosePicture: () => this.#composer.choose() });
     this.#newButton = button({ text: "New conversation", icon: "plus", onclick: () => this.reset() });
     this.#newButton.title = "New conversation";
-    const change = button({ text: "Change model", icon: "file", onclick: () => this.#changeModel() });
-    change.title = "Change model";
+    this.#changeButton = button({ text: "Change model", icon: "file", onclick: () => this.#changeModel() });
+    this.#changeButton.title = "Change model";
+    const brand = element("slot", { name: "brand" });
+    this.#bar = element("header", { class: "bar-top", part: "bar" }, brand, this.#modelName, this.#newButton, this.#changeButton);
+    brand.addEventListener("slotchange", () => this.#showBar());
     this.#chat = element("section", { class: "chat", part: "chat", "aria-label": "Chat", hidden: true },
-      element("div", { class: "head", part: "head" }, this.#modelName, this.#newButton, change),
       this.#conversation.element,
       element("div", { class: "foot" }, this.#composer.element),
       this.#status);
-    this.#panel.element.prepend(this.#alert);
-    this.#shell = element("div", { class: "shell", part: "shell" }, this.#panel.element, this.#chat, this.#announcer);
+    this.#panel.card.prepend(this.#alert);
+    this.#shell = element("div", { class: "shell", part: "shell" }, this.#bar, this.#panel.element, this.#chat, this.#announcer);
     root.append(this.#shell);
+    this.#showBar();
     this.#listen();
   }
 
@@ -180,8 +186,7 @@ export class LlavaChat extends HTMLElement {
     this.#sources = { model, mmproj };
     const running = new AbortController();
     this.#running = running;
-    this.#panel.element.hidden = false;
-    this.#chat.hidden = true;
+    this.#showPanel();
     this.#panel.showProgress();
     this.#panel.focus();
     this.#announce("Loading the model");
@@ -359,7 +364,7 @@ export class LlavaChat extends HTMLElement {
     this.#composer.setVision(info.vision !== null);
     this.#composer.setText(this.#composer.text.value || this.prompt);
     this.#busy(false);
-    this.#invite();
+    this.#showBar();
     this.#showStatus();
     this.#announce("The model is ready");
     this.#composer.focus();
@@ -367,10 +372,8 @@ export class LlavaChat extends HTMLElement {
 
   #changeModel() {
     this.#unload();
-    this.#chat.hidden = true;
-    this.#panel.element.hidden = false;
+    this.#showPanel();
     this.#hideAlert();
-    this.#panel.element.prepend(this.#alert);
     this.#panel.showForm();
     this.#panel.focus();
   }
@@ -380,14 +383,30 @@ export class LlavaChat extends HTMLElement {
     this.#running = null;
     this.#engine?.unload();
     this.#engine = null;
-    this.#panel.element.prepend(this.#alert);
+  }
+
+  #showPanel() {
+    this.#chat.hidden = true;
+    this.#panel.element.hidden = false;
+    this.#panel.card.prepend(this.#alert);
+    this.#showBar();
+  }
+
+  /** The bar has a model's name and buttons while there is one, and the page's brand if it gives one. */
+  #showBar() {
+    const chatting = !this.#chat.hidden;
+    const brand = /** @type {HTMLSlotElement} */ (this.#bar.querySelector("slot"));
+    this.#bar.hidden = !chatting && brand.assignedElements().length === 0;
+    this.#modelName.hidden = !chatting;
+    this.#changeButton.hidden = !chatting;
+    this.#invite();
   }
 
   /** The big invitation is for when there is neither a picture nor a conversation. */
   #invite() {
-    this.#conversation.setInviting(this.#engine?.info.vision != null && !this.#composer.picture);
+    this.#conversation.setWaiting(this.#engine?.info.vision != null, this.#composer.picture);
     this.#composer.setFollowUp(this.#messages.length > 0 && !this.#composer.picture);
-    this.#newButton.hidden = this.#messages.length === 0;
+    this.#newButton.hidden = this.#chat.hidden || this.#messages.length === 0;
   }
 
   /** @param {boolean} busy */

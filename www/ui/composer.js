@@ -69,7 +69,8 @@ export class Composer {
 
   /** @param {boolean} hasConversation */
   setFollowUp(hasConversation) {
-    this.text.placeholder = hasConversation ? "Ask something else about it" : this.#vision ? "What do you want to know about the picture?" : "Ask something";
+    this.text.placeholder = hasConversation ? "Ask something else" : this.#vision ? "Ask about the picture" : "Ask something";
+    this.#update();
   }
 
   /** @param {boolean} busy */

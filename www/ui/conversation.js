@@ -112,9 +112,10 @@ export class Conversation {
 
   /** @param {{ onChoosePicture: () => void }} handlers */
   constructor({ onChoosePicture }) {
-    const invite = element("button", { type: "button", class: "invite", part: "invite", onclick: onChoosePicture },
+    this.invite = element("button", { type: "button", class: "invite", part: "invite", onclick: onChoosePicture },
       icon("picture"), element("strong", {}, "Add a picture"), element("span", {}, "Choose, drop or paste one. It stays on this device."));
-    this.empty = element("div", { class: "empty" }, invite);
+    this.preview = element("img", { class: "picture", alt: "" });
+    this.empty = element("div", { class: "empty" }, this.invite, this.preview);
     // Read out as a whole by the announcer; word by word would drown everything else.
     this.element = element("div", { class: "log", part: "log", role: "log", "aria-live": "off", "aria-label": "Conversation", tabindex: "0" }, this.empty);
     this.element.addEventListener("scroll", () => {
@@ -123,9 +124,17 @@ export class Conversation {
     }, { passive: true });
   }
 
-  /** @param {boolean} inviting  whether to ask for a picture while nothing was said */
-  setInviting(inviting) {
-    this.empty.hidden = !inviting || this.#all.length > 0;
+  /**
+   * While nothing was said: asks for a picture, or shows the one that was chosen.
+   * @param {boolean} vision  whether the model sees pictures
+   * @param {Picture | null} picture
+   */
+  setWaiting(vision, picture) {
+    this.empty.hidden = !vision || this.#all.length > 0;
+    this.invite.hidden = picture !== null;
+    this.preview.hidden = picture === null;
+    if (picture) this.preview.src = picture.url;
+    else this.preview.removeAttribute("src");
   }
 
   /**
@@ -200,7 +209,7 @@ export class Conversation {
  */
 export function statusText(info, { usage, firstTokenSeconds }) {
   const { kind, adapter, threads = 1 } = info.device;
-  const parts = [kind === "webgpu" ? `GPU${adapter ? ` (${adapter})` : ""}` : `CPU, ${threads} ${threads === 1 ? "thread" : "threads"}`];
+  const parts = ["On this device", kind === "webgpu" ? `GPU${adapter ? ` (${adapter})` : ""}` : `CPU, ${threads} ${threads === 1 ? "thread" : "threads"}`];
   if (usage && usage.decode_tokens_per_second > 0) parts.push(`${decimals(usage.decode_tokens_per_second)} tokens/s`);
   if (firstTokenSeconds !== undefined) parts.push(`first word after ${duration(firstTokenSeconds)}`);
   return parts;

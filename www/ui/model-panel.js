@@ -22,26 +22,29 @@ class FileSlot {
 
   /**
    * @param {Slot} slot
-   * @param {{ onFiles: (files: File[], slot: Slot) => void, onChange: () => void }} handlers
+   * @param {{ onFiles: (files: File[]) => void, onChange: () => void }} handlers
    */
   constructor(slot, { onFiles, onChange }) {
     this.#onChange = onChange;
     const { title, hint } = SLOTS[slot];
     this.input = element("input", {
       type: "text", id: slot, class: "field", part: "input", inputmode: "url", autocomplete: "off", autocapitalize: "off", spellcheck: "false",
-      placeholder: "https://… or hf:owner/repository/file.gguf", "aria-describedby": `${slot}-hint`, oninput: onChange,
+      placeholder: "URL or hf:owner/repo/file.gguf", "aria-describedby": `${slot}-hint`, oninput: onChange,
     });
     this.chosen = element("output", { class: "field chosen", for: slot, hidden: true });
     const picker = element("input", {
       type: "file", accept: ".gguf", multiple: true, class: "visually-hidden", tabindex: "-1", "aria-label": `${title}: choose a file`, "data-slot": slot,
       onchange: () => {
-        onFiles([...(picker.files ?? [])], slot);
+        onFiles([...(picker.files ?? [])]);
         picker.value = "";
       },
     });
     this.choose = button({ text: "Choose file", icon: "file", class: "plain", onclick: () => picker.click() });
     this.choose.setAttribute("aria-label", `${title}: choose file`);
-    this.clear = button({ label: `${title}: remove`, icon: "close", class: "quiet round", onclick: () => this.set([]) });
+    this.clear = button({ label: `${title}: remove`, icon: "close", class: "quiet round", onclick: () => {
+      this.set([]);
+      this.choose.focus();
+    } });
     this.element = element("div", { class: "slot", part: "slot" },
       element("label", { for: slot }, title),
       element("div", { class: "slot-row" }, this.input, this.chosen, this.clear, this.choose, picker),
@@ -75,6 +78,7 @@ class FileSlot {
     this.input.hidden = has;
     this.chosen.hidden = !has;
     this.clear.hidden = !has;
+    this.choose.hidden = has;
     const size = files.reduce((sum, file) => sum + file.size, 0);
     this.chosen.replaceChildren(
       element("bdi", { class: "name" }, files.length > 1 ? `${files[0].name} and ${files.length - 1} more` : files[0]?.name ?? ""),
@@ -93,13 +97,13 @@ export class ModelPanel {
    */
   constructor(handlers) {
     this.#handlers = handlers;
-    const slotHandlers = { onFiles: (/** @type {File[]} */ files, /** @type {Slot} */ slot) => this.#take(files, slot), onChange: () => this.#update() };
+    const slotHandlers = { onFiles: (/** @type {File[]} */ files) => this.#take(files), onChange: () => this.#update() };
     this.#slots = { model: new FileSlot("model", slotHandlers), mmproj: new FileSlot("mmproj", slotHandlers) };
     this.submit = button({ text: "Load model", class: "primary", type: "submit", part: "load" });
-    this.form = element("form", { class: "card", part: "card", novalidate: true, onsubmit: (event) => this.#submit(event) },
+    this.form = element("form", { novalidate: true, onsubmit: (event) => this.#submit(event) },
       element("h2", {}, "Load a model"),
       element("p", { class: "lead" },
-        "A LLaVA model is two GGUF files. Choose or drop them here, or give their addresses. They are read on this device; nothing is sent anywhere."),
+        "It is two GGUF files. Choose both at once, drop them here, or give their addresses."),
       this.#slots.model.element,
       this.#slots.mmproj.element,
       element("div", { class: "card-actions" }, this.submit));
@@ -107,11 +111,13 @@ export class ModelPanel {
     this.what = element("h2", { tabindex: "-1" }, "Loading");
     this.bar = element("progress", { class: "bar", part: "progress", max: "1", value: "0", "aria-label": "Loading the model" });
     this.amount = element("p", { class: "amount" });
-    this.progress = element("div", { class: "card", part: "card", hidden: true },
+    this.progress = element("div", { class: "loading", hidden: true },
       this.what, this.bar, this.amount,
       element("div", { class: "card-actions" }, button({ text: "Cancel", class: "plain", part: "cancel", onclick: handlers.onCancel })));
 
-    this.element = element("section", { class: "model", part: "model" }, this.form, this.progress);
+    this.card = element("div", { class: "card", part: "card" }, this.form, this.progress);
+    const intro = element("slot", { name: "intro", onslotchange: () => intro.classList.toggle("filled", intro.assignedElements().length > 0) });
+    this.element = element("section", { class: "model", part: "model" }, element("div", { class: "model-columns" }, intro, this.card));
     this.#update();
   }
 
@@ -129,7 +135,7 @@ export class ModelPanel {
 
   /** @param {File[]} files */
   drop(files) {
-    this.#take(files, null);
+    this.#take(files);
   }
 
   swap() {
@@ -181,10 +187,10 @@ export class ModelPanel {
   }
 
   /**
+   * Puts each file where it belongs, wherever it was chosen or dropped.
    * @param {File[]} files
-   * @param {Slot | null} slot  where they were chosen, if anywhere
    */
-  async #take(files, slot) {
+  async #take(files) {
     if (files.length === 0) return;
     const sorted = await sortFiles(files);
     if (sorted.other.length > 0) {
@@ -192,10 +198,6 @@ export class ModelPanel {
     }
     if (sorted.model.length > 0) this.#slots.model.set(sorted.model);
     if (sorted.mmproj.length > 0) this.#slots.mmproj.set(sorted.mmproj.slice(0, 1));
-    // What was chosen for one place but belongs to the other is put there; the person sees it move.
-    if (slot && sorted[slot].length === 0 && files.length > 0 && sorted.other.length === 0) {
-      this.#slots[slot === "model" ? "mmproj" : "model"].element.classList.add("arrived");
-    }
     if (!this.submit.disabled) this.submit.focus();
   }
 

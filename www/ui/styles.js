@@ -23,7 +23,7 @@ styles.replaceSync(/* css */ `
 
   display: block;
   block-size: min(46rem, 100dvh);
-  container-type: inline-size;
+  container: chat / inline-size;
   background: var(--background);
   color: var(--text);
   font: 1rem / 1.5 var(--llava-font, system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", sans-serif);
@@ -64,21 +64,25 @@ button, input, textarea { font: inherit; color: inherit; letter-spacing: inherit
 .button.quiet:hover { color: var(--text); background: color-mix(in oklab, var(--text) 7%, transparent); }
 .button.round { padding: 0; border-radius: 50%; }
 
-/* The whole: either the model panel or the chat fills it. */
-.shell { position: relative; display: grid; block-size: 100%; grid-template: minmax(0, 1fr) / minmax(0, 1fr); }
+/* The whole: a bar, and under it either the model panel or the chat. */
+.shell { position: relative; display: grid; block-size: 100%; grid-template: auto minmax(0, 1fr) / minmax(0, 1fr); }
+.shell > section { grid-row: 2; }
 .shell.dropping::after {
   content: ""; position: absolute; inset: 0.5rem; border: 2px dashed var(--accent); border-radius: var(--radius);
   background: color-mix(in oklab, var(--accent) 8%, transparent); pointer-events: none;
 }
+.bar-top { display: flex; align-items: center; gap: 0.25rem; padding-inline: 1.25rem 0.625rem; min-block-size: 3.25rem; border-block-end: 1px solid var(--line); }
+.model-name { flex: 1; min-inline-size: 0; display: flex; align-items: baseline; justify-content: center; gap: 0.625rem; }
+.model-name .name { flex: 0 1 auto; font-weight: 550; }
+.model-name .size { overflow: hidden; text-overflow: ellipsis; }
 
 /* Choosing and loading a model */
-.model { overflow-y: auto; display: grid; padding: 1rem; }
-.card {
-  margin: auto; inline-size: 100%; max-inline-size: 40rem; display: grid; gap: 1.25rem;
-  padding: clamp(1.25rem, 5cqi, 2.25rem); background: var(--surface); border: 1px solid var(--line); border-radius: calc(var(--radius) * 1.5);
-}
+.model { overflow-y: auto; display: grid; padding: 1.5rem 1rem; }
+.model-columns { margin: auto; inline-size: 100%; max-inline-size: 38rem; display: grid; gap: 1.75rem; }
+.card { padding: clamp(1.25rem, 5cqi, 2rem); background: var(--surface); border: 1px solid var(--line); border-radius: calc(var(--radius) * 1.5); }
+.card > form, .card > .loading { display: grid; gap: 1.25rem; }
 .card h2 { font-size: 1.375rem; line-height: 1.25; font-weight: 620; letter-spacing: -0.011em; outline: none; }
-.lead { color: var(--muted); margin-block-start: -0.75rem; text-wrap: pretty; }
+.lead { color: var(--muted); margin-block-start: -0.875rem; text-wrap: pretty; }
 .slot { display: grid; gap: 0.375rem; border-radius: var(--radius); }
 .slot label { font-weight: 580; }
 .slot-row { display: flex; gap: 0.5rem; align-items: stretch; }
@@ -103,16 +107,12 @@ button, input, textarea { font: inherit; color: inherit; letter-spacing: inherit
 .bar:indeterminate::-moz-progress-bar { background: none; }
 @keyframes seek { from { background-position: 100% 0; } to { background-position: 0 0; } }
 
-/* The chat: its head, what was said, what is asked next, the quiet line. */
-.chat { display: grid; grid-template-rows: auto minmax(0, 1fr) auto auto; min-block-size: 0; }
-.head { display: flex; align-items: center; gap: 0.25rem; padding: 0.25rem 1rem; min-block-size: 3.25rem; border-block-end: 1px solid var(--line); }
-.head .model-name { flex: 1; min-inline-size: 0; display: flex; align-items: baseline; gap: 0.625rem; }
-.head .name { flex: 0 1 auto; font-weight: 600; }
-.head .size { overflow: hidden; text-overflow: ellipsis; }
-
-.log { overflow-y: auto; overscroll-behavior: contain; padding: 1.5rem 1rem; scroll-padding-block-end: 2rem; }
+/* The chat: what was said, what is asked next, the quiet line. */
+.chat { display: grid; grid-template-rows: minmax(0, 1fr) auto auto; min-block-size: 0; }
+.log { container: log / size; overflow-y: auto; overscroll-behavior: contain; padding: 1.5rem 1rem; scroll-padding-block-end: 2rem; }
 .log:focus-visible { outline-offset: -2px; }
 .empty { display: grid; min-block-size: 100%; }
+.empty .picture { margin: auto; }
 .invite {
   margin: auto; display: grid; justify-items: center; gap: 0.375rem; inline-size: min(100%, 26rem); padding: 3rem 1.5rem;
   background: none; border: 1.5px dashed var(--field-line); border-radius: calc(var(--radius) * 1.5); color: var(--muted); cursor: pointer; text-wrap: balance;
@@ -123,7 +123,7 @@ button, input, textarea { font: inherit; color: inherit; letter-spacing: inherit
 
 .exchange { inline-size: 100%; max-inline-size: var(--measure); margin-inline: auto; }
 .exchange + .exchange { margin-block-start: 2.5rem; padding-block-start: 2.5rem; border-block-start: 1px solid var(--line); }
-.picture { display: block; max-inline-size: 100%; max-block-size: min(60cqi, 22rem); border-radius: var(--radius); margin-block-end: 1.25rem; }
+.picture { display: block; max-inline-size: 100%; max-block-size: min(24rem, 100cqb - 3rem); border-radius: var(--radius); margin-block-end: 1.25rem; }
 .turn + .turn { margin-block-start: 2rem; }
 .question { font-size: 1.125rem; line-height: 1.4; font-weight: 620; letter-spacing: -0.006em; white-space: pre-wrap; overflow-wrap: anywhere; }
 .answer { margin-block-start: 0.625rem; font-size: 1.0625rem; line-height: 1.65; white-space: pre-wrap; overflow-wrap: anywhere; }
@@ -141,13 +141,13 @@ button, input, textarea { font: inherit; color: inherit; letter-spacing: inherit
 }
 .alert p { flex: 1 1 16rem; padding-block: 0.5rem; overflow-wrap: anywhere; }
 .alert .button.plain { background: none; border-color: color-mix(in oklab, var(--danger) 45%, transparent); }
-.model .alert { inline-size: 100%; max-inline-size: 40rem; margin: 0 auto 1rem; }
+.card .alert { margin-block-end: 1.25rem; }
 
 .foot { padding: 0 1rem; }
 .foot > * { inline-size: 100%; max-inline-size: var(--measure); margin-inline: auto; }
 .foot .alert { margin-block-end: 0.75rem; }
 .composer { display: grid; gap: 0.25rem; padding: 0.5rem; background: var(--surface); border: 1px solid var(--field-line); border-radius: calc(var(--radius) * 1.25); }
-.composer:focus-within { border-color: var(--accent); box-shadow: 0 0 0 1px var(--accent); }
+.composer:focus-within { border-color: var(--accent); box-shadow: 0 0 0 3px color-mix(in oklab, var(--accent) 16%, transparent); }
 .question-field { inline-size: 100%; max-block-size: 9.5rem; padding: 0.5rem 0.625rem; border: 0; outline: none; resize: none; background: none; line-height: 1.5; overflow-y: auto; }
 .question-field::placeholder { color: var(--muted); opacity: 1; }
 .composer-actions { display: flex; justify-content: space-between; gap: 0.5rem; }
@@ -157,20 +157,25 @@ button, input, textarea { font: inherit; color: inherit; letter-spacing: inherit
 .thumb-text { flex: 1; min-inline-size: 0; display: grid; }
 .status { display: flex; flex-wrap: wrap; justify-content: center; column-gap: 1.25rem; padding: 0.5rem 1rem 0.625rem; min-block-size: 2.5rem; font-size: 0.8125rem; color: var(--muted); font-variant-numeric: tabular-nums; }
 
-@container (inline-size < 34rem) {
-  .slot-row { flex-wrap: wrap; }
-  .slot-row .field { flex-basis: 100%; }
-  .slot-row .chosen { flex-basis: calc(100% - var(--target) - 0.5rem); }
+@container chat (inline-size < 34rem) {
+  .slot-row:has(.plain:not([hidden])) { flex-wrap: wrap; }
+  .slot-row .field:not(.chosen) { flex-basis: 100%; }
   .slot-row .plain { flex: 1; }
-  .head .size, .head .button span { display: none; }
+  .model-name { justify-content: start; margin-inline-start: 0.75rem; }
+  .model-name .size { display: none; }
+  .bar-top .button span { position: absolute; inline-size: 1px; block-size: 1px; overflow: hidden; clip-path: inset(50%); }
   .log { padding-block: 1rem; }
+  .status { column-gap: 0.875rem; font-size: 0.75rem; }
 }
 
 /* Room for both: the picture stays in view while it is talked about. */
-@container (inline-size >= 60rem) {
-  .exchange.with-picture { max-inline-size: 72rem; display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 6fr); gap: 3rem; align-items: start; }
+@container chat (inline-size >= 60rem) {
+  .model-columns { max-inline-size: 70rem; gap: 4.5rem; align-items: center; }
+  .model-columns:has(slot.filled) { grid-template-columns: minmax(0, 5fr) minmax(0, 6fr); }
+  .model-columns:not(:has(slot.filled)) { max-inline-size: 38rem; }
+  .exchange.with-picture { max-inline-size: 70rem; display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 6fr); gap: 3rem; align-items: start; }
   .exchange.with-picture figure { position: sticky; inset-block-start: 0; display: grid; justify-items: end; }
-  .picture { max-block-size: min(34rem, 62dvh); margin: 0; }
+  .picture { max-block-size: min(36rem, 100cqb - 3rem); margin: 0; }
 }
 
 @media (prefers-reduced-motion: reduce) {
