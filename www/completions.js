@@ -98,6 +98,10 @@ export async function engineMessages(messages, images) {
     const where = `messages[${i}]`;
     if (typeof message !== "object" || message === null) throw new LlavaError("invalid_request", `${where} must be an object with role and content.`);
     const { role, content } = message;
+    if (typeof role !== "string") throw new LlavaError("invalid_request", `${where}.role must be "system", "user" or "assistant".`);
+    if (typeof content !== "string" && !Array.isArray(content)) {
+      throw new LlavaError("invalid_request", `${where}.content must be a string or an array of parts.`);
+    }
     result.push({ role, content: Array.isArray(content) ? await engineParts(content, images, where) : content });
   }
   return result;
@@ -114,6 +118,7 @@ async function engineParts(parts, images, message) {
     const where = `${message}.content[${i}]`;
     switch (part?.type) {
       case "text":
+        if (typeof part.text !== "string") throw new LlavaError("invalid_request", `${where}.text must be a string.`);
         result.push({ type: "text", text: part.text });
         break;
       case "image_url": {
@@ -191,7 +196,7 @@ class Reply {
     return {
       tokens: logprobs.map(({ token }) => token),
       token_logprobs: logprobs.map(({ logprob }) => logprob),
-      top_logprobs: logprobs.map(({ top_logprobs }) => Object.fromEntries(top_logprobs.map(({ token, logprob }) => [token, logprob]))),
+      top_logprobs: logprobs.map(({ top_logprobs = [] }) => Object.fromEntries(top_logprobs.map(({ token, logprob }) => [token, logprob]))),
       text_offset,
       content: logprobs,
     };
@@ -233,7 +238,7 @@ class ChunkStream {
       const first = this.#first;
       this.#first = false;
       const value = event.type === "token" ?
-        this.#reply.shape({ text: event.text, tokenIds: event.token_ids, logprobs: event.logprobs, finishReason: null, first }) :
+        this.#reply.shape({ text: event.text, tokenIds: event.token_ids, logprobs: withAlternatives(event.logprobs), finishReason: null, first }) :
         this.#reply.shape({ text: event.text, tokenIds: [], logprobs: null, finishReason: event.finish_reason, usage: event.usage, first });
       return { done: false, value };
     }
@@ -243,6 +248,14 @@ class ChunkStream {
     await this.#events.return?.();
     return { done: true, value: undefined };
   }
+}
+
+/**
+ * Every token with its list of alternatives, empty where none were asked for.
+ * @param {TokenLogprob[] | null} logprobs
+ */
+function withAlternatives(logprobs) {
+  return logprobs && logprobs.map((entry) => ({ ...entry, top_logprobs: entry.top_logprobs ?? [] }));
 }
 
 /**
@@ -275,7 +288,7 @@ async function wholeReply(events, reply, onProgress) {
     text += event.text;
     if (event.type === "token") {
       tokenIds.push(...event.token_ids);
-      if (event.logprobs) logprobs.push(...event.logprobs);
+      logprobs.push(...withAlternatives(event.logprobs) ?? []);
     } else {
       return reply.shape({
         text, tokenIds, logprobs: logprobs.length > 0 ? logprobs : null, finishReason: event.finish_reason, usage: event.usage, whole: true,

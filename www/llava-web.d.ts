@@ -52,6 +52,8 @@ export interface EngineInfo {
   vision: null | { projector: string; imageSize: number; patchSize: number; tokensPerImage: number; featureSize: number };
   device: { kind: "webgpu" | "cpu"; adapter?: string; features?: string[]; threads?: number; simd?: string };
   bytes: { weights: number; kvCache: number; wasmHeap: number };
+  /** What may be worth knowing about the model though it is no error. */
+  warnings?: string[];
 }
 
 export interface TextPart { type: "text"; text: string }

@@ -44,7 +44,7 @@
 
 /**
  * @typedef {{ token: string, logprob: number, bytes: number[],
- *   top_logprobs: { token: string, logprob: number, bytes: number[] }[] }} TokenLogprob
+ *   top_logprobs?: { token: string, logprob: number, bytes: number[] }[] }} TokenLogprob
  */
 
 /**

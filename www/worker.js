@@ -116,7 +116,8 @@ async function run(request, signal) {
 }
 
 function info() {
-  return JSON.parse(engine.info());
+  // The module knows its model; on what it runs is this worker's doing.
+  return { ...JSON.parse(engine.info()), device: { kind: "cpu", threads: 1, simd: pkg.Engine.simd() } };
 }
 
 /** @param {Extract<Request, { method: "load" }>} request */

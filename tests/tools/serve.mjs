@@ -1,7 +1,8 @@
 // A static server on localhost, for `build.sh serve` and for the tests. It knows ranges, and how to misbehave: the query
 // of a request names what goes wrong with it.
 //
-//   ?drop=N          the connection breaks after N bytes of the body
+//   ?drop=N          the connection breaks after N bytes of the body; with &times=M only the first M connections
+//   ?stall=N         nothing more comes after N bytes; with &times=M likewise
 //   ?noranges        the Range header is ignored
 //   ?rate=N          N bytes a second
 //   ?announce=N      Content-Length says N, whatever is sent
@@ -9,7 +10,7 @@
 //   ?newetag         another ETag with every request
 //   ?noetag          no ETag and no date
 //   ?wrongrange      a 206 that starts elsewhere
-//   ?status=N        this status; with &times=M only for the first M requests of this URL
+//   ?status=N        this status; with &times=M likewise
 //   ?html            a web page with status 200
 //   ?redirect        302 to the same path without a query
 //   ?nocors          no CORS headers
@@ -33,12 +34,13 @@ const TYPES = {
  * @param {{ root: string, mounts?: Record<string, string>, host?: string, port?: number }} options
  */
 export async function serve({ root, mounts = {}, host = "127.0.0.1", port = 0 }) {
-  /** What was asked for: method, path with query, Range. @type {{ method: string, url: string, range: string | undefined }[]} */
+  /** What was asked for, and how much of it was sent. @type {{ method: string, url: string, range: string | undefined, sent: number }[]} */
   const requests = [];
   const server = createServer((request, response) => {
-    requests.push({ method: request.method ?? "", url: request.url ?? "", range: request.headers.range });
+    const record = { method: request.method ?? "", url: request.url ?? "", range: request.headers.range, sent: 0 };
+    requests.push(record);
     const times = requests.filter(({ url, method }) => url === request.url && method === request.method).length;
-    answer(request, response, { root, mounts, times }).catch((error) => {
+    answer(request, response, { root, mounts, times, record }).catch((error) => {
       if (!response.headersSent) response.writeHead(500, { "content-type": "text/plain" });
       response.end(String(error));
     });
@@ -68,7 +70,7 @@ function fileOf(pathname, { root, mounts }) {
   return file === base || file.startsWith(base + path.sep) ? file : null;
 }
 
-async function answer(request, response, { root, mounts, times }) {
+async function answer(request, response, { root, mounts, times, record }) {
   const url = new URL(request.url, "http://localhost");
   const has = (name) => url.searchParams.has(name);
   const number = (name) => Number(url.searchParams.get(name));
@@ -80,7 +82,8 @@ async function answer(request, response, { root, mounts, times }) {
     headers["access-control-expose-headers"] = "etag, content-range, accept-ranges";
   }
   if (request.method === "OPTIONS") return void response.writeHead(204, headers).end();
-  if (has("status") && (!has("times") || times <= number("times"))) {
+  const still = !has("times") || times <= number("times");
+  if (has("status") && still) {
     return void response.writeHead(number("status"), { ...headers, "content-type": "text/plain" }).end("refused");
   }
   if (has("redirect")) return void response.writeHead(302, { ...headers, location: url.pathname }).end();
@@ -114,24 +117,25 @@ async function answer(request, response, { root, mounts, times }) {
   if (!has("chunked")) headers["content-length"] = has("announce") && status === 200 ? number("announce") : end - start + 1;
   response.writeHead(status, headers);
   if (request.method === "HEAD" || info.size === 0) return void response.end();
-  await send(response, file, start, end, { drop: has("drop") ? number("drop") : Infinity, rate: has("rate") ? number("rate") : Infinity });
+  await send(response, file, start, end, record, {
+    drop: has("drop") && still ? number("drop") : Infinity,
+    stall: has("stall") && still ? number("stall") : Infinity,
+    rate: has("rate") ? number("rate") : Infinity,
+  });
 }
 
-/** Sends a part of a file, as slowly as asked, and breaks off where asked. */
-async function send(response, file, start, end, { drop, rate }) {
+/** Sends a part of a file, as slowly as asked, and breaks off or falls silent where asked. */
+async function send(response, file, start, end, record, { drop, stall, rate }) {
   const highWaterMark = Number.isFinite(rate) ? Math.max(1, Math.min(64 << 10, Math.round(rate / 10))) : 64 << 10;
-  let sent = 0;
+  const closed = new Promise((resolve) => response.once("close", resolve));
   for await (const bytes of createReadStream(file, { start, end, highWaterMark })) {
     if (response.destroyed) return;
-    const piece = bytes.subarray(0, drop - sent);
-    sent += piece.length;
-    const flushed = await new Promise((resolve) => {
-      response.once("close", () => resolve(false));
-      response.write(piece, () => resolve(true));
-    });
-    response.removeAllListeners("close");
-    if (!flushed) return;
-    if (sent >= drop) return void response.destroy();
+    const piece = bytes.subarray(0, Math.min(drop, stall) - record.sent);
+    record.sent += piece.length;
+    const written = new Promise((resolve) => response.write(piece, resolve));
+    await Promise.race([written, closed]);
+    if (record.sent >= drop) return void response.destroy();
+    if (record.sent >= stall) return void await closed;
     if (Number.isFinite(rate)) await new Promise((resolve) => setTimeout(resolve, (1000 * piece.length) / rate));
   }
   response.end();

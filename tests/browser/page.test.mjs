@@ -1,0 +1,315 @@
+// The page and the element, used as a person uses them: through what is seen and named.
+
+import assert from "node:assert/strict";
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import path from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import { golden, openTab, SCREENSHOTS, start, withoutEngine } from "./support.mjs";
+
+const MODEL = "tiny-llava/tiny-llava-f16.gguf";
+const MMPROJ = "tiny-llava/mmproj-legacy-f16.gguf";
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+const VIEWS = [
+  { name: "390-light", viewport: { width: 390, height: 844 }, colorScheme: "light", hasTouch: true },
+  { name: "390-dark", viewport: { width: 390, height: 844 }, colorScheme: "dark", hasTouch: true },
+  { name: "1280-light", viewport: { width: 1280, height: 800 }, colorScheme: "light" },
+  { name: "1280-dark", viewport: { width: 1280, height: 800 }, colorScheme: "dark" },
+  { name: "1920-light", viewport: { width: 1920, height: 1080 }, colorScheme: "light" },
+];
+
+const question = (page) => page.getByRole("textbox", { name: "Your question" });
+const answers = (page) => page.locator(".answer");
+const loadButton = (page) => page.getByRole("button", { name: "Load model" });
+
+/** Chooses both files at once, through the file chooser. */
+async function chooseModel(page, files = [MODEL, MMPROJ]) {
+  const chooser = page.waitForEvent("filechooser");
+  await page.getByRole("button", { name: "Language model: choose file" }).click();
+  await (await chooser).setFiles(files.map(golden));
+}
+
+async function attach(page, file) {
+  const chooser = page.waitForEvent("filechooser");
+  await page.getByRole("button", { name: "Picture", exact: true }).click();
+  await (await chooser).setFiles(file);
+}
+
+async function loadModel(page) {
+  await chooseModel(page);
+  await loadButton(page).click();
+  await question(page).waitFor();
+}
+
+/** Asks, and lets a few words come before the answer is stopped: random weights rarely end one. */
+async function askAndStop(page, text, length = 10) {
+  const count = await answers(page).count();
+  await question(page).fill(text);
+  await question(page).press("Enter");
+  await page.waitForFunction(([n, length]) => {
+    const all = document.querySelector("llava-chat").shadowRoot.querySelectorAll(".answer");
+    return all.length === n + 1 && all[n].textContent.length > length;
+  }, [count, length]);
+  // It may have come to its end by itself.
+  await page.keyboard.press("Escape");
+  await page.getByRole("button", { name: "Ask", exact: true }).waitFor();
+}
+
+describe("the page", { skip: withoutEngine }, () => {
+  let host;
+  before(async () => {
+    host = await start();
+    mkdirSync(SCREENSHOTS, { recursive: true });
+  });
+  after(() => host?.close());
+
+  /** A tab with the page; at the end nothing may have complained, and nobody else may have been asked for anything. */
+  const visit = (name, options, use) => test(name, async () => {
+    const tab = await openTab(host.browser, options);
+    try {
+      await tab.page.goto(host.site);
+      await tab.page.getByRole("heading", { name: "Load a model" }).waitFor();
+      await use(tab.page, tab);
+      assert.deepEqual(tab.complaints, []);
+      const foreign = tab.requests.filter((url) => !url.startsWith(host.server.origin) && !/^(blob|data):/.test(url));
+      assert.deepEqual(foreign, []);
+    } finally {
+      await tab.close();
+    }
+  });
+
+  visit("loads nothing before it is asked to", {}, async (page, { requests }) => {
+    await page.waitForTimeout(300);
+    assert.ok(requests.every((url) => !/pkg|gguf|worker/.test(url)), requests.join("\n"));
+    assert.ok(await loadButton(page).isDisabled());
+  });
+
+  visit("a conversation: load, attach, ask, stop, ask on, ask again, begin anew", {}, async (page) => {
+    await chooseModel(page);
+    await page.getByText("tiny-llava-f16.gguf").waitFor();
+    await page.getByText("mmproj-legacy-f16.gguf").waitFor();
+    await loadButton(page).click();
+    await question(page).waitFor();
+    assert.equal(await question(page).evaluate((node) => node.getRootNode().activeElement === node), true, "the question has the focus");
+    await page.getByText("CPU, 1 thread").waitFor();
+
+    await attach(page, golden("images/astronaut.jpg"));
+    await page.getByText("astronaut.jpg").waitFor();
+    await page.getByRole("button", { name: "Remove the picture" }).click();
+    assert.equal(await page.getByText("astronaut.jpg").count(), 0);
+    await attach(page, golden("images/astronaut.jpg"));
+
+    await question(page).fill("first line");
+    await question(page).press("Shift+Enter");
+    assert.equal(await question(page).inputValue(), "first line\n");
+    await askAndStop(page, "What is in this picture?");
+    const first = await answers(page).nth(0).textContent();
+    assert.ok(first.length > 10);
+    assert.equal(await page.getByRole("img", { name: /astronaut\.jpg/ }).count(), 1);
+    await page.getByText(/tokens\/s/).waitFor();
+
+    await askAndStop(page, "And what else?");
+    assert.equal(await answers(page).count(), 2);
+    assert.equal(await answers(page).nth(0).textContent(), first, "the first answer stayed");
+    const { roles, parts } = await page.evaluate(() => {
+      const { messages } = document.querySelector("llava-chat");
+      return { roles: messages.map(({ role }) => role), parts: messages[0].content.map(({ type }) => type) };
+    });
+    assert.deepEqual(roles, ["user", "assistant", "user", "assistant"]);
+    assert.deepEqual(parts, ["image", "text"]);
+
+    await page.getByRole("button", { name: "Ask again" }).click();
+    await page.waitForFunction(() => [...document.querySelector("llava-chat").shadowRoot.querySelectorAll(".answer")].at(-1).textContent.length > 10);
+    await page.keyboard.press("Escape");
+    await page.getByRole("button", { name: "Ask", exact: true }).waitFor();
+    assert.equal(await answers(page).count(), 2);
+    assert.equal(await page.evaluate(() => document.querySelector("llava-chat").messages.length), 4);
+
+    await page.getByRole("button", { name: "New conversation" }).click();
+    assert.equal(await answers(page).count(), 0);
+    await page.getByRole("button", { name: /Add a picture/ }).waitFor();
+  });
+
+  visit("text appears while it is generated", {}, async (page) => {
+    await loadModel(page);
+    await page.evaluate(() => {
+      globalThis.lengths = [];
+      const log = document.querySelector("llava-chat").shadowRoot.querySelector(".log");
+      new MutationObserver(() => globalThis.lengths.push(log.querySelector(".answer")?.textContent.length ?? 0)).observe(log, { subtree: true, childList: true, characterData: true });
+    });
+    await askAndStop(page, "Tell me something", 60);
+    const lengths = await page.evaluate(() => new Set(globalThis.lengths.filter((n) => n > 0)).size);
+    assert.ok(lengths > 3, `${lengths} different lengths`);
+  });
+
+  visit("what goes wrong is said in a sentence, and can be put right", {}, async (page) => {
+    const alert = page.getByRole("alert");
+    // Something that is no model.
+    await chooseModel(page, ["images/astronaut.jpg"]);
+    await alert.getByText("is not a GGUF file").waitFor();
+    await page.getByRole("button", { name: "Close this message" }).click();
+
+    // The two addresses swapped.
+    const [model, mmproj] = [MODEL, MMPROJ].map((name) => `${host.server.origin}/golden/${name}`);
+    await page.getByRole("textbox", { name: "Language model" }).fill(mmproj);
+    await page.getByRole("textbox", { name: "Vision file" }).fill(model);
+    await loadButton(page).click();
+    await page.getByRole("button", { name: "Swap the two files" }).click();
+    assert.equal(await page.getByRole("textbox", { name: "Language model" }).inputValue(), model);
+
+    // Cancelled.
+    await page.getByRole("textbox", { name: "Language model" }).fill(`${model}?rate=300000`);
+    await loadButton(page).click();
+    await page.getByRole("button", { name: "Cancel" }).click();
+    await loadButton(page).waitFor();
+    assert.equal(await alert.isVisible(), false);
+
+    await page.getByRole("textbox", { name: "Language model" }).fill(model);
+    await loadButton(page).click();
+    await question(page).waitFor();
+
+    // A picture that is none.
+    await attach(page, { name: "holiday.jpg", mimeType: "image/jpeg", buffer: Buffer.from("no picture at all") });
+    await alert.getByText("“holiday.jpg” could not be opened as a picture").waitFor();
+
+    // Too long a question stays in its place, and the next one is answered.
+    const long = "many words ".repeat(3000);
+    await question(page).fill(long);
+    await question(page).press("Enter");
+    await page.waitForFunction(() => document.querySelector("llava-chat").shadowRoot.querySelector("[role=alert] p")?.textContent.includes("context"));
+    assert.equal(await question(page).inputValue(), long.trim());
+    assert.equal(await answers(page).count(), 0);
+    await askAndStop(page, "Something shorter");
+    assert.equal(await alert.isVisible(), false);
+  });
+
+  visit("a missing file is named", {}, async (page, { complaints }) => {
+    await page.getByRole("textbox", { name: "Language model" }).fill("nothing/here.gguf");
+    await loadButton(page).click();
+    await page.getByRole("alert").getByText(/nothing\/here\.gguf answered with status 404/).waitFor();
+    // The browser's own line about the missing file.
+    complaints.splice(0, complaints.length, ...complaints.filter((text) => !text.includes("404")));
+  });
+
+  visit("dropped and pasted", {}, async (page) => {
+    const dropOn = (files) => page.evaluate(async (files) => {
+      const data = new DataTransfer();
+      for (const [name, type, url] of files) data.items.add(new File([await (await fetch(url)).blob()], name, { type }));
+      const target = document.querySelector("llava-chat").shadowRoot.querySelector(".shell > section:not([hidden]) *");
+      for (const type of ["dragenter", "dragover", "drop"]) target.dispatchEvent(new DragEvent(type, { dataTransfer: data, bubbles: true, composed: true, cancelable: true }));
+    }, files);
+    await dropOn([["m.gguf", "", `/golden/${MODEL}`], ["mmproj.gguf", "", `/golden/${MMPROJ}`]]);
+    await page.getByText("mmproj.gguf").waitFor();
+    await loadButton(page).click();
+    await question(page).waitFor();
+    await dropOn([["cat.png", "image/png", "/golden/images/chelsea.png"]]);
+    await page.getByText("cat.png").waitFor();
+    await page.getByRole("button", { name: "Remove the picture" }).click();
+    await page.evaluate(async () => {
+      const data = new DataTransfer();
+      data.items.add(new File([await (await fetch("/golden/images/chelsea.png")).blob()], "pasted.png", { type: "image/png" }));
+      document.querySelector("llava-chat").shadowRoot.querySelector("textarea").dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, composed: true, cancelable: true }));
+    });
+    await page.getByText("pasted.png").waitFor();
+  });
+
+  visit("the element: attributes, properties, events, autoload", {}, async (page) => {
+    const seen = await page.evaluate(async ([model, mmproj]) => {
+      document.body.replaceChildren();
+      const chat = document.createElement("llava-chat");
+      const events = [];
+      for (const name of ["llava-ready", "llava-progress", "llava-message", "llava-error"]) {
+        document.body.addEventListener(name, ({ detail }) => events.push([name, detail.role ?? detail.code ?? detail.info?.quantization ?? detail.stage]));
+      }
+      chat.model = model;
+      chat.setAttribute("mmproj", mmproj);
+      chat.prompt = "Describe this image";
+      chat.system = "Be brief.";
+      document.body.append(chat);
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      const before = { events: events.length, engine: chat.engine, reflected: chat.getAttribute("model") === model && chat.mmproj === mmproj };
+      chat.remove();
+      chat.autoload = true;
+      document.body.append(chat);
+      await new Promise((resolve) => document.body.addEventListener("llava-ready", resolve, { once: true }));
+      const text = chat.shadowRoot.querySelector("textarea").value;
+      const picture = await (await fetch("/golden/images/astronaut.jpg")).blob();
+      const asking = chat.ask(text, picture);
+      setTimeout(() => chat.stop(), 1500);
+      const answer = await asking;
+      const attribute = chat.hasAttribute("autoload");
+      const { engine } = chat;
+      chat.remove();
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      const unloaded = await engine.tokenize("x").catch(({ code }) => code);
+      return { before, text, answer, attribute, unloaded, events, names: [...new Set(events.map(([name]) => name))] };
+    }, [`/golden/${MODEL}`, `/golden/${MMPROJ}`]);
+    assert.deepEqual(seen.before, { events: 0, engine: null, reflected: true });
+    assert.equal(seen.text, "Describe this image");
+    assert.equal(seen.attribute, true);
+    assert.equal(typeof seen.answer, "string");
+    assert.equal(seen.unloaded, "invalid_request");
+    assert.deepEqual(seen.names.sort(), ["llava-message", "llava-progress", "llava-ready"]);
+    assert.deepEqual(seen.events.filter(([name]) => name === "llava-message").map(([, role]) => role), ["user", "assistant"]);
+  });
+
+  visit("by keyboard alone, and read from right to left", {}, async (page) => {
+    await page.evaluate(() => document.documentElement.setAttribute("dir", "rtl"));
+    await page.getByRole("textbox", { name: "Language model" }).focus();
+    await page.keyboard.type(`/golden/${MODEL}`);
+    await page.keyboard.press("Enter");
+    await question(page).waitFor();
+    await page.keyboard.type("Hello");
+    await page.keyboard.press("Enter");
+    await page.waitForFunction(() => document.querySelector("llava-chat").shadowRoot.querySelector(".answer")?.textContent.length > 5);
+    await page.keyboard.press("Escape");
+    await page.getByRole("button", { name: "Ask", exact: true }).waitFor();
+    // A text-only model offers no picture.
+    assert.equal(await page.getByRole("button", { name: "Picture", exact: true }).count(), 0);
+    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true);
+  });
+
+  for (const { name, ...options } of VIEWS) {
+    visit(`at ${name}: nothing overflows, targets are large enough, no accessibility rule is broken; screenshots`, options, async (page) => {
+      const check = async (state) => {
+        await page.screenshot({ path: path.join(SCREENSHOTS, `${name}-${state}.png`) });
+        const found = await page.evaluate(async (axe) => {
+          globalThis.axe ?? Function(axe)();
+          const { violations } = await globalThis.axe.run(document);
+          const root = document.querySelector("llava-chat").shadowRoot;
+          const small = [...root.querySelectorAll("button, input:not(.visually-hidden), textarea")]
+            .filter((node) => node.checkVisibility())
+            .map((node) => ({ node: node.className, ...node.getBoundingClientRect().toJSON() }))
+            .filter(({ width, height }) => Math.min(width, height) < 40 || (height < 44 && width < 44));
+          return {
+            violations: violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target, failureSummary }) => `${target} ${failureSummary}`).join("; ")}`),
+            small,
+            overflow: document.documentElement.scrollWidth - innerWidth,
+          };
+        }, axe).catch(async (error) => {
+          throw new Error(`${state}: ${error.message}`);
+        });
+        assert.deepEqual(found, { violations: [], small: [], overflow: 0 }, state);
+      };
+      await check("1-start");
+      await chooseModel(page);
+      await page.getByText("mmproj-legacy-f16.gguf").waitFor();
+      await check("2-chosen");
+      await loadButton(page).click();
+      await question(page).waitFor();
+      await check("3-ready");
+      await attach(page, golden("images/astronaut.jpg"));
+      await page.getByText("astronaut.jpg").waitFor();
+      await check("4-attached");
+      await askAndStop(page, "What is in this picture?");
+      await page.waitForTimeout(200);
+      await check("5-answered");
+      await question(page).fill("many words ".repeat(3000));
+      await question(page).press("Enter");
+      await page.getByRole("alert").waitFor();
+      await check("6-error");
+    });
+  }
+});

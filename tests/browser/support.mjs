@@ -1,0 +1,92 @@
+// A browser, the served page, and the reference data, for the tests beside this file.
+
+import assert from "node:assert/strict";
+import { existsSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { chromium } from "playwright-core";
+
+import { serve } from "../tools/serve.mjs";
+
+const here = path.dirname(fileURLToPath(import.meta.url));
+/** The published folder; another one may be named to try the page without a built engine. */
+const WWW = process.env.LLAVA_WWW ?? path.join(here, "../../www");
+export const GOLDEN = process.env.LLAVA_GOLDEN ?? path.join(here, "../golden");
+const MODELS = path.join(here, "../../models");
+export const SCREENSHOTS = path.join(here, "screenshots");
+
+export const golden = (name) => path.join(GOLDEN, name);
+export const goldenJson = (name) => JSON.parse(readFileSync(golden(name), "utf8"));
+
+/** Why tests that need the engine cannot run, or false. */
+export const withoutEngine = existsSync(path.join(WWW, "pkg/llava_web.js")) ? false : "www/pkg is not built: run ./build.sh build";
+/** Why tests that need this model cannot run, or false. */
+export const withoutModel = (name) => (existsSync(path.join(MODELS, name)) ? false : `models/${name} is missing: run ./build.sh fetch-models`);
+
+/** One tensor of a safetensors file, as floats. */
+export function goldenTensor(file, name) {
+  const bytes = readFileSync(golden(file));
+  const headerLength = Number(bytes.readBigUInt64LE(0));
+  const { data_offsets: [start, end], dtype } = JSON.parse(bytes.toString("utf8", 8, 8 + headerLength))[name];
+  assert.equal(dtype, "F32");
+  return new Float32Array(bytes.buffer.slice(bytes.byteOffset + 8 + headerLength + start, bytes.byteOffset + 8 + headerLength + end));
+}
+
+export function cosine(a, b) {
+  assert.equal(a.length, b.length);
+  let [dot, aa, bb] = [0, 0, 0];
+  for (let i = 0; i < a.length; i++) {
+    dot += a[i] * b[i];
+    aa += a[i] * a[i];
+    bb += b[i] * b[i];
+  }
+  return dot / Math.sqrt(aa * bb);
+}
+
+export function maxDifference(a, b) {
+  assert.equal(a.length, b.length);
+  return a.reduce((max, value, i) => Math.max(max, Math.abs(value - b[i])), 0);
+}
+
+/**
+ * A browser and two servers: the page's, where it stands in a folder as on many static hosts, and one of another origin.
+ */
+export async function start() {
+  const mounts = { "/some/folder/": WWW, "/golden/": GOLDEN, "/models/": MODELS, "/tests/": here };
+  const [server, other] = await Promise.all([serve({ root: here, mounts }), serve({ root: here, mounts })]);
+  const browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    headless: true,
+    args: ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+  });
+  return {
+    server,
+    other,
+    browser,
+    site: `${server.origin}/some/folder/`,
+    close: async () => {
+      await browser.close();
+      await Promise.all([server.close(), other.close()]);
+    },
+  };
+}
+
+/**
+ * A tab that remembers what went wrong in it and whom it talked to.
+ * @param {import("playwright-core").Browser} browser
+ */
+export async function openTab(browser, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
+  const page = await context.newPage();
+  /** @type {string[]} */
+  const complaints = [];
+  /** @type {string[]} */
+  const requests = [];
+  page.on("console", (message) => {
+    if (message.type() === "error") complaints.push(message.text());
+  });
+  page.on("pageerror", (error) => complaints.push(String(error.stack)));
+  context.on("request", (request) => requests.push(request.url()));
+  return { page, complaints, requests, close: () => context.close() };
+}
