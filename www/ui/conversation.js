@@ -29,7 +29,7 @@ export class Turn {
     this.foot = element("div", { class: "turn-foot", hidden: true },
       button({ text: "Copy", icon: "copy", class: "quiet", onclick: (event) => this.#copy(event) }), this.again, this.note);
     this.element = element("article", { class: "turn", part: "turn" },
-      element("h3", { class: "question", part: "asked", dir: "auto" }, question), this.waiting, this.answer, this.foot);
+      element("h2", { class: "question", part: "asked", dir: "auto" }, question), this.waiting, this.answer, this.foot);
   }
 
   get text() {
