@@ -2,6 +2,8 @@
 
 pub mod error;
 pub mod gguf;
+pub mod image;
 pub mod quant;
+pub mod runtime;
 
 pub use error::{Error, Result};
