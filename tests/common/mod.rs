@@ -2,4 +2,6 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod gguf_writer;
+pub mod random;
 pub mod safetensors;
