@@ -16,11 +16,10 @@ use crate::model::llava::{PictureJob, Vision, VisionConfig, load_language_model}
 use crate::model::lm::{Llama, LlamaConfig};
 use crate::quant::Format;
 use crate::runtime::request::{self, ChatRequest, CompletionRequest, EvaluateRequest, GenerationOptions};
-use crate::runtime::sampler::Sampler;
+use crate::runtime::sampler::{Sampler, top_logprobs};
 use crate::runtime::session::{Picture, Prefill, Session, Slot};
 use crate::runtime::stop::StopMatcher;
-use crate::text::chat::{ChatTemplate, Chunk};
-use crate::text::{Special, StreamDecoder, Tokenizer};
+use crate::text::{ChatTemplate, Chunk, Date, StreamDecoder, Tokenizer, encode_segments, parse_prompt};
 
 /// Rows of the prompt that are run at once. Enough that each weight is used often per load, few enough that a chunk's
 /// activations stay in a second-level cache.
@@ -41,8 +40,8 @@ pub struct LoadOptions {
     pub kv_format: KvFormat,
     /// Milliseconds from any fixed point; the crate itself knows no clock that works everywhere.
     pub now: fn() -> f64,
-    /// Today's date as templates may ask for it, `YYYY-MM-DD`; templates that ask without one get an error of theirs.
-    pub today: Option<String>,
+    /// Today's date, for templates that tell the model what day it is.
+    pub today: Option<Date>,
 }
 
 /// How far loading is.
@@ -201,7 +200,9 @@ struct Generation<B: Backend> {
     sampler: Sampler,
     stop: StopMatcher,
     decoder: StreamDecoder,
-    generated: Vec<u32>,
+    /// Tokens of the prompt and of the answer, which the repetition penalty looks at.
+    history: Vec<u32>,
+    n_generated: usize,
     max_tokens: usize,
     top_logprobs: Option<usize>,
     /// Sampled, but not yet run.
@@ -272,7 +273,8 @@ impl<B: Backend> Engine<B> {
                 config.n_vocab
             )));
         }
-        let template = ChatTemplate::new(options.chat_template.as_deref(), &gguf.metadata, &tokenizer, options.today.as_deref())?;
+        let mut template = ChatTemplate::from_gguf_or_builtin(options.chat_template.as_deref(), &gguf.metadata, &tokenizer)?;
+        template.set_date(options.today);
         let spec = KvSpec { n_layers: config.n_layers, n_ctx, n_kv: config.n_kv(), format: options.kv_format };
         let cache = backend.kv_cache(&spec)?;
 
@@ -309,7 +311,7 @@ impl<B: Backend> Engine<B> {
                 feature_size: v.clip.config.n_embd,
             }),
             bytes: BytesInfo { weights: backend.weight_bytes(), kv_cache: spec.n_bytes(), wasm_heap: 0 },
-            warnings: tokenizer.warning().map(str::to_string).into_iter().collect(),
+            warnings: tokenizer.warning().into_iter().chain(template.warning()).map(str::to_string).collect(),
         };
         progress(LoadProgress { stage: "ready", file: &file, loaded: gguf.n_bytes(), total: gguf.n_bytes() });
         let seed = (options.now)().to_bits();
@@ -346,7 +348,7 @@ impl<B: Backend> Engine<B> {
     /// `invalid_request` for messages the template does not take.
     pub fn apply_chat_template(&self, messages: &[request::RequestMessage], add_generation_prompt: bool) -> Result<String> {
         let (messages, _) = request::messages(messages, usize::MAX)?;
-        Ok(self.template.render(&messages, add_generation_prompt, &self.tokenizer)?.text())
+        Ok(self.template.render(&messages, add_generation_prompt)?.text())
     }
 
     /// Forgets the conversation and ends the generation under way.
@@ -415,8 +417,8 @@ impl<B: Backend> Engine<B> {
     /// `invalid_request`, `context_overflow`; the engine is as before.
     pub fn start_chat(&mut self, request: &ChatRequest, images: &[RgbImage]) -> Result<()> {
         let (messages, used) = request::messages(&request.messages, images.len())?;
-        let rendered = self.template.render(&messages, true, &self.tokenizer)?;
-        let chunks = rendered.encode(&self.tokenizer);
+        let rendered = self.template.render(&messages, true)?;
+        let chunks = encode_segments(&self.tokenizer, &rendered.segments());
         let shown: Vec<&RgbImage> = used.iter().map(|i| &images[*i]).collect();
         self.start(&chunks, &shown, &request.options)
     }
@@ -432,8 +434,8 @@ impl<B: Backend> Engine<B> {
     }
 
     fn encode_prompt(&self, prompt: &str, n_images: usize) -> Result<Vec<Chunk>> {
-        let chunks = crate::text::chat::encode_prompt(&self.tokenizer, prompt, n_images)?;
-        if chunks.iter().all(|c| matches!(c, Chunk::Tokens(ids) if ids.is_empty())) {
+        let chunks = encode_segments(&self.tokenizer, &parse_prompt(prompt, n_images)?);
+        if chunks.is_empty() {
             return Err(Error::invalid_request("The prompt is empty; write something."));
         }
         Ok(chunks)
@@ -452,7 +454,8 @@ impl<B: Backend> Engine<B> {
             sampler,
             stop,
             decoder: StreamDecoder::continuing(),
-            generated: Vec::new(),
+            history: run.slots.iter().filter_map(Slot::token).collect(),
+            n_generated: 0,
             max_tokens: max_tokens.unwrap_or(usize::MAX).min(room),
             top_logprobs,
             pending: None,
@@ -587,22 +590,26 @@ impl<B: Backend> Engine<B> {
         if let Some(id) = g.pending.take() {
             self.decode(id).await?;
         }
-        let sampled = g.sampler.sample(&mut self.logits, &g.generated)?;
+        let sampled = g.sampler.sample(&mut self.logits, &g.history)?;
         let id = sampled.id;
-        let logprobs = g.top_logprobs.map(|n| {
-            let top = (n > 0).then(|| g.sampler.top_logprobs(n).into_iter().map(|(id, p)| self.token_logprob(id, p)).collect());
-            [TokenLogprob { top_logprobs: top, ..self.token_logprob(id, sampled.logprob) }]
-        });
-        g.generated.push(id);
+        let logprobs = match (g.top_logprobs, sampled.logprob) {
+            (Some(n), Some(logprob)) => {
+                let top = top_logprobs(&self.logits, n)?.into_iter().map(|t| self.token_logprob(t.id, t.logprob)).collect();
+                Some([TokenLogprob { top_logprobs: Some(top), ..self.token_logprob(id, logprob) }])
+            }
+            _ => None,
+        };
+        g.history.push(id);
+        g.n_generated += 1;
         g.pending = Some(id);
         let mut text = String::new();
         if self.tokenizer.is_end_of_generation(id) {
             g.finished = Some(FinishReason::Stop);
         } else {
             text = g.stop.push(&g.decoder.push(&self.tokenizer, id));
-            if g.stop.is_finished() {
+            if g.stop.finished() {
                 g.finished = Some(FinishReason::Stop);
-            } else if g.generated.len() >= g.max_tokens {
+            } else if g.n_generated >= g.max_tokens {
                 g.finished = Some(FinishReason::Length);
             }
         }
@@ -639,14 +646,7 @@ impl<B: Backend> Engine<B> {
         if run.slots.is_empty() {
             return Err(Error::invalid_request("There are no tokens to evaluate."));
         }
-        let ids = run
-            .slots
-            .iter()
-            .map(|s| match s {
-                Slot::Token(id) => Some(*id),
-                Slot::Picture { .. } => None,
-            })
-            .collect();
+        let ids = run.slots.iter().map(Slot::token).collect();
         self.reset();
         while self.run_step(&mut run).await?.is_some() {}
         Ok((self.logits.clone(), ids))
@@ -698,7 +698,7 @@ fn done<B: Backend>(g: &mut Generation<B>, finish_reason: FinishReason) -> Event
     let mut text = g.stop.push(&g.decoder.flush());
     text.push_str(&g.stop.flush());
     let mut usage = g.run.usage;
-    usage.completion_tokens = g.generated.len();
+    usage.completion_tokens = g.n_generated;
     usage.total_tokens = usage.prompt_tokens + usage.completion_tokens;
     let per_second = |n: usize, ms: f64| if ms > 0.0 { n as f64 / ms * 1e3 } else { 0.0 };
     usage.prefill_tokens_per_second = per_second(usage.prompt_tokens - usage.cached_tokens, usage.prefill_ms);

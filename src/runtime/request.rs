@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::runtime::sampler::SamplerConfig;
-use crate::text::chat::{Content, Message, Part};
+use crate::text::{Content, Message, Part};
 
 /// The most alternatives that may be asked for per token.
 pub const MAX_TOP_LOGPROBS: usize = 20;
@@ -145,6 +145,7 @@ impl GenerationOptions {
             presence_penalty: self.presence_penalty.unwrap_or(0.0),
             logit_bias,
             seed: self.seed.map_or(fresh_seed, |s| s as u64),
+            logprobs: self.logprobs.unwrap_or(false),
         };
         config.validate()?;
         Ok(config)

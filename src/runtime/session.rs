@@ -23,6 +23,16 @@ pub enum Slot {
     },
 }
 
+impl Slot {
+    /// The token, where it is one.
+    pub fn token(&self) -> Option<u32> {
+        match self {
+            Self::Token(id) => Some(*id),
+            Self::Picture { .. } => None,
+        }
+    }
+}
+
 /// A picture's embedding, `[n_rows, n_embd]`, shared by the cache of pictures and the requests that show it.
 pub struct Picture<B: Backend> {
     /// The hash of the picture's pixels.
@@ -122,10 +132,7 @@ impl<B: Backend> Prefill<B> {
             match slots[row] {
                 Slot::Token(_) => {
                     ids.clear();
-                    ids.extend(slots[row..].iter().map_while(|s| match s {
-                        Slot::Token(id) => Some(*id),
-                        Slot::Picture { .. } => None,
-                    }));
+                    ids.extend(slots[row..].iter().map_while(Slot::token));
                     llm.embed(backend, &ids, row);
                     row += ids.len();
                 }

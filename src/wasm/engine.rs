@@ -11,7 +11,7 @@ use crate::gguf::RangedSource;
 use crate::quant::Format;
 use crate::runtime::engine::{Engine as Runtime, LoadOptions};
 use crate::runtime::request::{self, RequestMessage};
-use crate::text::Special;
+use crate::text::{Date, Special};
 use crate::wasm::source::JsSource;
 use crate::wasm::values::{image, images, json, set, tensor, to_js};
 
@@ -48,7 +48,8 @@ impl Options {
             Some("f32") => KvFormat::F32,
             Some(other) => return Err(Error::invalid_request(format!("kvFormat is '{other}'; it can be 'f16' or 'f32'."))),
         };
-        let today = js_sys::Date::new_0().to_iso_string().as_string().and_then(|s| s.get(..10).map(str::to_string));
+        let date = js_sys::Date::new_0();
+        let today = Some(Date { year: date.get_full_year() as i32, month: date.get_month() + 1, day: date.get_date() });
         Ok(LoadOptions { context_size, chat_template: self.chat_template, quantize_mmproj, kv_format, now: performance_now, today })
     }
 }
