@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::backend::{Backend, Linear, MatrixSpec};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Tensor};
-use crate::quant::{Format, quantize};
+use crate::quant::{Format, quantize_row};
 
 /// Bytes of weights that are in flight between source and backend at a time.
 const STAGING: usize = 4 << 20;
@@ -288,7 +288,7 @@ impl Reader<'_> {
                 decoded.resize(n * want.n_in, 0.0);
                 format.decode_row(bytes, &mut decoded);
                 quantized.clear();
-                quantize::quantize_row(to, &decoded, &mut quantized)?;
+                quantize_row(to, &decoded, &mut quantized)?;
                 backend.matrix_rows(&mut builder, &quantized)?;
             }
             row += n;
