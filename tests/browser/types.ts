@@ -1,0 +1,39 @@
+// A caller's program, as TypeScript sees it. Compiled, never run.
+
+import { createEngine, deleteCachedModel, detectDevice, listCachedModels, LlavaError, storageEstimate } from "../../www/llava-web.js";
+import type { ChatCompletion, Engine, ErrorCode, LoadProgress, Source } from "../../www/llava-web.js";
+
+export async function use(file: File, parts: Blob[], bytes: ArrayBuffer, canvas: HTMLCanvasElement): Promise<string> {
+  const sources: Source[] = ["hf:owner/repository/model.gguf", ["a.gguf", "b.gguf"], file, parts, bytes, new Uint8Array(bytes)];
+  const engine: Engine = await createEngine({
+    model: sources[0], mmproj: file, device: "auto", threads: 4, contextSize: 2048, chatTemplate: "vicuna", cache: "none",
+    sha256: { model: "0".repeat(64) }, signal: new AbortController().signal,
+    onProgress: ({ stage, file, loaded, total, bytesPerSecond, cached }: LoadProgress) => console.log(stage, file, loaded / total, bytesPerSecond, cached),
+  });
+  const vision = engine.info.vision?.tokensPerImage ?? 0;
+  const stream = await engine.chat.completions.create({
+    messages: [{ role: "user", content: [{ type: "image", image: canvas }, { type: "image_url", image_url: { url: "x.png" } }, { type: "text", text: "?" }] }],
+    stream: true, temperature: 0, logit_bias: { 7: -100 }, logprobs: true, top_logprobs: 5,
+  });
+  let text = "";
+  for await (const chunk of stream) {
+    text += chunk.choices[0].delta.content;
+    const ids: number[] = chunk.choices[0].token_ids;
+    text += ids.length + (chunk.usage?.cached_tokens ?? vision);
+  }
+  const whole: ChatCompletion = await engine.chat.completions.create({ messages: [{ role: "user", content: "Hello" }], max_tokens: 5 });
+  const raw = await engine.completions.create({ prompt: "<image>\n", images: [file], temperature: 0 });
+  const { logits, tokens } = await engine.evaluate({ tokens: await engine.tokenize("a", { bos: true }) });
+  const embedding: Float32Array = (await engine.embedImage(file)).data;
+  await engine.applyChatTemplate([{ role: "system", content: "x" }], { addGenerationPrompt: false });
+  await Promise.all([listCachedModels(), deleteCachedModel("x"), storageEstimate(), detectDevice(), engine.reset(), engine.unload()]);
+  // @ts-expect-error: the reply is no string
+  const wrong: string = whole;
+  // @ts-expect-error: not a device
+  void createEngine({ model: "x", device: "gpu" });
+  return whole.choices[0].message.content + raw.choices[0].text + logits.length + tokens.length + embedding.length + wrong;
+}
+
+export function code(error: unknown): ErrorCode | undefined {
+  return error instanceof LlavaError ? error.code : undefined;
+}

@@ -1,0 +1,157 @@
+// A static server on localhost, for `build.sh serve` and for the tests. It knows ranges, and how to misbehave: the query
+// of a request names what goes wrong with it.
+//
+//   ?drop=N          the connection breaks after N bytes of the body
+//   ?noranges        the Range header is ignored
+//   ?rate=N          N bytes a second
+//   ?announce=N      Content-Length says N, whatever is sent
+//   ?chunked         no Content-Length
+//   ?newetag         another ETag with every request
+//   ?noetag          no ETag and no date
+//   ?wrongrange      a 206 that starts elsewhere
+//   ?status=N        this status; with &times=M only for the first M requests of this URL
+//   ?html            a web page with status 200
+//   ?redirect        302 to the same path without a query
+//   ?nocors          no CORS headers
+//
+// usage: node serve.mjs [--port N] [--host H] [ROOT]
+// A root may have mounts: { "/models/": "somewhere/else" }.
+
+import { createReadStream } from "node:fs";
+import { stat } from "node:fs/promises";
+import { createServer } from "node:http";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+const TYPES = {
+  ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".mjs": "text/javascript; charset=utf-8",
+  ".css": "text/css; charset=utf-8", ".json": "application/json", ".webmanifest": "application/manifest+json",
+  ".wasm": "application/wasm", ".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".ts": "text/plain; charset=utf-8",
+};
+
+/**
+ * @param {{ root: string, mounts?: Record<string, string>, host?: string, port?: number }} options
+ */
+export async function serve({ root, mounts = {}, host = "127.0.0.1", port = 0 }) {
+  /** What was asked for: method, path with query, Range. @type {{ method: string, url: string, range: string | undefined }[]} */
+  const requests = [];
+  const server = createServer((request, response) => {
+    requests.push({ method: request.method ?? "", url: request.url ?? "", range: request.headers.range });
+    const times = requests.filter(({ url, method }) => url === request.url && method === request.method).length;
+    answer(request, response, { root, mounts, times }).catch((error) => {
+      if (!response.headersSent) response.writeHead(500, { "content-type": "text/plain" });
+      response.end(String(error));
+    });
+  });
+  await new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(port, host, () => resolve(undefined));
+  });
+  const address = /** @type {import("node:net").AddressInfo} */ (server.address());
+  return {
+    origin: `http://${host === "0.0.0.0" ? "127.0.0.1" : host}:${address.port}`,
+    requests,
+    close: () => new Promise((resolve) => {
+      server.close(resolve);
+      server.closeAllConnections();
+    }),
+  };
+}
+
+/** The file of a URL's path, or null where it leads outside. */
+function fileOf(pathname, { root, mounts }) {
+  const mount = Object.keys(mounts).find((prefix) => pathname.startsWith(prefix));
+  const base = path.resolve(mount ? mounts[mount] : root);
+  let relative = decodeURIComponent(mount ? pathname.slice(mount.length) : pathname);
+  if (relative === "" || relative.endsWith("/")) relative += "index.html";
+  const file = path.join(base, relative);
+  return file === base || file.startsWith(base + path.sep) ? file : null;
+}
+
+async function answer(request, response, { root, mounts, times }) {
+  const url = new URL(request.url, "http://localhost");
+  const has = (name) => url.searchParams.has(name);
+  const number = (name) => Number(url.searchParams.get(name));
+  /** @type {Record<string, string | number>} */
+  const headers = { "cache-control": "no-store" };
+  if (!has("nocors")) {
+    headers["access-control-allow-origin"] = "*";
+    headers["access-control-allow-headers"] = "range";
+    headers["access-control-expose-headers"] = "etag, content-range, accept-ranges";
+  }
+  if (request.method === "OPTIONS") return void response.writeHead(204, headers).end();
+  if (has("status") && (!has("times") || times <= number("times"))) {
+    return void response.writeHead(number("status"), { ...headers, "content-type": "text/plain" }).end("refused");
+  }
+  if (has("redirect")) return void response.writeHead(302, { ...headers, location: url.pathname }).end();
+  if (has("html")) {
+    return void response.writeHead(200, { ...headers, "content-type": TYPES[".html"] }).end("<!doctype html><title>Sign in</title>");
+  }
+
+  const file = fileOf(url.pathname, { root, mounts });
+  const info = file && await stat(file).catch(() => null);
+  if (!file || !info?.isFile()) return void response.writeHead(404, { ...headers, "content-type": "text/plain" }).end("not found");
+
+  headers["content-type"] = TYPES[path.extname(file)] ?? "application/octet-stream";
+  if (!has("noetag")) {
+    headers.etag = has("newetag") ? `"${times}"` : `"${info.size}-${Math.round(info.mtimeMs)}"`;
+    headers["last-modified"] = info.mtime.toUTCString();
+  }
+  let [start, end, status] = [0, info.size - 1, 200];
+  const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "");
+  const current = !request.headers["if-range"] || request.headers["if-range"] === headers.etag;
+  if (!has("noranges")) {
+    headers["accept-ranges"] = "bytes";
+    if (range && current) {
+      start = Number(range[1]);
+      if (range[2]) end = Math.min(end, Number(range[2]));
+      if (start > end) return void response.writeHead(416, { ...headers, "content-range": `bytes */${info.size}` }).end();
+      status = 206;
+      if (has("wrongrange")) start = 0;
+      headers["content-range"] = `bytes ${start}-${end}/${info.size}`;
+    }
+  }
+  if (!has("chunked")) headers["content-length"] = has("announce") && status === 200 ? number("announce") : end - start + 1;
+  response.writeHead(status, headers);
+  if (request.method === "HEAD" || info.size === 0) return void response.end();
+  await send(response, file, start, end, { drop: has("drop") ? number("drop") : Infinity, rate: has("rate") ? number("rate") : Infinity });
+}
+
+/** Sends a part of a file, as slowly as asked, and breaks off where asked. */
+async function send(response, file, start, end, { drop, rate }) {
+  const highWaterMark = Number.isFinite(rate) ? Math.max(1, Math.min(64 << 10, Math.round(rate / 10))) : 64 << 10;
+  let sent = 0;
+  for await (const bytes of createReadStream(file, { start, end, highWaterMark })) {
+    if (response.destroyed) return;
+    const piece = bytes.subarray(0, drop - sent);
+    sent += piece.length;
+    const flushed = await new Promise((resolve) => {
+      response.once("close", () => resolve(false));
+      response.write(piece, () => resolve(true));
+    });
+    response.removeAllListeners("close");
+    if (!flushed) return;
+    if (sent >= drop) return void response.destroy();
+    if (Number.isFinite(rate)) await new Promise((resolve) => setTimeout(resolve, (1000 * piece.length) / rate));
+  }
+  response.end();
+}
+
+if (process.argv[1] && path.resolve(process.argv[1]) === fileURLToPath(import.meta.url)) {
+  const args = process.argv.slice(2);
+  /** @param {string} name @param {string} fallback */
+  const option = (name, fallback) => {
+    const at = args.indexOf(name);
+    return at < 0 ? fallback : args.splice(at, 2)[1];
+  };
+  const port = Number(option("--port", "8080"));
+  const host = option("--host", "127.0.0.1");
+  const root = args[0] ?? path.join(path.dirname(fileURLToPath(import.meta.url)), "../../www");
+  try {
+    const { origin } = await serve({ root, host, port });
+    console.log(`Serving ${path.relative(process.cwd(), root) || "."} on ${origin.replace("127.0.0.1", "localhost")}/ (Ctrl+C stops)`);
+  } catch (error) {
+    console.error(error.code === "EADDRINUSE" ? `Port ${port} is in use. Choose another one: --port N` : String(error));
+    process.exit(1);
+  }
+}

@@ -1,0 +1,287 @@
+/** llava-web: LLaVA-family vision-language models inside a browser tab. */
+
+/** A model file, or the parts of a split one in order. `hf:owner/repository/path/file.gguf` is a file on huggingface.co. */
+export type Source = SourcePart | SourcePart[];
+export type SourcePart = string | URL | File | Blob | ArrayBuffer | ArrayBufferView;
+
+/** A picture. Strings are `https:`, `data:` or `blob:` addresses. */
+export type ImageSource =
+  | Blob | ImageBitmap | ImageData | HTMLImageElement | HTMLCanvasElement | OffscreenCanvas | string | URL | ArrayBuffer | Uint8Array;
+
+export interface EngineOptions {
+  /** The language model, GGUF. */
+  model: Source;
+  /** The vision tower and projector, GGUF ("mmproj"). Without it the engine answers text only. */
+  mmproj?: Source | null;
+  /** `auto`: WebGPU where a hardware adapter passes the self-test, else CPU. In this version the CPU always. */
+  device?: "auto" | "webgpu" | "cpu";
+  /** CPU only. In this version one thread is used. */
+  threads?: number;
+  /** In tokens. Default: 4096 or the model's, whichever is less. */
+  contextSize?: number;
+  /** Jinja text or a built-in name. Default: the model file's own. */
+  chatTemplate?: "vicuna" | "llama-2" | "mistral" | "chatml" | "phi-3" | "llama-3" | (string & {});
+  /** In this version nothing is kept, whatever is asked. */
+  cache?: "opfs" | "none";
+  /** SHA-256 in hex, checked while the files are read. For a split file an array, one hash for each part. */
+  sha256?: { model?: string | string[]; mmproj?: string | string[] };
+  /** Cancels the load, which then fails with the code `aborted`. */
+  signal?: AbortSignal | null;
+  onProgress?: (progress: LoadProgress) => void;
+}
+
+export interface LoadProgress {
+  stage: "header" | "model" | "mmproj" | "ready";
+  /** The file's name. */
+  file: string;
+  /** Bytes of the file's tensors. */
+  loaded: number;
+  total: number;
+  bytesPerSecond: number;
+  /** Whether the bytes come from the browser's storage. */
+  cached: boolean;
+}
+
+export interface EngineInfo {
+  architecture: string;
+  name: string;
+  quantization: string;
+  parameters: number;
+  contextSize: number;
+  vocabularySize: number;
+  vision: null | { projector: string; imageSize: number; patchSize: number; tokensPerImage: number; featureSize: number };
+  device: { kind: "webgpu" | "cpu"; adapter?: string; features?: string[]; threads?: number; simd?: string };
+  bytes: { weights: number; kvCache: number; wasmHeap: number };
+}
+
+export interface TextPart { type: "text"; text: string }
+export interface ImageUrlPart { type: "image_url"; image_url: { url: string; detail?: string } | string }
+export interface ImagePart { type: "image"; image: ImageSource }
+export type ContentPart = TextPart | ImageUrlPart | ImagePart;
+
+export interface Message {
+  role: "system" | "user" | "assistant";
+  content: string | ContentPart[];
+}
+
+export interface Sampling {
+  max_tokens?: number | null;
+  /** Another name for `max_tokens`. */
+  max_completion_tokens?: number | null;
+  /** 0 is greedy and deterministic. */
+  temperature?: number | null;
+  top_p?: number | null;
+  top_k?: number | null;
+  min_p?: number | null;
+  repetition_penalty?: number | null;
+  frequency_penalty?: number | null;
+  presence_penalty?: number | null;
+  /** Token id → bias. */
+  logit_bias?: Record<string, number> | null;
+  seed?: number | null;
+  stop?: string | string[] | null;
+  /** Up to 20. */
+  top_logprobs?: number | null;
+  /** Stops the generation; what was generated stays, with `finish_reason: "abort"`. */
+  signal?: AbortSignal | null;
+  /** Told of the work before the first token: images encoded, prompt tokens read. */
+  onProgress?: (progress: GenerationProgress) => void;
+}
+
+export interface GenerationProgress {
+  stage: "image" | "prefill";
+  done: number;
+  total: number;
+}
+
+export interface ChatCompletionRequest extends Sampling {
+  messages: Message[];
+  stream?: boolean | null;
+  logprobs?: boolean | null;
+  /** Not in this version: fails with `invalid_request`. */
+  response_format?: { type: "text" } | { type: "json_object" } | { type: "json_schema"; json_schema: { schema: object } } | null;
+}
+
+export interface CompletionRequest extends Sampling {
+  /** Taken as it is, but for BOS; `<image>` stands for the next of `images`. */
+  prompt: string;
+  images?: ImageSource[] | null;
+  stream?: boolean | null;
+  /** `true`, or the number of alternatives. */
+  logprobs?: boolean | number | null;
+}
+
+export type FinishReason = "stop" | "length" | "abort";
+
+export interface Usage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  image_tokens: number;
+  /** Tokens of the prompt that had been computed before. */
+  cached_tokens: number;
+  image_ms: number;
+  prefill_ms: number;
+  decode_ms: number;
+  prefill_tokens_per_second: number;
+  decode_tokens_per_second: number;
+}
+
+export interface TopLogprob { token: string; logprob: number; bytes: number[] | null }
+export interface TokenLogprob extends TopLogprob { top_logprobs: TopLogprob[] }
+
+export interface ChatCompletion {
+  id: string;
+  object: "chat.completion";
+  /** Seconds since 1970. */
+  created: number;
+  model: string;
+  choices: [{
+    index: 0;
+    message: { role: "assistant"; content: string; refusal: null };
+    finish_reason: FinishReason;
+    logprobs: { content: TokenLogprob[]; refusal: null } | null;
+    token_ids: number[];
+  }];
+  usage: Usage;
+}
+
+export interface ChatCompletionChunk {
+  id: string;
+  object: "chat.completion.chunk";
+  created: number;
+  model: string;
+  choices: [{
+    index: 0;
+    delta: { role?: "assistant"; content: string };
+    finish_reason: FinishReason | null;
+    logprobs: { content: TokenLogprob[]; refusal: null } | null;
+    /** This chunk's own. */
+    token_ids: number[];
+  }];
+  /** In the last chunk. */
+  usage?: Usage;
+}
+
+export interface TextLogprobs {
+  tokens: string[];
+  token_logprobs: number[];
+  top_logprobs: Record<string, number>[];
+  text_offset: number[];
+  content: TokenLogprob[];
+}
+
+export interface Completion {
+  id: string;
+  object: "text_completion";
+  created: number;
+  model: string;
+  choices: [{ index: 0; text: string; finish_reason: FinishReason; logprobs: TextLogprobs | null; token_ids: number[] }];
+  usage: Usage;
+}
+
+export interface CompletionChunk {
+  id: string;
+  object: "text_completion";
+  created: number;
+  model: string;
+  choices: [{ index: 0; text: string; finish_reason: FinishReason | null; logprobs: TextLogprobs | null; token_ids: number[] }];
+  usage?: Usage;
+}
+
+/** Chunks as they are generated. Leaving the loop early stops the generation. */
+export interface Stream<Chunk> extends AsyncIterableIterator<Chunk> {
+  next(): Promise<IteratorResult<Chunk, undefined>>;
+  return(): Promise<IteratorResult<Chunk, undefined>>;
+  [Symbol.asyncIterator](): Stream<Chunk>;
+}
+
+export interface Engine {
+  readonly info: EngineInfo;
+  readonly chat: {
+    readonly completions: {
+      create(request: ChatCompletionRequest & { stream: true }): Promise<Stream<ChatCompletionChunk>>;
+      create(request: ChatCompletionRequest & { stream?: false | null }): Promise<ChatCompletion>;
+      create(request: ChatCompletionRequest): Promise<ChatCompletion | Stream<ChatCompletionChunk>>;
+    };
+  };
+  readonly completions: {
+    create(request: CompletionRequest & { stream: true }): Promise<Stream<CompletionChunk>>;
+    create(request: CompletionRequest & { stream?: false | null }): Promise<Completion>;
+    create(request: CompletionRequest): Promise<Completion | Stream<CompletionChunk>>;
+  };
+  /** @param options `special`: control tokens written in the text count as such; `bos`: begin as the model wants it. */
+  tokenize(text: string, options?: { special?: boolean; bos?: boolean }): Promise<Uint32Array>;
+  detokenize(ids: Iterable<number>): Promise<string>;
+  /** The rendered prompt, images as `<image>`. */
+  applyChatTemplate(messages: Message[], options?: { addGenerationPrompt?: boolean }): Promise<string>;
+  /** What the language model is given for the picture: `shape` is [tokens, features]. */
+  embedImage(image: ImageSource): Promise<{ data: Float32Array; shape: number[]; milliseconds: number }>;
+  /** What the vision tower is given for the picture: `shape` is [tiles, 3, height, width]. */
+  preprocessImage(image: ImageSource): Promise<{ data: Float32Array; shape: number[] }>;
+  /** The last position's logits from an empty context, and the ids that were run (−1 for each row of an image). */
+  evaluate(request: { tokens: Iterable<number> } | { prompt: string; images?: ImageSource[] }): Promise<{ logits: Float32Array; tokens: Int32Array }>;
+  /** Not in this version: fails with `invalid_request`. */
+  saveSession(): Promise<Uint8Array>;
+  /** Not in this version: fails with `invalid_request`. */
+  restoreSession(bytes: Uint8Array): Promise<void>;
+  /** Forgets the conversation. */
+  reset(): Promise<void>;
+  /** Medians over the runs. */
+  benchmark(options?: { promptTokens?: number; generatedTokens?: number; runs?: number }): Promise<BenchmarkResult>;
+  /** Frees the model and its worker. Later calls fail with `invalid_request`, pending ones with `aborted`. */
+  unload(): Promise<void>;
+}
+
+export interface BenchmarkResult {
+  prefill_tokens_per_second: number;
+  decode_tokens_per_second: number;
+  dispatchesPerToken?: number;
+  submitsPerToken?: number;
+  bytesPerSecond?: number;
+}
+
+/** Loads a model and starts an engine for it, in a worker of its own. */
+export function createEngine(options: EngineOptions): Promise<Engine>;
+
+export interface CachedModel {
+  name: string;
+  bytes: number;
+}
+
+/** The models kept in the browser's storage. In this version none. */
+export function listCachedModels(): Promise<CachedModel[]>;
+export function deleteCachedModel(name: string): Promise<void>;
+/** In bytes, of this site's storage. */
+export function storageEstimate(): Promise<{ usage: number; quota: number; persisted: boolean }>;
+
+export interface DeviceReport {
+  webgpu: {
+    available: boolean;
+    adapter: null | { vendor: string; architecture: string; device: string; description: string };
+    /** Whether the adapter is a program on the CPU. */
+    software: boolean;
+    features: string[];
+    limits: Record<string, number>;
+  };
+  cpu: {
+    simd: boolean;
+    relaxedSimd: boolean;
+    /** Threads that could be used: 1 where the page is not cross-origin isolated. */
+    threads: number;
+  };
+}
+
+/** What this machine can compute with. */
+export function detectDevice(): Promise<DeviceReport>;
+
+export type ErrorCode =
+  | "invalid_gguf" | "unsupported_architecture" | "unsupported_quantization" | "mmproj_mismatch" | "network" | "integrity"
+  | "storage" | "out_of_memory" | "device_lost" | "context_overflow" | "invalid_image" | "invalid_request"
+  | "unsupported_browser" | "aborted" | "internal";
+
+/** Every failure: a stable `code`, and a message that says what was wrong and what to do. */
+export class LlavaError extends Error {
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown });
+  readonly code: ErrorCode;
+}

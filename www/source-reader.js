@@ -1,0 +1,497 @@
+// Model files as the engine reads them, in the worker: ascending offsets, nothing buffered beyond what is asked for, every
+// byte hashed on the way where a hash was given.
+
+import { LlavaError } from "./errors.js";
+
+/** @typedef {import("./protocol.js").SourceSpec} SourceSpec */
+/** @typedef {{ update(bytes: Uint8Array): void, digestHex(): string, free?(): void }} Hasher */
+
+/**
+ * @typedef {object} ReaderOptions
+ * @property {string} [sha256]  expected hash of the whole file, hex
+ * @property {() => Hasher} [createHasher]
+ * @property {(count: number) => void} [onBytes]  told of bytes as they arrive
+ * @property {number} [retries]  attempts in a row that may fail without one new byte
+ * @property {number} [retryDelay]  milliseconds before the first new attempt; doubles with each
+ * @property {number} [stallLimit]  milliseconds without a byte after which a connection counts as dropped
+ */
+
+/** Blob slices that are read only to be hashed. */
+const HASH_SLICE = 4 << 20;
+
+/**
+ * One file, opened. `read` serves the engine; `finish` reads what it left over where a hash wants it.
+ */
+export class SourceReader {
+  #bytes;
+  #hasher;
+  #expected;
+  #position = 0;
+
+  /**
+   * @param {SourceSpec} spec
+   * @param {ReaderOptions} [options]
+   */
+  static async open(spec, options = {}) {
+    const bytes = spec.kind === "blob" ? new BlobBytes(spec, options) : new HttpBytes(spec, options);
+    await bytes.open();
+    return new SourceReader(spec.name, bytes, options);
+  }
+
+  /**
+   * @param {string} name
+   * @param {BlobBytes | HttpBytes} bytes
+   * @param {ReaderOptions} options
+   */
+  constructor(name, bytes, options) {
+    this.name = name;
+    /** The length in bytes where it is known beforehand. @type {number | undefined} */
+    this.size = bytes.size;
+    /** The first failure, as it was before it went through the engine. @type {LlavaError | null} */
+    this.failure = null;
+    this.#bytes = bytes;
+    this.#expected = options.sha256?.toLowerCase();
+    this.#hasher = this.#expected && options.createHasher ? options.createHasher() : null;
+  }
+
+  /**
+   * The bytes from `offset` on, exactly `length` of them. Offsets ascend from call to call; gaps are skipped.
+   * @param {number} offset
+   * @param {number} length
+   * @returns {Promise<Uint8Array>}
+   */
+  async read(offset, length) {
+    try {
+      if (offset < this.#position) {
+        throw new LlavaError("internal", `${this.name} is read backwards, from byte ${this.#position} to ${offset}.`);
+      }
+      await this.#skip(offset - this.#position);
+      const bytes = await this.#bytes.take(length);
+      this.#hasher?.update(bytes);
+      this.#position += bytes.length;
+      if (bytes.length < length) {
+        throw new LlavaError("invalid_gguf",
+          `The file '${this.name}' ends at byte ${this.#position}, but bytes ${offset} to ${offset + length} are needed: ` +
+          "it is truncated. Download or copy it again.");
+      }
+      return bytes;
+    } catch (error) {
+      this.failure ??= error instanceof LlavaError ? error : null;
+      throw error;
+    }
+  }
+
+  /** Reads to the file's end and compares the hash, where one was given. */
+  async finish() {
+    if (!this.#hasher) return;
+    await this.#skip(Infinity);
+    const found = this.#hasher.digestHex().toLowerCase();
+    if (found !== this.#expected) {
+      throw new LlavaError("integrity",
+        `The file '${this.name}' has the SHA-256 ${found}, but ${this.#expected} was asked for. It was damaged or exchanged ` +
+        "on the way, or the expected hash is of another version. Download it again or correct the hash.");
+    }
+  }
+
+  /** Lets go of the connection and the hasher. */
+  close() {
+    this.#bytes.close();
+    this.#hasher?.free?.();
+    this.#hasher = null;
+  }
+
+  /** @param {number} count  Infinity: to the end */
+  async #skip(count) {
+    if (!this.#hasher) {
+      await this.#bytes.skip(count);
+      this.#position += count;
+      return;
+    }
+    while (count > 0) {
+      const bytes = await this.#bytes.some(Math.min(count, HASH_SLICE));
+      if (bytes.length === 0) return;
+      this.#hasher.update(bytes);
+      this.#position += bytes.length;
+      count -= bytes.length;
+    }
+  }
+}
+
+/** A local file: the browser reads the slices that are asked for. */
+class BlobBytes {
+  #blob;
+  #name;
+  #onBytes;
+  #position = 0;
+
+  /**
+   * @param {{ blob: Blob, name: string }} spec
+   * @param {ReaderOptions} options
+   */
+  constructor({ blob, name }, options) {
+    this.#blob = blob;
+    this.#name = name;
+    this.#onBytes = options.onBytes;
+    /** @type {number | undefined} */
+    this.size = blob.size;
+  }
+
+  async open() {}
+
+  /** @param {number} length */
+  async take(length) {
+    const slice = this.#blob.slice(this.#position, this.#position + length);
+    let bytes;
+    try {
+      bytes = new Uint8Array(await slice.arrayBuffer());
+    } catch (cause) {
+      throw new LlavaError("storage",
+        `The file '${this.#name}' can no longer be read: it was changed, moved or removed after it was chosen. Choose it again.`,
+        { cause });
+    }
+    this.#position += bytes.length;
+    this.#onBytes?.(bytes.length);
+    return bytes;
+  }
+
+  /** @param {number} limit */
+  some(limit) {
+    return this.take(limit);
+  }
+
+  /** @param {number} count */
+  async skip(count) {
+    this.#position = Math.min(this.#position + count, this.#blob.size);
+  }
+
+  close() {}
+}
+
+/** Statuses after which the same request may succeed a little later. */
+const PASSING_STATUSES = new Set([408, 429, 500, 502, 503, 504]);
+
+/** A failure that a new attempt may get over. */
+class Dropped extends Error {
+  /**
+   * @param {LlavaError} error  what to say where attempts run out
+   * @param {{ retryAfter?: number, retries?: number }} [options]
+   */
+  constructor(error, options = {}) {
+    super(error.message);
+    this.error = error;
+    this.retryAfter = options.retryAfter ?? 0;
+    this.retries = options.retries ?? Infinity;
+  }
+}
+
+/**
+ * A file on a server, as one streaming GET: a server without ranges serves as well as any. A dropped connection goes on
+ * where it stopped, but only where the server proves that it is the same file.
+ */
+class HttpBytes {
+  #url;
+  #options;
+  /** @type {ReadableStreamDefaultReader<Uint8Array> | null} */
+  #body = null;
+  /** @type {AbortController | null} */
+  #connection = null;
+  /** What came but was not asked for yet. */
+  #pending = new Uint8Array(0);
+  /** Bytes of the file received so far, over all connections. */
+  #received = 0;
+  /** Bytes that a body restarted from the file's beginning will repeat. */
+  #repeated = 0;
+  #ended = false;
+  #failures = 0;
+  /** What identifies the file's version, from the first answer. @type {{ etag: string | null, modified: string | null } | null} */
+  #version = null;
+
+  /**
+   * @param {{ url: string, name: string }} spec
+   * @param {ReaderOptions} options
+   */
+  constructor({ url, name }, options) {
+    this.#url = url;
+    this.#options = { retries: 5, retryDelay: 500, stallLimit: 60_000, ...options };
+    this.name = name;
+    /** @type {number | undefined} */
+    this.size = undefined;
+  }
+
+  async open() {
+    await this.#persist(() => this.#connect());
+  }
+
+  /** @param {number} length */
+  async take(length) {
+    const first = await this.some(length);
+    if (first.length === length || first.length === 0) return first;
+    const whole = new Uint8Array(length);
+    whole.set(first);
+    let filled = first.length;
+    while (filled < length) {
+      const bytes = await this.some(length - filled);
+      if (bytes.length === 0) return whole.subarray(0, filled);
+      whole.set(bytes, filled);
+      filled += bytes.length;
+    }
+    return whole;
+  }
+
+  /**
+   * At least one and at most `limit` bytes; none at the end.
+   * @param {number} limit
+   */
+  async some(limit) {
+    if (limit <= 0) return new Uint8Array(0);
+    while (this.#pending.length === 0 && !this.#ended) await this.#persist(() => this.#receive());
+    const bytes = this.#pending.subarray(0, limit);
+    this.#pending = this.#pending.subarray(bytes.length);
+    return bytes;
+  }
+
+  /** @param {number} count */
+  async skip(count) {
+    while (count > 0) {
+      const bytes = await this.some(count);
+      if (bytes.length === 0) return;
+      count -= bytes.length;
+    }
+  }
+
+  close() {
+    this.#disconnect();
+    this.#pending = new Uint8Array(0);
+    this.#ended = true;
+  }
+
+  /**
+   * Runs an attempt until it succeeds, waiting ever longer between attempts that bring nothing new.
+   * @param {() => Promise<void>} attempt
+   */
+  async #persist(attempt) {
+    for (;;) {
+      try {
+        return await attempt();
+      } catch (error) {
+        this.#disconnect();
+        if (!(error instanceof Dropped)) throw error;
+        this.#failures += 1;
+        if (this.#failures > Math.min(this.#options.retries, error.retries)) throw error.error;
+        const delay = Math.max(this.#options.retryDelay * 2 ** (this.#failures - 1), error.retryAfter);
+        await new Promise((resolve) => setTimeout(resolve, delay));
+      }
+    }
+  }
+
+  #disconnect() {
+    this.#connection?.abort();
+    this.#connection = null;
+    this.#body = null;
+  }
+
+  /** Takes the next piece of the body, connecting first where there is no connection. */
+  async #receive() {
+    if (!this.#body) await this.#connect();
+    const { done, value } = await this.#withinStallLimit(/** @type {any} */ (this.#body).read());
+    if (done) {
+      if (this.size !== undefined && this.#received < this.size) throw this.#interrupted();
+      this.#disconnect();
+      this.#ended = true;
+      this.size = this.#received;
+      return;
+    }
+    this.#options.onBytes?.(value.length);
+    const known = Math.min(this.#repeated, value.length);
+    this.#repeated -= known;
+    if (known === value.length) return;
+    this.#pending = value.subarray(known);
+    this.#received += this.#pending.length;
+    this.#failures = 0;
+    if (this.size !== undefined && this.#received > this.size) {
+      throw new LlavaError("integrity",
+        `${this.#where()} sent more than the ${this.size} bytes it announced. Try again, or download the file and choose it from disk.`);
+    }
+  }
+
+  /** Opens a connection at `#received`. */
+  async #connect() {
+    const from = this.#received;
+    const sameOrigin = new URL(this.#url).origin === globalThis.location?.origin;
+    /** @type {Record<string, string>} */
+    const headers = {};
+    if (from > 0) {
+      headers.Range = `bytes=${from}-`;
+      // Across origins the header would ask for a preflight that many hosts refuse; the comparison below does without it.
+      if (sameOrigin && this.#version?.etag && !this.#version.etag.startsWith("W/")) headers["If-Range"] = this.#version.etag;
+    }
+    this.#connection = new AbortController();
+    let response;
+    try {
+      response = await this.#withinStallLimit(fetch(this.#url, {
+        headers,
+        signal: this.#connection.signal,
+        // Gigabytes that are read once would only push everything else out of the HTTP cache.
+        cache: "no-store",
+        referrerPolicy: "no-referrer",
+      }));
+    } catch (cause) {
+      if (cause instanceof Dropped) throw cause;
+      throw new Dropped(unreachable(this.#where(), this.#url, cause), { retries: this.#received > 0 ? Infinity : 2 });
+    }
+    this.#check(response, from);
+    this.#body = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
+  }
+
+  /**
+   * Refuses an answer that is not the file, or not the same file as before.
+   * @param {Response} response
+   * @param {number} from
+   */
+  #check(response, from) {
+    const { status } = response;
+    if (status === 416) throw this.#changed("it is shorter now");
+    if (!response.ok) {
+      const error = refused(this.#where(), status);
+      if (!PASSING_STATUSES.has(status)) throw error;
+      throw new Dropped(error, { retryAfter: retryAfter(response.headers.get("retry-after")) });
+    }
+    if ((response.headers.get("content-type") ?? "").startsWith("text/html")) {
+      throw new LlavaError("network",
+        `${this.#where()} is a web page, not a model file. Use the address of the file itself: on Hugging Face, that of the download button.`);
+    }
+    const announced = announcedLength(response);
+    const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(response.headers.get("content-range") ?? "");
+    const version = { etag: response.headers.get("etag"), modified: response.headers.get("last-modified") };
+    if (this.#version === null) {
+      this.#version = version;
+      this.size = announced;
+    } else {
+      if (differs(this.#version.etag, version.etag)) throw this.#changed("its ETag is another one");
+      if (!version.etag && differs(this.#version.modified, version.modified)) throw this.#changed("its date is another one");
+    }
+    if (from === 0) return;
+    if (status === 206) {
+      if (range ? Number(range[1]) !== from : announced === undefined) {
+        throw new LlavaError("integrity", `${this.#where()} answered with another part of the file than was asked for. Try again.`);
+      }
+      const total = range && range[2] !== "*" ? Number(range[2]) : announced === undefined ? undefined : from + announced;
+      if (this.size !== undefined && total !== undefined && total !== this.size) throw this.#changed(`it has ${total} bytes, not ${this.size}`);
+      this.size ??= total;
+      this.#repeated = 0;
+    } else {
+      // The server knows no ranges: the whole file comes again.
+      if (announced !== undefined && this.size !== undefined && announced !== this.size) {
+        throw this.#changed(`it has ${announced} bytes, not ${this.size}`);
+      }
+      this.#repeated = from;
+    }
+  }
+
+  /**
+   * @template T
+   * @param {Promise<T>} promise
+   * @returns {Promise<T>}
+   */
+  async #withinStallLimit(promise) {
+    const connection = this.#connection;
+    let stalled = false;
+    const timer = setTimeout(() => {
+      stalled = true;
+      connection?.abort();
+    }, this.#options.stallLimit);
+    try {
+      return await promise;
+    } catch (cause) {
+      if (this.#received > 0 || stalled) throw this.#interrupted(cause);
+      throw cause;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** @param {unknown} [cause] */
+  #interrupted(cause) {
+    const of = this.size === undefined ? "" : ` of ${this.size}`;
+    return new Dropped(new LlavaError("network",
+      `The download of ${this.#where()} broke off after ${this.#received}${of} bytes, and did not go on after several attempts. ` +
+      "Check the connection and try again.", { cause }));
+  }
+
+  /** @param {string} how */
+  #changed(how) {
+    return new LlavaError("integrity",
+      `The file at ${this.#where()} changed while it was being downloaded: ${how}. Start the download again.`);
+  }
+
+  #where() {
+    return readableUrl(this.#url);
+  }
+}
+
+/**
+ * Bytes of the body where the answer says; a compressed body's length says nothing about the file's.
+ * @param {Response} response
+ */
+function announcedLength(response) {
+  const length = response.headers.get("content-length");
+  if (length === null || response.headers.get("content-encoding")) return undefined;
+  return Number(length);
+}
+
+/**
+ * Whether two header values are both there and unlike. One that is missing (hidden by CORS) proves nothing.
+ * @param {string | null} before
+ * @param {string | null} now
+ */
+function differs(before, now) {
+  return before !== null && now !== null && before !== now;
+}
+
+/**
+ * Milliseconds to wait, at most half a minute.
+ * @param {string | null} header
+ */
+function retryAfter(header) {
+  const seconds = Number(header);
+  return header !== null && Number.isFinite(seconds) ? Math.min(Math.max(seconds, 0), 30) * 1000 : 0;
+}
+
+/**
+ * An address for messages: without the query, which may hold somebody's access token.
+ * @param {string} url
+ */
+export function readableUrl(url) {
+  if (url.startsWith("data:")) return "the data: address";
+  const parsed = new URL(url);
+  return parsed.protocol === "blob:" ? "the blob: address" : parsed.origin + parsed.pathname;
+}
+
+/**
+ * @param {string} where
+ * @param {number} status
+ */
+export function refused(where, status) {
+  const why =
+    status === 404 || status === 410 ? "there is no such file. Check the address." :
+    status === 401 || status === 403 ? "the host does not give this file to everybody. Download it while signed in there, and choose it from disk." :
+    status === 429 ? "the host gets too many requests at the moment. Wait a few minutes and try again." :
+    status >= 500 ? "the host has a problem at the moment. Try again later." :
+    "check the address.";
+  return new LlavaError("network", `${where} answered with status ${status}: ${why}`);
+}
+
+/**
+ * @param {string} where
+ * @param {string} url
+ * @param {unknown} cause
+ */
+export function unreachable(where, url, cause) {
+  const mixed = globalThis.location?.protocol === "https:" && url.startsWith("http:");
+  return new LlavaError("network",
+    `${where} could not be fetched. ` + (mixed ?
+      "A page loaded over https: cannot read http: addresses. Use an https: address, or download the file and choose it from disk." :
+      "Either there is no connection, or the host does not exist, or it does not let web pages read its files (CORS). " +
+      "Check the address and the connection, or download the file and choose it from disk."),
+    { cause });
+}

@@ -1,0 +1,60 @@
+// Elements without markup: what a model or a file says only ever becomes text.
+
+/**
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Record<string, string | boolean | number | null | ((event: any) => void)>} [attributes]  functions are listeners: `onclick`
+ * @param {...(Node | string | null)} children
+ * @returns {HTMLElementTagNameMap[Tag]}
+ */
+export function element(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") node.addEventListener(name.slice("on".length), value);
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value !== null) node.setAttribute(name, String(value));
+  }
+  node.append(...children.filter((child) => child !== null));
+  return node;
+}
+
+/** Drawn here, in one stroke width, on a grid of 24. */
+const ICONS = {
+  picture: "M4 5.5h16v13H4z M4 16l4.5-4.5 4 4 2.5-2.5 5 5 M15.5 9.25h.01",
+  send: "M12 19V5.5 M6 11.5l6-6 6 6",
+  stop: "M7 7h10v10H7z",
+  close: "M6.5 6.5l11 11 M17.5 6.5l-11 11",
+  copy: "M9 9h10.5v10.5H9z M5.5 15H4.5V4.5H15v1",
+  again: "M19 12a7 7 0 1 1-2.2-5.1 M19.5 3.5v4h-4",
+  plus: "M12 5v14 M5 12h14",
+  file: "M6 3.5h8l4 4v13H6z M14 3.5v4h4",
+  done: "M5 12.5l4.5 4.5L19 7.5",
+};
+
+/** @param {keyof typeof ICONS} name */
+export function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  path.setAttribute("d", ICONS[name]);
+  svg.append(path);
+  return svg;
+}
+
+/**
+ * A button with words, an icon, or both; `label` is its name where it has no words.
+ * @param {{ text?: string, label?: string, icon?: keyof typeof ICONS, class?: string, part?: string, type?: string, onclick?: (event: MouseEvent) => void }} options
+ */
+export function button({ text, label, icon: name, class: kind = "quiet", part, type = "button", onclick }) {
+  const node = element("button", { type, class: `button ${kind}`, part: part ? `button ${part}` : "button" });
+  if (name) node.append(icon(name));
+  if (text) node.append(element("span", {}, text));
+  if (label) {
+    node.setAttribute("aria-label", label);
+    node.title = label;
+  }
+  if (onclick) node.addEventListener("click", onclick);
+  return node;
+}

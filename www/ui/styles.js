@@ -1,0 +1,189 @@
+// The element's look, as a constructed style sheet: a page's security policy need not allow inline styles for it.
+//
+// Grey without any hue around the picture, as in a room where pictures are looked at; one colour, for what can be done next.
+// A page changes it through the --llava-… properties and ::part().
+
+export const styles = new CSSStyleSheet();
+
+styles.replaceSync(/* css */ `
+:host {
+  --background: var(--llava-background, light-dark(#f4f4f4, #141414));
+  --surface: var(--llava-surface, light-dark(#ffffff, #1d1d1d));
+  --text: var(--llava-text, light-dark(#171717, #ececec));
+  --muted: var(--llava-muted, light-dark(#5d5d5d, #a3a3a3));
+  --line: var(--llava-line, light-dark(#dddddd, #343434));
+  --field-line: light-dark(#8c8c8c, #6e6e6e);
+  --accent: var(--llava-accent, light-dark(#0a6a5a, #5fcbb1));
+  --on-accent: var(--llava-on-accent, light-dark(#ffffff, #04211b));
+  --danger: var(--llava-danger, light-dark(#a3261d, #ff9c92));
+  --danger-surface: light-dark(#fdf0ee, #2c1a18);
+  --radius: var(--llava-radius, 0.75rem);
+  --measure: 42rem;
+  --target: 2.75rem;
+
+  display: block;
+  block-size: min(46rem, 100dvh);
+  container: chat / inline-size;
+  background: var(--background);
+  color: var(--text);
+  font: 1rem / 1.5 var(--llava-font, system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", sans-serif);
+  color-scheme: light dark;
+  -webkit-text-size-adjust: 100%;
+}
+
+:host([hidden]), [hidden] { display: none !important; }
+*, *::before, *::after { box-sizing: border-box; }
+h2, h3, p, figure { margin: 0; }
+button, input, textarea { font: inherit; color: inherit; letter-spacing: inherit; }
+
+.visually-hidden {
+  position: absolute; inline-size: 1px; block-size: 1px; margin: -1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap;
+}
+
+:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+
+.icon {
+  inline-size: 1.25rem; block-size: 1.25rem; flex: none; fill: none; stroke: currentColor; stroke-width: 1.75;
+  stroke-linecap: round; stroke-linejoin: round;
+}
+
+/* Buttons: what comes next is filled, what else can be done has a line, what may be done is only words. */
+.button {
+  display: inline-flex; align-items: center; justify-content: center; gap: 0.5rem;
+  min-block-size: var(--target); min-inline-size: var(--target); padding-inline: 1rem;
+  border: 1px solid transparent; border-radius: calc(var(--radius) - 0.125rem);
+  background: none; font-weight: 550; white-space: nowrap; cursor: pointer;
+  transition: background-color 120ms, border-color 120ms, opacity 120ms;
+}
+.button.primary { background: var(--accent); color: var(--on-accent); }
+.button.primary:hover { background: color-mix(in oklab, var(--accent), var(--text) 14%); }
+.button.primary:disabled { background: color-mix(in oklab, var(--text) 9%, transparent); color: var(--muted); cursor: default; }
+.button.plain { border-color: var(--line); background: var(--surface); }
+.button.plain:hover { border-color: var(--field-line); }
+.button.quiet { color: var(--muted); font-weight: 450; padding-inline: 0.625rem; }
+.button.quiet:hover { color: var(--text); background: color-mix(in oklab, var(--text) 7%, transparent); }
+.button.round { padding: 0; border-radius: 50%; }
+
+/* The whole: a bar, and under it either the model panel or the chat. */
+.shell { position: relative; display: grid; block-size: 100%; grid-template: auto minmax(0, 1fr) / minmax(0, 1fr); }
+.shell > section { grid-row: 2; }
+.shell.dropping::after {
+  content: ""; position: absolute; inset: 0.5rem; border: 2px dashed var(--accent); border-radius: var(--radius);
+  background: color-mix(in oklab, var(--accent) 8%, transparent); pointer-events: none;
+}
+.bar-top { display: flex; align-items: center; gap: 0.25rem; padding-inline: 1.25rem 0.625rem; min-block-size: 3.25rem; border-block-end: 1px solid var(--line); }
+.model-name { flex: 1; min-inline-size: 0; display: flex; align-items: baseline; justify-content: center; gap: 0.625rem; }
+.model-name .name { flex: 0 1 auto; font-weight: 550; }
+.model-name .size { overflow: hidden; text-overflow: ellipsis; }
+
+/* Choosing and loading a model */
+.model { overflow-y: auto; display: grid; padding: 1.5rem 1rem; }
+.model-columns { margin: auto; inline-size: 100%; max-inline-size: 38rem; display: grid; gap: 1.75rem; }
+.card { padding: clamp(1.25rem, 5cqi, 2rem); background: var(--surface); border: 1px solid var(--line); border-radius: calc(var(--radius) * 1.5); }
+.card > form, .card > .loading { display: grid; gap: 1.25rem; }
+.card h2 { font-size: 1.375rem; line-height: 1.25; font-weight: 620; letter-spacing: -0.011em; outline: none; }
+.lead { color: var(--muted); margin-block-start: -0.875rem; text-wrap: pretty; }
+.slot { display: grid; gap: 0.375rem; border-radius: var(--radius); }
+.slot label { font-weight: 580; }
+.slot-row { display: flex; gap: 0.5rem; align-items: stretch; }
+.hint { color: var(--muted); font-size: 0.875rem; }
+.field {
+  flex: 1; min-inline-size: 0; min-block-size: var(--target); padding: 0.5rem 0.75rem;
+  background: var(--background); border: 1px solid var(--field-line); border-radius: calc(var(--radius) - 0.125rem);
+}
+.field::placeholder { color: var(--muted); opacity: 1; }
+.field.chosen { display: flex; align-items: center; gap: 0.75rem; border-color: var(--accent); background: color-mix(in oklab, var(--accent) 7%, var(--surface)); }
+.name { flex: 1; min-inline-size: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.size { color: var(--muted); font-size: 0.875rem; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.card-actions { display: flex; gap: 0.5rem; flex-wrap: wrap; }
+.amount { color: var(--muted); font-size: 0.9375rem; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; min-block-size: 1.5em; }
+
+.bar { appearance: none; display: block; inline-size: 100%; block-size: 0.375rem; border: 0; border-radius: 1rem; overflow: hidden; background: var(--line); color: var(--accent); }
+.bar::-webkit-progress-bar { background: var(--line); }
+.bar::-webkit-progress-value { background: var(--accent); border-radius: 1rem; transition: inline-size 150ms linear; }
+.bar::-moz-progress-bar { background: var(--accent); border-radius: 1rem; }
+.bar:indeterminate { background: linear-gradient(90deg, var(--line) 35%, var(--accent) 50%, var(--line) 65%) 0 0 / 300% 100%; animation: seek 1.8s linear infinite; }
+.bar:indeterminate::-webkit-progress-bar { background: none; }
+.bar:indeterminate::-moz-progress-bar { background: none; }
+@keyframes seek { from { background-position: 100% 0; } to { background-position: 0 0; } }
+
+/* The chat: what was said, what is asked next, the quiet line. */
+.chat { display: grid; grid-template-rows: minmax(0, 1fr) auto auto; min-block-size: 0; }
+.log { container: log / size; overflow-y: auto; overscroll-behavior: contain; padding: 1.5rem 1rem; scroll-padding-block-end: 2rem; }
+.log:focus-visible { outline-offset: -2px; }
+.empty { display: grid; min-block-size: 100%; }
+.empty .picture { margin: auto; }
+.invite {
+  margin: auto; display: grid; justify-items: center; gap: 0.375rem; inline-size: min(100%, 26rem); padding: 3rem 1.5rem;
+  background: none; border: 1.5px dashed var(--field-line); border-radius: calc(var(--radius) * 1.5); color: var(--muted); cursor: pointer; text-wrap: balance;
+}
+.invite strong { color: var(--text); font-size: 1.125rem; font-weight: 600; }
+.invite .icon { inline-size: 2rem; block-size: 2rem; stroke-width: 1.35; color: var(--accent); margin-block-end: 0.5rem; }
+.invite:hover { border-color: var(--accent); background: color-mix(in oklab, var(--accent) 5%, transparent); }
+
+.exchange { inline-size: 100%; max-inline-size: var(--measure); margin-inline: auto; }
+.exchange + .exchange { margin-block-start: 2.5rem; padding-block-start: 2.5rem; border-block-start: 1px solid var(--line); }
+.picture { display: block; max-inline-size: 100%; max-block-size: min(24rem, 100cqb - 3rem); border-radius: var(--radius); margin-block-end: 1.25rem; }
+.turn + .turn { margin-block-start: 2rem; }
+.question { font-size: 1.125rem; line-height: 1.4; font-weight: 620; letter-spacing: -0.006em; white-space: pre-wrap; overflow-wrap: anywhere; }
+.answer { margin-block-start: 0.625rem; font-size: 1.0625rem; line-height: 1.65; white-space: pre-wrap; overflow-wrap: anywhere; }
+.answer:empty { display: none; }
+.waiting { margin-block-start: 0.875rem; display: grid; gap: 0.625rem; max-inline-size: 22rem; }
+.stage { color: var(--muted); font-size: 0.9375rem; font-variant-numeric: tabular-nums; }
+.turn-foot { display: flex; align-items: center; flex-wrap: wrap; margin: 0.375rem -0.625rem 0; font-size: 0.875rem; color: var(--muted); }
+.turn-foot .icon { inline-size: 1.0625rem; block-size: 1.0625rem; }
+.note { padding-inline: 0.625rem; font-variant-numeric: tabular-nums; }
+
+/* What went wrong */
+.alert {
+  display: flex; align-items: flex-start; gap: 0.75rem; flex-wrap: wrap; padding: 0.5rem 0.5rem 0.5rem 1rem; padding-inline: 1rem 0.5rem;
+  background: var(--danger-surface); border: 1px solid color-mix(in oklab, var(--danger) 40%, transparent); border-radius: var(--radius);
+}
+.alert p { flex: 1 1 16rem; padding-block: 0.5rem; overflow-wrap: anywhere; }
+.alert .button.plain { background: none; border-color: color-mix(in oklab, var(--danger) 45%, transparent); }
+.card .alert { margin-block-end: 1.25rem; }
+
+.foot { padding: 0 1rem; }
+.foot > * { inline-size: 100%; max-inline-size: var(--measure); margin-inline: auto; }
+.foot .alert { margin-block-end: 0.75rem; }
+.composer { display: grid; gap: 0.25rem; padding: 0.5rem; background: var(--surface); border: 1px solid var(--field-line); border-radius: calc(var(--radius) * 1.25); }
+.composer:focus-within { border-color: var(--accent); box-shadow: 0 0 0 3px color-mix(in oklab, var(--accent) 16%, transparent); }
+.question-field { inline-size: 100%; max-block-size: 9.5rem; padding: 0.5rem 0.625rem; border: 0; outline: none; resize: none; background: none; line-height: 1.5; overflow-y: auto; }
+.question-field::placeholder { color: var(--muted); opacity: 1; }
+.composer-actions { display: flex; justify-content: space-between; gap: 0.5rem; }
+.composer-actions .primary, .composer-actions [part~="stop"] { margin-inline-start: auto; }
+.thumb { display: flex; align-items: center; gap: 0.75rem; padding: 0.375rem; padding-inline-end: 0; background: var(--background); border-radius: calc(var(--radius) - 0.125rem); }
+.thumb img { inline-size: 3.5rem; block-size: 3.5rem; object-fit: cover; border-radius: calc(var(--radius) - 0.25rem); }
+.thumb-text { flex: 1; min-inline-size: 0; display: grid; }
+.status { display: flex; flex-wrap: wrap; justify-content: center; column-gap: 1.25rem; padding: 0.5rem 1rem 0.625rem; min-block-size: 2.5rem; font-size: 0.8125rem; color: var(--muted); font-variant-numeric: tabular-nums; }
+
+@container chat (inline-size < 34rem) {
+  .slot-row:has(.plain:not([hidden])) { flex-wrap: wrap; }
+  .slot-row .field:not(.chosen) { flex-basis: 100%; }
+  .slot-row .plain { flex: 1; }
+  .model-name { justify-content: start; margin-inline-start: 0.75rem; }
+  .model-name .size { display: none; }
+  .bar-top .button span { position: absolute; inline-size: 1px; block-size: 1px; overflow: hidden; clip-path: inset(50%); }
+  .log { padding-block: 1rem; }
+  .status { column-gap: 0.875rem; font-size: 0.75rem; }
+}
+
+/* Room for both: the picture stays in view while it is talked about. */
+@container chat (inline-size >= 60rem) {
+  .model-columns { max-inline-size: 70rem; gap: 4.5rem; align-items: center; }
+  .model-columns:has(slot.filled) { grid-template-columns: minmax(0, 5fr) minmax(0, 6fr); }
+  .model-columns:not(:has(slot.filled)) { max-inline-size: 38rem; }
+  .exchange.with-picture { max-inline-size: 70rem; display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 6fr); gap: 3rem; align-items: start; }
+  .exchange.with-picture figure { position: sticky; inset-block-start: 0; display: grid; justify-items: end; }
+  .picture { max-block-size: min(36rem, 100cqb - 3rem); margin: 0; }
+}
+
+@media (prefers-reduced-motion: reduce) {
+  *, *::before, *::after { transition: none !important; }
+  .bar:indeterminate { animation: none; background: repeating-linear-gradient(90deg, var(--accent) 0 0.5rem, var(--line) 0.5rem 1rem); }
+}
+@media (forced-colors: active) {
+  .button, .card, .composer, .field { border-color: ButtonBorder; }
+  .icon { stroke: ButtonText; }
+}
+`);
