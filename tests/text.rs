@@ -242,8 +242,8 @@ fn streamed_text_is_the_decoded_text() {
             }
             let text = random_text(&mut state, 20);
             ids.extend(tokenizer.encode(&text, Special::Plain, false));
-            let mut stream = StreamDecoder::new(&tokenizer);
-            let mut streamed: String = ids.iter().map(|&id| stream.push(id)).collect();
+            let mut stream = StreamDecoder::new();
+            let mut streamed: String = ids.iter().map(|&id| stream.push(&tokenizer, id)).collect();
             streamed += &stream.flush();
             assert_eq!(streamed, tokenizer.decode(&ids, false), "{name}: {ids:?}");
             assert_eq!(stream.flush(), "");
@@ -255,12 +255,12 @@ fn streamed_text_is_the_decoded_text() {
 fn a_character_waits_for_its_last_byte() {
     let tokenizer = tokenizer(&tiny_path());
     let ids = tokenizer.encode("🦙é", Special::Plain, false);
-    let mut stream = StreamDecoder::continuing(&tokenizer);
-    let parts: Vec<String> = ids.iter().map(|&id| stream.push(id)).collect();
+    let mut stream = StreamDecoder::continuing();
+    let parts: Vec<String> = ids.iter().map(|&id| stream.push(&tokenizer, id)).collect();
     assert!(parts.iter().all(|part| !part.contains('\u{fffd}')), "{parts:?}");
     assert_eq!(parts.concat(), " 🦙é");
-    let mut stream = StreamDecoder::continuing(&tokenizer);
-    assert_eq!(ids[..3].iter().map(|&id| stream.push(id)).collect::<String>(), " ");
+    let mut stream = StreamDecoder::continuing();
+    assert_eq!(ids[..3].iter().map(|&id| stream.push(&tokenizer, id)).collect::<String>(), " ");
     assert_eq!(stream.flush(), "\u{fffd}");
 }
 

@@ -4,30 +4,29 @@ use super::tokenizer::Tokenizer;
 
 /// Turns tokens into text one at a time. What it gives out, joined, is what [`Tokenizer::decode`] gives for all tokens at once.
 #[derive(Debug)]
-pub struct StreamDecoder<'t> {
-    tokenizer: &'t Tokenizer,
+pub struct StreamDecoder {
     /// The beginning of a character whose end has not come: at most 3 bytes between calls.
     pending: Vec<u8>,
     /// Whether the next token is the first of a text, whose leading space is not the text's.
     first: bool,
 }
 
-impl<'t> StreamDecoder<'t> {
+impl StreamDecoder {
     /// A decoder for a text that begins here.
-    pub fn new(tokenizer: &'t Tokenizer) -> Self {
-        Self { tokenizer, pending: vec![], first: true }
+    pub fn new() -> Self {
+        Self { pending: vec![], first: true }
     }
 
     /// A decoder for an answer: the tokens continue a prompt, so a leading space of the first is the text's own.
-    pub fn continuing(tokenizer: &'t Tokenizer) -> Self {
-        Self { tokenizer, pending: vec![], first: false }
+    pub fn continuing() -> Self {
+        Self { pending: vec![], first: false }
     }
 
     /// The text that is complete with this token; empty for special tokens and inside a character.
-    pub fn push(&mut self, id: u32) -> String {
+    pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> String {
         let start = self.pending.len();
-        self.tokenizer.token_bytes(id, false, &mut self.pending);
-        if std::mem::take(&mut self.first) && self.tokenizer.begins_with_own_space(id) && self.pending.get(start) == Some(&b' ') {
+        tokenizer.token_bytes(id, false, &mut self.pending);
+        if std::mem::take(&mut self.first) && tokenizer.begins_with_own_space(id) && self.pending.get(start) == Some(&b' ') {
             self.pending.remove(start);
         }
         self.take(false)

@@ -100,7 +100,9 @@ fn wide(x: &[f32]) -> Vec<f64> {
 }
 
 fn read<B: Backend>(backend: &mut B, x: &B::Tensor, row: usize, n: usize) -> Vec<f32> {
-    pollster::block_on(backend.read(x, row, n)).expect("read")
+    let mut out = Vec::new();
+    pollster::block_on(backend.read(x, row, n, &mut out)).expect("read");
+    out
 }
 
 /// A tensor of `rows` rows with `data` in its first ones; the rest stays zero.

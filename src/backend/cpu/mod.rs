@@ -101,8 +101,10 @@ impl Backend for Cpu {
         out.rows_at_mut(row, data.len() / out.cols).copy_from_slice(data);
     }
 
-    async fn read(&mut self, x: &Tensor, row: usize, n: usize) -> Result<Vec<f32>> {
-        Ok(x.rows_at(row, n).to_vec())
+    async fn read(&mut self, x: &Tensor, row: usize, n: usize, out: &mut Vec<f32>) -> Result<()> {
+        out.clear();
+        out.extend_from_slice(x.rows_at(row, n));
+        Ok(())
     }
 
     fn matrix_begin(&mut self, spec: &MatrixSpec) -> Result<MatrixBuilder> {
