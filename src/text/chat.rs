@@ -261,6 +261,10 @@ impl ChatTemplate {
             ))
         })?;
         template.probe();
+        // What the template writes for an image need not be one of the usual texts.
+        if let Some(text) = template.image_text.as_deref().filter(|text| !IMAGE_TEXTS.contains(text)) {
+            template.escaper = Escaper::new(tokenizer.markers().chain(IMAGE_TEXTS).chain([text]))?;
+        }
         Ok(template)
     }
 
@@ -489,7 +493,9 @@ fn write_json(value: &Value, indent: Option<usize>, depth: usize, out: &mut Stri
         }
         ValueKind::String => *out += &serde_json::Value::from(value.as_str().unwrap_or("")).to_string(),
         ValueKind::None | ValueKind::Undefined => *out += "null",
-        _ => *out += &value.to_string(),
+        ValueKind::Bool => *out += if value.is_true() { "true" } else { "false" },
+        ValueKind::Number => *out += &value.to_string(),
+        _ => *out += &serde_json::Value::from(value.to_string()).to_string(),
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ pub enum Special {
 #[derive(Debug)]
 enum Model {
     Spm(Spm),
-    Bpe(ByteLevelBpe),
+    Bpe(Box<ByteLevelBpe>),
 }
 
 /// A model's tokenizer.
@@ -116,7 +116,8 @@ fn token_id(metadata: &Metadata, key: &str, n_vocab: usize) -> Result<Option<u32
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.ggml.*`. Takes the vocabulary and the merges out of the metadata, so that they are not held twice.
+    /// Reads `tokenizer.ggml.*`. Takes the pieces, their scores and kinds and the merges out of the metadata, so that they are not
+    /// held twice.
     ///
     /// # Errors
     /// `invalid_gguf` where something is missing or contradictory; `unsupported_architecture` for a kind of tokenizer that this
@@ -200,9 +201,14 @@ impl Tokenizer {
                 .or_else(|| pretokenize::find(fallback))
                 .ok_or_else(|| Error::internal(format!("The pre-tokenizer '{fallback}' is gone.")))?;
             let merges = metadata.take_strings("tokenizer.ggml.merges").ok_or_else(|| missing("tokenizer.ggml.merges"))?;
-            (Model::Bpe(ByteLevelBpe::new(&pieces, merges, family)?), family.add_bos)
+            (Model::Bpe(Box::new(ByteLevelBpe::new(&pieces, merges, family)?)), family.add_bos)
         };
 
+        for key in ["tokenizer.ggml.scores", "tokenizer.ggml.token_type"] {
+            if metadata.contains(key) {
+                metadata.insert(key, Value::Nested(n_vocab));
+            }
+        }
         let found = |wanted: &dyn Fn(&str, Kind) -> bool| {
             let ids: Vec<u32> = pieces.iter().filter(|&(_, text, kind)| wanted(text, kind)).map(|(id, ..)| id).collect();
             Finder::new(&pieces, ids.into_iter())
