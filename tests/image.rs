@@ -11,15 +11,15 @@ use candle_core::{DType, Device, Tensor};
 use image::{DynamicImage, ImageFormat};
 use llava_web::Error;
 use llava_web::gguf::{Metadata, Value};
-use llava_web::image::decode::{MAX_PIXELS, MAX_SIDE};
+use llava_web::image::decode::MAX_SIDE;
 use llava_web::image::preprocess::Grid;
 use llava_web::image::resample::{Canvas, Filter, Window, resize, resize_whole};
 use llava_web::image::{Layout, Mode, Pixels, PreprocessSpec, RgbImage, decode, from_rgba, patches};
 
 const IMAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/images");
 
-/// The JPEG decoder's inverse transform and chroma upsampling round otherwise than libjpeg-turbo's: measured over the four pictures,
-/// at most 4 levels apart and 0.1 on average; smooth small pictures are closer.
+/// The JPEG decoder's inverse transform and chroma upsampling round otherwise than libjpeg-turbo's. Measured over the four pictures: at
+/// most 6 levels apart, 0.25 on average, and 0.03 in LLaVA-1.5's normalised pixels; over the small files at most 4 levels.
 const JPEG_MAX_LEVELS: u8 = 4;
 
 fn file(name: &str) -> Vec<u8> {
@@ -96,7 +96,7 @@ fn jpeg_pictures_are_near_their_png() {
         assert_eq!((png.width(), png.height()), (jpeg.width(), jpeg.height()));
         let sum: u64 = png.data().iter().zip(jpeg.data()).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
         let mean = sum as f64 / png.data().len() as f64;
-        // What quality 90 loses, libjpeg-turbo's decoder included: up to 2.5 levels.
+        // What quality 90 loses: measured 2.0 to 2.5 levels.
         assert!(mean < 3.0, "{name}: {mean}");
     }
 }
@@ -110,10 +110,7 @@ fn every_kind_of_file_reads_as_pillow_reads_it() {
         let expected = flat_u8(&expected);
         let worst = picture.data().iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
         let bound = match name.as_str() {
-            // Lossy formats: other rounding.
-            n if n.ends_with(".jpg") || n == "lossy.webp" => JPEG_MAX_LEVELS,
-            // Pillow's blend rounds by shifts.
-            n if n.contains("alpha") => 1,
+            n if n.ends_with(".jpg") => JPEG_MAX_LEVELS,
             _ => 0,
         };
         assert!(worst <= bound, "{name}: {worst} levels apart");
@@ -295,7 +292,6 @@ fn giant_and_empty_pictures_are_refused_by_their_header() {
         refused(&bytes);
     }
     assert!(started.elapsed().as_secs() < 10);
-    assert!(MAX_PIXELS >= 50_000_000);
 }
 
 #[test]
@@ -393,7 +389,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Width, height, output width, output height, filter, FNV-1a of what Pillow 13.0.0 makes of [`synthetic`].
+/// Width, height, output width, output height, filter, FNV-1a of what Pillow 12.1.1 makes of [`synthetic`].
 #[rustfmt::skip]
 const PILLOW: &[(usize, usize, usize, usize, Filter, u64)] = &[
     (1, 1, 5, 3, Filter::Bicubic, 0xf186a01d15e86b60),
@@ -406,20 +402,20 @@ const PILLOW: &[(usize, usize, usize, usize, Filter, u64)] = &[
     (7, 5, 20, 31, Filter::Lanczos, 0x216f6e70da4fe36d),
     (64, 3, 8, 8, Filter::Bicubic, 0x7cdb9596bbeb5bf7),
     (64, 3, 8, 8, Filter::Lanczos, 0x039dbe558e4d5276),
-    (3, 64, 8, 8, Filter::Bicubic, 0x6f5ec8c7e738fdc1),
-    (3, 64, 8, 8, Filter::Lanczos, 0x218dc5a1a6a85352),
+    (3, 64, 8, 8, Filter::Bicubic, 0xb459bb5b7b2b1e1a),
+    (3, 64, 8, 8, Filter::Lanczos, 0x5d5dacea1a047afc),
     (101, 67, 33, 44, Filter::Bicubic, 0xb167e1dd249936d2),
     (101, 67, 33, 44, Filter::Lanczos, 0x2503895bc158956b),
-    (40, 300, 56, 7, Filter::Bicubic, 0x03310396eda5203f),
-    (40, 300, 56, 7, Filter::Lanczos, 0xc5deb41aed0fcfb1),
+    (40, 300, 56, 7, Filter::Bicubic, 0x5612cf9440c7e4b5),
+    (40, 300, 56, 7, Filter::Lanczos, 0xbd19e406c961b8b2),
     (33, 1, 1, 1, Filter::Bicubic, 0xa34227196f209c35),
     (33, 1, 1, 1, Filter::Lanczos, 0xadc0ae1975972a2a),
     (2, 2, 1, 1, Filter::Bicubic, 0x908e3a18d43c9c4b),
     (2, 2, 1, 1, Filter::Lanczos, 0x908e3a18d43c9c4b),
     (255, 2, 16, 97, Filter::Bicubic, 0xd38760ab5c4293b0),
     (255, 2, 16, 97, Filter::Lanczos, 0x36e437d623e13f5f),
-    (50, 50, 51, 49, Filter::Bicubic, 0x6448cea5ad380d4b),
-    (50, 50, 51, 49, Filter::Lanczos, 0xecd47efc777db57c),
+    (50, 50, 51, 49, Filter::Bicubic, 0x70c99b435ea5b65c),
+    (50, 50, 51, 49, Filter::Lanczos, 0xcfd1c56bfa5f893a),
     (1000, 10, 9, 9, Filter::Bicubic, 0x22fe9a3987a64b18),
     (1000, 10, 9, 9, Filter::Lanczos, 0x9e0c6f42d5ec22ad),
 ];
@@ -490,9 +486,9 @@ fn jpeg_input_stays_near_the_reference() {
     let golden = tensors("tiny-llava/preprocess.safetensors");
     for name in ["astronaut", "chelsea", "coffee", "coffee_tall"] {
         let pixels = spec(&[]).preprocess(&decode(&file(&format!("{name}.jpg"))).unwrap()).unwrap();
-        // The loss of quality 90, averaged by shrinking; a level is 0.015.
+        // The loss of quality 90, averaged by shrinking: measured up to 0.071, five levels.
         let diff = max_diff(&pixels.data, &flat_f32(&golden[&format!("{name}.pad")]));
-        assert!(diff < 0.2, "{name}: {diff}");
+        assert!(diff < 0.1, "{name}: {diff}");
     }
 }
 

@@ -118,7 +118,7 @@ fn a_wide_nucleus_is_found_too() {
     // Even probabilities: the nucleus is the lowest ids, and far wider than the first look.
     let logits = vec![0.25f32; 5000];
     let config = SamplerConfig { top_p: 0.5, seed: 1, ..SamplerConfig::default() };
-    let counts = counts(config, &logits, 20_000);
+    let counts = counts(config, &logits, 4_000);
     let last = counts.iter().rposition(|&c| c > 0).unwrap();
     assert!((2480..=2500).contains(&last), "{last}");
 }
