@@ -671,3 +671,14 @@ fn raw_prompts_are_cut_at_images() {
         assert_eq!(parse_prompt(prompt, n).unwrap_err().code(), "invalid_request");
     }
 }
+
+/// A file's template is a program; one that would never end is stopped.
+#[test]
+fn a_template_without_end_is_stopped() {
+    let (_, tokenizer, _) = golden_template("smollm2");
+    let source = "{% for a in range(90000) %}{% for b in range(90000) %}{% if a > b %}{% endif %}{% endfor %}{% endfor %}";
+    let start = Instant::now();
+    let error = ChatTemplate::new("endless", source, &tokenizer).and_then(|t| t.render(&[Message::text("user", "x")], true)).unwrap_err();
+    assert_eq!(error.code(), "invalid_request", "{error}");
+    assert!(start.elapsed() < Duration::from_secs(30));
+}

@@ -55,6 +55,9 @@ impl Message {
     }
 }
 
+/// Instructions a template may take, so that a hostile one ends. The longest known templates take some thousands per message.
+const TEMPLATE_FUEL: u64 = 10_000_000;
+
 /// A calendar date, for templates that tell the model what day it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Date {
@@ -291,6 +294,7 @@ impl ChatTemplate {
     /// An environment set up as transformers sets up Jinja2.
     fn environment(&self) -> Environment<'_> {
         let mut environment = Environment::new();
+        environment.set_fuel(Some(TEMPLATE_FUEL));
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
