@@ -18,8 +18,9 @@ use llava_web::image::{Layout, Mode, Pixels, PreprocessSpec, RgbImage, decode, f
 
 const IMAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/images");
 
-/// The JPEG decoder's inverse transform and chroma upsampling round otherwise than libjpeg-turbo's. Measured over the four pictures: at
-/// most 6 levels apart, 0.25 on average, and 0.03 in LLaVA-1.5's normalised pixels; over the small files at most 4 levels.
+/// The JPEG decoder's inverse transform and chroma upsampling round otherwise than libjpeg-turbo's. Measured over the
+/// four pictures: at most 6 levels apart, 0.25 on average, and 0.03 in LLaVA-1.5's normalised pixels; over the small
+/// files at most 4 levels.
 const JPEG_MAX_LEVELS: u8 = 4;
 
 fn file(name: &str) -> Vec<u8> {

@@ -62,9 +62,9 @@ impl RgbImage {
 
     /// A hash of size and pixels, to recognise a picture that was already encoded.
     ///
-    /// It is the standard library's SipHash: one pass, well mixed, 8 ms for 12 megapixels on a desktop. 64 bits suffice, for the
-    /// pictures of one session are few: among a thousand the chance of any collision is 3 × 10⁻¹⁴. The value may change
-    /// with the compiler, so it must not be stored.
+    /// It is the standard library's SipHash: one pass, well mixed, 8 ms for 12 megapixels on a desktop. 64 bits
+    /// suffice, for the pictures of one session are few: among a thousand the chance of any collision is 3 × 10⁻¹⁴. The
+    /// value may change with the compiler, so it must not be stored.
     pub fn content_hash(&self) -> u64 {
         let mut hasher = std::hash::DefaultHasher::new();
         hasher.write_u64(self.width as u64);

@@ -1,9 +1,9 @@
 //! What a model's `mmproj` file asks to be done with a picture before its vision tower sees it.
 //!
-//! Every recipe is 8-bit resampling ([`super::resample`]), at most a cut into tiles, then `(x/255 − mean)/std`. The steps and
-//! their order are the reference implementation's, to the bit. Floats exist only for the result, `12 · H · W` bytes a tile;
-//! besides it, a few bytes per pixel of the *output* and `3 · height · W` bytes are held (see [`super::resample`]), so that a photo of
-//! 64 megapixels costs little more than itself.
+//! Every recipe is 8-bit resampling ([`super::resample`]), at most a cut into tiles, then `(x/255 − mean)/std`. The
+//! steps and their order are the reference implementation's, to the bit. Floats exist only for the result, `12 · H · W`
+//! bytes a tile; besides it, a few bytes per pixel of the *output* and `3 · height · W` bytes are held (see
+//! [`super::resample`]), so that a photo of 64 megapixels costs little more than itself.
 
 use super::decode::RgbImage;
 use super::resample::{Canvas, Filter, Window, resize, resize_whole};
@@ -37,8 +37,8 @@ pub enum Mode {
     Pad,
     /// One tile: the shorter side resized to the tile's, the middle cut out. Loses what is at the far ends.
     ResizeCrop,
-    /// An overview (the picture squeezed into one tile), then the tiles of the best of these grids, row by row: the picture resized into
-    /// the grid with its proportions kept and centred on black. LLaVA-1.6.
+    /// An overview (the picture squeezed into one tile), then the tiles of the best of these grids, row by row: the
+    /// picture resized into the grid with its proportions kept and centred on black. LLaVA-1.6.
     Anyres(Vec<Grid>),
     /// The picture resized to a longest side, then to whole tiles, cut row by row, an overview last; alone where one tile
     /// suffices. Idefics3 and SmolVLM.
@@ -225,9 +225,10 @@ impl PreprocessSpec {
     }
 }
 
-/// The rows of the patch convolution: `[tiles · (H/p) · (W/p), 3 · p · p]`, patches row by row, and within one the column fastest,
-/// then the row, then the channel. That is how `v.patch_embd.weight` (`ne = [p, p, 3, D]`) lies in its file, so that
-/// the convolution is a linear layer of it. Pixels beyond the last whole patch are left out, as a convolution does.
+/// The rows of the patch convolution: `[tiles · (H/p) · (W/p), 3 · p · p]`, patches row by row, and within one the
+/// column fastest, then the row, then the channel. That is how `v.patch_embd.weight` (`ne = [p, p, 3, D]`) lies in its
+/// file, so that the convolution is a linear layer of it. Pixels beyond the last whole patch are left out, as a
+/// convolution does.
 ///
 /// `patch_size` must be over zero.
 pub fn patches(pixels: &Pixels, patch_size: usize) -> Vec<f32> {

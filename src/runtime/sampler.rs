@@ -1,8 +1,8 @@
 //! From logits to a token.
 //!
-//! The order is llama.cpp's: logit bias, repetition penalty, frequency and presence penalties; then, where the temperature is
-//! 0, the largest logit; else top-k, top-p, min-p, temperature, and a draw. Top-p and min-p therefore judge the distribution as it was
-//! before the temperature flattens or sharpens it.
+//! The order is llama.cpp's: logit bias, repetition penalty, frequency and presence penalties; then, where the
+//! temperature is 0, the largest logit; else top-k, top-p, min-p, temperature, and a draw. Top-p and min-p therefore
+//! judge the distribution as it was before the temperature flattens or sharpens it.
 //!
 //! Nothing sorts the vocabulary: top-k and top-p select what they keep and sort only that.
 
@@ -25,8 +25,8 @@ pub struct SamplerConfig {
     pub top_p: f32,
     /// 0 … 1. Only tokens with at least this fraction of the likeliest one's probability are drawn from; 0 for all.
     pub min_p: f32,
-    /// 0.1 … 10. The logit of each token among the last [`REPETITION_WINDOW`] is divided by it where positive, else multiplied;
-    /// 1 for none.
+    /// 0.1 … 10. The logit of each token among the last [`REPETITION_WINDOW`] is divided by it where positive, else
+    /// multiplied; 1 for none.
     pub repetition_penalty: f32,
     /// −2 … 2. Taken from a token's logit once for each time it was generated; 0 for none.
     pub frequency_penalty: f32,
@@ -153,8 +153,9 @@ impl Sampler {
         &self.config
     }
 
-    /// Chooses a token by `logits` `[n_vocab]` and counts it as generated. `history` holds the tokens so far, prompt included and images
-    /// left out; the repetition penalty looks at its end. The logits are changed meanwhile and put back.
+    /// Chooses a token by `logits` `[n_vocab]` and counts it as generated. `history` holds the tokens so far, prompt
+    /// included and images left out; the repetition penalty looks at its end. The logits are changed meanwhile and put
+    /// back.
     ///
     /// A token whose logit is −∞ is never chosen: that is how a caller rules tokens out.
     ///
@@ -311,8 +312,8 @@ fn log_sum_exp(logits: &[f32], max: f32) -> f64 {
     f64::from(max) + logits.iter().map(|&l| f64::from((l - max).exp())).sum::<f64>().ln()
 }
 
-/// The `n` likeliest tokens of the model's own distribution with their log-probabilities, likeliest first, of equals the lower id
-/// first. `logits` is `[n_vocab]`, as [`Sampler::sample`] leaves it.
+/// The `n` likeliest tokens of the model's own distribution with their log-probabilities, likeliest first, of equals
+/// the lower id first. `logits` is `[n_vocab]`, as [`Sampler::sample`] leaves it.
 ///
 /// # Errors
 /// As [`Sampler::sample`].
@@ -332,8 +333,8 @@ pub fn top_logprobs(logits: &[f32], n: usize) -> Result<Vec<TokenLogprob>> {
     Ok(top.into_iter().map(logprob).collect())
 }
 
-/// Steele, Lea and Flood's SplitMix64: a counter and a mixing function. Integers only, so the same everywhere; it passes the usual
-/// statistical suites and needs no seeding ritual.
+/// Steele, Lea and Flood's SplitMix64: a counter and a mixing function. Integers only, so the same everywhere; it
+/// passes the usual statistical suites and needs no seeding ritual.
 #[derive(Debug, Clone)]
 struct SplitMix64(u64);
 

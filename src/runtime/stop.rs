@@ -7,8 +7,8 @@ pub const MAX_STOPS: usize = 16;
 /// The longest stop string, in bytes.
 pub const MAX_STOP_BYTES: usize = 1024;
 
-/// A filter for streamed text: it lets through what is certainly before any stop string and holds back an end that may be the
-/// beginning of one.
+/// A filter for streamed text: it lets through what is certainly before any stop string and holds back an end that may
+/// be the beginning of one.
 ///
 /// The text ends before the stop string that is complete first; of several complete at the same place, the longest counts.
 /// What comes out is therefore the same however the text is cut into pieces.
