@@ -1,8 +1,54 @@
-//! LLaVA-family vision-language models inside a browser tab.
+//! LLaVA-family vision-language models inside a browser tab: a picture and a question in, a streamed answer out.
+//!
+//! # The data's way
+//!
+//! ```text
+//! two GGUF files ─▶ gguf ─▶ model::weights ─▶ backend (weights)
+//! picture ─▶ image ─▶ model::vision ─▶ model::projector ─┐ rows [n_rows, n_embd]
+//! messages ─▶ text::chat ─▶ text (ids) ─▶ embeddings ────┴─▶ model::lm ─▶ logits ─▶ runtime::sampler ─▶ text
+//! ```
+//!
+//! # Layers
+//!
+//! ```text
+//! www/ ─▶ pkg (wasm) ─▶ runtime ─▶ model ─▶ backend (trait) ─▶ quant ─▶ error
+//!                          └────▶ text, image      ▲
+//!    model ─▶ gguf ─▶ quant     text, image ─▶ gguf    backend::cpu implements it
+//! ```
+//!
+//! 1. [`gguf`], [`quant`], [`image`] and [`text`] know no backend.
+//! 2. [`model`] and [`runtime`] never name a particular backend or a JavaScript type.
+//! 3. wgpu is only used under `backend::gpu`; `wasm_bindgen`, `js_sys` and `web_sys` only under `wasm`.
+//! 4. Only `wasm` (and native examples and tests) name a particular backend.
+//! 5. In `www`, only the worker imports the wasm package, only the engine client creates the worker, and the elements import neither.
+//!
+//! `tests/layering.rs` reads the `use` and `import` lines and holds them to this.
+//!
+//! # Glossary
+//!
+//! | word | meaning |
+//! | --- | --- |
+//! | mmproj | the GGUF file that holds a vision tower and its projector |
+//! | tower | the CLIP vision transformer |
+//! | patch | a square of pixels; one row of the tower |
+//! | tile | a square picture that the tower takes; a large picture may be cut into several |
+//! | projector | the layers that bring features to the language model's width |
+//! | `n_embd`, `n_ff`, `n_heads`, `n_kv_heads`, `head_dim` | the widths of a transformer |
+//! | `n_ctx` | positions of the context |
+//! | `n_kv` | elements of all key (or value) heads at one position |
+//! | chunk | rows of a prompt that are run at once |
+//! | prefill, decode | computing the prompt; computing one token after another |
+//! | slot | what stands at a position: a token, or a row of a picture |
 
 pub mod backend;
 pub mod error;
 pub mod gguf;
+pub mod image;
+pub mod model;
 pub mod quant;
+pub mod runtime;
+pub mod text;
+#[cfg(target_arch = "wasm32")]
+pub mod wasm;
 
 pub use error::{Error, Result};

@@ -150,11 +150,11 @@ pub trait Backend {
     /// Writes `data` (whole rows) into `out` from row `row` on.
     fn write(&mut self, out: &mut Self::Tensor, row: usize, data: &[f32]);
 
-    /// Reads `n` rows from row `row` on; waits for everything recorded before.
+    /// Reads `n` rows from row `row` on into `out`, whose memory is reused; waits for everything recorded before.
     ///
     /// # Errors
     /// `device_lost`.
-    async fn read(&mut self, x: &Self::Tensor, row: usize, n: usize) -> Result<Vec<f32>>;
+    async fn read(&mut self, x: &Self::Tensor, row: usize, n: usize, out: &mut Vec<f32>) -> Result<()>;
 
     /// Begins a weight matrix; memory for the whole of it is taken here.
     ///

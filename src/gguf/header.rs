@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 use crate::gguf::metadata::{Metadata, Value};
 use crate::quant::Format;
 
+/// What some text files begin with: a byte order mark in UTF-8.
+const BOM: &[u8] = "\u{feff}".as_bytes();
 /// More pairs than any known model has (a large one has about 60).
 const MAX_KEY_VALUES: u64 = 1 << 16;
 /// More tensors than any model that fits a browser (a 70B has about 720).
@@ -22,6 +24,12 @@ const MAX_ARRAY: u64 = 1 << 24;
 const MAX_DEPTH: u32 = 4;
 /// The format allows four dimensions.
 const MAX_DIMENSIONS: u32 = 4;
+/// More elements than any tensor that fits a browser; below it, counts of elements fit a 32-bit `usize`.
+const MAX_ELEMENTS: u64 = 1 << 31;
+/// The smallest pair: a key of no bytes, a value type, a value of one byte.
+const LEAST_PAIR: u64 = 8 + 4 + 1;
+/// The smallest entry of the tensor list: a name of no bytes, no dimensions, a type, an offset.
+const LEAST_TENSOR: u64 = 8 + 4 + 4 + 8;
 
 /// One entry of the tensor list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +62,8 @@ impl TensorInfo {
 
     /// The stored size in bytes.
     pub fn n_bytes(&self) -> u64 {
-        self.format.row_bytes(self.row_len()) as u64 * self.n_rows() as u64
+        // In 64 bits throughout: a 32-bit `usize` counts elements of any tensor, but not the bytes of one in F32.
+        (self.row_len() / self.format.block_len()) as u64 * self.format.block_bytes() as u64 * self.n_rows() as u64
     }
 }
 
@@ -99,15 +108,21 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// An error where the file is known to end before `n` more bytes.
+    fn must_fit(&self, n: u64, what: &str) -> Piece<()> {
+        let end = self.at as u64 + n;
+        match self.file_len {
+            Some(len) if end > len => bad(format!(
+                "The file ends at byte {len}, but its header ({what}) needs {end}: it is truncated or its header lies. Download it again."
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// The next `n` bytes; says how long the prefix must be where they are not in it.
     fn take(&mut self, n: u64, what: &str) -> Piece<&'a [u8]> {
+        self.must_fit(n, what)?;
         let end = self.at as u64 + n;
-        if self.file_len.is_some_and(|len| end > len) {
-            return bad(format!(
-                "The file ends at byte {}, but its header ({what}) needs {end}: it is truncated or its header lies. Download it again.",
-                self.file_len.unwrap_or(0)
-            ));
-        }
         let Some(piece) = usize::try_from(end).ok().and_then(|end| self.bytes.get(self.at..end)) else {
             return Err(Stop::Need(end));
         };
@@ -238,12 +253,14 @@ impl<'a> Reader<'a> {
         let mut elements: u64 = 1;
         for _ in 0..n_dims {
             let n = self.u64("tensor list")?;
-            elements = elements.checked_mul(n).filter(|e| *e < 1 << 40 && n > 0).unwrap_or(0);
-            dims.push(n as usize);
+            elements = elements.checked_mul(n).filter(|e| *e < MAX_ELEMENTS).unwrap_or(0);
+            dims.push(n);
         }
         if elements == 0 {
             return bad(format!("The tensor '{name}' has the impossible shape {dims:?}. The file is damaged."));
         }
+        // Each is at most the product, which fits.
+        let dims: Vec<usize> = dims.into_iter().map(|n| n as usize).collect();
         let kind = self.u32("tensor list")?;
         let Some(format) = Format::from_ggml_type(kind) else {
             return Err(Stop::Bad(Error::unsupported_quantization(format!(
@@ -301,7 +318,8 @@ pub fn parse(prefix: &[u8], file_len: Option<u64>) -> Result<Parsed> {
 fn header(r: &mut Reader<'_>) -> Piece<Header> {
     let magic: [u8; 4] = r.array("magic")?;
     if &magic != b"GGUF" {
-        return bad(if magic.starts_with(b"<") || magic == *b"vers" {
+        let start = magic.trim_ascii_start();
+        return bad(if start.is_empty() || start[0] == b'<' || start[0] == b'{' || magic == *b"vers" || magic.starts_with(BOM) {
             "This is not a GGUF file but text (a web page or a Git LFS pointer?). Check the address: it must be the file itself."
                 .to_string()
         } else if &magic == b"FUGG" {
@@ -326,19 +344,29 @@ fn header(r: &mut Reader<'_>) -> Piece<Header> {
             "The header claims {n_tensors} tensors and {n_pairs} metadata pairs, which cannot be right. The file is damaged."
         ));
     }
+    r.must_fit(n_pairs * LEAST_PAIR + n_tensors * LEAST_TENSOR, "metadata and tensor list")?;
     let mut metadata = Metadata::default();
     for _ in 0..n_pairs {
         let key = r.string(MAX_NAME, "metadata key")?;
         let kind = r.u32(&key)?;
         let value = r.value(kind, &key, 0)?;
+        if metadata.contains(&key) {
+            return bad(format!("The metadata key '{key}' is there twice. The file is damaged."));
+        }
         metadata.insert(key, value);
     }
-    let mut tensors: Vec<TensorInfo> = Vec::with_capacity((n_tensors as usize).min(4096));
+    // No more than the prefix can list, whatever the count says.
+    let listable = (r.bytes.len() - r.at) / LEAST_TENSOR as usize;
+    let mut tensors: Vec<TensorInfo> = Vec::with_capacity((n_tensors as usize).min(listable));
     for index in 0..n_tensors {
         let tensor = r.tensor(index)?;
         tensors.push(tensor);
     }
-    let alignment = metadata.uint("general.alignment").unwrap_or(32);
+    let alignment = match metadata.get("general.alignment") {
+        None => 32,
+        // One that is no integer becomes 0, which is refused.
+        Some(_) => metadata.uint("general.alignment").unwrap_or(0),
+    };
     if !(1..=1 << 20).contains(&alignment) || !alignment.is_power_of_two() {
         return bad(format!("The metadata gives an alignment of {alignment} bytes, which cannot be right. The file is damaged."));
     }

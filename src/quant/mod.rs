@@ -1,113 +1,164 @@
-//! The formats in which GGUF stores tensors. One file per format; this table is what the rest of the crate sees.
+//! The formats in which GGUF stores tensors. One file per format, and one table that names them all.
+//!
+//! A quantized row is a sequence of blocks: [`Format::block_len`] elements in [`Format::block_bytes`] bytes, a few small
+//! integers per element and the scales that turn them into floats. Each format's file writes down the layout of its block
+//! with byte offsets, and its `decode_block` is the definition of the format: kernels of every backend are tested against
+//! it. It computes in 32-bit floats in the order ggml's `dequantize_row_*` functions do, so that the results are the same
+//! bits. [`quantize_row`] is the other direction, for the formats that have a simple one.
+//!
+//! To add a format: write its file with `decode_block` and `is_finite`, and add its row to the table below.
 
-/// A storage format. The discriminants are ggml's type numbers.
-#[allow(non_camel_case_types, reason = "spelled as in GGUF files and everywhere in this field")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u32)]
-pub enum Format {
+pub mod bfloat16;
+pub mod float16;
+pub mod float32;
+pub mod iq4_nl;
+pub mod q2_k;
+pub mod q3_k;
+pub mod q4_0;
+pub mod q4_1;
+pub mod q4_k;
+pub mod q5_0;
+pub mod q5_1;
+pub mod q5_k;
+pub mod q6_k;
+pub mod q8_0;
+
+mod quantize;
+
+pub use quantize::quantize_row;
+
+/// Makes [`Format`] out of the table of formats: `Name = ggml's type number, elements in bytes of a block, module`.
+/// The types of `module::decode_block` hold the block's sizes once more, so a row cannot disagree with its file.
+macro_rules! formats {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $len:literal in $bytes:literal, $module:ident;)*) => {
+        /// A storage format. The discriminants are ggml's type numbers.
+        #[allow(non_camel_case_types, reason = "spelled as in GGUF files and everywhere in this field")]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum Format { $($(#[$doc])* $name = $number,)* }
+
+        /// How many formats there are.
+        const N_FORMATS: usize = [$($number),*].len();
+
+        impl Format {
+            /// All formats.
+            pub const ALL: [Self; N_FORMATS] = [$(Self::$name),*];
+
+            /// The name as in GGUF.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+
+            /// Elements per block.
+            pub const fn block_len(self) -> usize {
+                match self { $(Self::$name => $len,)* }
+            }
+
+            /// Bytes per block.
+            pub const fn block_bytes(self) -> usize {
+                match self { $(Self::$name => $bytes,)* }
+            }
+
+            /// Decodes whole blocks: `bytes` holds exactly the blocks of `out.len()` elements. Any bytes decode to
+            /// something; see [`Self::check_finite`].
+            ///
+            /// # Panics
+            /// Where the lengths do not fit each other or the block.
+            pub fn decode_row(self, bytes: &[u8], out: &mut [f32]) {
+                match self {
+                    $(Self::$name => {
+                        let (blocks, odd_bytes) = bytes.as_chunks::<$bytes>();
+                        let (rows, odd_len) = out.as_chunks_mut::<$len>();
+                        assert!(
+                            blocks.len() == rows.len() && odd_bytes.is_empty() && odd_len.is_empty(),
+                            "a row of {} takes whole blocks of {} elements in {} bytes", self.name(), $len, $bytes
+                        );
+                        for (block, row) in blocks.iter().zip(rows) {
+                            $module::decode_block(block, row);
+                        }
+                    })*
+                }
+            }
+
+            /// Whether all elements of these whole blocks decode to finite numbers. Looks only at what can be otherwise:
+            /// the blocks' scales and minima, or the values of the float formats.
+            ///
+            /// # Panics
+            /// Where `bytes` are not whole blocks.
+            pub fn check_finite(self, bytes: &[u8]) -> bool {
+                match self {
+                    $(Self::$name => {
+                        let (blocks, odd) = bytes.as_chunks::<$bytes>();
+                        assert!(odd.is_empty(), "a row of {} takes whole blocks of {} bytes", self.name(), $bytes);
+                        blocks.iter().all($module::is_finite)
+                    })*
+                }
+            }
+        }
+    };
+}
+
+formats! {
     /// 32-bit floats.
-    F32 = 0,
+    F32 = 0, 1 in 4, float32;
     /// 16-bit IEEE floats.
-    F16 = 1,
-    /// 4 bits, scale per 32.
-    Q4_0 = 2,
-    /// 4 bits, scale and minimum per 32.
-    Q4_1 = 3,
-    /// 5 bits, scale per 32.
-    Q5_0 = 6,
-    /// 5 bits, scale and minimum per 32.
-    Q5_1 = 7,
-    /// 8 bits, scale per 32.
-    Q8_0 = 8,
-    /// 2 bits, super-blocks of 256.
-    Q2_K = 10,
-    /// 3 bits, super-blocks of 256.
-    Q3_K = 11,
-    /// 4 bits, super-blocks of 256.
-    Q4_K = 12,
-    /// 5 bits, super-blocks of 256.
-    Q5_K = 13,
-    /// 6 bits, super-blocks of 256.
-    Q6_K = 14,
-    /// 4 bits through a table of 16 values, scale per 32.
-    IQ4_NL = 20,
+    F16 = 1, 1 in 2, float16;
     /// 16-bit brain floats.
-    BF16 = 30,
+    BF16 = 30, 1 in 2, bfloat16;
+    /// 4 bits, scale per 32.
+    Q4_0 = 2, 32 in 18, q4_0;
+    /// 4 bits, scale and minimum per 32.
+    Q4_1 = 3, 32 in 20, q4_1;
+    /// 5 bits, scale per 32.
+    Q5_0 = 6, 32 in 22, q5_0;
+    /// 5 bits, scale and minimum per 32.
+    Q5_1 = 7, 32 in 24, q5_1;
+    /// 8 bits, scale per 32.
+    Q8_0 = 8, 32 in 34, q8_0;
+    /// 2 bits, super-blocks of 256.
+    Q2_K = 10, 256 in 84, q2_k;
+    /// 3 bits, super-blocks of 256.
+    Q3_K = 11, 256 in 110, q3_k;
+    /// 4 bits, super-blocks of 256.
+    Q4_K = 12, 256 in 144, q4_k;
+    /// 5 bits, super-blocks of 256.
+    Q5_K = 13, 256 in 176, q5_k;
+    /// 6 bits, super-blocks of 256.
+    Q6_K = 14, 256 in 210, q6_k;
+    /// 4 bits through a table of 16 values, scale per 32.
+    IQ4_NL = 20, 32 in 18, iq4_nl;
 }
 
 impl Format {
-    /// All formats.
-    pub const ALL: [Self; 14] = [
-        Self::F32,
-        Self::F16,
-        Self::BF16,
-        Self::Q4_0,
-        Self::Q4_1,
-        Self::Q5_0,
-        Self::Q5_1,
-        Self::Q8_0,
-        Self::Q2_K,
-        Self::Q3_K,
-        Self::Q4_K,
-        Self::Q5_K,
-        Self::Q6_K,
-        Self::IQ4_NL,
-    ];
-
     /// The format with this ggml type number.
     pub fn from_ggml_type(kind: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|f| *f as u32 == kind)
-    }
-
-    /// The name as in GGUF.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "F32",
-            Self::F16 => "F16",
-            Self::BF16 => "BF16",
-            Self::Q4_0 => "Q4_0",
-            Self::Q4_1 => "Q4_1",
-            Self::Q5_0 => "Q5_0",
-            Self::Q5_1 => "Q5_1",
-            Self::Q8_0 => "Q8_0",
-            Self::Q2_K => "Q2_K",
-            Self::Q3_K => "Q3_K",
-            Self::Q4_K => "Q4_K",
-            Self::Q5_K => "Q5_K",
-            Self::Q6_K => "Q6_K",
-            Self::IQ4_NL => "IQ4_NL",
-        }
-    }
-
-    /// Elements per block.
-    pub const fn block_len(self) -> usize {
-        match self {
-            Self::F32 | Self::F16 | Self::BF16 => 1,
-            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 | Self::IQ4_NL => 32,
-            Self::Q2_K | Self::Q3_K | Self::Q4_K | Self::Q5_K | Self::Q6_K => 256,
-        }
-    }
-
-    /// Bytes per block.
-    pub const fn block_bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::BF16 => 2,
-            Self::Q4_0 | Self::IQ4_NL => 18,
-            Self::Q4_1 => 20,
-            Self::Q5_0 => 22,
-            Self::Q5_1 => 24,
-            Self::Q8_0 => 34,
-            Self::Q2_K => 84,
-            Self::Q3_K => 110,
-            Self::Q4_K => 144,
-            Self::Q5_K => 176,
-            Self::Q6_K => 210,
-        }
     }
 
     /// Bytes of a row of `n` elements; `n` is a multiple of [`Self::block_len`].
     pub const fn row_bytes(self, n: usize) -> usize {
         n / self.block_len() * self.block_bytes()
     }
+
+    /// Whether elements share scales, which is to say, whether it is anything but plain floats.
+    pub const fn is_quantized(self) -> bool {
+        self.block_len() > 1
+    }
+
+    /// Bits per element, scales included.
+    pub const fn bits_per_weight(self) -> f32 {
+        (self.block_bytes() * 8) as f32 / self.block_len() as f32
+    }
+}
+
+/// The 16-bit float at byte `at` of a block. Decoding is exact: every one is a 32-bit float.
+#[inline(always)]
+pub(crate) fn half_at(block: &[u8], at: usize) -> f32 {
+    half::f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
+}
+
+/// Whether the 16-bit float at byte `at` is neither infinite nor not a number.
+#[inline(always)]
+fn half_is_finite(block: &[u8], at: usize) -> bool {
+    half::f16::from_le_bytes([block[at], block[at + 1]]).is_finite()
 }

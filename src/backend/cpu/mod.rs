@@ -1,1 +1,214 @@
-//! The CPU backend.
+//! The CPU backend: every op of [`Backend`] computed at once, by the thread that calls it.
+//!
+//! * [`math`]: exponential, error function and half floats as loops a compiler can vectorise;
+//! * `norm`, `rope`, `elementwise`, `attention`: the ops on floats;
+//! * [`matrix`]: weight matrices in the arrangement that the kernels read;
+//! * `linear`: products of activations and weight matrices.
+//!
+//! Ops allocate nothing per token: scratch belongs to [`Cpu`] and grows to the largest size it has seen.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Backend, Epilogue, Heads, KvSpec, Linear, MatrixSpec, RopeStyle};
+use crate::error::{Error, Result};
+
+mod attention;
+mod elementwise;
+mod linear;
+pub mod math;
+pub mod matrix;
+mod norm;
+mod panel;
+mod rope;
+
+pub use attention::KvCache;
+pub use matrix::{Matrix, MatrixBuilder};
+
+/// `[rows, cols]` floats, rows contiguous.
+#[derive(Debug, Clone)]
+pub struct Tensor {
+    rows: usize,
+    cols: usize,
+    data: Vec<f32>,
+}
+
+impl Tensor {
+    /// Rows there is room for.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Elements of a row.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// `n` rows from row `row` on.
+    fn rows_at(&self, row: usize, n: usize) -> &[f32] {
+        &self.data[row * self.cols..(row + n) * self.cols]
+    }
+
+    /// `n` rows from row `row` on, to be written.
+    fn rows_at_mut(&mut self, row: usize, n: usize) -> &mut [f32] {
+        &mut self.data[row * self.cols..(row + n) * self.cols]
+    }
+}
+
+/// The CPU backend.
+#[derive(Debug, Default)]
+pub struct Cpu {
+    /// Bytes of all living weight matrices; each takes its part away when it is dropped.
+    weight_bytes: Arc<AtomicU64>,
+    linear: linear::Scratch,
+    attention: attention::Scratch,
+}
+
+impl Cpu {
+    /// A backend without weights.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+/// `n` default elements, or `out_of_memory` with the number of bytes that could not be had for `what`.
+pub(crate) fn zeroed<T: Clone + Default>(n: usize, what: &str) -> Result<Vec<T>> {
+    let mut data = Vec::new();
+    data.try_reserve_exact(n).map_err(|_| {
+        let bytes = n as u64 * size_of::<T>() as u64;
+        Error::out_of_memory(format!(
+            "There is not enough memory for {what}: {bytes} bytes were needed. Close other tabs, or choose a smaller model or context."
+        ))
+    })?;
+    data.resize(n, T::default());
+    Ok(data)
+}
+
+impl Backend for Cpu {
+    type Tensor = Tensor;
+    type Matrix = Matrix;
+    type MatrixBuilder = MatrixBuilder;
+    type KvCache = KvCache;
+
+    const ROW_GROUP: usize = matrix::ROW_GROUP;
+
+    fn tensor(&mut self, rows: usize, cols: usize) -> Result<Tensor> {
+        Ok(Tensor { rows, cols, data: zeroed(rows * cols, &format!("a tensor of {rows} by {cols} numbers"))? })
+    }
+
+    fn write(&mut self, out: &mut Tensor, row: usize, data: &[f32]) {
+        assert_eq!(data.len() % out.cols, 0, "write takes whole rows");
+        out.rows_at_mut(row, data.len() / out.cols).copy_from_slice(data);
+    }
+
+    async fn read(&mut self, x: &Tensor, row: usize, n: usize, out: &mut Vec<f32>) -> Result<()> {
+        out.clear();
+        out.extend_from_slice(x.rows_at(row, n));
+        Ok(())
+    }
+
+    fn matrix_begin(&mut self, spec: &MatrixSpec) -> Result<MatrixBuilder> {
+        MatrixBuilder::new(spec, &self.weight_bytes)
+    }
+
+    fn matrix_rows(&mut self, builder: &mut MatrixBuilder, bytes: &[u8]) -> Result<()> {
+        builder.rows(bytes)
+    }
+
+    fn matrix_end(&mut self, builder: MatrixBuilder) -> Result<Matrix> {
+        builder.end()
+    }
+
+    fn kv_cache(&mut self, spec: &KvSpec) -> Result<KvCache> {
+        KvCache::new(spec)
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        self.weight_bytes.load(Ordering::Relaxed)
+    }
+
+    fn embed(&mut self, table: &Matrix, ids: &[u32], out: &mut Tensor, row: usize) {
+        assert_eq!(table.n_in(), out.cols, "embed: row lengths differ");
+        for (id, out) in ids.iter().zip(out.rows_at_mut(row, ids.len()).chunks_exact_mut(table.n_in())) {
+            table.decode_row(*id as usize, out);
+        }
+    }
+
+    fn copy_rows(&mut self, src: &Tensor, src_row: usize, dst: &mut Tensor, dst_row: usize, n: usize) {
+        assert_eq!(src.cols, dst.cols, "copy_rows: row lengths differ");
+        dst.rows_at_mut(dst_row, n).copy_from_slice(src.rows_at(src_row, n));
+    }
+
+    fn add_rows(&mut self, x: &mut Tensor, row: usize, y: &Tensor, n: usize) {
+        assert_eq!(x.cols, y.cols, "add_rows: row lengths differ");
+        elementwise::add(x.rows_at_mut(row, n), y.rows_at(0, n));
+    }
+
+    fn rms_norm(&mut self, x: &Tensor, weight: &Tensor, eps: f32, out: &mut Tensor, n: usize) {
+        assert!(x.cols == out.cols && x.cols == weight.cols, "rms_norm: row lengths differ");
+        norm::rms_norm(x.rows_at(0, n), &weight.data, eps, out.rows_at_mut(0, n));
+    }
+
+    fn layer_norm(&mut self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32, out: &mut Tensor, n: usize) {
+        assert!(x.cols == out.cols && x.cols == weight.cols && x.cols == bias.cols, "layer_norm: row lengths differ");
+        norm::layer_norm(x.rows_at(0, n), &weight.data, &bias.data, eps, out.rows_at_mut(0, n));
+    }
+
+    fn linear(&mut self, x: &Tensor, layer: &Linear<Self>, out: &mut Tensor, n: usize, epilogue: Epilogue) {
+        self.linear.apply(x, layer, out, n, epilogue);
+    }
+
+    fn silu_mul(&mut self, gate: &mut Tensor, up: &Tensor, n: usize) {
+        assert_eq!(gate.cols, up.cols, "silu_mul: row lengths differ");
+        elementwise::silu_mul(gate.rows_at_mut(0, n), up.rows_at(0, n));
+    }
+
+    fn rope(
+        &mut self,
+        x: &mut Tensor,
+        rope: &Tensor,
+        style: RopeStyle,
+        n_heads: usize,
+        head_dim: usize,
+        position: usize,
+        n: usize,
+    ) {
+        assert!(x.cols == n_heads * head_dim && rope.cols <= head_dim, "rope: shapes differ");
+        rope::rope(x.rows_at_mut(0, n), rope.rows_at(position, n), rope.cols, style, n_heads, head_dim);
+    }
+
+    fn kv_write(&mut self, cache: &mut KvCache, layer: usize, position: usize, k: &Tensor, v: &Tensor, n: usize) {
+        cache.write(layer, position, k.rows_at(0, n), v.rows_at(0, n));
+    }
+
+    fn attention(
+        &mut self,
+        q: &Tensor,
+        cache: &KvCache,
+        layer: usize,
+        position: usize,
+        heads: Heads,
+        scale: f32,
+        out: &mut Tensor,
+        n: usize,
+    ) {
+        assert!(q.cols == heads.n_heads * heads.head_dim && out.cols == q.cols, "attention: shapes differ");
+        self.attention.causal(q.rows_at(0, n), cache, layer, position, heads, scale, out.rows_at_mut(0, n));
+    }
+
+    fn attention_full(
+        &mut self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        n_heads: usize,
+        scale: f32,
+        out: &mut Tensor,
+        n: usize,
+    ) {
+        assert!(q.cols == k.cols && q.cols == v.cols && q.cols == out.cols, "attention_full: shapes differ");
+        let heads = Heads { n_heads, n_kv_heads: n_heads, head_dim: q.cols / n_heads };
+        let (q, k, v) = (q.rows_at(0, n), k.rows_at(0, n), v.rows_at(0, n));
+        self.attention.full(q, k, v, heads, scale, out.rows_at_mut(0, n));
+    }
+}

@@ -1,0 +1,160 @@
+#!/usr/bin/env bash
+# Everything that is done to this project from a shell; `./build.sh help` lists it. Needs a Rust toolchain with rustup, node and
+# python3; what else is missing it installs, or says what to install.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+readonly WASM_TARGET=wasm32-unknown-unknown
+# SIMD is a part of every browser that is supported (see README); it is chosen here rather than in a configuration file, so that a
+# plain `cargo build` of the crate stays plain.
+readonly WASM_FLAGS="-C target-feature=+simd128"
+# Bytes of the module after gzip -9: what a visitor downloads before the model.
+readonly WASM_BUDGET=1600000
+readonly CHROMIUM=${CHROMIUM:-/usr/bin/chromium}
+
+say() { printf '\n== %s\n' "$*"; }
+fail() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
+need() { command -v "$1" >/dev/null || fail "$1 is not installed; $2"; }
+
+usage() {
+  cat <<'TEXT'
+usage: ./build.sh COMMAND
+  serve [PORT]    build, then serve the page on localhost (default port 8080)
+  test            run every test; ends with a line of counts
+  build           the wasm module and its JavaScript, into www/pkg
+  bench [ARGS]    build, then measure in Chromium (see tests/tools/bench.mjs)
+  fetch-models    small real models for tests and benchmarks, into models/
+TEXT
+}
+
+# The version of a crate in Cargo.lock.
+locked() { awk -v name="\"$1\"" '$1 == "name" && $3 == name { getline; gsub(/"/, "", $3); print $3 }' Cargo.lock; }
+
+toolchain() {
+  need cargo "install Rust with rustup (rustup.rs)"
+  if ! rustc --print target-libdir --target "$WASM_TARGET" 2>/dev/null | xargs -r test -d; then
+    need rustup "install Rust with rustup (rustup.rs), or add the standard library for $WASM_TARGET yourself"
+    say "installing the Rust target $WASM_TARGET"
+    rustup target add "$WASM_TARGET"
+  fi
+  local crate tool
+  crate=$(locked wasm-bindgen) tool=$(locked wasm-bindgen-cli-support)
+  [ "$crate" = "$tool" ] || fail "Cargo.lock has wasm-bindgen $crate but wasm-bindgen-cli-support $tool; they must be equal"
+}
+
+build() {
+  toolchain
+  say "building the wasm module"
+  CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$WASM_FLAGS" cargo build --release --lib --target "$WASM_TARGET"
+  say "writing www/pkg"
+  cargo run --quiet --package bindgen -- "target/$WASM_TARGET/release/llava_web.wasm" www/pkg llava_web
+  printf 'www/pkg/llava_web_bg.wasm: %s bytes, %s after gzip\n' "$(wc -c < www/pkg/llava_web_bg.wasm)" "$(compressed_size)"
+}
+
+compressed_size() { gzip -9 -c www/pkg/llava_web_bg.wasm | wc -c; }
+
+serve() {
+  need node "install Node.js 20 or newer"
+  build
+  say "serving; stop with Ctrl-C"
+  exec node tests/tools/serve.mjs --port "${1:-8080}" www
+}
+
+fetch_models() {
+  need python3 "install Python 3.9 or newer"
+  tests/tools/fetch_models.sh models
+}
+
+browser() {
+  need node "install Node.js 20 or newer"
+  if [ ! -x "$CHROMIUM" ]; then
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || fail "Chromium is not at $CHROMIUM; install it, or set CHROMIUM to where it is"
+    say "installing Chromium"
+    apt-get update -q >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium >/dev/null
+  fi
+  [ -d tests/node_modules ] && [ tests/node_modules -nt tests/package-lock.json ] || (cd tests && npm ci --ignore-scripts --no-audit --no-fund)
+}
+
+bench() {
+  build
+  browser
+  fetch_models
+  say "measuring"
+  node tests/tools/bench.mjs "$@"
+}
+
+passed=0 failed=0 skipped=0
+
+# One check that passes or fails: check NAME COMMAND...
+check() {
+  local name=$1 start=$SECONDS
+  shift
+  say "$name"
+  if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); printf 'FAILED: %s\n' "$name"; fi
+  printf '(%s: %s s)\n' "$name" $((SECONDS - start))
+}
+
+# A suite that prints its own counts, as cargo test and node --test do: suite NAME COMMAND...
+suite() {
+  local name=$1 start=$SECONDS log status=0 p f s
+  shift
+  log=$(mktemp)
+  say "$name"
+  "$@" 2>&1 | tee "$log" || status=$?
+  # shellcheck disable=SC2034 # read gives all three
+  read -r p f s < <(awk '
+    /^test result:/ { p += $4; f += $6; s += $8 }
+    /^# pass /      { p += $3 }
+    /^# fail /      { f += $3 }
+    /^# (skipped|todo|cancelled) / { s += $3 }
+    /^ℹ pass /      { p += $3 }
+    /^ℹ fail /      { f += $3 }
+    /^ℹ (skipped|todo|cancelled) / { s += $3 }
+    END { print p + 0, f + 0, s + 0 }' "$log")
+  rm -f "$log"
+  # A suite that died, or that ran nothing, has failed even if it counted no failure.
+  if { [ "$status" != 0 ] && [ "$f" = 0 ]; } || [ $((p + f)) = 0 ]; then f=$((f + 1)); fi
+  passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+  printf '(%s: %s passed, %s failed, %s skipped, %s s)\n' "$name" "$p" "$f" "$s" $((SECONDS - start))
+}
+
+clippy_wasm() {
+  CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$WASM_FLAGS" cargo clippy --quiet --lib --target "$WASM_TARGET" -- -D warnings
+}
+
+wasm_budget() {
+  local size
+  size=$(compressed_size)
+  printf 'the module takes %s bytes after gzip; the budget is %s\n' "$size" "$WASM_BUDGET"
+  [ "$size" -le "$WASM_BUDGET" ]
+}
+
+run_tests() {
+  local start=$SECONDS
+  toolchain
+  check "format" cargo fmt --all --check
+  check "clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
+  check "clippy for wasm" clippy_wasm
+  check "models" fetch_models
+  suite "native tests" cargo test --quiet --no-fail-fast
+  check "wasm module" build
+  check "wasm size" wasm_budget
+  browser
+  suite "kernels in wasm" node --test tests/wasm/
+  check "types" npm --prefix tests run --silent types
+  suite "browser tests" npm --prefix tests test --silent
+  say "all tests: $((SECONDS - start)) s"
+  printf '%s passed, %s failed, %s skipped\n' "$passed" "$failed" "$skipped"
+  [ "$failed" = 0 ]
+}
+
+case ${1:-help} in
+  serve) shift; serve "$@" ;;
+  test) run_tests ;;
+  build) build ;;
+  bench) shift; bench "$@" ;;
+  fetch-models) fetch_models ;;
+  help | -h | --help) usage ;;
+  *) usage >&2; exit 2 ;;
+esac

@@ -1,0 +1,49 @@
+//! Ops that treat every element alike.
+
+use super::math::{exp, gelu as gelu_one};
+use crate::backend::Epilogue;
+
+/// `x += y`
+pub fn add(x: &mut [f32], y: &[f32]) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x += y;
+    }
+}
+
+/// `gate = silu(gate) · up`, `silu(x) = x / (1 + e⁻ˣ)`
+#[inline(never)]
+pub fn silu_mul(gate: &mut [f32], up: &[f32]) {
+    for (gate, up) in gate.iter_mut().zip(up) {
+        *gate = *gate / (1.0 + exp(-*gate)) * up;
+    }
+}
+
+/// `out = out/2 · (1 + erf(out/√2))`
+#[inline(never)]
+fn gelu(out: &mut [f32]) {
+    for out in out {
+        *out = gelu_one(*out);
+    }
+}
+
+/// `out = out · sigmoid(1.702 out)`
+#[inline(never)]
+fn quick_gelu(out: &mut [f32]) {
+    for out in out {
+        *out /= 1.0 + exp(-1.702 * *out);
+    }
+}
+
+/// Ends a row of a linear layer: `y` is the product, `out` its destination.
+pub fn epilogue(y: &mut [f32], bias: Option<&[f32]>, out: &mut [f32], epilogue: Epilogue) {
+    if let Some(bias) = bias {
+        add(y, bias);
+    }
+    match epilogue {
+        Epilogue::Store => {}
+        Epilogue::Add => return add(out, y),
+        Epilogue::Gelu => gelu(y),
+        Epilogue::QuickGelu => quick_gelu(y),
+    }
+    out.copy_from_slice(y);
+}

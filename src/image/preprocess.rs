@@ -1,0 +1,369 @@
+//! What a model's `mmproj` file asks to be done with a picture before its vision tower sees it.
+//!
+//! Every recipe is 8-bit resampling ([`super::resample`]), at most a cut into tiles, then `(x/255 − mean)/std`. The
+//! steps and their order are the reference implementation's, to the bit. Floats exist only for the result, `12 · H · W`
+//! bytes a tile; besides it, a few bytes per pixel of the *output* and `3 · height · W` bytes are held (see
+//! [`super::resample`]), so that a photo of 64 megapixels costs little more than itself.
+
+use super::decode::RgbImage;
+use super::resample::{Canvas, Filter, Window, resize, resize_whole};
+use crate::error::{Error, Result};
+use crate::gguf::metadata::Metadata;
+
+/// CLIP's channel means, which files of 2023 may lack.
+const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+/// CLIP's channel standard deviations.
+const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
+/// The largest tile side a file may ask for, in pixels. The largest known towers take 980.
+const MAX_IMAGE_SIZE: usize = 4096;
+/// The most tiles a picture may be cut into, the overview not counted. LLaVA-OneVision has up to 36, Idefics3 up to 25.
+const MAX_TILES: usize = 64;
+/// The most pixels of all those tiles, four times what the largest known recipe makes: 192 MiB of floats.
+const MAX_TILE_PIXELS: usize = 16 << 20;
+
+/// A grid of tiles that a picture may be cut into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grid {
+    /// Tiles in a column.
+    pub rows: usize,
+    /// Tiles in a row.
+    pub cols: usize,
+}
+
+/// How a picture of any shape becomes tiles of one shape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// One tile: centred on a square of the mean colour, then resized. LLaVA-1.5 as published.
+    Pad,
+    /// One tile: the shorter side resized to the tile's, the middle cut out. Loses what is at the far ends.
+    ResizeCrop,
+    /// An overview (the picture squeezed into one tile), then the tiles of the best of these grids, row by row: the
+    /// picture resized into the grid with its proportions kept and centred on black. LLaVA-1.6.
+    Anyres(Vec<Grid>),
+    /// The picture resized to a longest side, then to whole tiles, cut row by row, an overview last; alone where one tile
+    /// suffices. Idefics3 and SmolVLM.
+    Idefics3 {
+        /// The longest side in pixels before the sides are rounded up to whole tiles.
+        longest_side: usize,
+    },
+}
+
+/// The recipe of one model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PreprocessSpec {
+    /// A tile's height and width in pixels.
+    pub image_size: usize,
+    /// A patch's height and width in pixels.
+    pub patch_size: usize,
+    /// What is subtracted from the channels, which are in 0 … 1.
+    pub mean: [f32; 3],
+    /// What the channels are divided by.
+    pub std: [f32; 3],
+    /// How the tiles are made.
+    pub mode: Mode,
+}
+
+/// How the tiles of [`Pixels`] lie in the picture: what the projected rows are arranged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// One tile.
+    Single,
+    /// Tile 0 is the overview, then the grid row by row.
+    Anyres {
+        /// The chosen grid.
+        grid: Grid,
+        /// The picture's width in pixels, by which the black border is cut off the features.
+        image_width: usize,
+        /// The picture's height in pixels.
+        image_height: usize,
+    },
+    /// The grid row by row, then the overview.
+    Idefics3(
+        /// The grid.
+        Grid,
+    ),
+}
+
+/// What a vision tower is given: `data` is `[tiles, 3, height, width]`, normalised.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pixels {
+    /// The values, `[tiles, 3, height, width]`.
+    pub data: Vec<f32>,
+    /// The number of tiles.
+    pub tiles: usize,
+    /// A tile's height in pixels.
+    pub height: usize,
+    /// A tile's width in pixels.
+    pub width: usize,
+    /// What the tiles are of the picture.
+    pub layout: Layout,
+}
+
+impl PreprocessSpec {
+    /// The recipe that an `mmproj` file's metadata describes.
+    ///
+    /// `clip.projector_type` and `clip.vision.image_aspect_ratio` choose the mode: `idefics3` has its own; for LLaVA's projectors no
+    /// ratio or `pad` means [`Mode::Pad`], `anyres…` (or a list of grids without a ratio) [`Mode::Anyres`], any other ratio
+    /// [`Mode::ResizeCrop`].
+    ///
+    /// # Errors
+    /// `unsupported_architecture` for a projector whose recipe is not known; `invalid_gguf` where sizes are missing or absurd.
+    pub fn from_metadata(metadata: &Metadata) -> Result<Self> {
+        let image_size = metadata.require_usize("clip.vision.image_size")?;
+        let patch_size = metadata.require_usize("clip.vision.patch_size")?;
+        if image_size == 0 || image_size > MAX_IMAGE_SIZE || patch_size == 0 || patch_size > image_size {
+            return Err(Error::invalid_gguf(format!(
+                "The vision file asks for pictures of {image_size} pixels in patches of {patch_size}, which cannot be right (1 to \
+                 {MAX_IMAGE_SIZE}, patches no larger); it may be damaged."
+            )));
+        }
+        let mean = channels(metadata, "clip.vision.image_mean", CLIP_MEAN, |v| (0.0..=1.0).contains(&v))?;
+        let std = channels(metadata, "clip.vision.image_std", CLIP_STD, |v| v > 1e-6 && v.is_finite())?;
+        let mode = match metadata.str("clip.projector_type").or(metadata.str("clip.vision.projector_type")) {
+            // Files of 2023 name no projector: they are LLaVA-1.5's.
+            None | Some("mlp" | "mlp_norm" | "ldp" | "ldpv2") => llava_mode(metadata, image_size)?,
+            Some("idefics3") => {
+                const LONGEST: &str = "clip.vision.preproc_image_size";
+                let longest_side = if metadata.contains(LONGEST) { metadata.require_usize(LONGEST)? } else { image_size };
+                let tiles = longest_side.div_ceil(image_size);
+                if longest_side == 0
+                    || longest_side > MAX_IMAGE_SIZE
+                    || !few_enough(Grid { rows: tiles, cols: tiles }, image_size)
+                {
+                    return Err(Error::invalid_gguf(format!(
+                        "The vision file asks for a longest side of {longest_side} pixels in tiles of {image_size}, which is none or \
+                         too many; it may be damaged."
+                    )));
+                }
+                Mode::Idefics3 { longest_side }
+            }
+            Some(other) => {
+                return Err(Error::unsupported_architecture(format!(
+                    "The vision file's projector is '{other}', whose way of preparing pictures is not known here. Use a LLaVA, \
+                     MobileVLM or SmolVLM (idefics3) vision file."
+                )));
+            }
+        };
+        Ok(Self { image_size, patch_size, mean, std, mode })
+    }
+
+    /// The border's colour of [`Mode::Pad`]: the mean, cut to 8 bits.
+    pub fn background(&self) -> [u8; 3] {
+        self.mean.map(|m| (f64::from(m) * 255.0) as u8)
+    }
+
+    /// Makes the tiles of a picture.
+    ///
+    /// # Errors
+    /// `out_of_memory` where the tiles do not fit into memory.
+    pub fn preprocess(&self, image: &RgbImage) -> Result<Pixels> {
+        let side = self.image_size;
+        let whole = Window { left: 0, top: 0, width: side, height: side };
+        match &self.mode {
+            Mode::Pad => {
+                let canvas = Canvas::square(image, self.background());
+                self.pixels(Layout::Single, 1, [resize(&canvas, side, side, whole, Filter::Bicubic)])
+            }
+            Mode::ResizeCrop => {
+                let (width, height) = (image.width(), image.height());
+                let short = width.min(height);
+                // In 64 bits: the longer side may be millions of pixels; only the window of it is made.
+                let long = |n: usize| (side as u64 * n as u64 / short as u64) as usize;
+                let (width, height) = (long(width), long(height));
+                let window = Window { left: (width - side) / 2, top: (height - side) / 2, ..whole };
+                self.pixels(Layout::Single, 1, [resize(&Canvas::bare(image), width, height, window, Filter::Bicubic)])
+            }
+            Mode::Anyres(grids) => {
+                let Some(grid) = best_grid(image.width(), image.height(), grids, side) else {
+                    return Err(Error::invalid_gguf("The vision file gives no grid of tiles to choose from; it may be damaged."));
+                };
+                let layout = Layout::Anyres { grid, image_width: image.width(), image_height: image.height() };
+                let fitted = fit_on_black(image, grid.cols * side, grid.rows * side);
+                let overview = resize_whole(image, side, side, Filter::Bicubic);
+                let tiles = std::iter::once(overview).chain(cut(&fitted, grid, side));
+                self.pixels(layout, 1 + grid.rows * grid.cols, tiles)
+            }
+            &Mode::Idefics3 { longest_side } => {
+                let (width, height) = longest_side_size(image.width(), image.height(), longest_side);
+                let first = resize_whole(image, width, height, Filter::Lanczos);
+                let (width, height) = whole_tiles_size(width, height, side);
+                let second = resize_whole(&first, width, height, Filter::Lanczos);
+                let grid = Grid { rows: height / side, cols: width / side };
+                let tiles = grid.rows * grid.cols;
+                if tiles == 1 {
+                    return self.pixels(Layout::Idefics3(grid), 1, [second]);
+                }
+                // The overview is made of the resized picture, not of the original.
+                let overview = resize_whole(&second, side, side, Filter::Lanczos);
+                self.pixels(Layout::Idefics3(grid), tiles + 1, cut(&second, grid, side).chain([overview]))
+            }
+        }
+    }
+
+    /// Normalises tiles of `image_size` squared.
+    fn pixels(&self, layout: Layout, n: usize, tiles: impl IntoIterator<Item = RgbImage>) -> Result<Pixels> {
+        let side = self.image_size;
+        // 256 values a channel, each by the reference's operations: a product in double precision, then single precision.
+        let table: [[f32; 256]; 3] = std::array::from_fn(|c| {
+            std::array::from_fn(|v| {
+                let scaled = (v as f64 * (1.0 / 255.0)) as f32;
+                (scaled - self.mean[c]) / self.std[c]
+            })
+        });
+        let mut data = Vec::new();
+        data.try_reserve_exact(n * 3 * side * side).map_err(|_| {
+            Error::out_of_memory(format!(
+                "The picture's {n} tiles of {side}×{side} pixels do not fit into memory; close other tabs or use a smaller picture."
+            ))
+        })?;
+        for tile in tiles {
+            for (c, table) in table.iter().enumerate() {
+                data.extend(tile.data().as_chunks::<3>().0.iter().map(|pixel| table[usize::from(pixel[c])]));
+            }
+        }
+        Ok(Pixels { data, tiles: n, height: side, width: side, layout })
+    }
+}
+
+/// The rows of the patch convolution: `[tiles · (H/p) · (W/p), 3 · p · p]`, patches row by row, and within one the
+/// column fastest, then the row, then the channel. That is how `v.patch_embd.weight` (`ne = [p, p, 3, D]`) lies in its
+/// file, so that the convolution is a linear layer of it. Pixels beyond the last whole patch are left out, as a
+/// convolution does.
+///
+/// `patch_size` must be over zero.
+pub fn patches(pixels: &Pixels, patch_size: usize) -> Vec<f32> {
+    let (height, width) = (pixels.height, pixels.width);
+    let (rows, cols) = (height / patch_size, width / patch_size);
+    let mut out = Vec::with_capacity(pixels.tiles * rows * cols * 3 * patch_size * patch_size);
+    for tile in pixels.data.chunks_exact((3 * height * width).max(1)) {
+        for row in 0..rows {
+            for col in 0..cols {
+                for plane in tile.chunks_exact(height * width) {
+                    for line in plane.chunks_exact(width).skip(row * patch_size).take(patch_size) {
+                        out.extend_from_slice(&line[col * patch_size..][..patch_size]);
+                    }
+                }
+            }
+        }
+    }
+    out
+}
+
+/// Three floats of the metadata, or the default where there are none.
+fn channels(metadata: &Metadata, key: &str, default: [f32; 3], sound: impl Fn(f32) -> bool) -> Result<[f32; 3]> {
+    if !metadata.contains(key) {
+        return Ok(default);
+    }
+    let values = metadata.floats(key).unwrap_or_default();
+    match <[f32; 3]>::try_from(values) {
+        Ok(values) if values.iter().all(|&v| sound(v)) => Ok(values),
+        _ => Err(Error::invalid_gguf(format!(
+            "The vision file's '{key}' is not three numbers that make sense for colours; it may be damaged."
+        ))),
+    }
+}
+
+/// Whether a grid's tiles are within the limits.
+fn few_enough(grid: Grid, side: usize) -> bool {
+    grid.rows.checked_mul(grid.cols).is_some_and(|n| n <= MAX_TILES && n * side * side <= MAX_TILE_PIXELS)
+}
+
+fn llava_mode(metadata: &Metadata, image_size: usize) -> Result<Mode> {
+    const GRIDS: &str = "clip.vision.image_grid_pinpoints";
+    match metadata.str("clip.vision.image_aspect_ratio") {
+        Some("pad") => Ok(Mode::Pad),
+        None if !metadata.contains(GRIDS) => Ok(Mode::Pad),
+        Some(ratio) if !ratio.starts_with("anyres") => Ok(Mode::ResizeCrop),
+        _ => {
+            let Some(values) = metadata.ints(GRIDS) else {
+                // LLaVA-1.6's own.
+                let grids = [(1, 2), (2, 1), (2, 2), (3, 1), (1, 3)];
+                let grids = grids.map(|(rows, cols)| Grid { rows, cols });
+                return Ok(Mode::Anyres(grids.into_iter().filter(|&g| few_enough(g, image_size)).collect()));
+            };
+            // Pairs of height and width in pixels, as the reference implementation reads them.
+            let tiles = |v: i64| usize::try_from(v).ok().filter(|&v| v > 0 && v % image_size == 0).map(|v| v / image_size);
+            let grid = |&[height, width]: &[i64; 2]| {
+                let grid = Grid { rows: tiles(height)?, cols: tiles(width)? };
+                few_enough(grid, image_size).then_some(grid)
+            };
+            let (pairs, rest) = values.as_chunks::<2>();
+            match pairs.iter().map(grid).collect::<Option<Vec<_>>>() {
+                Some(grids) if rest.is_empty() && !grids.is_empty() && grids.len() <= 1024 => Ok(Mode::Anyres(grids)),
+                _ => Err(Error::invalid_gguf(format!(
+                    "The vision file's '{GRIDS}' is not a list of heights and widths that are multiples of {image_size} pixels, with no \
+                     more than {MAX_TILES} tiles each; it may be damaged."
+                ))),
+            }
+        }
+    }
+}
+
+/// The grid that keeps most of the picture's resolution, of those the one with the least border, of those the first.
+fn best_grid(image_width: usize, image_height: usize, grids: &[Grid], side: usize) -> Option<Grid> {
+    let original = image_width * image_height;
+    let mut best: Option<(usize, usize, Grid)> = None;
+    for &grid in grids {
+        let (width, height) = (grid.cols * side, grid.rows * side);
+        // The reference's operations in its order, for a product may fall on either side of an integer.
+        let scale = (width as f64 / image_width as f64).min(height as f64 / image_height as f64);
+        let shrunk = ((image_width as f64 * scale) as usize) * ((image_height as f64 * scale) as usize);
+        let effective = shrunk.min(original);
+        let wasted = (width * height).saturating_sub(effective);
+        if best.is_none_or(|(most, least, _)| effective > most || (effective == most && wasted < least)) {
+            best = Some((effective, wasted, grid));
+        }
+    }
+    best.map(|(_, _, grid)| grid)
+}
+
+/// The picture resized to fit into `width`×`height` with its proportions kept, centred on black.
+fn fit_on_black(image: &RgbImage, width: usize, height: usize) -> RgbImage {
+    let scale_w = width as f64 / image.width() as f64;
+    let scale_h = height as f64 / image.height() as f64;
+    let (fit_w, fit_h) = if scale_w < scale_h {
+        (width, ((image.height() as f64 * scale_w).ceil() as usize).min(height))
+    } else {
+        (((image.width() as f64 * scale_h).ceil() as usize).min(width), height)
+    };
+    let fitted = resize_whole(image, fit_w, fit_h, Filter::Bicubic);
+    let (left, top) = ((width - fit_w) / 2, (height - fit_h) / 2);
+    let mut data = vec![0; 3 * width * height];
+    for (row, line) in fitted.data().chunks_exact(3 * fit_w).enumerate() {
+        data[3 * ((top + row) * width + left)..][..line.len()].copy_from_slice(line);
+    }
+    RgbImage::from_parts(width, height, data)
+}
+
+/// The tiles of a picture that is exactly `grid` of them, row by row.
+fn cut(image: &RgbImage, grid: Grid, side: usize) -> impl Iterator<Item = RgbImage> {
+    (0..grid.rows * grid.cols).map(move |i| {
+        let (row, col) = (i / grid.cols, i % grid.cols);
+        let lines = image.data().chunks_exact(3 * image.width()).skip(row * side).take(side);
+        let data = lines.flat_map(|line| &line[3 * col * side..][..3 * side]).copied().collect();
+        RgbImage::from_parts(side, side, data)
+    })
+}
+
+/// Idefics3's first size: the longer side as given, the other by proportion, made even, at least 1.
+fn longest_side_size(width: usize, height: usize, longest: usize) -> (usize, usize) {
+    let ratio = width as f64 / height as f64;
+    let even = |v: f64| {
+        let v = v as usize;
+        (v + v % 2).max(1)
+    };
+    if width >= height { (longest, even(longest as f64 / ratio)) } else { (even(longest as f64 * ratio), longest) }
+}
+
+/// Idefics3's second size: both sides rounded up to whole tiles, the shorter one after following the longer one's rounding.
+fn whole_tiles_size(width: usize, height: usize, side: usize) -> (usize, usize) {
+    let ratio = width as f64 / height as f64;
+    let up = |v: usize| v.div_ceil(side).max(1) * side;
+    if width >= height {
+        let width = up(width);
+        (width, up((width as f64 / ratio) as usize))
+    } else {
+        let height = up(height);
+        (up((height as f64 * ratio) as usize), height)
+    }
+}

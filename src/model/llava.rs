@@ -1,0 +1,265 @@
+//! A language model and the vision model that goes with it: loading the pair, and turning a picture into rows for the decoder.
+
+use std::collections::VecDeque;
+
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::gguf::Gguf;
+use crate::image::preprocess::{Grid, Layout, Mode, Pixels, PreprocessSpec, patches};
+use crate::model::lm::{Llama, LlamaConfig};
+use crate::model::projector::{Projector, ProjectorKind};
+use crate::model::vision::{Clip, ClipConfig, ClipJob};
+use crate::model::weights::Plan;
+use crate::quant::Format;
+
+/// The part of a LLaVA model that sees.
+pub struct Vision<B: Backend> {
+    /// How pictures are prepared.
+    pub preprocess: PreprocessSpec,
+    /// The tower.
+    pub clip: Clip<B>,
+    /// The projector.
+    pub projector: Projector<B>,
+    /// `[1, n_embd]`: the row that LLaVA-1.6 puts after each line of tiles.
+    newline: Option<B::Tensor>,
+    /// Elements of all tensors.
+    pub n_parameters: u64,
+}
+
+/// A row of a picture's embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Row {
+    /// A patch of a tile.
+    Patch { tile: usize, patch: usize },
+    /// The learned end of a line.
+    Newline,
+}
+
+/// A picture on its way through the vision model, one block at a time, so that a caller can stop it and show how far it is.
+pub struct PictureJob<B: Backend> {
+    /// Patches of the tiles still to do, `[n_patches, 3 · patch_size²]` each.
+    tiles: VecDeque<Vec<f32>>,
+    current: Option<(ClipJob<B>, usize)>,
+    /// Projected tiles, `[n_patches, n_out]` each.
+    done: Vec<B::Tensor>,
+    rows: Vec<Row>,
+    steps_done: usize,
+    steps: usize,
+}
+
+impl<B: Backend> PictureJob<B> {
+    /// Rows the picture will take in the context.
+    pub fn n_rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Blocks done and blocks in all.
+    pub fn progress(&self) -> (usize, usize) {
+        (self.steps_done, self.steps)
+    }
+}
+
+/// Loads a language model.
+///
+/// # Errors
+/// As [`LlamaConfig::from_gguf`] and [`Plan::load`].
+pub async fn load_language_model<B: Backend>(
+    gguf: &Gguf,
+    backend: &mut B,
+    n_ctx: usize,
+    n_chunk: usize,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(Llama<B>, u64)> {
+    let config = LlamaConfig::from_gguf(gguf)?;
+    let mut plan = Plan::new(gguf);
+    Llama::<B>::plan(&config, &mut plan);
+    let n_parameters = plan.n_parameters();
+    let weights = plan.load(backend, None, progress).await?;
+    Ok((Llama::new(config, backend, weights, n_ctx, n_chunk)?, n_parameters))
+}
+
+/// What a vision file holds, known from its header alone.
+pub struct VisionConfig {
+    preprocess: PreprocessSpec,
+    clip: ClipConfig,
+    projector: ProjectorKind,
+}
+
+impl VisionConfig {
+    /// Reads the configuration and holds it against the language model's width.
+    ///
+    /// # Errors
+    /// As [`ClipConfig::from_gguf`]; `mmproj_mismatch` where the projector's rows have not the width of the language model.
+    pub fn from_gguf<B: Backend>(gguf: &Gguf, n_embd: usize) -> Result<Self> {
+        let clip = ClipConfig::from_gguf(gguf)?;
+        let projector = ProjectorKind::from_gguf(gguf)?;
+        let preprocess = PreprocessSpec::from_metadata(&gguf.metadata)?;
+        let width = Projector::<B>::output_width(gguf, projector)?;
+        if width != n_embd {
+            return Err(Error::mmproj_mismatch(format!(
+                "The vision file '{}' gives rows of {width} numbers, but the language model takes {n_embd}: they are not of the same model. \
+                 Use the mmproj file that was published with the language model.",
+                gguf.name()
+            )));
+        }
+        if matches!(preprocess.mode, Mode::Anyres(_)) && newline_name(gguf).is_none() {
+            return Err(Error::invalid_gguf(format!("'{}' cuts pictures into tiles but lacks the tensor 'model.image_newline'.", gguf.name())));
+        }
+        Ok(Self { preprocess, clip, projector })
+    }
+
+    /// Loads the weights; matrices that the file holds as floats are stored in `quantize_to` where that is given.
+    ///
+    /// # Errors
+    /// As [`Plan::load`].
+    pub async fn load<B: Backend>(
+        self,
+        gguf: &Gguf,
+        backend: &mut B,
+        quantize_to: Option<Format>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Vision<B>> {
+        let mut plan = Plan::new(gguf);
+        Clip::<B>::plan(&self.clip, &mut plan);
+        Projector::<B>::plan(self.projector, self.clip.n_embd, &mut plan)?;
+        let width = Projector::<B>::output_width(gguf, self.projector)?;
+        let newline = newline_name(gguf);
+        if let Some(name) = newline {
+            plan.floats(name, &[width]);
+        }
+        let n_parameters = plan.n_parameters();
+        let mut weights = plan.load(backend, quantize_to, progress).await?;
+        Ok(Vision {
+            preprocess: self.preprocess,
+            clip: Clip::new(self.clip, backend, &mut weights)?,
+            projector: Projector::new(gguf, self.projector, backend, &mut weights)?,
+            newline: match newline {
+                Some(name) => weights.optional_row(backend, name)?,
+                None => None,
+            },
+            n_parameters,
+        })
+    }
+}
+
+/// The end of a line has two names.
+fn newline_name(gguf: &Gguf) -> Option<&'static str> {
+    ["model.image_newline", "v.image_newline"].into_iter().find(|name| gguf.tensor(name).is_some())
+}
+
+impl<B: Backend> Vision<B> {
+    /// Rows a picture of one tile takes in the context.
+    pub fn tokens_per_tile(&self) -> usize {
+        self.clip.config.n_patches()
+    }
+
+    /// Prepares a picture's way through the model.
+    pub fn begin(&self, pixels: &Pixels) -> PictureJob<B> {
+        let all = patches(pixels, self.clip.config.patch_size);
+        let tile_len = all.len() / pixels.tiles;
+        let tiles: VecDeque<Vec<f32>> = all.chunks_exact(tile_len).map(<[f32]>::to_vec).collect();
+        let steps = tiles.len() * (self.clip.n_layers() + 1);
+        let side = self.clip.config.image_size / self.clip.config.patch_size;
+        PictureJob { tiles, current: None, done: Vec::new(), rows: arrange(pixels.layout, side), steps_done: 0, steps }
+    }
+
+    /// Does one block of work. Gives the rows `[n_rows, n_embd]` when there is no more to do.
+    ///
+    /// # Errors
+    /// `out_of_memory`.
+    pub fn step(&self, backend: &mut B, job: &mut PictureJob<B>) -> Result<Option<B::Tensor>> {
+        let (clip_job, layer) = match job.current.take() {
+            Some(current) => current,
+            None => match job.tiles.pop_front() {
+                Some(tile) => (self.clip.begin(backend, &tile)?, 0),
+                None => return self.end(backend, job).map(Some),
+            },
+        };
+        let mut clip_job = clip_job;
+        job.steps_done += 1;
+        if layer < self.clip.n_layers() {
+            self.clip.block(backend, &mut clip_job, layer);
+            job.current = Some((clip_job, layer + 1));
+            return Ok(None);
+        }
+        let features = self.clip.end(backend, clip_job)?;
+        job.done.push(self.projector.project(backend, &features, self.tokens_per_tile())?);
+        if job.tiles.is_empty() { self.end(backend, job).map(Some) } else { Ok(None) }
+    }
+
+    fn end(&self, backend: &mut B, job: &mut PictureJob<B>) -> Result<B::Tensor> {
+        if job.done.len() == 1 && job.rows.len() == self.tokens_per_tile() {
+            return job.done.pop().ok_or_else(|| Error::internal("A picture of no tiles."));
+        }
+        let mut out = backend.tensor(job.rows.len(), self.projector.n_out)?;
+        for (to, row) in job.rows.iter().enumerate() {
+            match row {
+                Row::Patch { tile, patch } => backend.copy_rows(&job.done[*tile], *patch, &mut out, to, 1),
+                Row::Newline => {
+                    if let Some(newline) = &self.newline {
+                        backend.copy_rows(newline, 0, &mut out, to, 1);
+                    }
+                }
+            }
+        }
+        job.done.clear();
+        Ok(out)
+    }
+}
+
+/// The rows of a picture in the decoder's order; a tile has `side × side` patches.
+fn arrange(layout: Layout, side: usize) -> Vec<Row> {
+    let whole = |tile| (0..side * side).map(move |patch| Row::Patch { tile, patch });
+    match layout {
+        Layout::Anyres { grid, image_width, image_height } => {
+            let mut rows: Vec<Row> = whole(0).collect();
+            rows.extend(unpadded(grid, side, image_width, image_height));
+            rows
+        }
+        Layout::Single | Layout::Idefics3(_) => whole(0).collect(),
+    }
+}
+
+/// LLaVA-1.6's `spatial_unpad`: the tiles' patches as one large grid, without the lines or columns that are all border, each line
+/// ended by the newline row.
+fn unpadded(grid: Grid, side: usize, image_width: usize, image_height: usize) -> Vec<Row> {
+    let (height, width) = (grid.rows * side, grid.cols * side);
+    // The reference computes in floats and rounds to 7 places before it truncates; integers say the same exactly.
+    let (skip_y, skip_x) = if image_width * height > image_height * width {
+        ((height - (image_height * width / image_width).min(height)) / 2, 0)
+    } else {
+        (0, (width - (image_width * height / image_height).min(width)) / 2)
+    };
+    let mut rows = Vec::new();
+    for y in skip_y..height - skip_y {
+        for x in skip_x..width - skip_x {
+            let tile = 1 + (y / side) * grid.cols + x / side;
+            rows.push(Row::Patch { tile, patch: (y % side) * side + x % side });
+        }
+        rows.push(Row::Newline);
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wide_picture_loses_the_lines_that_are_border() {
+        // 600 × 300 in a 2 × 2 grid of 4 × 4 patches: 8 columns, 4 of 8 lines.
+        let rows = unpadded(Grid { rows: 2, cols: 2 }, 4, 600, 300);
+        assert_eq!(rows.len(), 4 * (8 + 1));
+        assert_eq!(rows[0], Row::Patch { tile: 1, patch: 2 * 4 });
+        assert_eq!(rows[4], Row::Patch { tile: 2, patch: 2 * 4 });
+        assert_eq!(rows[8], Row::Newline);
+        assert_eq!(rows[2 * 9], Row::Patch { tile: 3, patch: 0 });
+    }
+
+    #[test]
+    fn a_tall_picture_loses_columns() {
+        let rows = unpadded(Grid { rows: 2, cols: 2 }, 4, 100, 400);
+        assert_eq!(rows.len(), 8 * (2 + 1));
+        assert_eq!(rows[0], Row::Patch { tile: 1, patch: 3 });
+    }
+}

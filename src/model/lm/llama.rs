@@ -1,0 +1,205 @@
+//! The LLaMA decoder (Touvron et al. 2023, arXiv 2302.13971) and its relatives that share the block:
+//!
+//! ```text
+//! h += Wo · attention(rope(Wq·n), rope(Wk·n), Wv·n),   n = rms_norm(h)
+//! h += Wdown · (silu(Wgate·n) · Wup·n),                n = rms_norm(h)
+//! ```
+
+use crate::backend::{Backend, Epilogue, KvPlace, Linear, Qkv};
+use crate::error::{Error, Result};
+use crate::model::lm::config::LlamaConfig;
+use crate::model::rope;
+use crate::model::weights::{Plan, Weights};
+
+struct Layer<B: Backend> {
+    attn_norm: B::Tensor,
+    q: Linear<B>,
+    k: Linear<B>,
+    v: Linear<B>,
+    attn_output: Linear<B>,
+    ffn_norm: B::Tensor,
+    gate: Linear<B>,
+    up: Linear<B>,
+    down: Linear<B>,
+}
+
+/// Activations, allocated once for the largest chunk.
+struct Scratch<B: Backend> {
+    /// `[n_chunk, n_embd]`: normed input of a half block.
+    norm: B::Tensor,
+    /// `[n_chunk, n_heads · head_dim]`
+    q: B::Tensor,
+    /// `[n_chunk, n_kv]`
+    k: B::Tensor,
+    /// `[n_chunk, n_kv]`
+    v: B::Tensor,
+    /// `[n_chunk, n_heads · head_dim]`
+    attn: B::Tensor,
+    /// `[n_chunk, n_ff]`
+    gate: B::Tensor,
+    /// `[n_chunk, n_ff]`
+    up: B::Tensor,
+    /// `[1, n_embd]`: the row whose logits are wanted.
+    last: B::Tensor,
+    /// `[1, n_embd]`
+    last_norm: B::Tensor,
+}
+
+/// A loaded language model. It takes embeddings, never token ids, so text and picture rows are alike to it.
+pub struct Llama<B: Backend> {
+    /// The shape.
+    pub config: LlamaConfig,
+    /// `[n_chunk, n_embd]`: the residual stream. A caller fills its first rows with embeddings, then runs the layers over them.
+    pub h: B::Tensor,
+    /// `[1, n_vocab]`: what [`Self::logits`] computed.
+    pub logits: B::Tensor,
+    n_chunk: usize,
+    /// The embedding table; a linear layer because it serves as the output where the file has none.
+    token_embd: Linear<B>,
+    layers: Vec<Layer<B>>,
+    output_norm: B::Tensor,
+    output: Option<Linear<B>>,
+    /// `[n_ctx, n_rot]`
+    rope: B::Tensor,
+    scratch: Scratch<B>,
+    scale: f32,
+}
+
+impl<B: Backend> Llama<B> {
+    /// Names every tensor this configuration needs.
+    pub fn plan(config: &LlamaConfig, plan: &mut Plan<'_>) {
+        let (n_embd, n_ff, n_q, n_kv) = (config.n_embd, config.n_ff, config.n_q(), config.n_kv());
+        plan.matrix("token_embd.weight", n_embd, config.n_vocab);
+        plan.floats("output_norm.weight", &[n_embd]);
+        if !config.tied {
+            plan.linear("output", n_embd, config.n_vocab);
+        }
+        // A divisor per frequency: LLaMA 3 has one set, LongRoPE two.
+        for name in ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"] {
+            plan.optional_floats(name, &[config.rope.n_rot / 2]);
+        }
+        for i in 0..config.n_layers {
+            let name = |part: &str| format!("blk.{i}.{part}");
+            plan.floats(&name("attn_norm.weight"), &[n_embd]);
+            plan.floats(&name("ffn_norm.weight"), &[n_embd]);
+            if config.fused {
+                let (q, k, v) = (name("attn_q.weight"), name("attn_k.weight"), name("attn_v.weight"));
+                plan.matrix_parts(&name("attn_qkv.weight"), n_embd, &[(&q, n_q), (&k, n_kv), (&v, n_kv)]);
+                let (gate, up) = (name("ffn_gate.weight"), name("ffn_up_only.weight"));
+                plan.matrix_parts(&name("ffn_up.weight"), n_embd, &[(&gate, n_ff), (&up, n_ff)]);
+            } else {
+                plan.linear(&name("attn_q"), n_embd, n_q);
+                plan.linear(&name("attn_k"), n_embd, n_kv);
+                plan.linear(&name("attn_v"), n_embd, n_kv);
+                plan.linear(&name("ffn_gate"), n_embd, n_ff);
+                plan.linear(&name("ffn_up"), n_embd, n_ff);
+            }
+            plan.linear(&name("attn_output"), n_q, n_embd);
+            plan.linear(&name("ffn_down"), n_ff, n_embd);
+            // Written by some converters beside the key that holds the same.
+            plan.ignore(&name("attn_rot_embd"));
+        }
+    }
+
+    /// Makes the model of its weights, for contexts of `n_ctx` positions run in chunks of at most `n_chunk`.
+    ///
+    /// # Errors
+    /// `out_of_memory`.
+    pub fn new(mut config: LlamaConfig, backend: &mut B, mut w: Weights<B>, n_ctx: usize, n_chunk: usize) -> Result<Self> {
+        let (n_embd, n_ff, n_q, n_kv) = (config.n_embd, config.n_ff, config.n_q(), config.n_kv());
+        let mut layers = Vec::with_capacity(config.n_layers);
+        for i in 0..config.n_layers {
+            let name = |part: &str| format!("blk.{i}.{part}");
+            let up = if config.fused { name("ffn_up_only") } else { name("ffn_up") };
+            layers.push(Layer {
+                attn_norm: w.tensor(backend, &name("attn_norm.weight"), n_embd)?,
+                q: w.linear(backend, &name("attn_q"))?,
+                k: w.linear(backend, &name("attn_k"))?,
+                v: w.linear(backend, &name("attn_v"))?,
+                attn_output: w.linear(backend, &name("attn_output"))?,
+                ffn_norm: w.tensor(backend, &name("ffn_norm.weight"), n_embd)?,
+                gate: w.linear(backend, &name("ffn_gate"))?,
+                up: w.linear(backend, &up)?,
+                down: w.linear(backend, &name("ffn_down"))?,
+            });
+        }
+        rope_factors(&mut config, &mut w, n_ctx)?;
+        let mut rope = backend.tensor(n_ctx, config.rope.n_rot)?;
+        backend.write(&mut rope, 0, &rope::table(&config.rope, n_ctx));
+        let scratch = Scratch {
+            norm: backend.tensor(n_chunk, n_embd)?,
+            q: backend.tensor(n_chunk, n_q)?,
+            k: backend.tensor(n_chunk, n_kv)?,
+            v: backend.tensor(n_chunk, n_kv)?,
+            attn: backend.tensor(n_chunk, n_q)?,
+            gate: backend.tensor(n_chunk, n_ff)?,
+            up: backend.tensor(n_chunk, n_ff)?,
+            last: backend.tensor(1, n_embd)?,
+            last_norm: backend.tensor(1, n_embd)?,
+        };
+        Ok(Self {
+            h: backend.tensor(n_chunk, n_embd)?,
+            logits: backend.tensor(1, config.n_vocab)?,
+            n_chunk,
+            token_embd: Linear { weight: w.matrix("token_embd.weight")?, bias: None },
+            output_norm: w.tensor(backend, "output_norm.weight", n_embd)?,
+            output: if config.tied { None } else { Some(w.linear(backend, "output")?) },
+            scale: 1.0 / (config.heads.head_dim as f32).sqrt(),
+            layers,
+            rope,
+            scratch,
+            config,
+        })
+    }
+
+    /// Rows that can be run at once.
+    pub fn n_chunk(&self) -> usize {
+        self.n_chunk
+    }
+
+    /// Puts the embeddings of tokens into rows of `h` from `row` on. Ids are in range.
+    pub fn embed(&mut self, backend: &mut B, ids: &[u32], row: usize) {
+        backend.embed(&self.token_embd.weight, ids, &mut self.h, row);
+    }
+
+    /// Runs the first `n` rows of `h` through one layer, at positions `position ..`.
+    pub fn layer(&mut self, backend: &mut B, cache: &mut B::KvCache, layer: usize, position: usize, n: usize) {
+        let Self { config, h, scratch: s, layers, rope, scale, .. } = self;
+        let l = &layers[layer];
+        backend.rms_norm(h, &l.attn_norm, config.eps, &mut s.norm, n);
+        let place = KvPlace { cache, layer, position, rope, style: config.rope_style, heads: config.heads };
+        backend.qkv_rope_kv(&s.norm, &Qkv { q: &l.q, k: &l.k, v: &l.v }, place, &mut s.q, &mut s.k, &mut s.v, n);
+        backend.attention(&s.q, cache, layer, position, config.heads, *scale, &mut s.attn, n);
+        backend.linear(&s.attn, &l.attn_output, h, n, Epilogue::Add);
+        backend.rms_norm(h, &l.ffn_norm, config.eps, &mut s.norm, n);
+        backend.gate_up(&s.norm, &l.gate, &l.up, &mut s.gate, &mut s.up, n);
+        backend.linear(&s.gate, &l.down, h, n, Epilogue::Add);
+    }
+
+    /// Computes the logits of one row of `h` after all layers.
+    pub fn logits(&mut self, backend: &mut B, row: usize) {
+        let Self { config, h, logits, scratch: s, output_norm, output, token_embd, .. } = self;
+        backend.copy_rows(h, row, &mut s.last, 0, 1);
+        backend.rms_norm(&s.last, output_norm, config.eps, &mut s.last_norm, 1);
+        backend.linear(&s.last_norm, output.as_ref().unwrap_or(token_embd), logits, 1, Epilogue::Store);
+    }
+}
+
+/// Takes the divisors of frequencies that fit the context, where the file has any.
+fn rope_factors<B: Backend>(config: &mut LlamaConfig, w: &mut Weights<B>, n_ctx: usize) -> Result<()> {
+    let plain = w.floats("rope_freqs.weight");
+    let long = w.floats("rope_factors_long.weight");
+    let short = w.floats("rope_factors_short.weight");
+    let original = config.original_context.unwrap_or(config.n_ctx_train);
+    let longrope = if n_ctx > original { long } else { short };
+    if longrope.is_some() && n_ctx > original {
+        // LongRoPE's magnitude for contexts beyond the original one (arXiv 2402.13753, section 3).
+        let scale = config.n_ctx_train as f64 / original as f64;
+        config.rope.magnitude = (1.0 + scale.ln() / (original as f64).ln()).sqrt();
+    }
+    config.rope.factors = plain.or(longrope);
+    if config.rope.factors.as_ref().is_some_and(|f| f.iter().any(|v| *v <= 0.0)) {
+        return Err(Error::invalid_gguf("The file's rope factors are not positive. It is damaged; download it again."));
+    }
+    Ok(())
+}

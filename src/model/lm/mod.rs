@@ -1,0 +1,8 @@
+//! Language models. A variation of LLaMA (biases, RoPE style, tied output, fused tensors) is a field of [`LlamaConfig`], not a
+//! file of its own; a new file is for a new structure of the block.
+
+mod config;
+mod llama;
+
+pub use config::LlamaConfig;
+pub use llama::Llama;

@@ -1,0 +1,384 @@
+//! From a file's tensors to a backend's weights: the plan, its check, and the reading.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::backend::{Backend, Linear, MatrixSpec};
+use crate::error::{Error, Result};
+use crate::gguf::{Gguf, Tensor};
+use crate::quant::{Format, quantize_row};
+
+/// Bytes of weights that are in flight between source and backend at a time.
+const STAGING: usize = 4 << 20;
+/// More names than this are counted, not listed, in an error.
+const MAX_NAMED: usize = 6;
+
+/// What a tensor becomes.
+#[derive(Debug, Clone)]
+enum Role {
+    /// Floats on the host: norms, biases, position tables.
+    Floats,
+    /// Rows `from .. from + n_out` of the tensor as a weight matrix under another name.
+    Matrices(Vec<Part>),
+}
+
+#[derive(Debug, Clone)]
+struct Part {
+    name: String,
+    from: usize,
+    n_out: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Want {
+    dims: Vec<usize>,
+    /// Elements of a matrix row: the product of the leading dimensions.
+    n_in: usize,
+    role: Role,
+}
+
+/// The tensors a model wants of a file.
+pub struct Plan<'a> {
+    gguf: &'a Gguf,
+    wants: BTreeMap<String, Want>,
+    ignored: Vec<String>,
+    missing: Vec<String>,
+    misshaped: Vec<String>,
+}
+
+impl<'a> Plan<'a> {
+    /// An empty plan for this file.
+    pub fn new(gguf: &'a Gguf) -> Self {
+        Self { gguf, wants: BTreeMap::new(), ignored: Vec::new(), missing: Vec::new(), misshaped: Vec::new() }
+    }
+
+    /// The file.
+    pub fn gguf(&self) -> &'a Gguf {
+        self.gguf
+    }
+
+    /// Whether the file has the tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.gguf.tensor(name).is_some()
+    }
+
+    fn want(&mut self, name: &str, dims: &[usize], n_in: usize, role: Role) {
+        match self.gguf.tensor(name) {
+            None => self.missing.push(name.to_string()),
+            Some(t) if trimmed(&t.info.dims) != trimmed(dims) => {
+                self.misshaped.push(format!("'{name}' is {:?} instead of {dims:?}", t.info.dims));
+            }
+            Some(_) => {
+                self.wants.insert(name.to_string(), Want { dims: dims.to_vec(), n_in, role });
+            }
+        }
+    }
+
+    /// A matrix `[n_out, n_in]` under its own name.
+    pub fn matrix(&mut self, name: &str, n_in: usize, n_out: usize) {
+        self.matrix_parts(name, n_in, &[(name, n_out)]);
+    }
+
+    /// A tensor that holds several matrices one below the other, as Phi-3 stores its projections: `(name, rows)` of each.
+    pub fn matrix_parts(&mut self, name: &str, n_in: usize, parts: &[(&str, usize)]) {
+        let mut from = 0;
+        let parts = parts
+            .iter()
+            .map(|(name, n_out)| {
+                let part = Part { name: (*name).to_string(), from, n_out: *n_out };
+                from += n_out;
+                part
+            })
+            .collect();
+        self.want(name, &[n_in, from], n_in, Role::Matrices(parts));
+    }
+
+    /// A convolution kernel whose dimensions are `kernel` (their product is the row of a matrix), then `n_out`.
+    pub fn convolution(&mut self, name: &str, kernel: &[usize], n_out: usize) {
+        let n_in = kernel.iter().product();
+        let dims: Vec<usize> = kernel.iter().copied().chain([n_out]).collect();
+        let part = Part { name: name.to_string(), from: 0, n_out };
+        self.want(name, &dims, n_in, Role::Matrices(vec![part]));
+    }
+
+    /// Floats of this shape (contiguous dimension first).
+    pub fn floats(&mut self, name: &str, dims: &[usize]) {
+        self.want(name, dims, dims[0], Role::Floats);
+    }
+
+    /// [`Self::floats`] where the file has the tensor.
+    pub fn optional_floats(&mut self, name: &str, dims: &[usize]) {
+        if self.has(name) {
+            self.floats(name, dims);
+        }
+    }
+
+    /// A linear layer: `name.weight`, and `name.bias` where the file has it.
+    pub fn linear(&mut self, name: &str, n_in: usize, n_out: usize) {
+        self.matrix(&format!("{name}.weight"), n_in, n_out);
+        self.optional_floats(&format!("{name}.bias"), &[n_out]);
+    }
+
+    /// A norm: `name.weight`, and `name.bias` where the file has it.
+    pub fn norm(&mut self, name: &str, n: usize) {
+        self.floats(&format!("{name}.weight"), &[n]);
+        self.optional_floats(&format!("{name}.bias"), &[n]);
+    }
+
+    /// Tensors whose names begin so are known to be of no use here.
+    pub fn ignore(&mut self, prefix: &str) {
+        self.ignored.push(prefix.to_string());
+    }
+
+    /// Checks the plan against the file.
+    ///
+    /// # Errors
+    /// `invalid_gguf` naming missing and mis-shaped tensors, `unsupported_architecture` naming surplus ones: they mean a network
+    /// that computes something this program would leave out.
+    pub fn check(&self) -> Result<()> {
+        let file = self.gguf.name();
+        if !self.missing.is_empty() {
+            return Err(Error::invalid_gguf(format!(
+                "'{file}' lacks {} that its metadata promises: {}. It is incomplete or was made for another program.",
+                tensors(self.missing.len()),
+                listed(&self.missing)
+            )));
+        }
+        if !self.misshaped.is_empty() {
+            return Err(Error::invalid_gguf(format!(
+                "'{file}' has {} of a shape that contradicts its metadata: {}.",
+                tensors(self.misshaped.len()),
+                listed(&self.misshaped)
+            )));
+        }
+        let surplus: Vec<String> = self
+            .gguf
+            .tensors()
+            .filter(|t| !self.wants.contains_key(&t.info.name) && !self.ignored.iter().any(|p| t.info.name.starts_with(p.as_str())))
+            .map(|t| format!("'{}'", t.info.name))
+            .collect();
+        if !surplus.is_empty() {
+            return Err(Error::unsupported_architecture(format!(
+                "'{file}' has {} that this program has no use for: {}. Its network is of a kind that is not supported.",
+                tensors(surplus.len()),
+                listed(&surplus)
+            )));
+        }
+        Ok(())
+    }
+
+    /// Reads everything, in the order in which it stands in the file.
+    ///
+    /// `quantize_to` stores matrices that the file holds as floats in that format instead. `progress` is called with the bytes
+    /// read so far of the bytes in all.
+    ///
+    /// # Errors
+    /// As [`Self::check`], as the source has them, and `invalid_gguf` for values that are not finite.
+    pub async fn load<B: Backend>(
+        self,
+        backend: &mut B,
+        quantize_to: Option<Format>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Weights<B>> {
+        self.check()?;
+        let total: u64 = self.wants.keys().filter_map(|n| self.gguf.tensor(n)).map(|t| t.info.n_bytes()).sum();
+        let mut reader = Reader { gguf: self.gguf, staging: Vec::new(), loaded: 0, total, progress };
+        let mut weights = Weights { matrices: HashMap::new(), floats: HashMap::new() };
+        (reader.progress)(0, total);
+        for tensor in self.gguf.in_file_order() {
+            let Some(want) = self.wants.get(&tensor.info.name) else { continue };
+            match &want.role {
+                Role::Floats => {
+                    weights.floats.insert(tensor.info.name.clone(), reader.floats(tensor).await?);
+                }
+                Role::Matrices(parts) => {
+                    for part in parts {
+                        let matrix = reader.matrix(backend, tensor, want, part, quantize_to).await?;
+                        weights.matrices.insert(part.name.clone(), matrix);
+                    }
+                }
+            }
+        }
+        Ok(weights)
+    }
+
+    /// The number of elements of all wanted tensors.
+    pub fn n_parameters(&self) -> u64 {
+        self.wants.values().map(|w| w.dims.iter().map(|d| *d as u64).product::<u64>()).sum()
+    }
+}
+
+/// Trailing dimensions of 1 mean nothing.
+fn trimmed(dims: &[usize]) -> &[usize] {
+    let n = dims.iter().rposition(|d| *d != 1).map_or(1, |i| i + 1);
+    &dims[..n.min(dims.len())]
+}
+
+fn tensors(n: usize) -> String {
+    if n == 1 { "a tensor".into() } else { format!("{n} tensors") }
+}
+
+fn listed(names: &[String]) -> String {
+    let mut text = names[..names.len().min(MAX_NAMED)].join(", ");
+    if names.len() > MAX_NAMED {
+        text += &format!(" and {} more", names.len() - MAX_NAMED);
+    }
+    text
+}
+
+struct Reader<'a> {
+    gguf: &'a Gguf,
+    staging: Vec<u8>,
+    loaded: u64,
+    total: u64,
+    progress: &'a mut dyn FnMut(u64, u64),
+}
+
+impl Reader<'_> {
+    async fn fill(&mut self, tensor: &Tensor, from: u64, n: usize) -> Result<()> {
+        if self.staging.len() < n {
+            self.staging.resize(n, 0);
+        }
+        self.gguf.read(tensor, from, &mut self.staging[..n]).await?;
+        self.loaded += n as u64;
+        (self.progress)(self.loaded, self.total);
+        Ok(())
+    }
+
+    async fn floats(&mut self, tensor: &Tensor) -> Result<Vec<f32>> {
+        let info = &tensor.info;
+        let n = info.n_bytes() as usize;
+        self.fill(tensor, 0, n).await?;
+        let bytes = &self.staging[..n];
+        if !info.format.check_finite(bytes) {
+            return Err(not_finite(&info.name));
+        }
+        let mut out = vec![0.0; info.n_elements()];
+        info.format.decode_row(bytes, &mut out);
+        Ok(out)
+    }
+
+    async fn matrix<B: Backend>(
+        &mut self,
+        backend: &mut B,
+        tensor: &Tensor,
+        want: &Want,
+        part: &Part,
+        quantize_to: Option<Format>,
+    ) -> Result<B::Matrix> {
+        let format = tensor.info.format;
+        let to = quantize_to.filter(|to| !format.is_quantized() && want.n_in % to.block_len() == 0).unwrap_or(format);
+        let row_bytes = format.row_bytes(want.n_in);
+        let spec = MatrixSpec { name: part.name.clone(), format: to, n_in: want.n_in, n_out: part.n_out };
+        let mut builder = backend.matrix_begin(&spec)?;
+        let group = B::ROW_GROUP;
+        let chunk = (STAGING / row_bytes / group * group).max(group);
+        let (mut decoded, mut quantized) = (Vec::new(), Vec::new());
+        let mut row = 0;
+        while row < part.n_out {
+            let n = chunk.min(part.n_out - row);
+            let n_bytes = n * row_bytes;
+            self.fill(tensor, (part.from + row) as u64 * row_bytes as u64, n_bytes).await?;
+            let bytes = &self.staging[..n_bytes];
+            if to == format {
+                backend.matrix_rows(&mut builder, bytes)?;
+            } else {
+                if !format.check_finite(bytes) {
+                    return Err(not_finite(&tensor.info.name));
+                }
+                decoded.resize(n * want.n_in, 0.0);
+                format.decode_row(bytes, &mut decoded);
+                quantized.clear();
+                quantize_row(to, &decoded, &mut quantized)?;
+                backend.matrix_rows(&mut builder, &quantized)?;
+            }
+            row += n;
+        }
+        backend.matrix_end(builder)
+    }
+}
+
+fn not_finite(name: &str) -> Error {
+    Error::invalid_gguf(format!(
+        "The tensor '{name}' holds values that are not numbers (NaN or infinite). The file is damaged; download it again."
+    ))
+}
+
+/// Loaded weights by name, to be taken out by the model.
+pub struct Weights<B: Backend> {
+    matrices: HashMap<String, B::Matrix>,
+    floats: HashMap<String, Vec<f32>>,
+}
+
+impl<B: Backend> Weights<B> {
+    /// Takes a matrix of the plan.
+    ///
+    /// # Errors
+    /// `internal` where the plan had no such matrix.
+    pub fn matrix(&mut self, name: &str) -> Result<B::Matrix> {
+        self.matrices.remove(name).ok_or_else(|| Error::internal(format!("The weight '{name}' was not planned.")))
+    }
+
+    /// Takes floats of the plan.
+    pub fn floats(&mut self, name: &str) -> Option<Vec<f32>> {
+        self.floats.remove(name)
+    }
+
+    /// Takes floats of the plan as a tensor of rows of `cols`.
+    ///
+    /// # Errors
+    /// `internal` where the plan had no such tensor, `out_of_memory`.
+    pub fn tensor(&mut self, backend: &mut B, name: &str, cols: usize) -> Result<B::Tensor> {
+        let data = self.floats(name).ok_or_else(|| Error::internal(format!("The weight '{name}' was not planned.")))?;
+        let mut out = backend.tensor(data.len() / cols, cols)?;
+        backend.write(&mut out, 0, &data);
+        Ok(out)
+    }
+
+    /// [`Self::tensor`] of one row where the file has it.
+    ///
+    /// # Errors
+    /// `out_of_memory`.
+    pub fn optional_row(&mut self, backend: &mut B, name: &str) -> Result<Option<B::Tensor>> {
+        let Some(data) = self.floats(name) else { return Ok(None) };
+        let mut out = backend.tensor(1, data.len())?;
+        backend.write(&mut out, 0, &data);
+        Ok(Some(out))
+    }
+
+    /// A linear layer of the plan: `weight_name` with the bias `bias_name` where there is one.
+    ///
+    /// # Errors
+    /// As [`Self::matrix`] and [`Self::tensor`].
+    pub fn linear_named(&mut self, backend: &mut B, weight: &str, bias: &str) -> Result<Linear<B>> {
+        Ok(Linear { weight: self.matrix(weight)?, bias: self.optional_row(backend, bias)? })
+    }
+
+    /// The linear layer `name.weight`, `name.bias`.
+    ///
+    /// # Errors
+    /// As [`Self::linear_named`].
+    pub fn linear(&mut self, backend: &mut B, name: &str) -> Result<Linear<B>> {
+        self.linear_named(backend, &format!("{name}.weight"), &format!("{name}.bias"))
+    }
+
+    /// The weight and bias of a norm; a missing bias is zero.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub fn norm(&mut self, backend: &mut B, name: &str, n: usize) -> Result<Norm<B>> {
+        let weight = self.tensor(backend, &format!("{name}.weight"), n)?;
+        let bias = match self.optional_row(backend, &format!("{name}.bias"))? {
+            Some(bias) => bias,
+            None => backend.tensor(1, n)?,
+        };
+        Ok(Norm { weight, bias })
+    }
+}
+
+/// The parameters of a layer norm.
+pub struct Norm<B: Backend> {
+    /// `[1, n]`
+    pub weight: B::Tensor,
+    /// `[1, n]`
+    pub bias: B::Tensor,
+}

@@ -1,0 +1,29 @@
+//! IQ4_NL: 32 elements in 18 bytes, a scale and 4-bit indices into a table of values that lie closer about zero.
+//!
+//! ggml's `block_iq4_nl`:
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 0..2 | `d`, F16 |
+//! | 2..18 | `qs`: byte `j` holds element `j` in its low and element `j + 16` in its high four bits |
+//!
+//! `x = d · VALUES[q]`.
+
+use super::{half_at, half_is_finite};
+
+/// What the 16 indices stand for: ggml's `kvalues_iq4nl`.
+pub const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+/// The definition of the format.
+pub fn decode_block(block: &[u8; 18], out: &mut [f32; 32]) {
+    let d = half_at(block, 0);
+    for (j, q) in block[2..].iter().enumerate() {
+        out[j] = f32::from(VALUES[usize::from(q & 15)]) * d;
+        out[j + 16] = f32::from(VALUES[usize::from(q >> 4)]) * d;
+    }
+}
+
+/// Whether the scale is finite.
+pub fn is_finite(block: &[u8; 18]) -> bool {
+    half_is_finite(block, 0)
+}

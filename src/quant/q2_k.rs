@@ -1,0 +1,35 @@
+//! Q2_K: 256 elements in 84 bytes, sixteen groups of 16 with a 4-bit scale and a 4-bit minimum each.
+//!
+//! ggml's `block_q2_K`:
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 0..16 | `scales`: byte `g` holds the scale of group `g` in its low and the minimum in its high four bits |
+//! | 16..80 | `qs`: byte `32 h + l` holds elements `128 h + 32 j + l` for `j` from 0 to 3 in its bits `2 j` and `2 j + 1` |
+//! | 80..82 | `d`, F16, the scale of the scales |
+//! | 82..84 | `dmin`, F16, the scale of the minima |
+//!
+//! `x = d · scale · q − dmin · min` with the group `element / 16`, `q` from 0 to 3.
+
+use super::{half_at, half_is_finite};
+
+/// The definition of the format.
+pub fn decode_block(block: &[u8; 84], out: &mut [f32; 256]) {
+    let d = half_at(block, 80);
+    let dmin = half_at(block, 82);
+    for (g, group) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        let scale = d * f32::from(block[g] & 15);
+        let min = dmin * f32::from(block[g] >> 4);
+        // Eight groups share 32 bytes: groups 2 j and 2 j + 1 of a half are bits 2 j of its first and last 16 bytes.
+        let (half, j, odd) = (g / 8, g / 2 % 4, g % 2);
+        let qs = &block[16 + 32 * half + 16 * odd..][..16];
+        for (x, q) in group.iter_mut().zip(qs) {
+            *x = scale * f32::from(q >> (2 * j) & 3) - min;
+        }
+    }
+}
+
+/// Whether the scales of the scales and of the minima are finite.
+pub fn is_finite(block: &[u8; 84]) -> bool {
+    half_is_finite(block, 80) && half_is_finite(block, 82)
+}

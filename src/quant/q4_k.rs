@@ -1,0 +1,51 @@
+//! Q4_K: 256 elements in 144 bytes, eight groups of 32 with a 6-bit scale and a 6-bit minimum each.
+//!
+//! ggml's `block_q4_K`:
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 0..2 | `d`, F16, the scale of the scales |
+//! | 2..4 | `dmin`, F16, the scale of the minima |
+//! | 4..16 | scales and minima of the groups, 6 bits each, packed as [`scales_mins`] unpacks them |
+//! | 16..144 | `qs`: byte `32 p + l` holds element `64 p + l` in its low and element `64 p + 32 + l` in its high four bits |
+//!
+//! `x = d · scale · q − dmin · min` with the group `element / 32`, `q` from 0 to 15.
+
+use super::{half_at, half_is_finite};
+
+/// The groups' scales and minima, from 0 to 63; Q5_K packs its own in the same way. Of the first four groups, scale `g`
+/// is the low six bits of byte `g` and minimum `g` those of byte `4 + g`. Of the last four, the low four bits are in byte
+/// `4 + g` (scale in its low half, minimum in its high half), the high two are the upper two bits of the bytes of group
+/// `g − 4`.
+#[inline(always)]
+pub(crate) fn scales_mins(packed: &[u8; 12]) -> [(u8, u8); 8] {
+    std::array::from_fn(|g| {
+        if g < 4 {
+            (packed[g] & 63, packed[g + 4] & 63)
+        } else {
+            let scale = packed[g + 4] & 15 | packed[g - 4] >> 6 << 4;
+            let min = packed[g + 4] >> 4 | packed[g] >> 6 << 4;
+            (scale, min)
+        }
+    })
+}
+
+/// The definition of the format.
+pub fn decode_block(block: &[u8; 144], out: &mut [f32; 256]) {
+    let d = half_at(block, 0);
+    let dmin = half_at(block, 2);
+    let scales_mins = scales_mins(block[4..16].as_array().expect("12 bytes"));
+    for (g, group) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let scale = d * f32::from(scales_mins[g].0);
+        let min = dmin * f32::from(scales_mins[g].1);
+        let (pair, odd) = (g / 2, g % 2);
+        for (x, q) in group.iter_mut().zip(&block[16 + 32 * pair..]) {
+            *x = scale * f32::from(q >> (4 * odd) & 15) - min;
+        }
+    }
+}
+
+/// Whether the scales of the scales and of the minima are finite.
+pub fn is_finite(block: &[u8; 144]) -> bool {
+    half_is_finite(block, 0) && half_is_finite(block, 2)
+}

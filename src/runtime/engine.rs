@@ -1,0 +1,776 @@
+//! The engine: a loaded model pair with its tokenizer, chat template and context, and the generation under way.
+//!
+//! Work is done in bounded steps ([`Engine::step`]): one block of the vision tower, a few layers of a chunk of the prompt, or
+//! one token. Between steps the caller can stop, and show what happened.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use serde::Serialize;
+
+use crate::backend::{Backend, KvFormat, KvSpec};
+use crate::error::{Error, Result};
+use crate::gguf::{Gguf, RangedSource};
+use crate::image::{Pixels, RgbImage};
+use crate::model::llava::{PictureJob, Vision, VisionConfig, load_language_model};
+use crate::model::lm::{Llama, LlamaConfig};
+use crate::quant::Format;
+use crate::runtime::request::{self, ChatRequest, CompletionRequest, EvaluateRequest, GenerationOptions};
+use crate::runtime::sampler::{Sampler, top_logprobs};
+use crate::runtime::session::{Picture, Prefill, Session, Slot};
+use crate::runtime::stop::StopMatcher;
+use crate::text::{ChatTemplate, Chunk, Date, StreamDecoder, Tokenizer, encode_segments, parse_prompt};
+
+/// Rows of the prompt that are run at once. Enough that each weight is used often per load, few enough that a chunk's
+/// activations stay in a second-level cache.
+const N_CHUNK: usize = 64;
+/// Embeddings of pictures that are kept for follow-up questions; one of LLaVA-1.5-7B takes 9.4 MB.
+const MAX_PICTURES: usize = 8;
+
+/// How to load a model.
+#[derive(Clone)]
+pub struct LoadOptions {
+    /// Positions of the context; default: the model's, but at most 4096.
+    pub context_size: Option<usize>,
+    /// Jinja text or the name of a built-in template; default: the file's own.
+    pub chat_template: Option<String>,
+    /// Store the float matrices of the vision file in this format instead.
+    pub quantize_mmproj: Option<Format>,
+    /// How keys and values are kept.
+    pub kv_format: KvFormat,
+    /// Milliseconds from any fixed point; the crate itself knows no clock that works everywhere.
+    pub now: fn() -> f64,
+    /// Today's date, for templates that tell the model what day it is.
+    pub today: Option<Date>,
+}
+
+/// How far loading is.
+#[derive(Debug, Clone, Serialize)]
+pub struct LoadProgress<'a> {
+    /// `header`, `model`, `mmproj` or `ready`.
+    pub stage: &'static str,
+    /// The file's name.
+    pub file: &'a str,
+    /// Bytes of its tensors that are read.
+    pub loaded: u64,
+    /// Bytes of its tensors in all.
+    pub total: u64,
+}
+
+/// What `engine.info` tells of the vision model.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VisionInfo {
+    projector: &'static str,
+    image_size: usize,
+    patch_size: usize,
+    tokens_per_image: usize,
+    feature_size: usize,
+}
+
+/// Bytes taken.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BytesInfo {
+    /// By weights.
+    pub weights: u64,
+    /// By keys and values.
+    pub kv_cache: u64,
+    /// By everything, where the platform tells.
+    pub wasm_heap: u64,
+}
+
+/// What `engine.info` tells, but for the device.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Info {
+    /// `general.architecture`.
+    pub architecture: String,
+    /// `general.name`.
+    pub name: String,
+    /// The format that most of the weights are stored in.
+    pub quantization: String,
+    /// Elements of all tensors, both files.
+    pub parameters: u64,
+    /// Positions.
+    pub context_size: usize,
+    /// Tokens.
+    pub vocabulary_size: usize,
+    /// The vision model.
+    pub vision: Option<VisionInfo>,
+    /// Memory.
+    pub bytes: BytesInfo,
+    /// What the person may want to know though it is no error.
+    pub warnings: Vec<String>,
+}
+
+/// A token's alternatives and how likely they were.
+#[derive(Debug, Clone, Serialize)]
+pub struct TokenLogprob {
+    /// The token's text.
+    pub token: String,
+    /// The natural logarithm of its probability.
+    pub logprob: f32,
+    /// The token's bytes, which need not be whole characters.
+    pub bytes: Vec<u8>,
+    /// The likeliest tokens at its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_logprobs: Option<Vec<TokenLogprob>>,
+}
+
+/// What a request cost. Times are wall-clock milliseconds.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[allow(missing_docs, reason = "the names of the JavaScript contract say it")]
+pub struct Usage {
+    pub prompt_tokens: usize,
+    pub completion_tokens: usize,
+    pub total_tokens: usize,
+    pub image_tokens: usize,
+    pub cached_tokens: usize,
+    pub image_ms: f64,
+    pub prefill_ms: f64,
+    pub decode_ms: f64,
+    pub prefill_tokens_per_second: f64,
+    pub decode_tokens_per_second: f64,
+}
+
+/// Why a generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FinishReason {
+    /// The model ended its answer, or a stop string came.
+    Stop,
+    /// `max_tokens` or the end of the context.
+    Length,
+    /// The caller stopped it.
+    Abort,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Event {
+    /// A piece of the way to the first token.
+    Progress {
+        /// `image` (done and total count blocks of the tower) or `prefill` (positions of the prompt).
+        stage: &'static str,
+        /// Done.
+        done: usize,
+        /// In all.
+        total: usize,
+    },
+    /// A token was generated.
+    Token {
+        /// The text that is now certain; may be empty while a character or a stop string is incomplete.
+        text: String,
+        /// The generated id.
+        token_ids: [u32; 1],
+        /// Where they were asked for.
+        logprobs: Option<[TokenLogprob; 1]>,
+    },
+    /// The generation ended.
+    Done {
+        /// Text that was held back.
+        text: String,
+        /// Why.
+        finish_reason: FinishReason,
+        /// What it cost.
+        usage: Usage,
+    },
+}
+
+/// A picture that came with a request.
+struct Shown {
+    hash: u64,
+    n_rows: usize,
+}
+
+/// From a prompt to logits: pictures first, then the positions.
+struct Run<B: Backend> {
+    slots: Vec<Slot>,
+    jobs: VecDeque<(u64, PictureJob<B>)>,
+    pictures: Vec<Rc<Picture<B>>>,
+    prefill: Option<Prefill<B>>,
+    usage: Usage,
+}
+
+/// The generation under way.
+struct Generation<B: Backend> {
+    run: Run<B>,
+    sampler: Sampler,
+    stop: StopMatcher,
+    decoder: StreamDecoder,
+    /// Tokens of the prompt and of the answer, which the repetition penalty looks at.
+    history: Vec<u32>,
+    n_generated: usize,
+    max_tokens: usize,
+    top_logprobs: Option<usize>,
+    /// Sampled, but not yet run.
+    pending: Option<u32>,
+    finished: Option<FinishReason>,
+    aborted: bool,
+}
+
+/// What `benchmark` measures; medians.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct BenchmarkReport {
+    pub prefill_tokens_per_second: f64,
+    pub decode_tokens_per_second: f64,
+    #[serde(rename = "bytesPerSecond")]
+    pub bytes_per_second: f64,
+}
+
+/// A loaded model, ready to be asked.
+pub struct Engine<B: Backend> {
+    backend: B,
+    llm: Llama<B>,
+    vision: Option<Vision<B>>,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    session: Session<B>,
+    pictures: VecDeque<Rc<Picture<B>>>,
+    generation: Option<Generation<B>>,
+    logits: Vec<f32>,
+    info: Info,
+    llm_bytes: u64,
+    now: fn() -> f64,
+    seed: u64,
+}
+
+impl<B: Backend> Engine<B> {
+    /// Loads a model, and the vision file that goes with it.
+    ///
+    /// # Errors
+    /// Every cause a file, a source or the memory can give; nothing is left behind.
+    pub async fn load(
+        mut backend: B,
+        model: Vec<Box<dyn RangedSource>>,
+        mmproj: Option<Vec<Box<dyn RangedSource>>>,
+        options: LoadOptions,
+        progress: &mut dyn FnMut(LoadProgress<'_>),
+    ) -> Result<Self> {
+        progress(LoadProgress { stage: "header", file: first_name(&model), loaded: 0, total: 0 });
+        let mut gguf = Gguf::open(model).await?;
+        let config = LlamaConfig::from_gguf(&gguf)?;
+        let n_ctx = context_size(options.context_size, &config, gguf.name())?;
+        // Both headers are read before any weight, so that a wrong pair is found out at once.
+        let mmproj = match mmproj {
+            Some(sources) => {
+                progress(LoadProgress { stage: "header", file: first_name(&sources), loaded: 0, total: 0 });
+                let gguf = Gguf::open(sources).await?;
+                let config = VisionConfig::from_gguf::<B>(&gguf, config.n_embd)?;
+                Some((gguf, config))
+            }
+            None => None,
+        };
+        let tokenizer = Tokenizer::from_metadata(&mut gguf.metadata)?;
+        if tokenizer.n_vocab() > config.n_vocab {
+            return Err(Error::invalid_gguf(format!(
+                "'{}' lists {} tokens but embeds {}. It is damaged or was converted wrongly.",
+                gguf.name(),
+                tokenizer.n_vocab(),
+                config.n_vocab
+            )));
+        }
+        let mut template = ChatTemplate::from_gguf_or_builtin(options.chat_template.as_deref(), &gguf.metadata, &tokenizer)?;
+        template.set_date(options.today);
+        let spec = KvSpec { n_layers: config.n_layers, n_ctx, n_kv: config.n_kv(), format: options.kv_format };
+        let cache = backend.kv_cache(&spec)?;
+
+        let file = gguf.name().to_string();
+        let (llm, n_llm) = load_language_model(&gguf, &mut backend, n_ctx, N_CHUNK, &mut |loaded, total| {
+            progress(LoadProgress { stage: "model", file: &file, loaded, total });
+        })
+        .await?;
+        let llm_bytes = backend.weight_bytes();
+        let mut n_parameters = n_llm;
+        let mut vision = None;
+        if let Some((gguf, config)) = mmproj {
+            let file = gguf.name().to_string();
+            let loaded = config
+                .load(&gguf, &mut backend, options.quantize_mmproj, &mut |loaded, total| {
+                    progress(LoadProgress { stage: "mmproj", file: &file, loaded, total });
+                })
+                .await?;
+            n_parameters += loaded.n_parameters;
+            vision = Some(loaded);
+        }
+        let info = Info {
+            architecture: llm.config.architecture.clone(),
+            name: gguf.metadata.str("general.name").unwrap_or(&file).to_string(),
+            quantization: main_format(&gguf),
+            parameters: n_parameters,
+            context_size: n_ctx,
+            vocabulary_size: llm.config.n_vocab,
+            vision: vision.as_ref().map(|v| VisionInfo {
+                projector: v.projector.kind.name(),
+                image_size: v.clip.config.image_size,
+                patch_size: v.clip.config.patch_size,
+                tokens_per_image: v.tokens_per_tile(),
+                feature_size: v.clip.config.n_embd,
+            }),
+            bytes: BytesInfo { weights: backend.weight_bytes(), kv_cache: spec.n_bytes(), wasm_heap: 0 },
+            warnings: tokenizer.warning().into_iter().chain(template.warning()).map(str::to_string).collect(),
+        };
+        progress(LoadProgress { stage: "ready", file: &file, loaded: gguf.n_bytes(), total: gguf.n_bytes() });
+        let seed = (options.now)().to_bits();
+        Ok(Self {
+            session: Session { cache, slots: Vec::with_capacity(n_ctx), n_ctx },
+            backend,
+            llm,
+            vision,
+            tokenizer,
+            template,
+            pictures: VecDeque::new(),
+            generation: None,
+            logits: Vec::new(),
+            info,
+            llm_bytes,
+            now: options.now,
+            seed,
+        })
+    }
+
+    /// What is loaded.
+    pub fn info(&self) -> &Info {
+        &self.info
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// A conversation as the model is given it, pictures shown as `<image>`.
+    ///
+    /// # Errors
+    /// `invalid_request` for messages the template does not take.
+    pub fn apply_chat_template(&self, messages: &[request::RequestMessage], add_generation_prompt: bool) -> Result<String> {
+        let (messages, _) = request::messages(messages, usize::MAX)?;
+        Ok(self.template.render(&messages, add_generation_prompt)?.text())
+    }
+
+    /// Forgets the conversation and ends the generation under way.
+    pub fn reset(&mut self) {
+        self.generation = None;
+        self.session.slots.clear();
+    }
+
+    /// Prepares a picture for the vision tower.
+    ///
+    /// # Errors
+    /// `invalid_request` where no vision file is loaded.
+    pub fn preprocess(&self, image: &RgbImage) -> Result<Pixels> {
+        self.vision()?.preprocess.preprocess(image)
+    }
+
+    fn vision(&self) -> Result<&Vision<B>> {
+        self.vision
+            .as_ref()
+            .ok_or_else(|| Error::invalid_request("This model was loaded without its vision file, so it sees no pictures. Load it with mmproj."))
+    }
+
+    /// A picture's rows as the language model is given them: values and shape `[rows, width]`.
+    ///
+    /// # Errors
+    /// As [`Self::preprocess`].
+    pub async fn embed_image(&mut self, image: &RgbImage) -> Result<(Vec<f32>, [usize; 2])> {
+        let picture = match self.cached_picture(image.content_hash()) {
+            Some(picture) => picture,
+            None => {
+                let pixels = self.preprocess(image)?;
+                let vision = self.vision()?;
+                let mut job = vision.begin(&pixels);
+                let n_rows = job.n_rows();
+                let rows = loop {
+                    let vision = self.vision.as_ref().ok_or_else(|| Error::internal("The vision model is gone."))?;
+                    if let Some(rows) = vision.step(&mut self.backend, &mut job)? {
+                        break rows;
+                    }
+                };
+                self.keep_picture(Picture { hash: image.content_hash(), rows, n_rows })
+            }
+        };
+        let mut data = Vec::new();
+        self.backend.read(&picture.rows, 0, picture.n_rows, &mut data).await?;
+        let width = data.len() / picture.n_rows.max(1);
+        Ok((data, [picture.n_rows, width]))
+    }
+
+    fn cached_picture(&self, hash: u64) -> Option<Rc<Picture<B>>> {
+        self.pictures.iter().find(|p| p.hash == hash).cloned()
+    }
+
+    fn keep_picture(&mut self, picture: Picture<B>) -> Rc<Picture<B>> {
+        let picture = Rc::new(picture);
+        if self.pictures.len() == MAX_PICTURES {
+            self.pictures.pop_front();
+        }
+        self.pictures.push_back(picture.clone());
+        picture
+    }
+
+    /// Begins a chat completion. The one under way, if any, is dropped; what it computed of the context stays.
+    ///
+    /// # Errors
+    /// `invalid_request`, `context_overflow`; the engine is as before.
+    pub fn start_chat(&mut self, request: &ChatRequest, images: &[RgbImage]) -> Result<()> {
+        let (messages, used) = request::messages(&request.messages, images.len())?;
+        let rendered = self.template.render(&messages, true)?;
+        let chunks = encode_segments(&self.tokenizer, &rendered.segments());
+        let shown: Vec<&RgbImage> = used.iter().map(|i| &images[*i]).collect();
+        self.start(&chunks, &shown, &request.options)
+    }
+
+    /// Begins a raw completion, otherwise as [`Self::start_chat`].
+    ///
+    /// # Errors
+    /// As [`Self::start_chat`]; `invalid_request` also where the number of `<image>` marks is not that of the pictures.
+    pub fn start_completion(&mut self, request: &CompletionRequest, images: &[RgbImage]) -> Result<()> {
+        let chunks = self.encode_prompt(&request.prompt, images.len())?;
+        let shown: Vec<&RgbImage> = images.iter().collect();
+        self.start(&chunks, &shown, &request.options)
+    }
+
+    fn encode_prompt(&self, prompt: &str, n_images: usize) -> Result<Vec<Chunk>> {
+        let chunks = encode_segments(&self.tokenizer, &parse_prompt(prompt, n_images)?);
+        if chunks.is_empty() {
+            return Err(Error::invalid_request("The prompt is empty; write something."));
+        }
+        Ok(chunks)
+    }
+
+    fn start(&mut self, chunks: &[Chunk], images: &[&RgbImage], options: &GenerationOptions) -> Result<()> {
+        // A generation that stops without a seed from the caller must not repeat the one before.
+        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add((self.now)().to_bits());
+        let sampler = Sampler::new(options.sampler(self.seed, self.llm.config.n_vocab)?, self.llm.config.n_vocab)?;
+        let stop = StopMatcher::new(options.stops())?;
+        let top_logprobs = options.top_logprobs()?;
+        let max_tokens = options.max_tokens()?;
+        let run = self.run(chunks, images)?;
+        let room = self.session.n_ctx - run.slots.len() + 1;
+        self.generation = Some(Generation {
+            sampler,
+            stop,
+            decoder: StreamDecoder::continuing(),
+            history: run.slots.iter().filter_map(Slot::token).collect(),
+            n_generated: 0,
+            max_tokens: max_tokens.unwrap_or(usize::MAX).min(room),
+            top_logprobs,
+            pending: None,
+            finished: None,
+            aborted: false,
+            run,
+        });
+        Ok(())
+    }
+
+    /// Checks that a prompt fits and prepares its pictures. Changes nothing but the cache of pictures.
+    fn run(&self, chunks: &[Chunk], images: &[&RgbImage]) -> Result<Run<B>> {
+        let mut jobs: VecDeque<(u64, PictureJob<B>)> = VecDeque::new();
+        let mut pictures: Vec<Rc<Picture<B>>> = Vec::new();
+        let mut shown = Vec::with_capacity(images.len());
+        for image in images {
+            let hash = image.content_hash();
+            let n_rows = if let Some(picture) = self.cached_picture(hash) {
+                let n_rows = picture.n_rows;
+                pictures.push(picture);
+                n_rows
+            } else if let Some((_, job)) = jobs.iter().find(|(h, _)| *h == hash) {
+                job.n_rows()
+            } else {
+                let vision = self.vision()?;
+                let job = vision.begin(&vision.preprocess.preprocess(image)?);
+                let n_rows = job.n_rows();
+                jobs.push_back((hash, job));
+                n_rows
+            };
+            shown.push(Shown { hash, n_rows });
+        }
+        let slots = slots(chunks, &shown)?;
+        let image_tokens = slots.iter().filter(|s| matches!(s, Slot::Picture { .. })).count();
+        if slots.len() > self.session.n_ctx {
+            return Err(Error::context_overflow(format!(
+                "The conversation takes {} tokens ({image_tokens} of them pictures), but the context holds {}. Start a new conversation, shorten \
+                 the message, or load the model with a larger contextSize.",
+                slots.len(),
+                self.session.n_ctx
+            )));
+        }
+        let usage = Usage { prompt_tokens: slots.len(), image_tokens, ..Usage::default() };
+        Ok(Run { slots, jobs, pictures, prefill: None, usage })
+    }
+
+    /// Does one bounded piece of a run. `None` when the logits of its last position are in `self.logits`.
+    async fn run_step(&mut self, run: &mut Run<B>) -> Result<Option<Event>> {
+        let before = (self.now)();
+        if let Some((hash, mut job)) = run.jobs.pop_front() {
+            let vision = self.vision.as_ref().ok_or_else(|| Error::internal("The vision model is gone."))?;
+            let (done, total) = match vision.step(&mut self.backend, &mut job)? {
+                Some(rows) => {
+                    let (_, total) = job.progress();
+                    let picture = Picture { hash, rows, n_rows: run_rows(&run.slots, hash) };
+                    run.pictures.push(self.keep_picture(picture));
+                    (total, total)
+                }
+                None => {
+                    let progress = job.progress();
+                    run.jobs.push_front((hash, job));
+                    progress
+                }
+            };
+            run.usage.image_ms += (self.now)() - before;
+            return Ok(Some(Event::Progress { stage: "image", done, total }));
+        }
+        if run.prefill.is_none() {
+            run.usage.cached_tokens = self.session.reuse(&run.slots);
+            run.prefill = Some(Prefill::new(std::mem::take(&mut run.slots), std::mem::take(&mut run.pictures), &self.session));
+        }
+        let Some(prefill) = &mut run.prefill else { return Ok(None) };
+        let whole = prefill.step(&mut self.backend, &mut self.llm, &mut self.session)?;
+        if whole {
+            self.backend.read(&self.llm.logits, 0, 1, &mut self.logits).await?;
+        }
+        run.usage.prefill_ms += (self.now)() - before;
+        let (done, total) = prefill.progress();
+        Ok(if whole { None } else { Some(Event::Progress { stage: "prefill", done, total }) })
+    }
+
+    /// Runs one token and reads its logits.
+    async fn decode(&mut self, id: u32) -> Result<()> {
+        let position = self.session.slots.len();
+        self.llm.embed(&mut self.backend, &[id], 0);
+        for layer in 0..self.llm.config.n_layers {
+            self.llm.layer(&mut self.backend, &mut self.session.cache, layer, position, 1);
+        }
+        self.llm.logits(&mut self.backend, 0);
+        self.session.slots.push(Slot::Token(id));
+        self.backend.read(&self.llm.logits, 0, 1, &mut self.logits).await
+    }
+
+    /// Whether a generation is under way.
+    pub fn is_generating(&self) -> bool {
+        self.generation.is_some()
+    }
+
+    /// The next step ends the generation; what was generated stays.
+    pub fn abort(&mut self) {
+        if let Some(generation) = &mut self.generation {
+            generation.aborted = true;
+        }
+    }
+
+    /// Does one bounded piece of work of the generation under way.
+    ///
+    /// # Errors
+    /// `invalid_request` where none is under way; what the backend has. The generation is then over, the engine as good as before.
+    pub async fn step(&mut self) -> Result<Event> {
+        let mut generation =
+            self.generation.take().ok_or_else(|| Error::invalid_request("Nothing is being generated; start a completion first."))?;
+        let event = self.step_of(&mut generation).await?;
+        if !matches!(event, Event::Done { .. }) {
+            self.generation = Some(generation);
+        }
+        Ok(event)
+    }
+
+    async fn step_of(&mut self, g: &mut Generation<B>) -> Result<Event> {
+        if g.aborted {
+            return Ok(done(g, FinishReason::Abort));
+        }
+        if let Some(reason) = g.finished {
+            return Ok(done(g, reason));
+        }
+        let ready = g.run.prefill.as_ref().is_some_and(|p| p.progress().0 == p.progress().1);
+        if !ready && let Some(event) = self.run_step(&mut g.run).await? {
+            return Ok(event);
+        }
+        let before = (self.now)();
+        if let Some(id) = g.pending.take() {
+            self.decode(id).await?;
+        }
+        let sampled = g.sampler.sample(&mut self.logits, &g.history)?;
+        let id = sampled.id;
+        let logprobs = match (g.top_logprobs, sampled.logprob) {
+            (Some(n), Some(logprob)) => {
+                let top = top_logprobs(&self.logits, n)?.into_iter().map(|t| self.token_logprob(t.id, t.logprob)).collect();
+                Some([TokenLogprob { top_logprobs: Some(top), ..self.token_logprob(id, logprob) }])
+            }
+            _ => None,
+        };
+        g.history.push(id);
+        g.n_generated += 1;
+        g.pending = Some(id);
+        let mut text = String::new();
+        if self.tokenizer.is_end_of_generation(id) {
+            g.finished = Some(FinishReason::Stop);
+        } else {
+            text = g.stop.push(&g.decoder.push(&self.tokenizer, id));
+            if g.stop.finished() {
+                g.finished = Some(FinishReason::Stop);
+            } else if g.n_generated >= g.max_tokens {
+                g.finished = Some(FinishReason::Length);
+            }
+        }
+        g.run.usage.decode_ms += (self.now)() - before;
+        Ok(Event::Token { text, token_ids: [id], logprobs })
+    }
+
+    fn token_logprob(&self, id: u32, logprob: f32) -> TokenLogprob {
+        let mut bytes = Vec::new();
+        self.tokenizer.token_bytes(id, true, &mut bytes);
+        TokenLogprob { token: String::from_utf8_lossy(&bytes).into_owned(), logprob, bytes, top_logprobs: None }
+    }
+
+    /// Runs ids or a prompt from an empty context; gives the last position's logits, and what was run (`None` per picture row).
+    ///
+    /// # Errors
+    /// `invalid_request`, `context_overflow`.
+    pub async fn evaluate(&mut self, request: &EvaluateRequest, images: &[RgbImage]) -> Result<(Vec<f32>, Vec<Option<u32>>)> {
+        let chunks = match (&request.tokens, &request.prompt) {
+            (Some(tokens), None) => vec![Chunk::Tokens(tokens.clone())],
+            (None, Some(prompt)) => self.encode_prompt(prompt, images.len())?,
+            _ => return Err(Error::invalid_request("evaluate takes either tokens or a prompt.")),
+        };
+        let shown: Vec<&RgbImage> = images.iter().collect();
+        let n_vocab = self.llm.config.n_vocab;
+        let too_large = chunks.iter().find_map(|c| match c {
+            Chunk::Tokens(ids) => ids.iter().find(|id| **id as usize >= n_vocab),
+            Chunk::Image(_) => None,
+        });
+        if let Some(id) = too_large {
+            return Err(Error::invalid_request(format!("The token {id} is not in the vocabulary of {n_vocab}.")));
+        }
+        let mut run = self.run(&chunks, &shown)?;
+        if run.slots.is_empty() {
+            return Err(Error::invalid_request("There are no tokens to evaluate."));
+        }
+        let ids = run.slots.iter().map(Slot::token).collect();
+        self.reset();
+        while self.run_step(&mut run).await?.is_some() {}
+        Ok((self.logits.clone(), ids))
+    }
+
+    /// Measures prefill and decode on made-up tokens; forgets the conversation.
+    ///
+    /// # Errors
+    /// `invalid_request` where the tokens do not fit into the context or there are none.
+    pub async fn benchmark(&mut self, prompt_tokens: usize, generated_tokens: usize, runs: usize) -> Result<BenchmarkReport> {
+        if prompt_tokens == 0 || generated_tokens == 0 || runs == 0 || prompt_tokens.saturating_add(generated_tokens) > self.session.n_ctx {
+            return Err(Error::invalid_request(format!(
+                "A benchmark of {runs} runs with {prompt_tokens} + {generated_tokens} tokens cannot be made in a context of {}. Give at least 1 of \
+                 each, and fewer tokens than the context holds.",
+                self.session.n_ctx
+            )));
+        }
+        let n_vocab = self.llm.config.n_vocab as u64;
+        let ids: Vec<u32> = (0..prompt_tokens as u64).map(|i| (i.wrapping_mul(2_654_435_761) % n_vocab) as u32).collect();
+        let (mut prefill, mut decode) = (Vec::new(), Vec::new());
+        // One run more than asked for: the first warms up caches and the browser's compiler.
+        for counted in (0..=runs).map(|i| i > 0) {
+            self.reset();
+            let mut run = self.run(&[Chunk::Tokens(ids.clone())], &[])?;
+            let start = (self.now)();
+            while self.run_step(&mut run).await?.is_some() {}
+            let middle = (self.now)();
+            for _ in 0..generated_tokens {
+                let id = argmax(&self.logits);
+                self.decode(id).await?;
+            }
+            let end = (self.now)();
+            if counted {
+                prefill.push(prompt_tokens as f64 / (middle - start).max(1e-3) * 1e3);
+                decode.push(generated_tokens as f64 / (end - middle).max(1e-3) * 1e3);
+            }
+        }
+        self.reset();
+        let decode = median(&mut decode);
+        Ok(BenchmarkReport {
+            prefill_tokens_per_second: median(&mut prefill),
+            decode_tokens_per_second: decode,
+            bytes_per_second: decode * self.llm_bytes as f64,
+        })
+    }
+}
+
+fn done<B: Backend>(g: &mut Generation<B>, finish_reason: FinishReason) -> Event {
+    let mut text = g.stop.push(&g.decoder.flush());
+    text.push_str(&g.stop.flush());
+    let mut usage = g.run.usage;
+    usage.completion_tokens = g.n_generated;
+    usage.total_tokens = usage.prompt_tokens + usage.completion_tokens;
+    let per_second = |n: usize, ms: f64| if ms > 0.0 { n as f64 / ms * 1e3 } else { 0.0 };
+    usage.prefill_tokens_per_second = per_second(usage.prompt_tokens - usage.cached_tokens, usage.prefill_ms);
+    // The first token comes out of the prompt's logits and costs no decoding.
+    usage.decode_tokens_per_second = per_second(usage.completion_tokens.saturating_sub(1), usage.decode_ms);
+    Event::Done { text, finish_reason, usage }
+}
+
+fn argmax(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (i, v) in logits.iter().enumerate() {
+        if *v > logits[best] {
+            best = i;
+        }
+    }
+    best as u32
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let n = values.len();
+    if n.is_multiple_of(2) { (values[n / 2 - 1] + values[n / 2]) / 2.0 } else { values[n / 2] }
+}
+
+/// The rows that a picture takes among the slots.
+fn run_rows(slots: &[Slot], wanted: u64) -> usize {
+    slots
+        .iter()
+        .filter_map(|s| match s {
+            Slot::Picture { hash, row } if *hash == wanted => Some(*row as usize + 1),
+            _ => None,
+        })
+        .max()
+        .unwrap_or(0)
+}
+
+fn slots(chunks: &[Chunk], shown: &[Shown]) -> Result<Vec<Slot>> {
+    let mut slots = Vec::new();
+    for chunk in chunks {
+        match chunk {
+            Chunk::Tokens(ids) => slots.extend(ids.iter().map(|id| Slot::Token(*id))),
+            Chunk::Image(i) => {
+                let Shown { hash, n_rows } = shown
+                    .get(*i)
+                    .ok_or_else(|| Error::invalid_request(format!("The prompt shows picture {i}, but {} came with it.", shown.len())))?;
+                slots.extend((0..*n_rows as u32).map(|row| Slot::Picture { hash: *hash, row }));
+            }
+        }
+    }
+    Ok(slots)
+}
+
+fn context_size(wanted: Option<usize>, config: &LlamaConfig, file: &str) -> Result<usize> {
+    let n_ctx = wanted.unwrap_or_else(|| config.default_context());
+    if n_ctx == 0 || n_ctx > config.n_ctx_train {
+        return Err(Error::invalid_request(format!(
+            "contextSize is {n_ctx}; '{file}' was made for 1 to {} tokens. Give a number in that range.",
+            config.n_ctx_train
+        )));
+    }
+    Ok(n_ctx)
+}
+
+fn first_name(sources: &[Box<dyn RangedSource>]) -> &str {
+    sources.first().map_or("", |s| s.name())
+}
+
+/// The format that holds the most bytes.
+fn main_format(gguf: &Gguf) -> String {
+    let mut by_format = std::collections::BTreeMap::<Format, u64>::new();
+    for tensor in gguf.tensors() {
+        *by_format.entry(tensor.info.format).or_default() += tensor.info.n_bytes();
+    }
+    by_format.into_iter().max_by_key(|(_, bytes)| *bytes).map_or(String::new(), |(format, _)| format.name().to_string())
+}

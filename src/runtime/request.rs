@@ -1,0 +1,245 @@
+//! What a caller may ask for, as it arrives from JavaScript: OpenAI's field names, in JSON.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::runtime::sampler::SamplerConfig;
+use crate::text::{Content, Message, Part};
+
+/// The most alternatives that may be asked for per token.
+pub const MAX_TOP_LOGPROBS: usize = 20;
+
+/// A chat completion.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ChatRequest {
+    /// The conversation.
+    pub messages: Vec<RequestMessage>,
+    /// How to generate.
+    #[serde(flatten)]
+    pub options: GenerationOptions,
+}
+
+/// A raw completion.
+#[derive(Debug, Clone, Deserialize)]
+pub struct CompletionRequest {
+    /// The prompt, `<image>` where each picture stands.
+    pub prompt: String,
+    /// How to generate.
+    #[serde(flatten)]
+    pub options: GenerationOptions,
+}
+
+/// What is to be run through the model by `evaluate`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct EvaluateRequest {
+    /// Ids, run as they are.
+    pub tokens: Option<Vec<u32>>,
+    /// Or a raw prompt.
+    pub prompt: Option<String>,
+}
+
+/// One message of a conversation.
+#[derive(Debug, Clone, Deserialize)]
+pub struct RequestMessage {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    /// Text, or parts.
+    pub content: RequestContent,
+}
+
+/// The content of a message.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum RequestContent {
+    /// Plain text.
+    Text(String),
+    /// Text and pictures.
+    Parts(Vec<RequestPart>),
+}
+
+/// A part of a message.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum RequestPart {
+    /// Text.
+    Text {
+        /// The text.
+        text: String,
+    },
+    /// A picture.
+    Image {
+        /// Its index among the pictures that came with the request.
+        #[serde(default)]
+        image: usize,
+    },
+}
+
+/// How to generate. What is absent has the default given.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct GenerationOptions {
+    /// Tokens at most; default: until the context is full.
+    pub max_tokens: Option<u64>,
+    /// OpenAI's newer name of the same.
+    pub max_completion_tokens: Option<u64>,
+    /// 0 is greedy; default 0.7.
+    pub temperature: Option<f32>,
+    /// Smallest set of tokens with this probability in sum; default 1 (off).
+    pub top_p: Option<f32>,
+    /// The most likely tokens alone; default 0 (off).
+    pub top_k: Option<u64>,
+    /// Tokens at least this likely, relative to the likeliest; default 0 (off).
+    pub min_p: Option<f32>,
+    /// Divides the logits of recent tokens; default 1 (off).
+    pub repetition_penalty: Option<f32>,
+    /// Subtracted from a token's logit for each time it was generated; default 0.
+    pub frequency_penalty: Option<f32>,
+    /// Subtracted once from the logit of each generated token; default 0.
+    pub presence_penalty: Option<f32>,
+    /// Added to the logits of the tokens with these ids.
+    pub logit_bias: Option<BTreeMap<String, f32>>,
+    /// The draw's seed; default: a fresh one.
+    pub seed: Option<i64>,
+    /// Texts that end the answer, themselves left out.
+    pub stop: Option<Stop>,
+    /// Whether to report log-probabilities.
+    pub logprobs: Option<bool>,
+    /// How many alternatives to report per token; at most 20.
+    pub top_logprobs: Option<u64>,
+}
+
+/// One stop string or several.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Stop {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+/// The default temperature: lively, without the nonsense of 1 in small quantized models.
+const DEFAULT_TEMPERATURE: f32 = 0.7;
+
+impl GenerationOptions {
+    /// The sampler's part; `fresh_seed` serves where the caller gave none.
+    ///
+    /// # Errors
+    /// `invalid_request` naming the field that is out of range.
+    pub fn sampler(&self, fresh_seed: u64, n_vocab: usize) -> Result<SamplerConfig> {
+        let mut logit_bias = Vec::new();
+        for (id, bias) in self.logit_bias.iter().flatten() {
+            let id: u32 = id.parse().ok().filter(|id| (*id as usize) < n_vocab).ok_or_else(|| {
+                Error::invalid_request(format!("logit_bias names the token '{id}'; the keys must be token ids below {n_vocab}."))
+            })?;
+            logit_bias.push((id, *bias));
+        }
+        let config = SamplerConfig {
+            temperature: self.temperature.unwrap_or(DEFAULT_TEMPERATURE),
+            top_k: self.top_k.unwrap_or(0) as usize,
+            top_p: self.top_p.unwrap_or(1.0),
+            min_p: self.min_p.unwrap_or(0.0),
+            repetition_penalty: self.repetition_penalty.unwrap_or(1.0),
+            frequency_penalty: self.frequency_penalty.unwrap_or(0.0),
+            presence_penalty: self.presence_penalty.unwrap_or(0.0),
+            logit_bias,
+            seed: self.seed.map_or(fresh_seed, |s| s as u64),
+            logprobs: self.logprobs.unwrap_or(false),
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Tokens at most, where the caller gave a limit.
+    ///
+    /// # Errors
+    /// `invalid_request` for a limit of 0.
+    pub fn max_tokens(&self) -> Result<Option<usize>> {
+        match self.max_completion_tokens.or(self.max_tokens) {
+            Some(0) => Err(Error::invalid_request("max_tokens is 0; give at least 1, or leave it out.")),
+            Some(n) => Ok(Some(usize::try_from(n).unwrap_or(usize::MAX))),
+            None => Ok(None),
+        }
+    }
+
+    /// The alternatives to report per token; `None` where log-probabilities are not wanted.
+    ///
+    /// # Errors
+    /// `invalid_request` for more than 20, or for alternatives without `logprobs`.
+    pub fn top_logprobs(&self) -> Result<Option<usize>> {
+        let n = self.top_logprobs.unwrap_or(0) as usize;
+        match self.logprobs.unwrap_or(false) {
+            _ if n > MAX_TOP_LOGPROBS => Err(Error::invalid_request(format!("top_logprobs is {n}; at most {MAX_TOP_LOGPROBS} can be had."))),
+            true => Ok(Some(n)),
+            false if n > 0 => Err(Error::invalid_request("top_logprobs is given without logprobs: true; add it.")),
+            false => Ok(None),
+        }
+    }
+
+    /// The stop strings.
+    pub fn stops(&self) -> Vec<String> {
+        match &self.stop {
+            None => Vec::new(),
+            Some(Stop::One(stop)) => vec![stop.clone()],
+            Some(Stop::Many(stops)) => stops.clone(),
+        }
+    }
+}
+
+/// Parses a request; the error says where the JSON is off.
+///
+/// # Errors
+/// `invalid_request`.
+pub fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T> {
+    serde_json::from_str(json).map_err(|e| Error::invalid_request(format!("The request is not of the form that is expected: {e}.")))
+}
+
+/// The messages as the chat template takes them. Pictures are numbered as they come; the second value gives, for each, its
+/// index among the request's pictures.
+///
+/// # Errors
+/// `invalid_request` for no messages, an unknown role, an empty question, or a picture that did not come with the request.
+pub fn messages(messages: &[RequestMessage], n_images: usize) -> Result<(Vec<Message>, Vec<usize>)> {
+    if messages.is_empty() {
+        return Err(Error::invalid_request("There are no messages; give at least one of the role 'user'."));
+    }
+    let mut used = Vec::new();
+    let mut out = Vec::with_capacity(messages.len());
+    for (i, message) in messages.iter().enumerate() {
+        if !["system", "user", "assistant"].contains(&message.role.as_str()) {
+            return Err(Error::invalid_request(format!(
+                "Message {i} has the role '{}'; the roles are 'system', 'user' and 'assistant'.",
+                message.role
+            )));
+        }
+        let content = match &message.content {
+            RequestContent::Text(text) => Content::Text(text.clone()),
+            RequestContent::Parts(parts) => {
+                let mut all = Vec::with_capacity(parts.len());
+                for part in parts {
+                    all.push(match part {
+                        RequestPart::Text { text } => Part::Text(text.clone()),
+                        RequestPart::Image { image } if *image < n_images => {
+                            used.push(*image);
+                            Part::Image
+                        }
+                        RequestPart::Image { image } => {
+                            return Err(Error::invalid_request(format!("Message {i} shows picture {image}, but {n_images} came with the request.")));
+                        }
+                    });
+                }
+                Content::Parts(all)
+            }
+        };
+        let empty = match &content {
+            Content::Text(text) => text.trim().is_empty(),
+            Content::Parts(parts) => parts.iter().all(|p| matches!(p, Part::Text(text) if text.trim().is_empty())),
+        };
+        if empty && message.role == "user" {
+            return Err(Error::invalid_request(format!("Message {i} is empty; write a question or add a picture.")));
+        }
+        out.push(Message { role: message.role.clone(), content });
+    }
+    Ok((out, used))
+}

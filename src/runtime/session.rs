@@ -1,0 +1,153 @@
+//! What the key-value cache holds, and how it is filled.
+
+use std::rc::Rc;
+
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::model::lm::Llama;
+
+/// Multiply-adds that may be recorded before a caller gets its turn again: some tens of milliseconds on one CPU core.
+const STEP_WORK: u64 = 1 << 30;
+
+/// What stands at one position of the context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    /// A token of text.
+    Token(u32),
+    /// A row of a picture's embedding.
+    Picture {
+        /// The hash of the picture's pixels.
+        hash: u64,
+        /// The row.
+        row: u32,
+    },
+}
+
+impl Slot {
+    /// The token, where it is one.
+    pub fn token(&self) -> Option<u32> {
+        match self {
+            Self::Token(id) => Some(*id),
+            Self::Picture { .. } => None,
+        }
+    }
+}
+
+/// A picture's embedding, `[n_rows, n_embd]`, shared by the cache of pictures and the requests that show it.
+pub struct Picture<B: Backend> {
+    /// The hash of the picture's pixels.
+    pub hash: u64,
+    /// The rows.
+    pub rows: B::Tensor,
+    /// How many they are.
+    pub n_rows: usize,
+}
+
+/// The key-value cache and what it holds.
+pub struct Session<B: Backend> {
+    /// Keys and values.
+    pub cache: B::KvCache,
+    /// What stands at the positions that are computed.
+    pub slots: Vec<Slot>,
+    /// Positions there are.
+    pub n_ctx: usize,
+}
+
+impl<B: Backend> Session<B> {
+    /// Keeps what `slots` begins with and forgets the rest. At least one slot is left to compute, because the logits of the last one
+    /// are wanted. Returns the number of positions kept.
+    pub fn reuse(&mut self, slots: &[Slot]) -> usize {
+        let same = self.slots.iter().zip(slots).take_while(|(a, b)| a == b).count();
+        let kept = same.min(slots.len().saturating_sub(1));
+        self.slots.truncate(kept);
+        kept
+    }
+}
+
+/// Slots on their way into the cache, chunk by chunk and layer by layer, so that a caller can stop it and show how far it is.
+pub struct Prefill<B: Backend> {
+    slots: Vec<Slot>,
+    pictures: Vec<Rc<Picture<B>>>,
+    /// The chunk under way: its rows, and the next layer to run.
+    chunk: Option<(usize, usize)>,
+    /// The first position that is not yet computed.
+    position: usize,
+    /// The first position that was to be computed.
+    first: usize,
+}
+
+impl<B: Backend> Prefill<B> {
+    /// Prepares `slots` behind what `session` holds (and shares with them, see [`Session::reuse`]).
+    pub fn new(slots: Vec<Slot>, pictures: Vec<Rc<Picture<B>>>, session: &Session<B>) -> Self {
+        let first = session.slots.len();
+        Self { slots, pictures, chunk: None, position: first, first }
+    }
+
+    /// Positions computed and positions to compute.
+    pub fn progress(&self) -> (usize, usize) {
+        (self.position - self.first, self.slots.len() - self.first)
+    }
+
+    /// Records a bounded piece of work. True when the logits of the last position have been asked for.
+    ///
+    /// # Errors
+    /// None at present; backends may add some.
+    pub fn step(&mut self, backend: &mut B, llm: &mut Llama<B>, session: &mut Session<B>) -> Result<bool> {
+        let (n, mut layer) = match self.chunk.take() {
+            Some(chunk) => chunk,
+            None => {
+                let n = llm.n_chunk().min(self.slots.len() - self.position);
+                self.embed(backend, llm, n);
+                (n, 0)
+            }
+        };
+        let c = &llm.config;
+        let per_row = (c.n_embd * (2 * c.n_q() + 2 * c.n_kv() + 3 * c.n_ff)) as u64;
+        let n_layers = c.n_layers;
+        let at_once = ((STEP_WORK / (per_row * n as u64).max(1)) as usize).max(1);
+        let until = (layer + at_once).min(n_layers);
+        while layer < until {
+            llm.layer(backend, &mut session.cache, layer, self.position, n);
+            layer += 1;
+        }
+        if layer < n_layers {
+            self.chunk = Some((n, layer));
+            return Ok(false);
+        }
+        session.slots.extend_from_slice(&self.slots[self.position..self.position + n]);
+        self.position += n;
+        let whole = self.position == self.slots.len();
+        if whole {
+            llm.logits(backend, n - 1);
+        }
+        Ok(whole)
+    }
+
+    /// Fills the first `n` rows of the residual stream from tokens and pictures.
+    fn embed(&self, backend: &mut B, llm: &mut Llama<B>, n: usize) {
+        let slots = &self.slots[self.position..self.position + n];
+        let mut ids = Vec::with_capacity(n);
+        let mut row = 0;
+        while row < n {
+            match slots[row] {
+                Slot::Token(_) => {
+                    ids.clear();
+                    ids.extend(slots[row..].iter().map_while(Slot::token));
+                    llm.embed(backend, &ids, row);
+                    row += ids.len();
+                }
+                Slot::Picture { hash, row: from } => {
+                    let run = slots[row..]
+                        .iter()
+                        .enumerate()
+                        .take_while(|(i, s)| **s == Slot::Picture { hash, row: from + *i as u32 })
+                        .count();
+                    if let Some(picture) = self.pictures.iter().find(|p| p.hash == hash) {
+                        backend.copy_rows(&picture.rows, from as usize, &mut llm.h, row, run);
+                    }
+                    row += run;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,636 @@
+//! Conversations to prompts, through the chat template that a model comes with or one of ours.
+
+use minijinja::value::{Value, ValueKind};
+use minijinja::{Environment, ErrorKind};
+
+use super::escape::Escaper;
+use super::prompt::{IMAGE, Segment, split_at_images};
+use super::tokenizer::Tokenizer;
+use crate::error::{Error, Result};
+use crate::gguf::metadata::Metadata;
+
+/// A part of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// What somebody wrote.
+    Text(String),
+    /// An image. Images are numbered through the conversation, in the order of their parts.
+    Image,
+}
+
+/// What a message says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Text alone.
+    Text(String),
+    /// Text and images.
+    Parts(Vec<Part>),
+}
+
+/// A message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    /// What it says.
+    pub content: Content,
+}
+
+impl Message {
+    /// A message of text alone.
+    pub fn text(role: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { role: role.into(), content: Content::Text(text.into()) }
+    }
+
+    /// A message of parts.
+    pub fn parts(role: impl Into<String>, parts: Vec<Part>) -> Self {
+        Self { role: role.into(), content: Content::Parts(parts) }
+    }
+
+    fn n_images(&self) -> usize {
+        match &self.content {
+            Content::Text(_) => 0,
+            Content::Parts(parts) => parts.iter().filter(|part| **part == Part::Image).count(),
+        }
+    }
+}
+
+/// Instructions a template may take, so that a hostile one ends. The longest known templates take some thousands per message.
+const TEMPLATE_FUEL: u64 = 10_000_000;
+
+/// A calendar date, for templates that tell the model what day it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Date {
+    /// The year, as in 2026.
+    pub year: i32,
+    /// 1 to 12.
+    pub month: u32,
+    /// 1 to 31.
+    pub day: u32,
+}
+
+const MONTHS: [&str; 12] =
+    ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
+const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+
+impl Date {
+    /// The day of the week, 0 being Sunday.
+    fn weekday(self) -> usize {
+        // Years begin in March here, so that the leap day is the last; weeks repeat every 400 years.
+        let (year, month) = if self.month < 3 { (self.year - 1, self.month + 9) } else { (self.year, self.month - 3) };
+        let year = year.rem_euclid(400) as u32;
+        ((year + year / 4 - year / 100 + (13 * month + 2) / 5 + self.day + 2) % 7) as usize
+    }
+
+    /// The date in the manner of C's `strftime`; there is no time of day, so hours, minutes and seconds are 0.
+    fn format(self, format: &str) -> String {
+        let month = MONTHS[(self.month.clamp(1, 12) - 1) as usize];
+        let weekday = DAYS[self.weekday()];
+        let mut out = String::new();
+        let mut chars = format.chars();
+        while let Some(c) = chars.next() {
+            if c != '%' {
+                out.push(c);
+                continue;
+            }
+            let (mut spec, mut padded) = (chars.next(), true);
+            if spec == Some('-') {
+                (spec, padded) = (chars.next(), false);
+            }
+            match spec {
+                Some('Y') => out += &self.year.to_string(),
+                Some('y') => out += &format!("{:02}", self.year.rem_euclid(100)),
+                Some('m') if padded => out += &format!("{:02}", self.month),
+                Some('m') => out += &self.month.to_string(),
+                Some('d') if padded => out += &format!("{:02}", self.day),
+                Some('d') => out += &self.day.to_string(),
+                Some('e') => out += &format!("{:2}", self.day),
+                Some('B') => out += month,
+                Some('b' | 'h') => out += &month[..3],
+                Some('A') => out += weekday,
+                Some('a') => out += &weekday[..3],
+                Some('F') => out += &format!("{}-{:02}-{:02}", self.year, self.month, self.day),
+                Some('H' | 'M' | 'S') => out += "00",
+                Some('%') => out.push('%'),
+                Some(other) => out.extend(['%', other]),
+                None => out.push('%'),
+            }
+        }
+        out
+    }
+}
+
+/// The built-in templates, as LLaVA uses them.
+const BUILT_IN: [(&str, &str); 6] = [
+    ("vicuna", include_str!("templates/vicuna.jinja")),
+    ("llama-2", include_str!("templates/llama-2.jinja")),
+    ("mistral", include_str!("templates/mistral.jinja")),
+    ("chatml", include_str!("templates/chatml.jinja")),
+    ("phi-3", include_str!("templates/phi-3.jinja")),
+    ("llama-3", include_str!("templates/llama-3.jinja")),
+];
+
+/// The most bytes of a template; published ones have up to twenty thousand.
+const MAX_TEMPLATE: usize = 1 << 20;
+
+/// What templates that know images write for one.
+const IMAGE_TEXTS: [&str; 7] =
+    [IMAGE, "<start_of_image>", "<|image_pad|>", "<|image|>", "<image_soft_token>", "[IMG]", "<|image_1|>"];
+
+/// A chat template.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    name: String,
+    source: String,
+    bos: String,
+    eos: String,
+    date: Option<Date>,
+    /// Whether a message of text alone may be a string; if not it must be a list of parts.
+    takes_strings: bool,
+    /// What the template writes for an image part; `None` where it knows no parts or no images.
+    image_text: Option<String>,
+    escaper: Escaper,
+    warning: Option<String>,
+}
+
+/// A template's own refusal of a conversation, kept apart from its faults.
+#[derive(Debug)]
+struct Refusal(String);
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// `{% generation %}` marks what to train on. To write a prompt it means nothing, so it becomes a condition that always holds.
+fn without_generation_tags(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let Some(len) = rest[start..].find("%}") else { break };
+        let tag = &rest[start + 2..start + len];
+        let (open, close) = (tag.starts_with(['-', '+']), tag.ends_with(['-', '+']) && tag.len() > 1);
+        let (head, tail) = (&tag[..usize::from(open)], &tag[tag.len() - usize::from(close)..]);
+        let word = tag[head.len()..tag.len() - tail.len()].trim();
+        out.push_str(&rest[..start]);
+        match word {
+            "generation" => out += &format!("{{%{head} if true {tail}%}}"),
+            "endgeneration" => out += &format!("{{%{head} endif {tail}%}}"),
+            _ => out += &rest[start..start + len + 2],
+        }
+        rest = &rest[start + len + 2..];
+    }
+    out + rest
+}
+
+impl ChatTemplate {
+    /// The template of a model: the caller's `choice` (a built-in's name or Jinja text) if there is one, else the file's own, else
+    /// the built-in that its vocabulary or name speaks for.
+    ///
+    /// # Errors
+    /// `invalid_request` where the choice is neither a name nor a sound template.
+    pub fn from_gguf_or_builtin(choice: Option<&str>, metadata: &Metadata, tokenizer: &Tokenizer) -> Result<Self> {
+        let built_in = |name: &str| BUILT_IN.iter().find(|(built_in, _)| *built_in == name);
+        if let Some(choice) = choice {
+            return match built_in(choice) {
+                Some((name, source)) => Self::new(name, source, tokenizer),
+                None if choice.contains("{{") || choice.contains("{%") => Self::new("custom", choice, tokenizer),
+                None => Err(Error::invalid_request(format!(
+                    "'{choice}' is neither Jinja text nor a built-in chat template. Those are: {}.",
+                    BUILT_IN.map(|(name, _)| name).join(", ")
+                ))),
+            };
+        }
+        let mut warning = None;
+        if let Some(source) = metadata.str("tokenizer.chat_template").filter(|source| !source.trim().is_empty()) {
+            match Self::new("file", source, tokenizer) {
+                Ok(template) => return Ok(template),
+                // A model with an unreadable template still talks; how well depends on the guess, so say it.
+                Err(error) => warning = Some(error.message().to_owned()),
+            }
+        }
+        let has = |text: &str| tokenizer.find_token(text).is_some();
+        let says = |word: &str| {
+            ["general.name", "general.basename", "general.finetune"]
+                .iter()
+                .any(|key| metadata.str(key).is_some_and(|value| value.to_ascii_lowercase().contains(word)))
+        };
+        let guess = if has("<|im_start|>") {
+            "chatml"
+        } else if has("<|start_header_id|>") {
+            "llama-3"
+        } else if has("<|end|>") && has("<|user|>") {
+            "phi-3"
+        } else if says("mistral") {
+            "mistral"
+        } else {
+            "vicuna"
+        };
+        let source = built_in(guess).map_or("", |(_, source)| source);
+        let mut template = Self::new(guess, source, tokenizer)?;
+        template.warning = warning.map(|fault| format!("{fault} Using the built-in template '{guess}' instead."));
+        Ok(template)
+    }
+
+    /// A template from Jinja text.
+    ///
+    /// # Errors
+    /// `invalid_request` saying what is wrong with the text and where.
+    pub fn new(name: &str, source: &str, tokenizer: &Tokenizer) -> Result<Self> {
+        if source.len() > MAX_TEMPLATE {
+            return Err(Error::invalid_request(format!(
+                "The chat template has {} bytes, more than the {MAX_TEMPLATE} that make sense. Choose another.",
+                source.len()
+            )));
+        }
+        let text_of = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or("").to_owned();
+        let mut template = Self {
+            name: name.into(),
+            source: without_generation_tags(source),
+            bos: text_of(tokenizer.bos()),
+            eos: text_of(tokenizer.eos()),
+            date: None,
+            takes_strings: true,
+            image_text: None,
+            escaper: Escaper::new(tokenizer.markers().chain(IMAGE_TEXTS))?,
+            warning: None,
+        };
+        template.environment().template_from_str(&template.source).map_err(|error| {
+            Error::invalid_request(format!(
+                "The chat template cannot be read: {error}. Choose a built-in one by name or correct it."
+            ))
+        })?;
+        template.probe();
+        // What the template writes for an image need not be one of the usual texts.
+        if let Some(text) = template.image_text.as_deref().filter(|text| !IMAGE_TEXTS.contains(text)) {
+            template.escaper = Escaper::new(tokenizer.markers().chain(IMAGE_TEXTS).chain([text]))?;
+        }
+        Ok(template)
+    }
+
+    /// Where the template is from: a built-in's name, `file` or `custom`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The Jinja text.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// A doubt that the person should hear of.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
+    }
+
+    /// Tells the template what day it is. Without it, templates that ask use the day written in them.
+    pub fn set_date(&mut self, date: Option<Date>) {
+        self.date = date;
+    }
+
+    /// An environment set up as transformers sets up Jinja2.
+    fn environment(&self) -> Environment<'_> {
+        let mut environment = Environment::new();
+        environment.set_fuel(Some(TEMPLATE_FUEL));
+        environment.set_trim_blocks(true);
+        environment.set_lstrip_blocks(true);
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", |message: String| -> std::result::Result<Value, minijinja::Error> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, "refused").with_source(Refusal(message)))
+        });
+        environment.add_filter("tojson", to_json);
+        if let Some(date) = self.date {
+            environment.add_function("strftime_now", move |format: &str| date.format(format));
+        }
+        environment
+    }
+
+    fn run(&self, messages: Value, add_generation_prompt: bool) -> Result<String> {
+        let context = minijinja::context! {
+            messages,
+            add_generation_prompt,
+            bos_token => self.bos,
+            eos_token => self.eos,
+            tools => Value::from(()),
+            documents => Value::from(()),
+        };
+        let environment = self.environment();
+        environment.template_from_str(&self.source).and_then(|template| template.render(context)).map_err(|error| {
+            let mut cause: Option<&dyn std::error::Error> = Some(&error);
+            while let Some(inner) = cause {
+                if let Some(Refusal(message)) = inner.downcast_ref() {
+                    return Error::invalid_request(format!("The model's chat template refuses this conversation: {message}"));
+                }
+                cause = inner.source();
+            }
+            Error::invalid_request(format!(
+                "The model's chat template fails on this conversation: {error}. Choose another template by name."
+            ))
+        })
+    }
+
+    /// What the template makes of exactly these messages: text content as a string, parts as a list. That is what transformers
+    /// prints; unlike [`Self::render`] it adapts nothing to the template, and nothing is guarded.
+    ///
+    /// # Errors
+    /// `invalid_request` where the template refuses or fails.
+    pub fn render_verbatim(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        let messages = messages.iter().map(|message| {
+            let content = match &message.content {
+                Content::Text(text) => Value::from(text.as_str()),
+                Content::Parts(parts) => parts_value(parts.iter().map(|part| match part {
+                    Part::Text(text) => Some(text.clone()),
+                    Part::Image => None,
+                })),
+            };
+            message_value(&message.role, content)
+        });
+        self.run(messages.collect(), add_generation_prompt)
+    }
+
+    /// Finds out by trial what kinds of content the template takes, as it does not say.
+    fn probe(&mut self) {
+        const NEEDLE: &str = "needle";
+        let text = || Part::Text(NEEDLE.into());
+        let run = |content| self.render_verbatim(&[Message { role: "user".into(), content }], true).ok();
+        // A list printed as such, or joined to text, is not understood.
+        let understood = |out: &String| out.contains(NEEDLE) && !out.contains("'type'") && !out.contains("\"type\"");
+        let string = run(Content::Text(NEEDLE.into())).filter(understood);
+        let list = run(Content::Parts(vec![text()])).filter(understood);
+        let image = run(Content::Parts(vec![Part::Image, text()])).filter(understood);
+        let image_text = match (&list, image) {
+            (Some(without), Some(with)) if *without != with => image_text(without, &with),
+            _ => None,
+        };
+        self.takes_strings = string.is_some() || list.is_none();
+        self.image_text = image_text;
+    }
+
+    /// The prompt for a conversation.
+    ///
+    /// Image parts go to templates that know them as they stand. For others, and for the built-in ones, a message becomes one
+    /// string: an image is followed by a line break; a single image comes first, as LLaVA was trained, wherever its part stands;
+    /// several keep their places among the text.
+    ///
+    /// Nothing in a message can become a special token or an image, whatever it spells.
+    ///
+    /// # Errors
+    /// `invalid_request` for an unknown role, and where the template refuses the conversation or loses an image.
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Rendered> {
+        if let Some(message) = messages.iter().find(|message| !matches!(&*message.role, "system" | "user" | "assistant")) {
+            return Err(Error::invalid_request(format!(
+                "A message's role is '{}'; it must be 'system', 'user' or 'assistant'.",
+                message.role
+            )));
+        }
+        let n_images: usize = messages.iter().map(Message::n_images).sum();
+        let guard = Guard::new(&self.source, messages, &self.escaper);
+        if n_images > 0
+            && let Some(image_text) = &self.image_text
+        {
+            let contents = messages.iter().map(|message| match &message.content {
+                Content::Text(text) if self.takes_strings => Value::from(guard.text(text)),
+                Content::Text(text) => parts_value(std::iter::once(Some(guard.text(text)))),
+                Content::Parts(parts) => parts_value(parts.iter().map(|part| match part {
+                    Part::Text(text) => Some(guard.text(text)),
+                    Part::Image => None,
+                })),
+            });
+            let values = messages.iter().zip(contents).map(|(message, content)| message_value(&message.role, content));
+            let text = self.run(values.collect(), add_generation_prompt)?;
+            if text.matches(image_text.as_str()).count() == n_images {
+                return Ok(guard.rendered(text.replace(image_text.as_str(), &guard.image.to_string())));
+            }
+            // It numbers its images or leaves some out: say where they stand ourselves.
+        }
+        let contents = messages.iter().map(|message| {
+            let text = guard.flatten(&message.content);
+            if self.takes_strings { Value::from(text) } else { parts_value(std::iter::once(Some(text))) }
+        });
+        let values = messages.iter().zip(contents).map(|(message, content)| message_value(&message.role, content));
+        let text = self.run(values.collect(), add_generation_prompt)?;
+        if text.matches(guard.image).count() != n_images {
+            return Err(Error::invalid_request(format!(
+                "The chat template loses images of this conversation: {n_images} were given. Choose another template by name."
+            )));
+        }
+        Ok(guard.rendered(text))
+    }
+}
+
+fn message_value(role: &str, content: Value) -> Value {
+    Value::from_iter([("role", Value::from(role)), ("content", content)])
+}
+
+/// A list of parts as templates know it; `None` is an image.
+fn parts_value(parts: impl Iterator<Item = Option<String>>) -> Value {
+    parts
+        .map(|part| match part {
+            Some(text) => Value::from_iter([("type", Value::from("text")), ("text", Value::from(text))]),
+            None => Value::from_iter([("type", "image")]),
+        })
+        .collect()
+}
+
+/// What a template wrote for an image, from what it printed without and with one.
+fn image_text(without: &str, with: &str) -> Option<String> {
+    let start: usize = with.chars().zip(without.chars()).take_while(|(a, b)| a == b).map(|(c, _)| c.len_utf8()).sum();
+    let tail = |text: &str| text[start..].to_owned();
+    let (with_tail, without_tail) = (tail(with), tail(without));
+    let same: usize =
+        with_tail.chars().rev().zip(without_tail.chars().rev()).take_while(|(a, b)| a == b).map(|(c, _)| c.len_utf8()).sum();
+    let middle = &with_tail[..with_tail.len() - same];
+    // The difference may begin inside the mark where what follows begins alike, so look for known marks in the whole.
+    let known = IMAGE_TEXTS.iter().find(|text| with.matches(**text).count() == without.matches(**text).count() + 1);
+    known.map(|text| text.to_string()).or_else(|| Some(middle.trim().to_owned()).filter(|text| text.len() > 2))
+}
+
+/// Python's `json.dumps`: `", "` and `": "` between, nothing escaped for HTML; with `indent` over several lines.
+fn to_json(value: &Value, options: minijinja::value::Kwargs) -> std::result::Result<String, minijinja::Error> {
+    let indent: Option<usize> = options.get("indent")?;
+    // Other options of Python's (ensure_ascii, separators, sort_keys) are accepted and ignored.
+    let mut out = String::new();
+    write_json(value, indent, 0, &mut out)?;
+    Ok(out)
+}
+
+fn write_json(value: &Value, indent: Option<usize>, depth: usize, out: &mut String) -> std::result::Result<(), minijinja::Error> {
+    const MAX_DEPTH: usize = 64;
+    if depth > MAX_DEPTH {
+        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "a value is nested too deeply for JSON"));
+    }
+    let new_line = |out: &mut String, depth: usize| match indent {
+        Some(indent) => {
+            out.push('\n');
+            out.extend(std::iter::repeat_n(' ', indent.min(16) * depth));
+        }
+        None if out.ends_with(',') => out.push(' '),
+        None => {}
+    };
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => {
+            let map = value.kind() == ValueKind::Map;
+            out.push(if map { '{' } else { '[' });
+            let mut empty = true;
+            for item in value.try_iter()? {
+                if !empty {
+                    out.push(',');
+                }
+                empty = false;
+                new_line(out, depth + 1);
+                if map {
+                    *out += &serde_json::Value::from(item.to_string()).to_string();
+                    *out += ": ";
+                    write_json(&value.get_item(&item)?, indent, depth + 1, out)?;
+                } else {
+                    write_json(&item, indent, depth + 1, out)?;
+                }
+            }
+            if !empty && indent.is_some() {
+                new_line(out, depth);
+            }
+            out.push(if map { '}' } else { ']' });
+        }
+        ValueKind::String => *out += &serde_json::Value::from(value.as_str().unwrap_or("")).to_string(),
+        ValueKind::None | ValueKind::Undefined => *out += "null",
+        ValueKind::Bool => *out += if value.is_true() { "true" } else { "false" },
+        ValueKind::Number => *out += &value.to_string(),
+        _ => *out += &serde_json::Value::from(value.to_string()).to_string(),
+    }
+    Ok(())
+}
+
+/// The two characters that a rendering uses for itself, and how message text is kept from meaning anything.
+struct Guard<'a> {
+    escape: char,
+    image: char,
+    escaper: &'a Escaper,
+}
+
+impl<'a> Guard<'a> {
+    /// Picks noncharacters that occur nowhere in the template and the messages.
+    fn new(source: &str, messages: &[Message], escaper: &'a Escaper) -> Self {
+        let mut used = 0u32;
+        let mut note = |text: &str| {
+            text.chars().filter(|c| ('\u{fdd0}'..='\u{fdef}').contains(c)).for_each(|c| used |= 1 << (c as u32 - 0xfdd0));
+        };
+        note(source);
+        for message in messages {
+            match &message.content {
+                Content::Text(text) => note(text),
+                Content::Parts(parts) => parts.iter().for_each(|part| {
+                    if let Part::Text(text) = part {
+                        note(text);
+                    }
+                }),
+            }
+        }
+        let mut free = ('\u{fdd0}'..='\u{fdef}').filter(|c| used >> (*c as u32 - 0xfdd0) & 1 == 0);
+        // Where somebody used them all, two are taken from the text; they mean nothing there.
+        match (free.next(), free.next()) {
+            (Some(escape), Some(image)) => Self { escape, image, escaper },
+            _ => Self { escape: '\u{fdd0}', image: '\u{fdd1}', escaper },
+        }
+    }
+
+    fn text(&self, text: &str) -> String {
+        if text.contains([self.escape, self.image]) {
+            return self.escaper.escape(&text.replace([self.escape, self.image], ""), self.escape);
+        }
+        self.escaper.escape(text, self.escape)
+    }
+
+    /// A message as one string, with `self.image` for each image.
+    fn flatten(&self, content: &Content) -> String {
+        let parts = match content {
+            Content::Text(text) => return self.text(text),
+            Content::Parts(parts) => parts,
+        };
+        let n_images = parts.iter().filter(|part| **part == Part::Image).count();
+        let mut out = String::new();
+        let mut after_text = false;
+        if n_images == 1 {
+            out.extend([self.image, '\n']);
+        }
+        for part in parts {
+            match part {
+                Part::Image if n_images == 1 => {}
+                Part::Image => {
+                    if after_text && !out.ends_with(char::is_whitespace) {
+                        out.push('\n');
+                    }
+                    out.extend([self.image, '\n']);
+                    after_text = false;
+                }
+                Part::Text(text) => {
+                    if after_text {
+                        out.push('\n');
+                    }
+                    out += &self.text(text);
+                    after_text = true;
+                }
+            }
+        }
+        out
+    }
+
+    fn rendered(&self, text: String) -> Rendered {
+        Rendered { text, escape: self.escape, image: self.image }
+    }
+}
+
+/// A rendered conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    text: String,
+    escape: char,
+    image: char,
+}
+
+impl Rendered {
+    /// The prompt as a person reads it, with [`IMAGE`] for each image.
+    pub fn text(&self) -> String {
+        let mut out = String::with_capacity(self.text.len());
+        for c in self.text.chars() {
+            if c == self.image {
+                out.push_str(IMAGE);
+            } else if c != self.escape {
+                out.push(c);
+            }
+        }
+        out
+    }
+
+    /// The prompt in stretches, for [`super::encode_segments`].
+    pub fn segments(&self) -> Vec<Segment> {
+        split_at_images(&self.text, self.image.encode_utf8(&mut [0; 4]), Some(self.escape))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_print_as_strftime_prints_them() {
+        let date = Date { year: 2024, month: 7, day: 6 };
+        assert_eq!(
+            date.format("%d %b %Y|%B %-d, %y|%A %a|%F %H:%M|%%|%q%"),
+            "06 Jul 2024|July 6, 24|Saturday Sat|2024-07-06 00:00|%|%q%"
+        );
+        assert_eq!(DAYS[Date { year: 2000, month: 2, day: 29 }.weekday()], "Tuesday");
+        assert_eq!(DAYS[Date { year: 2026, month: 1, day: 1 }.weekday()], "Thursday");
+    }
+
+    #[test]
+    fn generation_tags_become_conditions() {
+        assert_eq!(
+            without_generation_tags("a{%- generation -%}b{% endgeneration %}{% if x %}{%"),
+            "a{%- if true -%}b{% endif %}{% if x %}{%"
+        );
+    }
+}

@@ -1,0 +1,9 @@
+//! What several test binaries share.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub mod gguf_writer;
+pub mod random;
+pub mod safetensors;
+
+pub mod llava;

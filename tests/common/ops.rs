@@ -1,0 +1,549 @@
+//! The ops of a backend against their formulas in double precision. One table of sizes for every backend: 1, one less
+//! than a tile, a tile, one more, and odd ones. No files, so that it also runs where there are none.
+
+use half::{bf16, f16};
+use llava_web::backend::{
+    Backend, Epilogue, Heads, KvFormat, KvPlace, KvSpec, Linear, MatrixSpec, Qkv, RopeStyle,
+};
+use llava_web::quant::Format;
+
+/// Normalized mean square error of a product whose activations were rounded to 8 bits per block of 32. The step is a 127th
+/// of the largest of 32 numbers, which for the uniform numbers used here is at most √3 times their deviation σ: an error of
+/// variance (√3 σ / 127)² / 12 = 1.6e-5 σ². The bound leaves the factor of six that a product of very few terms needs.
+const NMSE_8_BIT: f64 = 1e-4;
+/// The same in 32-bit floats: rounding of 2⁻²⁴ per step of sums of up to a thousand terms.
+const NMSE_FLOAT: f64 = 1e-11;
+/// Largest error of one element relative to the largest element of the right answer: six deviations of the above.
+const MAX_8_BIT: f64 = 0.05;
+const MAX_FLOAT: f64 = 1e-5;
+/// Keys and values in 16 bits: a relative error up to 2⁻¹¹ each.
+const NMSE_HALF: f64 = 1e-6;
+const MAX_HALF: f64 = 2e-3;
+
+/// A seeded generator (xorshift).
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn bits(&mut self) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 32) as u32
+    }
+
+    /// Uniform between −1 and 1.
+    pub fn float(&mut self) -> f32 {
+        self.bits() as f32 / 2_147_483_648.0 - 1.0
+    }
+
+    pub fn floats(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.float()).collect()
+    }
+
+    /// A row in a storage format: any bits, but for the scales, which are small.
+    pub fn row(&mut self, format: Format, n: usize) -> Vec<u8> {
+        match format {
+            Format::F32 => return self.floats(n).iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Format::F16 => return self.floats(n).iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),
+            Format::BF16 => return self.floats(n).iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
+            _ => {}
+        }
+        let mut bytes: Vec<u8> = (0..format.row_bytes(n)).map(|_| self.bits() as u8).collect();
+        for block in bytes.chunks_exact_mut(format.block_bytes()) {
+            for at in scale_offsets(format) {
+                block[*at..at + 2].copy_from_slice(&f16::from_f32(0.01 * self.float()).to_le_bytes());
+            }
+        }
+        bytes
+    }
+
+    pub fn matrix(&mut self, format: Format, n_in: usize, n_out: usize) -> Vec<u8> {
+        (0..n_out).flat_map(|_| self.row(format, n_in)).collect()
+    }
+}
+
+/// Where the 16-bit scales of a block are.
+fn scale_offsets(format: Format) -> &'static [usize] {
+    match format {
+        Format::F32 | Format::F16 | Format::BF16 => &[],
+        Format::Q4_0 | Format::Q5_0 | Format::Q8_0 | Format::IQ4_NL => &[0],
+        Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => &[0, 2],
+        Format::Q2_K => &[80, 82],
+        Format::Q3_K => &[108],
+        Format::Q6_K => &[208],
+    }
+}
+
+/// Asserts that `got` is `want` within a normalized mean square error and a largest error.
+#[track_caller]
+pub fn assert_near(what: &str, got: &[f32], want: &[f64], max_nmse: f64, max_error: f64) {
+    assert_eq!(got.len(), want.len(), "{what}: number of elements");
+    let (mut square, mut error, mut largest, mut worst) = (0.0, 0.0, 0.0_f64, 0.0_f64);
+    for (i, (g, w)) in got.iter().zip(want).enumerate() {
+        let d = f64::from(*g) - w;
+        assert!(d.is_finite(), "{what}: element {i} is {g}, not {w}");
+        square += w * w;
+        error += d * d;
+        largest = largest.max(w.abs());
+        worst = worst.max(d.abs());
+    }
+    let (nmse, worst) = (error / square.max(1e-30), worst / largest.max(1e-15));
+    assert!(nmse <= max_nmse && worst <= max_error, "{what}: nmse {nmse:.2e} > {max_nmse:.0e} or max {worst:.2e} > {max_error:.0e}");
+}
+
+fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().copied().map(f64::from).collect()
+}
+
+fn read<B: Backend>(backend: &mut B, x: &B::Tensor, row: usize, n: usize) -> Vec<f32> {
+    let mut out = Vec::new();
+    pollster::block_on(backend.read(x, row, n, &mut out)).expect("read");
+    out
+}
+
+/// A tensor of `rows` rows with `data` in its first ones; the rest stays zero.
+fn tensor<B: Backend>(backend: &mut B, rows: usize, cols: usize, data: &[f32]) -> B::Tensor {
+    let mut x = backend.tensor(rows, cols).expect("tensor");
+    backend.write(&mut x, 0, data);
+    x
+}
+
+fn spec(format: Format, n_in: usize, n_out: usize) -> MatrixSpec {
+    MatrixSpec { name: format!("{}.weight", format.name()), format, n_in, n_out }
+}
+
+/// Uploads a matrix `rows` rows at a time.
+fn upload<B: Backend>(backend: &mut B, spec: &MatrixSpec, bytes: &[u8], rows: usize) -> B::Matrix {
+    let mut builder = backend.matrix_begin(spec).expect("matrix_begin");
+    for chunk in bytes.chunks(rows * spec.format.row_bytes(spec.n_in)) {
+        backend.matrix_rows(&mut builder, chunk).expect("matrix_rows");
+    }
+    backend.matrix_end(builder).expect("matrix_end")
+}
+
+fn decode(format: Format, bytes: &[u8], n: usize) -> Vec<f32> {
+    let mut out = vec![0.0; n];
+    format.decode_row(bytes, &mut out);
+    out
+}
+
+/// Row lengths to try for a format.
+pub fn row_lengths(format: Format) -> &'static [usize] {
+    match format.block_len() {
+        1 => &[1, 7, 8, 9, 33, 257],
+        32 => &[32, 64, 96, 1056],
+        _ => &[256, 512, 768],
+    }
+}
+
+/// Everything, on fresh backends.
+pub fn suite<B: Backend>(make: impl Fn() -> B) {
+    rows_of_tensors(&mut make());
+    norms(&mut make());
+    silu_mul(&mut make());
+    rope(&mut make());
+    attention(&mut make());
+    attention_full(&mut make());
+    for format in Format::ALL {
+        linear(&mut make(), format);
+        embed(&mut make(), format);
+        upload_in_groups(&mut make(), format);
+        damaged_weights(&mut make(), format);
+    }
+    linear_epilogues(&mut make());
+    missing_rows(&mut make());
+    fused(&mut make());
+}
+
+pub fn rows_of_tensors<B: Backend>(backend: &mut B) {
+    let mut random = Random::new(1);
+    for cols in [1, 3, 64, 130] {
+        let (a, b) = (random.floats(5 * cols), random.floats(4 * cols));
+        let (src, mut dst) = (tensor(backend, 5, cols, &a), tensor(backend, 4, cols, &b));
+        backend.copy_rows(&src, 2, &mut dst, 1, 3);
+        let got = read(backend, &dst, 0, 4);
+        assert_eq!(got[..cols], b[..cols]);
+        assert_eq!(got[cols..], a[2 * cols..]);
+        assert_eq!(read(backend, &dst, 3, 1), a[4 * cols..]);
+        backend.add_rows(&mut dst, 2, &src, 2);
+        let got = read(backend, &dst, 0, 4);
+        for i in 0..cols {
+            assert_eq!(got[cols + i], a[2 * cols + i]);
+            assert_eq!(got[2 * cols + i], a[3 * cols + i] + a[i]);
+            assert_eq!(got[3 * cols + i], a[4 * cols + i] + a[cols + i]);
+        }
+    }
+}
+
+pub fn norms<B: Backend>(backend: &mut B) {
+    let mut random = Random::new(2);
+    for (n, cols) in [(1, 1), (1, 7), (3, 8), (2, 9), (5, 63), (4, 64), (7, 1029)] {
+        // A mean that dwarfs the deviation, as CLIP's residual stream has in some channels.
+        let data: Vec<f32> = random.floats(n * cols).iter().map(|x| x + 5.0).collect();
+        let (w, b) = (random.floats(cols), random.floats(cols));
+        let x = tensor(backend, n + 1, cols, &data);
+        let (weight, bias) = (tensor(backend, 1, cols, &w), tensor(backend, 1, cols, &b));
+        let mut out = backend.tensor(n + 1, cols).expect("tensor");
+        let (mut rms, mut layer) = (Vec::new(), Vec::new());
+        for row in wide(&data).chunks(cols) {
+            let mean = row.iter().sum::<f64>() / cols as f64;
+            let square = row.iter().map(|x| x * x).sum::<f64>() / cols as f64;
+            let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / cols as f64;
+            for (i, x) in row.iter().enumerate() {
+                let (w, b) = (f64::from(w[i]), f64::from(b[i]));
+                rms.push(x / (square + 1e-5).sqrt() * w);
+                layer.push((x - mean) / (variance + 1e-5).sqrt() * w + b);
+            }
+        }
+        backend.rms_norm(&x, &weight, 1e-5, &mut out, n);
+        assert_near(&format!("rms_norm {n}x{cols}"), &read(backend, &out, 0, n), &rms, NMSE_FLOAT, MAX_FLOAT);
+        backend.layer_norm(&x, &weight, &bias, 1e-5, &mut out, n);
+        assert_near(&format!("layer_norm {n}x{cols}"), &read(backend, &out, 0, n), &layer, NMSE_FLOAT, MAX_FLOAT);
+        assert!(read(backend, &out, n, 1).iter().all(|x| *x == 0.0), "a norm of {n} rows wrote beyond them");
+    }
+}
+
+fn silu(x: f64) -> f64 {
+    x / (1.0 + (-x).exp())
+}
+
+/// `1 + erf(x)`, from the integral by Simpson's rule: slow, and right to 1e-12.
+fn one_plus_erf(x: f64) -> f64 {
+    let (from, steps) = (-7.0, 4000);
+    let width = (x.clamp(-7.0, 7.0) - from) / f64::from(steps);
+    let at = |i: i32| (-(from + width * f64::from(i)).powi(2)).exp();
+    let inner: f64 = (1..steps).map(|i| if i % 2 == 1 { 4.0 } else { 2.0 } * at(i)).sum();
+    (at(0) + inner + at(steps)) * width / 3.0 * std::f64::consts::FRAC_2_SQRT_PI
+}
+
+pub fn silu_mul<B: Backend>(backend: &mut B) {
+    let mut random = Random::new(3);
+    for (n, cols) in [(1, 1), (1, 9), (3, 64), (2, 1001)] {
+        let scaled = |random: &mut Random| random.floats(n * cols).iter().map(|x| x * 12.0).collect::<Vec<_>>();
+        let (g, u) = (scaled(&mut random), scaled(&mut random));
+        let (mut gate, up) = (tensor(backend, n, cols, &g), tensor(backend, n, cols, &u));
+        backend.silu_mul(&mut gate, &up, n);
+        let want: Vec<f64> = wide(&g).iter().zip(wide(&u)).map(|(g, u)| silu(*g) * u).collect();
+        assert_near(&format!("silu_mul {n}x{cols}"), &read(backend, &gate, 0, n), &want, NMSE_FLOAT, MAX_FLOAT);
+    }
+    let extremes = [-1e30, -200.0, -0.0, 0.0, 200.0, 1e30];
+    let (mut gate, up) = (tensor(backend, 1, 6, &extremes), tensor(backend, 1, 6, &[1.0; 6]));
+    backend.silu_mul(&mut gate, &up, 1);
+    for (got, x) in read(backend, &gate, 0, 1).iter().zip(extremes) {
+        assert!((got - x.max(0.0)).abs() <= 1e-6 * x.abs(), "silu({x}) is {got}");
+    }
+}
+
+/// Cosines and sines of `n_ctx` positions.
+fn angles(n_ctx: usize, n_rot: usize) -> Vec<f32> {
+    let mut table = Vec::new();
+    for position in 0..n_ctx {
+        let angle = |i: usize| position as f64 * 10000_f64.powf(-2.0 * i as f64 / n_rot as f64);
+        table.extend((0..n_rot / 2).map(|i| angle(i).cos() as f32));
+        table.extend((0..n_rot / 2).map(|i| angle(i).sin() as f32));
+    }
+    table
+}
+
+fn rope_reference(x: &mut [f64], table: &[f32], n_rot: usize, style: RopeStyle, cols: usize, head_dim: usize, position: usize) {
+    for (i, row) in x.chunks_mut(cols).enumerate() {
+        let angles = &table[(position + i) * n_rot..][..n_rot];
+        for head in row.chunks_mut(head_dim) {
+            for p in 0..n_rot / 2 {
+                let (a, b) = match style {
+                    RopeStyle::Adjacent => (2 * p, 2 * p + 1),
+                    RopeStyle::Halves => (p, p + n_rot / 2),
+                };
+                let (cos, sin) = (f64::from(angles[p]), f64::from(angles[n_rot / 2 + p]));
+                (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[a] * sin + head[b] * cos);
+            }
+        }
+    }
+}
+
+pub fn rope<B: Backend>(backend: &mut B) {
+    let mut random = Random::new(4);
+    for style in [RopeStyle::Adjacent, RopeStyle::Halves] {
+        for (n, n_heads, head_dim, n_rot) in [(1, 1, 2, 2), (3, 3, 16, 16), (5, 2, 24, 8), (2, 4, 66, 66)] {
+            let table = angles(12, n_rot);
+            let data = random.floats(n * n_heads * head_dim);
+            let mut x = tensor(backend, n, n_heads * head_dim, &data);
+            let angles = tensor(backend, 12, n_rot, &table);
+            backend.rope(&mut x, &angles, style, n_heads, head_dim, 7, n);
+            let mut want = wide(&data);
+            rope_reference(&mut want, &table, n_rot, style, n_heads * head_dim, head_dim, 7);
+            assert_near(&format!("rope {style:?} {n}x{n_heads}x{head_dim}"), &read(backend, &x, 0, n), &want, NMSE_FLOAT, MAX_FLOAT);
+        }
+    }
+}
+
+/// One query: `softmax(scale · q Kᵀ) V`; `k(i)`, `v(i)` are the rows of key `i`.
+fn attend<'a>(q: &[f64], n_keys: usize, k: impl Fn(usize) -> &'a [f64], v: impl Fn(usize) -> &'a [f64], scale: f64) -> Vec<f64> {
+    let score = |i: usize| scale * q.iter().zip(k(i)).map(|(q, k)| q * k).sum::<f64>();
+    let scores: Vec<f64> = (0..n_keys).map(score).collect();
+    let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
+    let total: f64 = weights.iter().sum();
+    let mut out = vec![0.0; q.len()];
+    for (i, w) in weights.iter().enumerate() {
+        for (out, v) in out.iter_mut().zip(v(i)) {
+            *out += w / total * v;
+        }
+    }
+    out
+}
+
+pub fn attention<B: Backend>(backend: &mut B) {
+    let mut random = Random::new(5);
+    for format in [KvFormat::F32, KvFormat::F16] {
+        for (n_heads, n_kv_heads, head_dim) in [(1, 1, 8), (4, 2, 16), (9, 3, 64), (2, 2, 12), (3, 1, 33)] {
+            let heads = Heads { n_heads, n_kv_heads, head_dim };
+            let (cols, n_kv, n_ctx) = (n_heads * head_dim, n_kv_heads * head_dim, 90);
+            let scale = 3.0 / (head_dim as f32).sqrt();
+            let spec = KvSpec { n_layers: 2, n_ctx, n_kv, format };
+            let mut cache = backend.kv_cache(&spec).expect("kv_cache");
+            let mut keys = [Vec::new(), Vec::new()];
+            let mut values = [Vec::new(), Vec::new()];
+            let mut position = 0;
+            // A prompt, single steps, then several rows at once that see an odd number of keys.
+            for n in [17, 1, 1, 3, 1, 16, 15, 33, 1] {
+                for layer in 0..2 {
+                    let (q, k, v) = (random.floats(n * cols), random.floats(n * n_kv), random.floats(n * n_kv));
+                    keys[layer].extend(wide(&k));
+                    values[layer].extend(wide(&v));
+                    let (kt, vt) = (tensor(backend, n, n_kv, &k), tensor(backend, n, n_kv, &v));
+                    backend.kv_write(&mut cache, layer, position, &kt, &vt, n);
+                    let (qt, mut out) = (tensor(backend, n, cols, &q), backend.tensor(n, cols).expect("tensor"));
+                    backend.attention(&qt, &cache, layer, position, heads, scale, &mut out, n);
+                    let mut want = Vec::new();
+                    for (i, row) in wide(&q).chunks(cols).enumerate() {
+                        for (h, q) in row.chunks(head_dim).enumerate() {
+                            let at = |key: usize| key * n_kv + h * n_kv_heads / n_heads * head_dim;
+                            let k = |key: usize| &keys[layer][at(key)..][..head_dim];
+                            let v = |key: usize| &values[layer][at(key)..][..head_dim];
+                            want.extend(attend(q, position + i + 1, k, v, f64::from(scale)));
+                        }
+                    }
+                    let (nmse, max) = match format {
+                        KvFormat::F32 => (NMSE_FLOAT, MAX_FLOAT),
+                        KvFormat::F16 => (NMSE_HALF, MAX_HALF),
+                    };
+                    let what = format!("attention {format:?} {heads:?} at {position}, {n} rows, layer {layer}");
+                    assert_near(&what, &read(backend, &out, 0, n), &want, nmse, max);
+                }
+                position += n;
+            }
+        }
+    }
+}
+
+pub fn attention_full<B: Backend>(backend: &mut B) {
+    let mut random = Random::new(6);
+    for (n, n_heads, head_dim) in [(1, 1, 8), (15, 2, 16), (16, 1, 64), (17, 3, 24), (50, 2, 33)] {
+        let cols = n_heads * head_dim;
+        let scale = 2.0 / (head_dim as f32).sqrt();
+        let [q, k, v] = std::array::from_fn(|_| random.floats(n * cols));
+        let [qt, kt, vt] = [&q, &k, &v].map(|x| tensor(backend, n + 2, cols, x));
+        let mut out = backend.tensor(n + 2, cols).expect("tensor");
+        backend.attention_full(&qt, &kt, &vt, n_heads, scale, &mut out, n);
+        let (q, k, v) = (wide(&q), wide(&k), wide(&v));
+        let mut want = Vec::new();
+        for row in q.chunks(cols) {
+            for (h, q) in row.chunks(head_dim).enumerate() {
+                let at = |key: usize| key * cols + h * head_dim;
+                want.extend(attend(q, n, |i| &k[at(i)..][..head_dim], |i| &v[at(i)..][..head_dim], f64::from(scale)));
+            }
+        }
+        let what = format!("attention_full {n}x{n_heads}x{head_dim}");
+        assert_near(&what, &read(backend, &out, 0, n), &want, NMSE_FLOAT, MAX_FLOAT);
+    }
+}
+
+fn product(weights: &[f32], x: &[f32], n_in: usize) -> Vec<f64> {
+    let dot = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
+    x.chunks(n_in).flat_map(|x| weights.chunks(n_in).map(move |w| dot(x, w))).collect()
+}
+
+pub fn linear<B: Backend>(backend: &mut B, format: Format) {
+    let mut random = Random::new(7 + format as u64);
+    let (nmse, max) = if format.block_len() == 1 { (NMSE_FLOAT, MAX_FLOAT) } else { (NMSE_8_BIT, MAX_8_BIT) };
+    for (n_in, n_out) in row_lengths(format).iter().flat_map(|n_in| [1, 3, 4, 7, 8, 9, 21].map(|n_out| (*n_in, n_out))) {
+        let bytes = random.matrix(format, n_in, n_out);
+        let weights = decode(format, &bytes, n_in * n_out);
+        let weight = upload(backend, &spec(format, n_in, n_out), &bytes, n_out);
+        let layer = Linear::<B> { weight, bias: None };
+        for n in [1, 2, 3, 4, 5, 9] {
+            let data = random.floats(n * n_in);
+            let x = tensor(backend, n, n_in, &data);
+            let mut out = backend.tensor(n, n_out).expect("tensor");
+            backend.linear(&x, &layer, &mut out, n, Epilogue::Store);
+            let what = format!("linear {} [{n_out}, {n_in}], {n} rows", format.name());
+            // A product of terms that cancel may be small beside its terms; the error is not.
+            let want = product(&weights, &data, n_in);
+            let terms: f64 = product(&weights.iter().map(|w| w * w).collect::<Vec<_>>(), &vec![1.0; n_in], n_in).iter().sum();
+            let typical = (terms / n_out as f64 / 3.0).sqrt();
+            let rms = (want.iter().map(|y| y * y).sum::<f64>() / want.len() as f64).sqrt();
+            let slack = (typical / rms.max(1e-30)).max(1.0);
+            assert_near(&what, &read(backend, &out, 0, n), &want, nmse * slack * slack, max * slack);
+        }
+    }
+}
+
+pub fn linear_epilogues<B: Backend>(backend: &mut B) {
+    let mut random = Random::new(8);
+    for format in [Format::F32, Format::F16, Format::Q8_0] {
+        let (n, n_in, n_out) = (5, 96, 13);
+        let bytes = random.matrix(format, n_in, n_out);
+        let (b, residual) = (random.floats(n_out), random.floats(n * n_out));
+        let weight = upload(backend, &spec(format, n_in, n_out), &bytes, n_out);
+        let bias = Some(tensor(backend, 1, n_out, &b));
+        let layer = Linear::<B> { weight, bias };
+        let data = random.floats(n * n_in);
+        let x = tensor(backend, n, n_in, &data);
+        let mut y = product(&decode(format, &bytes, n_in * n_out), &data, n_in);
+        y.iter_mut().enumerate().for_each(|(i, y)| *y += f64::from(b[i % n_out]));
+        for epilogue in [Epilogue::Store, Epilogue::Add, Epilogue::Gelu, Epilogue::QuickGelu] {
+            let mut out = tensor(backend, n, n_out, &residual);
+            backend.linear(&x, &layer, &mut out, n, epilogue);
+            let apply = |(i, y): (usize, &f64)| match epilogue {
+                Epilogue::Store => *y,
+                Epilogue::Add => y + f64::from(residual[i]),
+                Epilogue::Gelu => y / 2.0 * one_plus_erf(y / 2_f64.sqrt()),
+                Epilogue::QuickGelu => y / (1.0 + (-1.702 * y).exp()),
+            };
+            let want: Vec<f64> = y.iter().enumerate().map(apply).collect();
+            let (nmse, max) = if format == Format::Q8_0 { (NMSE_8_BIT, MAX_8_BIT) } else { (NMSE_FLOAT, MAX_FLOAT) };
+            let what = format!("linear {} {epilogue:?}", format.name());
+            assert_near(&what, &read(backend, &out, 0, n), &want, nmse, max);
+        }
+    }
+}
+
+pub fn embed<B: Backend>(backend: &mut B, format: Format) {
+    let mut random = Random::new(9 + format as u64);
+    for n_in in row_lengths(format) {
+        let (n_in, n_out) = (*n_in, 19);
+        let bytes = random.matrix(format, n_in, n_out);
+        let table = upload(backend, &spec(format, n_in, n_out), &bytes, n_out);
+        let weights = wide(&decode(format, &bytes, n_in * n_out));
+        let ids = [18, 0, 7, 7, 8, 3];
+        let mut out = backend.tensor(8, n_in).expect("tensor");
+        backend.embed(&table, &ids, &mut out, 1);
+        let want: Vec<f64> = ids.iter().flat_map(|id| weights[*id as usize * n_in..][..n_in].to_vec()).collect();
+        let what = format!("embed {} [{n_out}, {n_in}]", format.name());
+        assert_near(&what, &read(backend, &out, 1, ids.len()), &want, 1e-13, 1e-6);
+        assert!(read(backend, &out, 0, 1).iter().chain(&read(backend, &out, 7, 1)).all(|x| *x == 0.0), "{what}: wrote elsewhere");
+    }
+}
+
+pub fn upload_in_groups<B: Backend>(backend: &mut B, format: Format) {
+    let mut random = Random::new(10 + format as u64);
+    let (n_in, n_out) = (row_lengths(format)[2], 3 * B::ROW_GROUP + 3);
+    let spec = spec(format, n_in, n_out);
+    let bytes = random.matrix(format, n_in, n_out);
+    let x = tensor(backend, 1, n_in, &random.floats(n_in));
+    let mut product = |rows: usize| {
+        let layer = Linear::<B> { weight: upload(backend, &spec, &bytes, rows), bias: None };
+        let mut out = backend.tensor(1, n_out).expect("tensor");
+        backend.linear(&x, &layer, &mut out, 1, Epilogue::Store);
+        read(backend, &out, 0, 1)
+    };
+    let whole = product(n_out);
+    assert_eq!(whole, product(B::ROW_GROUP), "{}: rows uploaded group by group", format.name());
+    assert_eq!(whole, product(2 * B::ROW_GROUP), "{}: rows uploaded two groups at a time", format.name());
+}
+
+pub fn damaged_weights<B: Backend>(backend: &mut B, format: Format) {
+    let n_in = row_lengths(format)[1];
+    let spec = spec(format, n_in, 3);
+    let bytes = Random::new(11).matrix(format, n_in, 3);
+    let not_a_number: &[u8] = match format {
+        Format::F32 => &[0, 0, 0xc0, 0x7f],
+        Format::BF16 => &[0xc0, 0x7f],
+        _ => &[0, 0x7e],
+    };
+    let offsets = if format.block_len() == 1 { &[0] } else { scale_offsets(format) };
+    for at in offsets {
+        let mut damaged = bytes.clone();
+        let at = damaged.len() - format.block_bytes() + at;
+        damaged[at..at + not_a_number.len()].copy_from_slice(not_a_number);
+        let mut builder = backend.matrix_begin(&spec).expect("matrix_begin");
+        let error = backend.matrix_rows(&mut builder, &damaged).expect_err("a scale that is not a number");
+        assert_eq!(error.code(), "invalid_gguf");
+        assert!(error.message().contains(&spec.name), "{error} does not name {}", spec.name);
+    }
+}
+
+pub fn missing_rows<B: Backend>(backend: &mut B) {
+    let spec = spec(Format::F32, 4, B::ROW_GROUP + 1);
+    let mut builder = backend.matrix_begin(&spec).expect("matrix_begin");
+    backend.matrix_rows(&mut builder, &vec![0; 16 * B::ROW_GROUP]).expect("matrix_rows");
+    let error = backend.matrix_end(builder).err().expect("a row is missing");
+    assert_eq!(error.code(), "internal");
+}
+
+/// The fused ops against the plain ones.
+pub fn fused<B: Backend>(backend: &mut B) {
+    let mut random = Random::new(12);
+    let heads = Heads { n_heads: 6, n_kv_heads: 2, head_dim: 16 };
+    let (n_embd, n_q, n_kv, n_ctx) = (64, 96, 32, 16);
+    for n in [1, 5] {
+        let mut layer = |backend: &mut B, format: Format, n_out: usize| {
+            let bytes = random.matrix(format, n_embd, n_out);
+            let weight = upload(backend, &spec(format, n_embd, n_out), &bytes, n_out);
+            Linear::<B> { weight, bias: Some(tensor(backend, 1, n_out, &random.floats(n_out))) }
+        };
+        let q = layer(backend, Format::Q4_0, n_q);
+        let k = layer(backend, Format::Q4_0, n_kv);
+        let v = layer(backend, Format::F16, n_kv);
+        let up = layer(backend, Format::Q8_0, n_q);
+        let x = tensor(backend, n, n_embd, &random.floats(n * n_embd));
+        let table = tensor(backend, n_ctx, 16, &angles(n_ctx, 16));
+        let spec = KvSpec { n_layers: 1, n_ctx, n_kv, format: KvFormat::F32 };
+        let mut attend = |backend: &mut B, is_fused: bool| {
+            let mut cache = backend.kv_cache(&spec).expect("kv_cache");
+            let [mut qt, mut kt, mut vt, mut out] = [n_q, n_kv, n_kv, n_q].map(|cols| backend.tensor(n, cols).expect("tensor"));
+            if is_fused {
+                let place =
+                    KvPlace { cache: &mut cache, layer: 0, position: 3, rope: &table, style: RopeStyle::Halves, heads };
+                let layers = Qkv { q: &q, k: &k, v: &v };
+                backend.qkv_rope_kv(&x, &layers, place, &mut qt, &mut kt, &mut vt, n);
+            } else {
+                backend.linear(&x, &q, &mut qt, n, Epilogue::Store);
+                backend.linear(&x, &k, &mut kt, n, Epilogue::Store);
+                backend.linear(&x, &v, &mut vt, n, Epilogue::Store);
+                backend.rope(&mut qt, &table, RopeStyle::Halves, 6, 16, 3, n);
+                backend.rope(&mut kt, &table, RopeStyle::Halves, 2, 16, 3, n);
+                backend.kv_write(&mut cache, 0, 3, &kt, &vt, n);
+            }
+            backend.attention(&qt, &cache, 0, 3, heads, 0.25, &mut out, n);
+            read(backend, &out, 0, n)
+        };
+        let plain = wide(&attend(backend, false));
+        assert_near("qkv_rope_kv", &attend(backend, true), &plain, NMSE_FLOAT, MAX_FLOAT);
+
+        let [mut a, mut b, mut c, mut d] = [(); 4].map(|()| backend.tensor(n, n_q).expect("tensor"));
+        backend.gate_up(&x, &q, &up, &mut a, &mut b, n);
+        backend.linear(&x, &q, &mut c, n, Epilogue::Store);
+        backend.linear(&x, &up, &mut d, n, Epilogue::Store);
+        backend.silu_mul(&mut c, &d, n);
+        let plain = wide(&read(backend, &c, 0, n));
+        assert_near("gate_up", &read(backend, &a, 0, n), &plain, NMSE_FLOAT, MAX_FLOAT);
+    }
+}
+
+/// Weights are counted while they live.
+pub fn weight_bytes<B: Backend>(make: impl Fn() -> B) {
+    let mut backend = make();
+    let spec = spec(Format::Q4_0, 64, 32);
+    let bytes = Random::new(13).matrix(Format::Q4_0, 64, 32);
+    let matrix = upload(&mut backend, &spec, &bytes, 32);
+    let (held, stored) = (backend.weight_bytes(), bytes.len() as u64);
+    assert!(held >= stored && held <= stored * 5 / 4, "{stored} bytes of weights take {held}");
+    drop(matrix);
+    assert_eq!(backend.weight_bytes(), 0);
+}

@@ -1,0 +1,194 @@
+//! The storage formats against blocks quantized and dequantized by ggml, against candle, and against random bytes.
+
+mod common;
+
+use candle_core::Device;
+use candle_core::quantized::GgmlDType;
+use candle_core::quantized::ggml_file::qtensor_from_ggml;
+use common::random::Random;
+use common::safetensors::Safetensors;
+use llava_web::quant::{Format, quantize_row};
+
+/// Every format that the golden file holds: all but F32.
+fn golden_formats() -> impl Iterator<Item = Format> {
+    Format::ALL.into_iter().filter(|f| *f != Format::F32)
+}
+
+fn golden() -> Safetensors {
+    Safetensors::open("tests/golden/quants/blocks.safetensors")
+}
+
+#[test]
+fn decoding_gives_the_bits_that_ggml_gives() {
+    let golden = golden();
+    for format in golden_formats() {
+        let raw = golden.bytes(&format!("{}.raw", format.name()));
+        let expected = golden.floats(&format!("{}.deq", format.name()));
+        assert_eq!(raw.len(), format.row_bytes(expected.len()), "{format:?}");
+        let mut out = vec![f32::NAN; expected.len()];
+        format.decode_row(raw, &mut out);
+        for (i, (a, b)) in out.iter().zip(&expected).enumerate() {
+            // As numbers, because ggml's own paths differ in the sign of zero.
+            assert_eq!(a, b, "{format:?}, element {i}");
+        }
+        assert!(format.check_finite(raw));
+    }
+}
+
+#[test]
+fn quantizing_gives_the_bytes_that_ggml_gives() {
+    use Format::{BF16, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+    let golden = golden();
+    let input = golden.floats("input");
+    for format in [Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, F16, BF16] {
+        let mut out = vec![7];
+        for row in input.chunks(512) {
+            quantize_row(format, row, &mut out).unwrap();
+        }
+        assert_eq!(out[0], 7, "appends");
+        let expected = golden.bytes(&format!("{}.raw", format.name()));
+        assert_eq!(out.len() - 1, expected.len());
+        let differing = out[1..].iter().zip(expected).filter(|(a, b)| a != b).count();
+        assert_eq!(differing, 0, "{format:?}: differing bytes of {}", expected.len());
+    }
+}
+
+/// candle's name for a format, where it has one.
+fn candle_type(format: Format) -> Option<GgmlDType> {
+    Some(match format {
+        Format::F32 => GgmlDType::F32,
+        Format::F16 => GgmlDType::F16,
+        Format::BF16 => GgmlDType::BF16,
+        Format::Q4_0 => GgmlDType::Q4_0,
+        Format::Q4_1 => GgmlDType::Q4_1,
+        Format::Q5_0 => GgmlDType::Q5_0,
+        Format::Q5_1 => GgmlDType::Q5_1,
+        Format::Q8_0 => GgmlDType::Q8_0,
+        Format::Q2_K => GgmlDType::Q2K,
+        Format::Q3_K => GgmlDType::Q3K,
+        Format::Q4_K => GgmlDType::Q4K,
+        Format::Q5_K => GgmlDType::Q5K,
+        Format::Q6_K => GgmlDType::Q6K,
+        Format::IQ4_NL => return None,
+    })
+}
+
+/// Golden blocks come from a quantizer, which leaves parts of the formats unused; random ones leave none.
+#[test]
+fn random_blocks_decode_as_candle_decodes_them() {
+    let mut random = Random::new(1);
+    for format in Format::ALL {
+        let Some(dtype) = candle_type(format) else { continue };
+        let mut blocks = Vec::new();
+        for _ in 0..64 {
+            let block = loop {
+                let block = random.bytes(format.block_bytes());
+                if format.check_finite(&block) {
+                    break block;
+                }
+            };
+            blocks.extend(block);
+        }
+        let n = 64 * format.block_len();
+        let mut ours = vec![0.0; n];
+        format.decode_row(&blocks, &mut ours);
+        let theirs = qtensor_from_ggml(dtype, &blocks, vec![n], &Device::Cpu).unwrap().dequantize(&Device::Cpu).unwrap();
+        assert_eq!(ours, theirs.to_vec1::<f32>().unwrap(), "{format:?}");
+    }
+}
+
+/// Any bytes decode to something, and `check_finite` tells exactly whether that something is all finite.
+#[test]
+fn check_finite_is_right_about_random_bytes() {
+    let mut random = Random::new(2);
+    for format in Format::ALL {
+        let mut seen = [0, 0];
+        let mut out = vec![0.0; format.block_len()];
+        for _ in 0..4000 {
+            let mut block = random.bytes(format.block_bytes());
+            // Exponents of ones are one in 32 or rarer; half of all blocks get some.
+            if random.below(2) == 0 {
+                let at = random.below(block.len());
+                block[at] |= 0x7c;
+                let at = random.below(block.len());
+                block[at] = 0xff;
+            }
+            format.decode_row(&block, &mut out);
+            let finite = out.iter().all(|x| x.is_finite());
+            assert_eq!(format.check_finite(&block), finite, "{format:?} {block:02x?}");
+            seen[usize::from(finite)] += 1;
+        }
+        assert!(seen.iter().all(|n| *n > 10), "{format:?}: both cases occur: {seen:?}");
+    }
+}
+
+#[test]
+fn check_finite_finds_one_bad_block_among_many() {
+    for format in Format::ALL {
+        let good = vec![0; 9 * format.block_bytes()];
+        assert!(format.check_finite(&good), "{format:?}");
+        assert!(format.check_finite(&[]));
+        let mut bad = good.clone();
+        bad[5 * format.block_bytes()..6 * format.block_bytes()].fill(0xff);
+        assert!(!format.check_finite(&bad), "{format:?}");
+    }
+}
+
+#[test]
+fn the_table_is_that_of_ggml() {
+    let numbers: Vec<u32> = Format::ALL.into_iter().map(|f| f as u32).collect();
+    assert_eq!(numbers, [0, 1, 30, 2, 3, 6, 7, 8, 10, 11, 12, 13, 14, 20]);
+    for format in Format::ALL {
+        assert_eq!(Format::from_ggml_type(format as u32), Some(format));
+        if let Some(dtype) = candle_type(format) {
+            assert_eq!((format.block_len(), format.block_bytes()), (dtype.block_size(), dtype.type_size()), "{format:?}");
+        }
+    }
+    assert_eq!(Format::from_ggml_type(4), None);
+    assert_eq!(Format::Q4_K.name(), "Q4_K");
+    assert_eq!(Format::Q4_0.bits_per_weight(), 4.5);
+    assert_eq!(Format::Q6_K.bits_per_weight(), 6.5625);
+    assert!(Format::Q8_0.is_quantized() && !Format::BF16.is_quantized());
+}
+
+/// A quantized element is off by at most half a step (a whole one at the clamped end of Q4_0 and Q5_0), beside the
+/// rounding of the scale to 11 bits.
+#[test]
+fn quantizing_stays_within_a_step() {
+    use Format::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+    let mut random = Random::new(3);
+    for (format, steps) in [(Q4_0, 8.0), (Q4_1, 15.0), (Q5_0, 16.0), (Q5_1, 31.0), (Q8_0, 127.0)] {
+        let row: Vec<f32> = (0..32 * 50).map(|_| random.float()).collect();
+        let mut bytes = Vec::new();
+        quantize_row(format, &row, &mut bytes).unwrap();
+        let mut back = vec![0.0; row.len()];
+        format.decode_row(&bytes, &mut back);
+        let span = if matches!(format, Q4_1 | Q5_1) { 2.0 } else { 1.0 };
+        let clamped = if matches!(format, Q4_0 | Q5_0) { 1.0 } else { 0.5 };
+        let bound = span / steps * clamped + 2.0 * f32::powi(2.0, -11);
+        let worst = row.iter().zip(&back).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst <= bound, "{format:?}: {worst} of {bound}");
+        let zeros = [0.0; 64];
+        bytes.clear();
+        quantize_row(format, &zeros, &mut bytes).unwrap();
+        format.decode_row(&bytes, &mut back[..64]);
+        assert_eq!(back[..64], zeros);
+    }
+}
+
+#[test]
+fn quantizing_refuses_what_it_cannot_represent() {
+    let mut out = vec![1, 2, 3];
+    for format in [Format::F32, Format::F16, Format::BF16, Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1, Format::Q8_0] {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut row = [0.5; 64];
+            row[37] = bad;
+            assert_eq!(quantize_row(format, &row, &mut out).unwrap_err().code(), "invalid_gguf", "{format:?} {bad}");
+        }
+    }
+    // Finite, but no F16 is a scale for it.
+    assert_eq!(quantize_row(Format::Q8_0, &[1e9; 32], &mut out).unwrap_err().code(), "invalid_gguf");
+    assert_eq!(quantize_row(Format::Q8_0, &[1.0; 31], &mut out).unwrap_err().code(), "internal");
+    assert_eq!(quantize_row(Format::Q4_K, &[1.0; 256], &mut out).unwrap_err().code(), "internal");
+    assert_eq!(out, [1, 2, 3], "nothing is left behind");
+}
