@@ -13,7 +13,8 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
     ("image", &["gguf"]),
     ("text", &["gguf"]),
     ("backend", &["quant"]),
-    ("model", &["backend", "gguf", "quant"]),
+    // A vision model names the recipe its pictures need.
+    ("model", &["backend", "image", "gguf", "quant"]),
     ("runtime", &["model", "backend", "text", "image", "gguf", "quant"]),
     ("wasm", &["runtime", "model", "backend", "text", "image", "gguf", "quant"]),
 ];

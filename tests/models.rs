@@ -5,7 +5,8 @@
 mod common;
 
 use common::llava::{
-    Answer, chat, complete, cosine, fetched_model, file, golden, golden_json, log_softmax, max_diff, options, picture, tensors, tiny_llava,
+    Answer, chat, complete, cosine, fetched_model, file, golden, golden_json, log_softmax, max_diff, options, picture, tensors,
+    tiny_llava,
 };
 use llava_web::backend::KvFormat;
 use llava_web::backend::cpu::Cpu;
@@ -24,7 +25,11 @@ const LOGITS_F16_KV: f32 = 0.03;
 const LOGITS_8_BIT: f32 = 0.6;
 const COSINE_8_BIT: f64 = 0.999;
 
-fn evaluate(engine: &mut Engine<Cpu>, request: serde_json::Value, images: &[llava_web::image::RgbImage]) -> (Vec<f32>, Vec<Option<u32>>) {
+fn evaluate(
+    engine: &mut Engine<Cpu>,
+    request: serde_json::Value,
+    images: &[llava_web::image::RgbImage],
+) -> (Vec<f32>, Vec<Option<u32>>) {
     pollster::block_on(engine.evaluate(&request::parse(&request.to_string()).expect("sound"), images)).expect("evaluates")
 }
 
@@ -108,9 +113,11 @@ fn text_alone_gives_the_reference_logits() {
 
 /// Greedy tokens must be the reference's up to the first step whose margin is below twice the bound.
 fn assert_greedy(answer: &Answer, expected: &serde_json::Value, bound: f64, what: &str) -> usize {
-    let margins: Vec<f64> = expected["margins"].as_array().expect("margins").iter().map(|m| m.as_f64().expect("a number")).collect();
+    let margins: Vec<f64> =
+        expected["margins"].as_array().expect("margins").iter().map(|m| m.as_f64().expect("a number")).collect();
     let sure = margins.iter().position(|m| *m < 2.0 * bound).unwrap_or(margins.len());
-    let tokens: Vec<u32> = expected["tokens"].as_array().expect("tokens").iter().map(|t| t.as_u64().expect("an id") as u32).collect();
+    let tokens: Vec<u32> =
+        expected["tokens"].as_array().expect("tokens").iter().map(|t| t.as_u64().expect("an id") as u32).collect();
     assert_eq!(answer.ids[..sure.min(answer.ids.len())], tokens[..sure.min(answer.ids.len())], "{what}");
     sure
 }
@@ -161,7 +168,9 @@ fn teacher_forced(engine: &mut Engine<Cpu>, golden_file: &str, margin: f64) -> (
     let golden = golden_json(golden_file);
     let (mut worst, mut sum, mut count) = (0.0f64, 0.0, 0);
     for prompt in golden["prompts"].as_array().expect("prompts") {
-        let ids = |key: &str| -> Vec<u32> { prompt[key].as_array().expect("ids").iter().map(|i| i.as_u64().expect("an id") as u32).collect() };
+        let ids = |key: &str| -> Vec<u32> {
+            prompt[key].as_array().expect("ids").iter().map(|i| i.as_u64().expect("an id") as u32).collect()
+        };
         let (mut tokens, generated) = (ids("prompt_ids"), ids("gen_ids"));
         for (step, top5) in prompt["top5_logprobs"].as_array().expect("steps").iter().enumerate() {
             let (logits, _) = evaluate(engine, json!({ "tokens": tokens }), &[]);

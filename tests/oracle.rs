@@ -34,7 +34,10 @@ fn floats(path: &str) -> HashMap<String, Tensor> {
 fn unpermuted(weight: &Tensor, n_heads: usize) -> Tensor {
     let (rows, cols) = weight.dims2().expect("a matrix");
     let half = rows / n_heads / 2;
-    weight.reshape((n_heads, half, 2, cols)).and_then(|w| w.transpose(1, 2)?.contiguous()?.reshape((rows, cols))).expect("a permutation")
+    weight
+        .reshape((n_heads, half, 2, cols))
+        .and_then(|w| w.transpose(1, 2)?.contiguous()?.reshape((rows, cols)))
+        .expect("a permutation")
 }
 
 fn llama(path: &str) -> (Llama, Config) {
@@ -167,10 +170,7 @@ fn picture_rows(mmproj: &str, pixels: &[f32], round: &dyn Fn(&Tensor) -> Tensor)
     let linear = |x: &Tensor, name: &str| {
         x.matmul(&projector[&format!("{name}.weight")].t()?)?.broadcast_add(&projector[&format!("{name}.bias")])
     };
-    linear(&features, "mm.0")
-        .and_then(|x| linear(&x.gelu_erf()?, "mm.2"))
-        .and_then(|x| x.flatten_all()?.to_vec1())
-        .expect("rows")
+    linear(&features, "mm.0").and_then(|x| linear(&x.gelu_erf()?, "mm.2")).and_then(|x| x.flatten_all()?.to_vec1()).expect("rows")
 }
 
 #[test]

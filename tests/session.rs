@@ -22,8 +22,12 @@ fn question(text: &str) -> serde_json::Value {
 fn a_follow_up_computes_only_what_is_new_and_does_not_look_again() {
     let mut engine = engine();
     let image = picture("chelsea.png");
-    let first = chat(&mut engine, json!({ "messages": [question("What is this?")], "temperature": 0, "max_tokens": 8 }), &[image.clone()])
-        .expect("answers");
+    let first = chat(
+        &mut engine,
+        json!({ "messages": [question("What is this?")], "temperature": 0, "max_tokens": 8 }),
+        &[image.clone()],
+    )
+    .expect("answers");
     assert_eq!((first.usage.image_tokens, first.usage.cached_tokens), (16, 0));
     assert!(first.stages.iter().any(|s| s.0 == "image"));
     assert_eq!(first.usage.total_tokens, first.usage.prompt_tokens + first.usage.completion_tokens);
@@ -85,11 +89,14 @@ fn an_abort_ends_it_within_one_step_and_keeps_what_was_generated() {
         }
     }
     engine.abort();
-    let Event::Done { finish_reason, usage, .. } = pollster::block_on(engine.step()).expect("steps") else { panic!("the step after an abort is the last") };
+    let Event::Done { finish_reason, usage, .. } = pollster::block_on(engine.step()).expect("steps") else {
+        panic!("the step after an abort is the last")
+    };
     assert_eq!((finish_reason, usage.completion_tokens), (FinishReason::Abort, 3));
     assert!(!engine.is_generating());
     assert_eq!(pollster::block_on(engine.step()).expect_err("nothing is under way").code(), "invalid_request");
-    let answer = complete(&mut engine, json!({ "prompt": PROMPT, "temperature": 0, "max_tokens": 2 }), &[picture("chelsea.png")]).expect("answers");
+    let answer = complete(&mut engine, json!({ "prompt": PROMPT, "temperature": 0, "max_tokens": 2 }), &[picture("chelsea.png")])
+        .expect("answers");
     assert_eq!(answer.ids.len(), 2);
 }
 
@@ -100,7 +107,9 @@ fn an_abort_amid_the_prompt_leaves_a_context_that_is_right() {
     // However many steps were done before.
     for steps in 0..8 {
         let mut engine = engine();
-        engine.start_completion(&request::parse(&request.to_string()).expect("sound"), &[picture("chelsea.png")]).expect("starts");
+        engine
+            .start_completion(&request::parse(&request.to_string()).expect("sound"), &[picture("chelsea.png")])
+            .expect("starts");
         for _ in 0..steps {
             pollster::block_on(engine.step()).expect("steps");
         }
@@ -117,7 +126,8 @@ fn the_end_of_the_context_is_a_length_not_a_crash_and_a_longer_prompt_a_clear_er
     let mut engine = tiny_llava("tiny-llava-f16.gguf", "mmproj-legacy-f16.gguf", options).expect("loads");
     let bias: serde_json::Map<_, _> = [("2".to_string(), json!(-100))].into_iter().collect();
     let answer =
-        complete(&mut engine, json!({ "prompt": PROMPT, "temperature": 0, "logit_bias": bias }), &[picture("chelsea.png")]).expect("answers");
+        complete(&mut engine, json!({ "prompt": PROMPT, "temperature": 0, "logit_bias": bias }), &[picture("chelsea.png")])
+            .expect("answers");
     assert_eq!(answer.finish_reason, Some(FinishReason::Length));
     // One position is left over for the last token, which is never run.
     assert_eq!(answer.usage.total_tokens, 41);
@@ -135,8 +145,8 @@ fn stop_strings_end_the_answer_and_are_left_out() {
     let characters: Vec<char> = whole.text.chars().collect();
     let from = characters.len() / 2;
     let stop: String = characters[from..(from + 3).min(characters.len())].iter().collect();
-    let stopped =
-        complete(&mut engine, json!({ "prompt": "Hello", "temperature": 0, "max_tokens": 24, "stop": [stop] }), &[]).expect("answers");
+    let stopped = complete(&mut engine, json!({ "prompt": "Hello", "temperature": 0, "max_tokens": 24, "stop": [stop] }), &[])
+        .expect("answers");
     assert_eq!(stopped.finish_reason, Some(FinishReason::Stop));
     assert_eq!(stopped.text, whole.text.split(&stop).next().expect("a part"));
 }
@@ -145,7 +155,9 @@ fn stop_strings_end_the_answer_and_are_left_out() {
 fn a_seed_makes_a_draw_repeatable_and_temperature_zero_needs_none() {
     let mut engine = engine();
     let mut draw = |seed: i64| {
-        complete(&mut engine, json!({ "prompt": "Hello", "temperature": 1.5, "seed": seed, "max_tokens": 12 }), &[]).expect("answers").ids
+        complete(&mut engine, json!({ "prompt": "Hello", "temperature": 1.5, "seed": seed, "max_tokens": 12 }), &[])
+            .expect("answers")
+            .ids
     };
     assert_eq!(draw(7), draw(7));
     assert_ne!(draw(7), draw(8));
@@ -193,7 +205,11 @@ fn bad_requests_name_their_fault_and_change_nothing() {
     }
     assert!(chat(&mut engine, json!({ "messages": hello(), "max_tokens": 2 }), &[]).is_ok());
     assert_eq!(complete(&mut engine, json!({ "prompt": "a <image>" }), &[]).expect_err("no picture").code(), "invalid_request");
-    assert_eq!(complete(&mut engine, json!({ "prompt": "" }), &[]).map(|_| ()).map_err(|e| e.code()), Ok(()), "a BOS alone is a prompt");
+    assert_eq!(
+        complete(&mut engine, json!({ "prompt": "" }), &[]).map(|_| ()).map_err(|e| e.code()),
+        Ok(()),
+        "a BOS alone is a prompt"
+    );
 }
 
 #[test]
@@ -213,7 +229,9 @@ fn special_tokens_in_a_question_are_words() {
 fn wrong_files_are_told_apart() {
     let load = |model: &str, mmproj: Option<&str>| {
         let mmproj = mmproj.map(|m| file(golden(m)));
-        pollster::block_on(Engine::load(Cpu::new(), file(golden(model)), mmproj, options(), &mut |_| {})).map(|_| ()).expect_err("is refused")
+        pollster::block_on(Engine::load(Cpu::new(), file(golden(model)), mmproj, options(), &mut |_| {}))
+            .map(|_| ())
+            .expect_err("is refused")
     };
     let (llm, vision) = ("tiny-llava/tiny-llava-q4_0.gguf", "tiny-llava/mmproj-legacy-f16.gguf");
     let swapped = load(vision, Some(llm));
@@ -240,9 +258,10 @@ fn wrong_files_are_told_apart() {
 fn a_file_cut_anywhere_is_an_error_that_says_so() {
     let whole = golden_bytes("tiny-llava/tiny-llava-q4_0.gguf");
     for cut in (0..whole.len()).step_by(whole.len() / 97).chain([1, 3, 4, 7, 23, whole.len() - 1]) {
-        let error = pollster::block_on(Engine::load(Cpu::new(), memory("cut.gguf", whole[..cut].to_vec()), None, options(), &mut |_| {}))
-            .map(|_| ())
-            .expect_err("is refused");
+        let error =
+            pollster::block_on(Engine::load(Cpu::new(), memory("cut.gguf", whole[..cut].to_vec()), None, options(), &mut |_| {}))
+                .map(|_| ())
+                .expect_err("is refused");
         assert_eq!(error.code(), "invalid_gguf", "cut at {cut}: {error}");
         assert!(error.message().contains("cut.gguf") || error.message().contains("truncated"), "cut at {cut}: {error}");
     }
@@ -256,17 +275,25 @@ fn scales_that_are_no_numbers_are_found_while_loading() {
     for b in &mut bytes[offset..offset + 64] {
         *b = 0x7f;
     }
-    let error =
-        pollster::block_on(Engine::load(Cpu::new(), memory("nan.gguf", bytes), None, options(), &mut |_| {})).map(|_| ()).expect_err("is refused");
+    let error = pollster::block_on(Engine::load(Cpu::new(), memory("nan.gguf", bytes), None, options(), &mut |_| {}))
+        .map(|_| ())
+        .expect_err("is refused");
     assert_eq!(error.code(), "invalid_gguf");
     assert!(error.message().contains("blk."), "the tensor is named: {error}");
 }
 
 #[test]
 fn an_engine_without_eyes_says_so() {
-    let mut engine =
-        pollster::block_on(Engine::load(Cpu::new(), file(golden("tiny-llava/tiny-llava-q4_0.gguf")), None, options(), &mut |_| {})).expect("loads");
-    let error = chat(&mut engine, json!({ "messages": [question("What is this?")] }), &[picture("chelsea.png")]).expect_err("is refused");
+    let mut engine = pollster::block_on(Engine::load(
+        Cpu::new(),
+        file(golden("tiny-llava/tiny-llava-q4_0.gguf")),
+        None,
+        options(),
+        &mut |_| {},
+    ))
+    .expect("loads");
+    let error =
+        chat(&mut engine, json!({ "messages": [question("What is this?")] }), &[picture("chelsea.png")]).expect_err("is refused");
     assert_eq!(error.code(), "invalid_request");
     assert!(error.message().contains("mmproj"), "{error}");
 }

@@ -678,7 +678,8 @@ fn a_template_without_end_is_stopped() {
     let (_, tokenizer, _) = golden_template("smollm2");
     let source = "{% for a in range(90000) %}{% for b in range(90000) %}{% if a > b %}{% endif %}{% endfor %}{% endfor %}";
     let start = Instant::now();
-    let error = ChatTemplate::new("endless", source, &tokenizer).and_then(|t| t.render(&[Message::text("user", "x")], true)).unwrap_err();
+    let error =
+        ChatTemplate::new("endless", source, &tokenizer).and_then(|t| t.render(&[Message::text("user", "x")], true)).unwrap_err();
     assert_eq!(error.code(), "invalid_request", "{error}");
     assert!(start.elapsed() < Duration::from_secs(30));
 }

@@ -103,7 +103,10 @@ impl VisionConfig {
             )));
         }
         if matches!(preprocess.mode, Mode::Anyres(_)) && newline_name(gguf).is_none() {
-            return Err(Error::invalid_gguf(format!("'{}' cuts pictures into tiles but lacks the tensor 'model.image_newline'.", gguf.name())));
+            return Err(Error::invalid_gguf(format!(
+                "'{}' cuts pictures into tiles but lacks the tensor 'model.image_newline'.",
+                gguf.name()
+            )));
         }
         Ok(Self { preprocess, clip, projector })
     }

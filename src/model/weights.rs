@@ -153,7 +153,9 @@ impl<'a> Plan<'a> {
         let surplus: Vec<String> = self
             .gguf
             .tensors()
-            .filter(|t| !self.wants.contains_key(&t.info.name) && !self.ignored.iter().any(|p| t.info.name.starts_with(p.as_str())))
+            .filter(|t| {
+                !self.wants.contains_key(&t.info.name) && !self.ignored.iter().any(|p| t.info.name.starts_with(p.as_str()))
+            })
             .map(|t| format!("'{}'", t.info.name))
             .collect();
         if !surplus.is_empty() {

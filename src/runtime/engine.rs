@@ -366,9 +366,9 @@ impl<B: Backend> Engine<B> {
     }
 
     fn vision(&self) -> Result<&Vision<B>> {
-        self.vision
-            .as_ref()
-            .ok_or_else(|| Error::invalid_request("This model was loaded without its vision file, so it sees no pictures. Load it with mmproj."))
+        self.vision.as_ref().ok_or_else(|| {
+            Error::invalid_request("This model was loaded without its vision file, so it sees no pictures. Load it with mmproj.")
+        })
     }
 
     /// A picture's rows as the language model is given them: values and shape `[rows, width]`.
@@ -566,8 +566,10 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// `invalid_request` where none is under way; what the backend has. The generation is then over, the engine as good as before.
     pub async fn step(&mut self) -> Result<Event> {
-        let mut generation =
-            self.generation.take().ok_or_else(|| Error::invalid_request("Nothing is being generated; start a completion first."))?;
+        let mut generation = self
+            .generation
+            .take()
+            .ok_or_else(|| Error::invalid_request("Nothing is being generated; start a completion first."))?;
         let event = self.step_of(&mut generation).await?;
         if !matches!(event, Event::Done { .. }) {
             self.generation = Some(generation);
@@ -657,7 +659,11 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// `invalid_request` where the tokens do not fit into the context or there are none.
     pub async fn benchmark(&mut self, prompt_tokens: usize, generated_tokens: usize, runs: usize) -> Result<BenchmarkReport> {
-        if prompt_tokens == 0 || generated_tokens == 0 || runs == 0 || prompt_tokens.saturating_add(generated_tokens) > self.session.n_ctx {
+        if prompt_tokens == 0
+            || generated_tokens == 0
+            || runs == 0
+            || prompt_tokens.saturating_add(generated_tokens) > self.session.n_ctx
+        {
             return Err(Error::invalid_request(format!(
                 "A benchmark of {runs} runs with {prompt_tokens} + {generated_tokens} tokens cannot be made in a context of {}. Give at least 1 of \
                  each, and fewer tokens than the context holds.",
@@ -741,9 +747,9 @@ fn slots(chunks: &[Chunk], shown: &[Shown]) -> Result<Vec<Slot>> {
         match chunk {
             Chunk::Tokens(ids) => slots.extend(ids.iter().map(|id| Slot::Token(*id))),
             Chunk::Image(i) => {
-                let Shown { hash, n_rows } = shown
-                    .get(*i)
-                    .ok_or_else(|| Error::invalid_request(format!("The prompt shows picture {i}, but {} came with it.", shown.len())))?;
+                let Shown { hash, n_rows } = shown.get(*i).ok_or_else(|| {
+                    Error::invalid_request(format!("The prompt shows picture {i}, but {} came with it.", shown.len()))
+                })?;
                 slots.extend((0..*n_rows as u32).map(|row| Slot::Picture { hash: *hash, row }));
             }
         }

@@ -170,7 +170,9 @@ impl GenerationOptions {
     pub fn top_logprobs(&self) -> Result<Option<usize>> {
         let n = self.top_logprobs.unwrap_or(0) as usize;
         match self.logprobs.unwrap_or(false) {
-            _ if n > MAX_TOP_LOGPROBS => Err(Error::invalid_request(format!("top_logprobs is {n}; at most {MAX_TOP_LOGPROBS} can be had."))),
+            _ if n > MAX_TOP_LOGPROBS => {
+                Err(Error::invalid_request(format!("top_logprobs is {n}; at most {MAX_TOP_LOGPROBS} can be had.")))
+            }
             true => Ok(Some(n)),
             false if n > 0 => Err(Error::invalid_request("top_logprobs is given without logprobs: true; add it.")),
             false => Ok(None),
@@ -192,7 +194,8 @@ impl GenerationOptions {
 /// # Errors
 /// `invalid_request`.
 pub fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T> {
-    serde_json::from_str(json).map_err(|e| Error::invalid_request(format!("The request is not of the form that is expected: {e}.")))
+    serde_json::from_str(json)
+        .map_err(|e| Error::invalid_request(format!("The request is not of the form that is expected: {e}.")))
 }
 
 /// The messages as the chat template takes them. Pictures are numbered as they come; the second value gives, for each, its
@@ -225,7 +228,9 @@ pub fn messages(messages: &[RequestMessage], n_images: usize) -> Result<(Vec<Mes
                             Part::Image
                         }
                         RequestPart::Image { image } => {
-                            return Err(Error::invalid_request(format!("Message {i} shows picture {image}, but {n_images} came with the request.")));
+                            return Err(Error::invalid_request(format!(
+                                "Message {i} shows picture {image}, but {n_images} came with the request."
+                            )));
                         }
                     });
                 }

@@ -41,7 +41,9 @@ impl Options {
             None => None,
             Some("q4_0") => Some(Format::Q4_0),
             Some("q8_0") => Some(Format::Q8_0),
-            Some(other) => return Err(Error::invalid_request(format!("quantizeMmproj is '{other}'; it can be 'q4_0' or 'q8_0'."))),
+            Some(other) => {
+                return Err(Error::invalid_request(format!("quantizeMmproj is '{other}'; it can be 'q4_0' or 'q8_0'.")));
+            }
         };
         let kv_format = match self.kv_format.as_deref() {
             None | Some("f16") => KvFormat::F16,
@@ -50,7 +52,14 @@ impl Options {
         };
         let date = js_sys::Date::new_0();
         let today = Some(Date { year: date.get_full_year() as i32, month: date.get_month() + 1, day: date.get_date() });
-        Ok(LoadOptions { context_size, chat_template: self.chat_template, quantize_mmproj, kv_format, now: performance_now, today })
+        Ok(LoadOptions {
+            context_size,
+            chat_template: self.chat_template,
+            quantize_mmproj,
+            kv_format,
+            now: performance_now,
+            today,
+        })
     }
 }
 

@@ -26,7 +26,8 @@ impl JsSource {
     /// `invalid_request` where it is not of that form.
     pub fn new(object: JsValue) -> Result<Self> {
         let get = |key: &str| Reflect::get(&object, &key.into()).unwrap_or(JsValue::UNDEFINED);
-        let read = get("read").dyn_into::<Function>().map_err(|_| Error::invalid_request("A model source has no read function."))?;
+        let read =
+            get("read").dyn_into::<Function>().map_err(|_| Error::invalid_request("A model source has no read function."))?;
         let name = get("name").as_string().unwrap_or_else(|| "model".into());
         let size = get("size").as_f64().filter(|s| s.is_finite() && *s >= 0.0).map(|s| s as u64);
         Ok(Self { name, size, object, read })
@@ -51,9 +52,12 @@ impl RangedSource for JsSource {
             }
             let mut at = offset;
             for piece in out.chunks_mut(MAX_READ) {
-                let promise = self.read.call2(&self.object, &(at as f64).into(), &(piece.len() as f64).into()).map_err(|e| from_js(&e))?;
+                let promise =
+                    self.read.call2(&self.object, &(at as f64).into(), &(piece.len() as f64).into()).map_err(|e| from_js(&e))?;
                 let value = JsFuture::from(Promise::resolve(&promise)).await.map_err(|e| from_js(&e))?;
-                let bytes = value.dyn_into::<Uint8Array>().map_err(|_| Error::internal("A model source gave something that is not bytes."))?;
+                let bytes = value
+                    .dyn_into::<Uint8Array>()
+                    .map_err(|_| Error::internal("A model source gave something that is not bytes."))?;
                 if bytes.length() as usize != piece.len() {
                     return Err(past_the_end(&self.name, at, piece.len(), at + u64::from(bytes.length())));
                 }

@@ -17,13 +17,14 @@ pub fn to_js(error: &Error) -> JsValue {
 /// An error that JavaScript threw: it keeps its code where it has one.
 pub fn from_js(value: &JsValue) -> Error {
     let text = |key: &str| Reflect::get(value, &key.into()).ok().and_then(|v| v.as_string());
-    let message = text("message").or_else(|| value.as_string()).unwrap_or_else(|| "A part of the page failed without saying why.".into());
+    let message =
+        text("message").or_else(|| value.as_string()).unwrap_or_else(|| "A part of the page failed without saying why.".into());
     match (text("code"), text("name").as_deref()) {
         (Some(code), _) => Error::from_code(&code, message),
         (None, Some("AbortError")) => Error::aborted(message),
-        (None, Some("NotFoundError" | "NotReadableError")) => {
-            Error::storage(format!("The file cannot be read: {message} It may have been moved or changed since it was chosen; choose it again."))
-        }
+        (None, Some("NotFoundError" | "NotReadableError")) => Error::storage(format!(
+            "The file cannot be read: {message} It may have been moved or changed since it was chosen; choose it again."
+        )),
         _ => Error::internal(message),
     }
 }
@@ -43,7 +44,9 @@ pub fn image(value: &JsValue) -> Result<RgbImage> {
     if let Some(bytes) = value.dyn_ref::<Uint8Array>() {
         return decode(&bytes.to_vec());
     }
-    let number = |key: &str| Reflect::get(value, &key.into()).ok().and_then(|v| v.as_f64()).filter(|v| *v >= 0.0 && *v <= f64::from(u32::MAX));
+    let number = |key: &str| {
+        Reflect::get(value, &key.into()).ok().and_then(|v| v.as_f64()).filter(|v| *v >= 0.0 && *v <= f64::from(u32::MAX))
+    };
     let data = Reflect::get(value, &"data".into()).ok().and_then(|v| v.dyn_into::<Uint8Array>().ok());
     match (number("width"), number("height"), data) {
         (Some(width), Some(height), Some(data)) => from_rgba(width as u32, height as u32, &data.to_vec()),

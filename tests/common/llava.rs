@@ -32,7 +32,8 @@ pub fn golden_json(path: &str) -> serde_json::Value {
 
 /// A real model that `./build.sh fetch-models` puts into place.
 pub fn fetched_model(name: &str) -> PathBuf {
-    let folder = std::env::var_os("LLAVA_WEB_MODELS").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models"), PathBuf::from);
+    let folder = std::env::var_os("LLAVA_WEB_MODELS")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models"), PathBuf::from);
     let path = folder.join(name);
     assert!(path.exists(), "{} is not there; run ./build.sh fetch-models first", path.display());
     path

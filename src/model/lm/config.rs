@@ -69,7 +69,9 @@ impl LlamaConfig {
         };
         let key = |name: &str| format!("{architecture}.{name}");
         if m.uint(&key("expert_count")).is_some_and(|n| n > 0) {
-            return Err(Error::unsupported_architecture(format!("'{file}' is a mixture-of-experts model, which is not supported.")));
+            return Err(Error::unsupported_architecture(format!(
+                "'{file}' is a mixture-of-experts model, which is not supported."
+            )));
         }
         let sized = |name: &str, max: usize| -> Result<usize> {
             let n = m.require_usize(&key(name))?;
@@ -82,8 +84,10 @@ impl LlamaConfig {
         let n_embd = sized("embedding_length", MAX_WIDTH)?;
         let n_ff = sized("feed_forward_length", MAX_WIDTH)?;
         let n_heads = sized("attention.head_count", MAX_WIDTH)?;
-        let n_kv_heads = if m.contains(&key("attention.head_count_kv")) { sized("attention.head_count_kv", n_heads)? } else { n_heads };
-        let head_dim = if m.contains(&key("attention.key_length")) { sized("attention.key_length", 4096)? } else { n_embd / n_heads };
+        let n_kv_heads =
+            if m.contains(&key("attention.head_count_kv")) { sized("attention.head_count_kv", n_heads)? } else { n_heads };
+        let head_dim =
+            if m.contains(&key("attention.key_length")) { sized("attention.key_length", 4096)? } else { n_embd / n_heads };
         let value_dim = m.uint(&key("attention.value_length")).map_or(head_dim, |v| v as usize);
         if !n_heads.is_multiple_of(n_kv_heads) || head_dim == 0 || value_dim != head_dim {
             return Err(Error::unsupported_architecture(format!(
@@ -94,14 +98,16 @@ impl LlamaConfig {
             .float(&key("attention.layer_norm_rms_epsilon"))
             .filter(|e| (0.0..1.0).contains(e))
             .ok_or_else(|| Error::invalid_gguf(format!("'{file}' lacks a sound {}.", key("attention.layer_norm_rms_epsilon"))))?;
-        let embedding = gguf
-            .tensor("token_embd.weight")
-            .ok_or_else(|| Error::invalid_gguf(format!("'{file}' lacks the tensor 'token_embd.weight'. It holds no language model.")))?;
+        let embedding = gguf.tensor("token_embd.weight").ok_or_else(|| {
+            Error::invalid_gguf(format!("'{file}' lacks the tensor 'token_embd.weight'. It holds no language model."))
+        })?;
         let n_vocab = embedding.info.n_rows();
         let n_ctx_train = sized("context_length", 1 << 24)?;
         let n_rot = m.uint(&key("rope.dimension_count")).map_or(head_dim, |v| v as usize);
         if n_rot == 0 || n_rot % 2 != 0 || n_rot > head_dim {
-            return Err(Error::invalid_gguf(format!("'{file}' turns {n_rot} of {head_dim} elements of a head, which cannot be right.")));
+            return Err(Error::invalid_gguf(format!(
+                "'{file}' turns {n_rot} of {head_dim} elements of a head, which cannot be right."
+            )));
         }
         let original_context = m.uint(&key("rope.scaling.original_context_length")).map(|v| v as usize);
         let rope = RopeConfig {

@@ -77,7 +77,9 @@ impl ClipConfig {
         let n_ff = sized("feed_forward_length", MAX_WIDTH)?;
         let n_heads = sized("attention.head_count", n_embd)?;
         if !n_embd.is_multiple_of(n_heads) {
-            return Err(Error::invalid_gguf(format!("'{file}' divides {n_embd} elements among {n_heads} heads, which cannot be right.")));
+            return Err(Error::invalid_gguf(format!(
+                "'{file}' divides {n_embd} elements among {n_heads} heads, which cannot be right."
+            )));
         }
         let n_blocks = sized("block_count", MAX_LAYERS)?;
         let feature_layer = feature_layer(gguf, n_blocks)?;
@@ -128,7 +130,10 @@ fn feature_layer(gguf: &Gguf, n_blocks: usize) -> Result<Option<usize>> {
         [layer] => {
             let n = if layer < 0 { n_blocks as i64 + 1 + layer } else { layer };
             if !(1..=n_blocks as i64).contains(&n) {
-                return Err(Error::invalid_gguf(format!("'{}' takes features from layer {layer} of {n_blocks}, which cannot be right.", gguf.name())));
+                return Err(Error::invalid_gguf(format!(
+                    "'{}' takes features from layer {layer} of {n_blocks}, which cannot be right.",
+                    gguf.name()
+                )));
             }
             Ok(Some(n as usize))
         }
