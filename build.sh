@@ -68,12 +68,14 @@ fetch_models() {
 browser() {
   need node "install Node.js 20 or newer"
   if [ ! -x "$CHROMIUM" ]; then
-    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || fail "Chromium is not at $CHROMIUM; install it, or set CHROMIUM to where it is"
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then fail "Chromium is not at $CHROMIUM; install it, or set CHROMIUM to where it is"; fi
     say "installing Chromium"
     apt-get update -q >/dev/null
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium >/dev/null
   fi
-  [ -d tests/node_modules ] && [ tests/node_modules -nt tests/package-lock.json ] || (cd tests && npm ci --ignore-scripts --no-audit --no-fund)
+  if [ ! -d tests/node_modules ] || [ tests/package-lock.json -nt tests/node_modules ]; then
+    (cd tests && npm ci --ignore-scripts --no-audit --no-fund)
+  fi
 }
 
 bench() {

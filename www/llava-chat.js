@@ -85,6 +85,14 @@ export class LlavaChat extends HTMLElement {
   }
 
   connectedCallback() {
+    // Properties that a page set before this class was known hide the accessors of the same name.
+    for (const name of LlavaChat.observedAttributes) {
+      if (!Object.hasOwn(this, name)) continue;
+      const self = /** @type {Record<string, any>} */ (/** @type {unknown} */ (this));
+      const value = self[name];
+      delete self[name];
+      self[name] = value;
+    }
     // Once the parser or the script has set every attribute.
     queueMicrotask(() => {
       if (this.isConnected && this.autoload && this.model && !this.#engine && !this.#running) this.load().catch(() => {});

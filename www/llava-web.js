@@ -16,7 +16,9 @@ import { sourceSpecs } from "./sources.js";
 
 export { detectDevice, LlavaError };
 
-const OPTIONS = ["model", "mmproj", "device", "threads", "contextSize", "chatTemplate", "cache", "sha256", "signal", "onProgress"];
+const OPTIONS = [
+  "model", "mmproj", "device", "threads", "contextSize", "chatTemplate", "quantizeMmproj", "kvFormat", "cache", "sha256", "signal", "onProgress",
+];
 
 /**
  * Loads a model and starts an engine for it, in a worker of its own.
@@ -54,14 +56,16 @@ function loadRequest(options) {
   for (const name of Object.keys(options)) {
     if (!OPTIONS.includes(name)) throw invalid(`createEngine has no option ${name}. It has ${OPTIONS.join(", ")}.`);
   }
-  const { model, mmproj, device = "auto", threads, contextSize, chatTemplate, cache = "opfs", sha256 = {}, signal, onProgress } = options;
+  const { model, mmproj, device = "auto", threads, contextSize, chatTemplate, quantizeMmproj, kvFormat, cache = "opfs", sha256 = {}, signal, onProgress } = options;
   if (model === undefined || model === null) throw invalid("createEngine needs a model: a URL, a File or the bytes of a GGUF file.");
-  if (!["auto", "webgpu", "cpu"].includes(device)) throw invalid(`device is ${JSON.stringify(device)}; it must be "auto", "webgpu" or "cpu".`);
+  checkChoice(device, ["auto", "webgpu", "cpu"], "device");
   if (device === "webgpu") throw invalid('device "webgpu" is not supported by this version. Use "auto" or "cpu".');
-  if (!["opfs", "none"].includes(cache)) throw invalid(`cache is ${JSON.stringify(cache)}; it must be "opfs" or "none".`);
+  checkChoice(cache, ["opfs", "none"], "cache");
   checkCount(threads, "threads");
   checkCount(contextSize, "contextSize");
   if (chatTemplate !== undefined && typeof chatTemplate !== "string") throw invalid("chatTemplate must be a string: Jinja, or the name of a built-in template.");
+  checkChoice(quantizeMmproj, ["q4_0", "q8_0"], "quantizeMmproj");
+  checkChoice(kvFormat, ["f16", "f32"], "kvFormat");
   if (signal !== undefined && signal !== null && !(signal instanceof AbortSignal)) throw invalid("signal must be an AbortSignal.");
   if (onProgress !== undefined && typeof onProgress !== "function") throw invalid("onProgress must be a function.");
   const modelSpecs = sourceSpecs(model, "model");
@@ -77,7 +81,7 @@ function loadRequest(options) {
         model: hashes(sha256?.model, modelSpecs.length, "sha256.model"),
         mmproj: hashes(sha256?.mmproj, mmprojSpecs?.length ?? 0, "sha256.mmproj"),
       },
-      options: { contextSize, chatTemplate },
+      options: { contextSize, chatTemplate, quantizeMmproj, kvFormat },
     },
   };
 }
@@ -105,6 +109,17 @@ function hashes(given, count, option) {
  */
 function checkCount(value, option) {
   if (value !== undefined && !(Number.isInteger(value) && /** @type {number} */ (value) > 0)) throw invalid(`${option} must be a whole number above 0.`);
+}
+
+/**
+ * @param {unknown} value
+ * @param {string[]} choices
+ * @param {string} option
+ */
+function checkChoice(value, choices, option) {
+  if (value !== undefined && !choices.includes(/** @type {string} */ (value))) {
+    throw invalid(`${option} is ${JSON.stringify(value)}; it must be one of ${choices.map((choice) => `"${choice}"`).join(", ")}.`);
+  }
 }
 
 /** @param {string} message */

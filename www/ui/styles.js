@@ -31,6 +31,17 @@ styles.replaceSync(/* css */ `
   -webkit-text-size-adjust: 100%;
 }
 
+/* Browsers without light-dark() get the light colours. */
+@supports not (color: light-dark(red, red)) {
+  :host {
+    --background: var(--llava-background, #f4f4f4); --surface: var(--llava-surface, #ffffff); --text: var(--llava-text, #171717);
+    --muted: var(--llava-muted, #5d5d5d); --line: var(--llava-line, #dddddd); --field-line: #8c8c8c;
+    --accent: var(--llava-accent, #0a6a5a); --on-accent: var(--llava-on-accent, #ffffff);
+    --danger: var(--llava-danger, #a3261d); --danger-surface: #fdf0ee;
+    color-scheme: light;
+  }
+}
+
 :host([hidden]), [hidden] { display: none !important; }
 *, *::before, *::after { box-sizing: border-box; }
 h2, h3, p, figure { margin: 0; }
