@@ -2,9 +2,7 @@
 //! than a tile, a tile, one more, and odd ones. No files, so that it also runs where there are none.
 
 use half::{bf16, f16};
-use llava_web::backend::{
-    Backend, Epilogue, Heads, KvFormat, KvPlace, KvSpec, Linear, MatrixSpec, Qkv, RopeStyle,
-};
+use llava_web::backend::{Backend, Epilogue, Heads, KvFormat, KvPlace, KvSpec, Linear, MatrixSpec, Qkv, RopeStyle};
 use llava_web::quant::Format;
 
 /// Normalized mean square error of a product whose activations were rounded to 8 bits per block of 32. The step is a 127th
@@ -92,7 +90,10 @@ pub fn assert_near(what: &str, got: &[f32], want: &[f64], max_nmse: f64, max_err
         worst = worst.max(d.abs());
     }
     let (nmse, worst) = (error / square.max(1e-30), worst / largest.max(1e-15));
-    assert!(nmse <= max_nmse && worst <= max_error, "{what}: nmse {nmse:.2e} > {max_nmse:.0e} or max {worst:.2e} > {max_error:.0e}");
+    assert!(
+        nmse <= max_nmse && worst <= max_error,
+        "{what}: nmse {nmse:.2e} > {max_nmse:.0e} or max {worst:.2e} > {max_error:.0e}"
+    );
 }
 
 fn wide(x: &[f32]) -> Vec<f64> {
@@ -274,7 +275,13 @@ pub fn rope<B: Backend>(backend: &mut B) {
             backend.rope(&mut x, &angles, style, n_heads, head_dim, 7, n);
             let mut want = wide(&data);
             rope_reference(&mut want, &table, n_rot, style, n_heads * head_dim, head_dim, 7);
-            assert_near(&format!("rope {style:?} {n}x{n_heads}x{head_dim}"), &read(backend, &x, 0, n), &want, NMSE_FLOAT, MAX_FLOAT);
+            assert_near(
+                &format!("rope {style:?} {n}x{n_heads}x{head_dim}"),
+                &read(backend, &x, 0, n),
+                &want,
+                NMSE_FLOAT,
+                MAX_FLOAT,
+            );
         }
     }
 }
@@ -502,12 +509,11 @@ pub fn fused<B: Backend>(backend: &mut B) {
         let x = tensor(backend, n, n_embd, &random.floats(n * n_embd));
         let table = tensor(backend, n_ctx, 16, &angles(n_ctx, 16));
         let spec = KvSpec { n_layers: 1, n_ctx, n_kv, format: KvFormat::F32 };
-        let mut attend = |backend: &mut B, is_fused: bool| {
+        let attend = |backend: &mut B, is_fused: bool| {
             let mut cache = backend.kv_cache(&spec).expect("kv_cache");
             let [mut qt, mut kt, mut vt, mut out] = [n_q, n_kv, n_kv, n_q].map(|cols| backend.tensor(n, cols).expect("tensor"));
             if is_fused {
-                let place =
-                    KvPlace { cache: &mut cache, layer: 0, position: 3, rope: &table, style: RopeStyle::Halves, heads };
+                let place = KvPlace { cache: &mut cache, layer: 0, position: 3, rope: &table, style: RopeStyle::Halves, heads };
                 let layers = Qkv { q: &q, k: &k, v: &v };
                 backend.qkv_rope_kv(&x, &layers, place, &mut qt, &mut kt, &mut vt, n);
             } else {

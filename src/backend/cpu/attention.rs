@@ -201,13 +201,7 @@ impl Scratch {
 
     /// Lays the keys and values of a head out in panels.
     #[inline(never)]
-    fn load(
-        &mut self,
-        n_keys: usize,
-        head_dim: usize,
-        read_k: impl Fn(usize, &mut [f32]),
-        read_v: impl Fn(usize, &mut [f32]),
-    ) {
+    fn load(&mut self, n_keys: usize, head_dim: usize, read_k: impl Fn(usize, &mut [f32]), read_v: impl Fn(usize, &mut [f32])) {
         let (k_len, v_len) = (n_keys.div_ceil(WIDTH) * head_dim, head_dim.div_ceil(WIDTH) * n_keys);
         self.k.resize(self.k.len().max(k_len), [0.0; WIDTH]);
         self.v.resize(self.v.len().max(v_len), [0.0; WIDTH]);

@@ -194,16 +194,7 @@ impl Backend for Cpu {
         self.attention.causal(q.rows_at(0, n), cache, layer, position, heads, scale, out.rows_at_mut(0, n));
     }
 
-    fn attention_full(
-        &mut self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        n_heads: usize,
-        scale: f32,
-        out: &mut Tensor,
-        n: usize,
-    ) {
+    fn attention_full(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, scale: f32, out: &mut Tensor, n: usize) {
         assert!(q.cols == k.cols && q.cols == v.cols && q.cols == out.cols, "attention_full: shapes differ");
         let heads = Heads { n_heads, n_kv_heads: n_heads, head_dim: q.cols / n_heads };
         let (q, k, v) = (q.rows_at(0, n), k.rows_at(0, n), v.rows_at(0, n));

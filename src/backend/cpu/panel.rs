@@ -25,13 +25,7 @@ fn multiply<const T: usize>(a: &[f32], stride: usize, panel: &[[f32; WIDTH]]) ->
 }
 
 /// Products of all rows of `a [n, stride]` with a panel, handed to `store` row by row.
-pub fn for_each_row(
-    a: &[f32],
-    n: usize,
-    stride: usize,
-    panel: &[[f32; WIDTH]],
-    mut store: impl FnMut(usize, &mut [f32; WIDTH]),
-) {
+pub fn for_each_row(a: &[f32], n: usize, stride: usize, panel: &[[f32; WIDTH]], mut store: impl FnMut(usize, &mut [f32; WIDTH])) {
     let mut t = 0;
     while t + TILE <= n {
         for (i, y) in multiply::<TILE>(&a[t * stride..], stride, panel).iter_mut().enumerate() {
