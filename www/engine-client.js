@@ -1,6 +1,7 @@
 // The page's end of the wire: makes the worker, sends requests, gives each answer to whoever asked.
 
 import { LlavaError } from "./errors.js";
+import { noUsage } from "./protocol.js";
 
 /** @typedef {import("./protocol.js").Request} Request */
 /** @typedef {import("./protocol.js").Answer} Answer */
@@ -54,6 +55,7 @@ export class EngineClient {
    * @returns {Promise<GenerationEvents>}
    */
   generate(request, { transfer, signal } = {}) {
+    if (signal?.aborted && !this.#closed) return Promise.resolve(abortedBefore());
     return new Promise((resolve, reject) => {
       const abort = () => {
         if (this.#waiting.has(id) && !this.#closed) this.#worker.postMessage({ abort: id });
@@ -75,8 +77,7 @@ export class EngineClient {
           settled();
         },
       });
-      if (signal?.aborted) abort();
-      else signal?.addEventListener("abort", abort, { once: true });
+      signal?.addEventListener("abort", abort, { once: true });
     });
   }
 
@@ -203,6 +204,14 @@ class GenerationEvents {
     this.end();
     return { done: true, value: undefined };
   }
+}
+
+/** A generation that was stopped before it was asked for. */
+function abortedBefore() {
+  const events = new GenerationEvents(() => {});
+  events.push({ type: "done", text: "", finish_reason: "abort", usage: noUsage() });
+  events.end();
+  return events;
 }
 
 function workerUrl() {

@@ -367,6 +367,7 @@ export class LlavaChat extends HTMLElement {
     this.#showBar();
     this.#showStatus();
     this.#announce("The model is ready");
+    if (info.warnings?.length) this.#showAlert(info.warnings.join(" "), { notice: true });
     this.#composer.focus();
   }
 
@@ -435,13 +436,13 @@ export class LlavaChat extends HTMLElement {
     }
     const sources = this.#sources;
     if (loading && sources?.mmproj && ["mmproj_mismatch", "unsupported_architecture"].includes(code)) {
-      this.#showAlert(message, { text: "Swap the two files", onclick: () => {
+      this.#showAlert(message, { action: { text: "Swap the two files", onclick: () => {
         this.#hideAlert();
         this.#panel.swap();
         this.#panel.focus();
-      } });
+      } } });
     } else if (!loading && sources && FATAL.includes(code)) {
-      this.#showAlert(message, { text: "Load the model again", onclick: () => this.load(sources).catch(() => {}) });
+      this.#showAlert(message, { action: { text: "Load the model again", onclick: () => this.load(sources).catch(() => {}) } });
     } else {
       this.#showAlert(message);
     }
@@ -450,9 +451,10 @@ export class LlavaChat extends HTMLElement {
 
   /**
    * @param {string} message
-   * @param {{ text: string, onclick: () => void }} [action]
+   * @param {{ action?: { text: string, onclick: () => void }, notice?: boolean }} [options]  `notice`: no failure
    */
-  #showAlert(message, action) {
+  #showAlert(message, { action, notice = false } = {}) {
+    this.#alert.classList.toggle("notice", notice);
     this.#alert.replaceChildren(
       element("p", { dir: "auto" }, message),
       ...(action ? [button({ ...action, class: "plain" })] : []),

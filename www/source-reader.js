@@ -191,7 +191,7 @@ class Dropped extends Error {
 class HttpBytes {
   #url;
   #options;
-  /** @type {ReadableStreamDefaultReader<Uint8Array> | null} */
+  /** @type {ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | null} */
   #body = null;
   /** @type {AbortController | null} */
   #connection = null;
@@ -293,7 +293,10 @@ class HttpBytes {
   /** Takes the next piece of the body, connecting first where there is no connection. */
   async #receive() {
     if (!this.#body) await this.#connect();
-    const { done, value } = await this.#withinStallLimit(/** @type {any} */ (this.#body).read());
+    const body = /** @type {ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>} */ (this.#body);
+    const { done, value } = await this.#withinStallLimit(body.read().catch((cause) => {
+      throw this.#interrupted(cause);
+    }));
     if (done) {
       if (this.size !== undefined && this.#received < this.size) throw this.#interrupted();
       this.#disconnect();
@@ -340,7 +343,7 @@ class HttpBytes {
       throw new Dropped(unreachable(this.#where(), this.#url, cause), { retries: this.#received > 0 ? Infinity : 2 });
     }
     this.#check(response, from);
-    this.#body = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
+    this.#body = /** @type {ReadableStream<Uint8Array<ArrayBuffer>>} */ (response.body).getReader();
   }
 
   /**
@@ -403,8 +406,7 @@ class HttpBytes {
     try {
       return await promise;
     } catch (cause) {
-      if (this.#received > 0 || stalled) throw this.#interrupted(cause);
-      throw cause;
+      throw stalled ? this.#interrupted(cause) : cause;
     } finally {
       clearTimeout(timer);
     }

@@ -184,7 +184,7 @@ async function loadModule() {
 }
 
 /**
- * Runs a generation step by step. Between two steps the event loop gets a turn, so that an abort is seen within a token.
+ * Runs a generation step by step. Before each step the event loop gets a turn, so that an abort is seen within a token.
  * @param {Extract<Request, { method: "startChat" | "startCompletion" }>} request
  * @param {AbortSignal} signal
  */
@@ -204,6 +204,7 @@ async function generate({ id, method, request, images }, signal) {
   post({ id, kind: "started" });
   let told = false;
   for (;;) {
+    await nextTask();
     if (signal.aborted && !told) {
       engine.abort();
       told = true;
@@ -211,7 +212,6 @@ async function generate({ id, method, request, images }, signal) {
     const event = JSON.parse(await engine.step());
     post({ id, kind: "event", event });
     if (event.type === "done") return;
-    await nextTask();
   }
 }
 

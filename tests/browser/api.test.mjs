@@ -64,7 +64,7 @@ describe("the public module", { skip: withoutEngine }, () => {
     assert.equal(info.vision.imageSize, 56);
     assert.equal(info.vision.patchSize, 14);
     assert.equal(info.vision.tokensPerImage, 16);
-    assert.equal(info.vision.featureSize, 256);
+    assert.equal(info.vision.featureSize, 64);
     assert.equal(info.device.kind, "cpu");
     assert.equal(info.device.threads, 1);
     assert.ok(info.parameters > 1e6 && info.contextSize > 0);
@@ -189,7 +189,7 @@ describe("the public module", { skip: withoutEngine }, () => {
 
   test("every kind of picture", async () => {
     const shapes = await page.evaluate(async () => {
-      const blob = await globalThis.image("coffee.png");
+      const blob = await globalThis.image("chelsea.png");
       const bitmap = await createImageBitmap(blob);
       const canvas = document.createElement("canvas");
       [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
@@ -201,8 +201,8 @@ describe("the public module", { skip: withoutEngine }, () => {
       element.src = URL.createObjectURL(blob);
       const dataUrl = canvas.toDataURL("image/png");
       const pictures = {
-        blob, file: new File([blob], "coffee.png", { type: "image/png" }), bitmap, canvas, offscreen, element,
-        imageData: context.getImageData(0, 0, canvas.width, canvas.height), dataUrl, blobUrl: element.src, url: globalThis.golden("images/coffee.png"),
+        blob, file: new File([blob], "chelsea.png", { type: "image/png" }), bitmap, canvas, offscreen, element,
+        imageData: context.getImageData(0, 0, canvas.width, canvas.height), dataUrl, blobUrl: element.src, url: globalThis.golden("images/chelsea.png"),
       };
       const reference = (await globalThis.engine.preprocessImage(blob)).data;
       const result = {};
@@ -388,6 +388,7 @@ describe("the public module", { skip: withoutEngine }, () => {
       const load = () => globalThis.api.createEngine({ model: globalThis.golden("tiny-llava/tiny-llava-q4_0.gguf") });
       const [a, b] = await Promise.all([load(), load()]);
       const pending = globalThis.failure(a.completions.create({ prompt: "x", max_tokens: 300, temperature: 1 }));
+      await new Promise((resolve) => setTimeout(resolve, 50));
       await a.unload();
       const after = await globalThis.failure(a.tokenize("x"));
       const ids = await b.tokenize("x");

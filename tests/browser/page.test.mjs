@@ -286,12 +286,17 @@ describe("the page", { skip: withoutEngine }, () => {
           return {
             violations: violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target, failureSummary }) => `${target} ${failureSummary}`).join("; ")}`),
             small,
+            // Also inside what scrolls on its own.
+            outside: [...root.querySelectorAll("*")]
+              .filter((node) => node.checkVisibility() && !node.closest(".visually-hidden, select, svg"))
+              .filter((node) => node.getBoundingClientRect().right > innerWidth + 1 || node.getBoundingClientRect().left < -1)
+              .map((node) => node.className),
             overflow: document.documentElement.scrollWidth - innerWidth,
           };
         }, axe).catch(async (error) => {
           throw new Error(`${state}: ${error.message}`);
         });
-        assert.deepEqual(found, { violations: [], small: [], overflow: 0 }, state);
+        assert.deepEqual(found, { violations: [], small: [], outside: [], overflow: 0 }, state);
       };
       await check("1-start");
       await chooseModel(page);

@@ -84,6 +84,8 @@ test("a connection that drops again and again goes on where it stopped", async (
   assert.ok(ranges.length >= 5);
 });
 
+test("dropped before the first byte", async () => assert.deepEqual(await readAll(await open("drop=1&times=2")), bytes));
+
 test("dropped without knowing the length", async () => assert.deepEqual(await readAll(await open("drop=300000&chunked")), bytes));
 
 test("dropped, on a server without ranges: from the start again, past what is there", async () => {

@@ -78,12 +78,12 @@ button, input, textarea { font: inherit; color: inherit; letter-spacing: inherit
 
 /* Choosing and loading a model */
 .model { overflow-y: auto; display: grid; padding: 1.5rem 1rem; }
-.model-columns { margin: auto; inline-size: 100%; max-inline-size: 38rem; display: grid; gap: 1.75rem; }
+.model-columns { margin: auto; inline-size: 100%; max-inline-size: 38rem; display: grid; grid-template-columns: minmax(0, 1fr); gap: 1.75rem; }
 .card { padding: clamp(1.25rem, 5cqi, 2rem); background: var(--surface); border: 1px solid var(--line); border-radius: calc(var(--radius) * 1.5); }
-.card > form, .card > .loading { display: grid; gap: 1.25rem; }
+.card > form, .card > .loading { display: grid; grid-template-columns: minmax(0, 1fr); gap: 1.25rem; }
 .card h2 { font-size: 1.375rem; line-height: 1.25; font-weight: 620; letter-spacing: -0.011em; outline: none; }
 .lead { color: var(--muted); margin-block-start: -0.875rem; text-wrap: pretty; }
-.slot { display: grid; gap: 0.375rem; border-radius: var(--radius); }
+.slot { display: grid; grid-template-columns: minmax(0, 1fr); gap: 0.375rem; border-radius: var(--radius); }
 .slot label { font-weight: 580; }
 .slot-row { display: flex; gap: 0.5rem; align-items: stretch; }
 .hint { color: var(--muted); font-size: 0.875rem; }
@@ -109,7 +109,7 @@ button, input, textarea { font: inherit; color: inherit; letter-spacing: inherit
 
 /* The chat: what was said, what is asked next, the quiet line. */
 .chat { display: grid; grid-template-rows: minmax(0, 1fr) auto auto; min-block-size: 0; }
-.log { container: log / size; overflow-y: auto; overscroll-behavior: contain; padding: 1.5rem 1rem; scroll-padding-block-end: 2rem; }
+.log { overflow-y: auto; overscroll-behavior: contain; padding: 1.5rem 1rem; scroll-padding-block-end: 2rem; }
 .log:focus-visible { outline-offset: -2px; }
 .empty { display: grid; min-block-size: 100%; }
 .empty .picture { margin: auto; }
@@ -123,7 +123,7 @@ button, input, textarea { font: inherit; color: inherit; letter-spacing: inherit
 
 .exchange { inline-size: 100%; max-inline-size: var(--measure); margin-inline: auto; }
 .exchange + .exchange { margin-block-start: 2.5rem; padding-block-start: 2.5rem; border-block-start: 1px solid var(--line); }
-.picture { display: block; max-inline-size: 100%; max-block-size: min(24rem, 100cqb - 3rem); border-radius: var(--radius); margin-block-end: 1.25rem; }
+.picture { display: block; max-inline-size: 100%; max-block-size: min(24rem, 50dvh); border-radius: var(--radius); margin-block-end: 1.25rem; }
 .turn + .turn { margin-block-start: 2rem; }
 .question { font-size: 1.125rem; line-height: 1.4; font-weight: 620; letter-spacing: -0.006em; white-space: pre-wrap; overflow-wrap: anywhere; }
 .answer { margin-block-start: 0.625rem; font-size: 1.0625rem; line-height: 1.65; white-space: pre-wrap; overflow-wrap: anywhere; }
@@ -134,11 +134,12 @@ button, input, textarea { font: inherit; color: inherit; letter-spacing: inherit
 .turn-foot .icon { inline-size: 1.0625rem; block-size: 1.0625rem; }
 .note { padding-inline: 0.625rem; font-variant-numeric: tabular-nums; }
 
-/* What went wrong */
+/* What went wrong, or is worth knowing */
 .alert {
   display: flex; align-items: flex-start; gap: 0.75rem; flex-wrap: wrap; padding: 0.5rem 0.5rem 0.5rem 1rem; padding-inline: 1rem 0.5rem;
   background: var(--danger-surface); border: 1px solid color-mix(in oklab, var(--danger) 40%, transparent); border-radius: var(--radius);
 }
+.alert.notice { background: var(--surface); border-color: var(--line); }
 .alert p { flex: 1 1 16rem; padding-block: 0.5rem; overflow-wrap: anywhere; }
 .alert .button.plain { background: none; border-color: color-mix(in oklab, var(--danger) 45%, transparent); }
 .card .alert { margin-block-end: 1.25rem; }
@@ -175,7 +176,8 @@ button, input, textarea { font: inherit; color: inherit; letter-spacing: inherit
   .model-columns:not(:has(slot.filled)) { max-inline-size: 38rem; }
   .exchange.with-picture { max-inline-size: 70rem; display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 6fr); gap: 3rem; align-items: start; }
   .exchange.with-picture figure { position: sticky; inset-block-start: 0; display: grid; justify-items: end; }
-  .picture { max-block-size: min(36rem, 100cqb - 3rem); margin: 0; }
+  /* Of the page's height, not of what the composer leaves: a picture must not shrink while somebody types. */
+  .picture { max-block-size: min(30rem, 58dvh); margin: 0; }
 }
 
 @media (prefers-reduced-motion: reduce) {
