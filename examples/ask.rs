@@ -83,7 +83,13 @@ async fn ask(a: &Arguments) -> Result<()> {
         today: None,
     };
     let mmproj = if a.mmproj.is_empty() { None } else { Some(open(&a.mmproj)?) };
+    let mut shown = (0, 0);
     let mut engine = Engine::load(Cpu::new(), open(&a.model)?, mmproj, options, &mut |p| {
+        // A line per megabyte is enough for a person.
+        if (p.total, p.loaded >> 20) == shown && p.loaded < p.total {
+            return;
+        }
+        shown = (p.total, p.loaded >> 20);
         eprint!("\r{} {} {:.1} of {:.1} MB   ", p.stage, p.file, p.loaded as f64 / 1e6, p.total as f64 / 1e6);
     })
     .await?;

@@ -533,7 +533,7 @@ impl<B: Backend> Engine<B> {
             self.backend.read(&self.llm.logits, 0, 1, &mut self.logits).await?;
         }
         run.usage.prefill_ms += (self.now)() - before;
-        let (done, total) = prefill.progress();
+        let (done, total) = prefill.progress(self.llm.config.n_layers);
         Ok(if whole { None } else { Some(Event::Progress { stage: "prefill", done, total }) })
     }
 
@@ -584,7 +584,7 @@ impl<B: Backend> Engine<B> {
         if let Some(reason) = g.finished {
             return Ok(done(g, reason));
         }
-        let ready = g.run.prefill.as_ref().is_some_and(|p| p.progress().0 == p.progress().1);
+        let ready = g.run.prefill.as_ref().is_some_and(Prefill::is_done);
         if !ready && let Some(event) = self.run_step(&mut g.run).await? {
             return Ok(event);
         }

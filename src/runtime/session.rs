@@ -83,9 +83,15 @@ impl<B: Backend> Prefill<B> {
         Self { slots, pictures, chunk: None, position: first, first }
     }
 
-    /// Positions computed and positions to compute.
-    pub fn progress(&self) -> (usize, usize) {
-        (self.position - self.first, self.slots.len() - self.first)
+    /// Positions computed and positions to compute; those of the chunk under way count as far as its layers are run.
+    pub fn progress(&self, n_layers: usize) -> (usize, usize) {
+        let partly = self.chunk.map_or(0, |(n, layer)| n * layer / n_layers);
+        (self.position - self.first + partly, self.slots.len() - self.first)
+    }
+
+    /// Whether the last position is computed.
+    pub fn is_done(&self) -> bool {
+        self.position == self.slots.len()
     }
 
     /// Records a bounded piece of work. True when the logits of the last position have been asked for.
@@ -116,11 +122,10 @@ impl<B: Backend> Prefill<B> {
         }
         session.slots.extend_from_slice(&self.slots[self.position..self.position + n]);
         self.position += n;
-        let whole = self.position == self.slots.len();
-        if whole {
+        if self.is_done() {
             llm.logits(backend, n - 1);
         }
-        Ok(whole)
+        Ok(self.is_done())
     }
 
     /// Fills the first `n` rows of the residual stream from tokens and pictures.

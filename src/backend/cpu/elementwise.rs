@@ -34,16 +34,14 @@ fn quick_gelu(out: &mut [f32]) {
     }
 }
 
-/// Ends a row of a linear layer: `y` is the product, `out` its destination.
-pub fn epilogue(y: &mut [f32], bias: Option<&[f32]>, out: &mut [f32], epilogue: Epilogue) {
+/// Ends a row of a linear layer: `out` is the product or, for [`Epilogue::Add`], what was there plus the product.
+pub fn epilogue(out: &mut [f32], bias: Option<&[f32]>, epilogue: Epilogue) {
     if let Some(bias) = bias {
-        add(y, bias);
+        add(out, bias);
     }
     match epilogue {
-        Epilogue::Store => {}
-        Epilogue::Add => return add(out, y),
-        Epilogue::Gelu => gelu(y),
-        Epilogue::QuickGelu => quick_gelu(y),
+        Epilogue::Store | Epilogue::Add => {}
+        Epilogue::Gelu => gelu(out),
+        Epilogue::QuickGelu => quick_gelu(out),
     }
-    out.copy_from_slice(y);
 }

@@ -1,23 +1,47 @@
-//! Weight matrices.
+//! Weight matrices, arranged when they are loaded as the kernels read them.
+//!
+//! Rows come in groups of [`ROW_GROUP`]: two quads of a quantized format ([`super::kernel`]), or one panel of floats
+//! ([`super::panel`]). Each group is packed as it arrives, straight into its place; there is never a second copy of a
+//! matrix. Formats without kernels of their own stay as they are in the file.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use half::{bf16, f16};
+
+use super::kernel::{QUAD, Quant, with_quant};
+use super::panel::WIDTH;
 use super::zeroed;
 use crate::backend::MatrixSpec;
 use crate::error::{Error, Result};
 use crate::quant::Format;
 
 /// Rows that are kept together.
-pub const ROW_GROUP: usize = 8;
+pub const ROW_GROUP: usize = WIDTH;
 
 /// A weight matrix `[n_out, n_in]`.
 #[derive(Debug)]
 pub struct Matrix {
     spec: MatrixSpec,
-    data: Vec<u8>,
+    weights: Weights,
+    n_bytes: u64,
     /// The backend's count of bytes.
     weight_bytes: Arc<AtomicU64>,
+}
+
+/// The numbers of a matrix. Rows missing from the last quad or panel are zeros.
+#[derive(Debug)]
+pub(super) enum Weights {
+    /// `[n_out / QUAD][blocks][Quant::BYTES]`
+    Quads(Vec<u8>),
+    /// `[n_out / WIDTH][n_in][WIDTH]`
+    F32(Vec<[f32; WIDTH]>),
+    /// `[n_out / WIDTH][n_in][WIDTH]`
+    F16(Vec<[f16; WIDTH]>),
+    /// `[n_out / WIDTH][n_in][WIDTH]`
+    BF16(Vec<[bf16; WIDTH]>),
+    /// As in the file.
+    Rows(Vec<u8>),
 }
 
 impl Matrix {
@@ -36,16 +60,47 @@ impl Matrix {
         self.spec.format
     }
 
+    pub(super) fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
     /// Decodes one row.
     pub fn decode_row(&self, row: usize, out: &mut [f32]) {
-        let row_bytes = self.spec.format.row_bytes(self.spec.n_in);
-        self.spec.format.decode_row(&self.data[row * row_bytes..][..row_bytes], out);
+        let MatrixSpec { format, n_in, n_out, .. } = self.spec;
+        assert!(row < n_out, "decode_row: row {row} of {n_out}");
+        let panel = row / WIDTH * n_in..(row / WIDTH + 1) * n_in;
+        match &self.weights {
+            Weights::Quads(data) => with_quant!(
+                format,
+                Q => {
+                    let quad_bytes = n_in / format.block_len() * Q::BYTES;
+                    let quad = &data[row / QUAD * quad_bytes..][..quad_bytes];
+                    for (block, out) in quad.chunks_exact(Q::BYTES).zip(out.chunks_exact_mut(format.block_len())) {
+                        super::kernel::decode::<Q>(block, row % QUAD, out);
+                    }
+                },
+                unreachable!("{} has no kernels", format.name())
+            ),
+            Weights::F32(data) => take_column(&data[panel], row % WIDTH, out, |x| x),
+            Weights::F16(data) => take_column(&data[panel], row % WIDTH, out, f16::to_f32),
+            Weights::BF16(data) => take_column(&data[panel], row % WIDTH, out, bf16::to_f32),
+            Weights::Rows(data) => {
+                let row_bytes = format.row_bytes(n_in);
+                format.decode_row(&data[row * row_bytes..][..row_bytes], out);
+            }
+        }
+    }
+}
+
+fn take_column<S: Copy>(panel: &[[S; WIDTH]], column: usize, out: &mut [f32], to_float: impl Fn(S) -> f32) {
+    for (out, columns) in out.iter_mut().zip(panel) {
+        *out = to_float(columns[column]);
     }
 }
 
 impl Drop for Matrix {
     fn drop(&mut self) {
-        self.weight_bytes.fetch_sub(self.data.len() as u64, Ordering::Relaxed);
+        self.weight_bytes.fetch_sub(self.n_bytes, Ordering::Relaxed);
     }
 }
 
@@ -58,15 +113,34 @@ pub struct MatrixBuilder {
 
 impl MatrixBuilder {
     pub(super) fn new(spec: &MatrixSpec, weight_bytes: &Arc<AtomicU64>) -> Result<Self> {
-        let n_bytes = spec.format.row_bytes(spec.n_in) * spec.n_out;
-        let data = zeroed(n_bytes, &format!("the weights {}", spec.name))?;
-        weight_bytes.fetch_add(n_bytes as u64, Ordering::Relaxed);
-        Ok(Self { matrix: Matrix { spec: spec.clone(), data, weight_bytes: weight_bytes.clone() }, rows: 0 })
+        let MatrixSpec { format, n_in, n_out, .. } = *spec;
+        let what = format!("the weights {}", spec.name);
+        let n_panel = n_out.div_ceil(WIDTH) * n_in;
+        let (weights, n_bytes) = match format {
+            Format::F32 => (Weights::F32(zeroed(n_panel, &what)?), n_panel * WIDTH * 4),
+            Format::F16 => (Weights::F16(zeroed(n_panel, &what)?), n_panel * WIDTH * 2),
+            Format::BF16 => (Weights::BF16(zeroed(n_panel, &what)?), n_panel * WIDTH * 2),
+            _ => with_quant!(
+                format,
+                Q => {
+                    let n_bytes = n_out.div_ceil(QUAD) * (n_in / format.block_len()) * Q::BYTES;
+                    (Weights::Quads(zeroed(n_bytes, &what)?), n_bytes)
+                },
+                {
+                    let n_bytes = n_out * format.row_bytes(n_in);
+                    (Weights::Rows(zeroed(n_bytes, &what)?), n_bytes)
+                }
+            ),
+        };
+        let n_bytes = n_bytes as u64;
+        weight_bytes.fetch_add(n_bytes, Ordering::Relaxed);
+        Ok(Self { matrix: Matrix { spec: spec.clone(), weights, n_bytes, weight_bytes: weight_bytes.clone() }, rows: 0 })
     }
 
     pub(super) fn rows(&mut self, bytes: &[u8]) -> Result<()> {
         let MatrixSpec { name, format, n_in, n_out } = &self.matrix.spec;
-        let row_bytes = format.row_bytes(*n_in);
+        let (format, n_in) = (*format, *n_in);
+        let row_bytes = format.row_bytes(n_in);
         let n = bytes.len() / row_bytes;
         assert!(bytes.len().is_multiple_of(row_bytes), "matrix_rows takes whole rows");
         assert!(self.rows.is_multiple_of(ROW_GROUP), "only the last rows of a matrix may be no multiple of ROW_GROUP");
@@ -76,7 +150,24 @@ impl MatrixBuilder {
                 "The tensor {name} holds numbers that are infinite or not a number: the file is damaged. Download it again."
             )));
         }
-        self.matrix.data[self.rows * row_bytes..][..bytes.len()].copy_from_slice(bytes);
+        let panel = self.rows / WIDTH * n_in;
+        match &mut self.matrix.weights {
+            Weights::Quads(data) => with_quant!(
+                format,
+                Q => {
+                    let quad_bytes = n_in / format.block_len() * Q::BYTES;
+                    let quads = data[self.rows / QUAD * quad_bytes..].chunks_exact_mut(quad_bytes);
+                    for (quad, rows) in quads.zip(bytes.chunks(QUAD * row_bytes)) {
+                        pack_quad::<Q>(rows, row_bytes, quad);
+                    }
+                },
+                unreachable!("{} has no kernels", format.name())
+            ),
+            Weights::F32(data) => pack_panels(bytes, n_in, &mut data[panel..], f32::from_le_bytes),
+            Weights::F16(data) => pack_panels(bytes, n_in, &mut data[panel..], f16::from_le_bytes),
+            Weights::BF16(data) => pack_panels(bytes, n_in, &mut data[panel..], bf16::from_le_bytes),
+            Weights::Rows(data) => data[self.rows * row_bytes..][..bytes.len()].copy_from_slice(bytes),
+        }
         self.rows += n;
         Ok(())
     }
@@ -87,5 +178,33 @@ impl MatrixBuilder {
             return Ok(self.matrix);
         }
         Err(Error::internal(format!("The tensor {name} got {} of its {n_out} rows. Please report this.", self.rows)))
+    }
+}
+
+/// Packs up to four rows; where there are fewer, the others are zeros.
+#[inline(never)]
+fn pack_quad<Q: Quant>(rows: &[u8], row_bytes: usize, quad: &mut [u8]) {
+    const ZEROS: [u8; 256] = [0; 256];
+    let block_bytes = Q::FORMAT.block_bytes();
+    for (b, packed) in quad.chunks_exact_mut(Q::BYTES).enumerate() {
+        let at = |r: usize| r * row_bytes + b * block_bytes;
+        let block = |r: usize| rows.get(at(r)..at(r) + block_bytes).unwrap_or(&ZEROS[..block_bytes]);
+        Q::pack(std::array::from_fn(block), packed);
+    }
+}
+
+/// Writes rows as columns of panels.
+#[inline(never)]
+fn pack_panels<S, const BYTES: usize>(
+    rows: &[u8],
+    n_in: usize,
+    panels: &mut [[S; WIDTH]],
+    from_le_bytes: impl Fn([u8; BYTES]) -> S,
+) {
+    for (r, row) in rows.chunks_exact(n_in * BYTES).enumerate() {
+        let panel = &mut panels[r / WIDTH * n_in..][..n_in];
+        for (columns, x) in panel.iter_mut().zip(row.as_chunks::<BYTES>().0) {
+            columns[r % WIDTH] = from_le_bytes(*x);
+        }
     }
 }

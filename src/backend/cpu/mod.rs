@@ -3,26 +3,33 @@
 //! * [`math`]: exponential, error function and half floats as loops a compiler can vectorise;
 //! * `norm`, `rope`, `elementwise`, `attention`: the ops on floats;
 //! * [`matrix`]: weight matrices in the arrangement that the kernels read;
-//! * `linear`: products of activations and weight matrices.
+//! * `quantize_activations`, [`kernel`]: activations in 8 bits and their products with quantized weights;
+//! * `panel`: products of floats;
+//! * `lanes`: the vector instructions that kernels and panels are made of;
+//! * `linear`: linear layers made of these.
 //!
 //! Ops allocate nothing per token: scratch belongs to [`Cpu`] and grows to the largest size it has seen.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Backend, Epilogue, Heads, KvSpec, Linear, MatrixSpec, RopeStyle};
+use super::{Backend, Epilogue, Heads, KvSpec, Linear, MatrixSpec, Qkv, RopeStyle};
 use crate::error::{Error, Result};
 
 mod attention;
 mod elementwise;
+pub mod kernel;
+mod lanes;
 mod linear;
 pub mod math;
 pub mod matrix;
 mod norm;
 mod panel;
+mod quantize_activations;
 mod rope;
 
 pub use attention::KvCache;
+pub use linear::Kernels;
 pub use matrix::{Matrix, MatrixBuilder};
 
 /// `[rows, cols]` floats, rows contiguous.
@@ -65,9 +72,14 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// A backend without weights.
+    /// A backend without weights, with the fastest kernels there are in this build.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same with other kernels, to compare them.
+    pub fn with_kernels(kernels: Kernels) -> Self {
+        Self { linear: linear::Scratch::new(kernels), ..Self::default() }
     }
 }
 
@@ -155,7 +167,30 @@ impl Backend for Cpu {
     }
 
     fn linear(&mut self, x: &Tensor, layer: &Linear<Self>, out: &mut Tensor, n: usize, epilogue: Epilogue) {
+        self.linear.begin();
         self.linear.apply(x, layer, out, n, epilogue);
+    }
+
+    fn qkv(&mut self, x: &Tensor, layers: &Qkv<'_, Self>, q: &mut Tensor, k: &mut Tensor, v: &mut Tensor, n: usize) {
+        self.linear.begin();
+        self.linear.apply(x, layers.q, q, n, Epilogue::Store);
+        self.linear.apply(x, layers.k, k, n, Epilogue::Store);
+        self.linear.apply(x, layers.v, v, n, Epilogue::Store);
+    }
+
+    fn gate_up(
+        &mut self,
+        x: &Tensor,
+        gate_layer: &Linear<Self>,
+        up_layer: &Linear<Self>,
+        gate: &mut Tensor,
+        up: &mut Tensor,
+        n: usize,
+    ) {
+        self.linear.begin();
+        self.linear.apply(x, gate_layer, gate, n, Epilogue::Store);
+        self.linear.apply(x, up_layer, up, n, Epilogue::Store);
+        self.silu_mul(gate, up, n);
     }
 
     fn silu_mul(&mut self, gate: &mut Tensor, up: &Tensor, n: usize) {

@@ -1,40 +1,144 @@
 //! Float matrix products. The right operand comes in panels of [`WIDTH`] columns, `[k][WIDTH]`: a step of the inner loop
 //! reads one short contiguous row of the panel and needs no sum across lanes.
 
-/// Columns of a panel: two 128-bit vectors.
+use super::lanes::{self, HALF_SCALE, Lanes, load, load_splat, mul_add_float, mul_float, splat, splat_float, store};
+
+/// Columns of a panel: two vectors.
 pub const WIDTH: usize = 8;
 
 /// Rows of the left operand that are multiplied at once: 4 rows by 8 columns take 8 of the 16 registers that a wasm
 /// engine has on x86-64 for their sums.
 pub const TILE: usize = 4;
 
-/// `y[t][j] = Σ_k a[t][k] · panel[k][j]` for `T` rows of `a [T, stride]`.
+/// How the floats of a panel are stored.
+pub trait Stored: Copy + Default {
+    /// Four of them as floats.
+    ///
+    /// # Safety
+    /// There are four at `at`.
+    unsafe fn load(at: *const Self) -> Lanes;
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    unsafe fn load(at: *const Self) -> Lanes {
+        // SAFETY: the caller's.
+        unsafe { load(at.cast()) }
+    }
+}
+
+impl Stored for half::f16 {
+    #[inline(always)]
+    unsafe fn load(at: *const Self) -> Lanes {
+        // SAFETY: the caller's.
+        let halves = unsafe { lanes::load_halves(at.cast()) };
+        mul_float(halves, splat_float(HALF_SCALE))
+    }
+}
+
+impl Stored for half::bf16 {
+    #[inline(always)]
+    unsafe fn load(at: *const Self) -> Lanes {
+        // SAFETY: the caller's.
+        unsafe { lanes::load_brain_floats(at.cast()) }
+    }
+}
+
+/// `y[t][j] = Σ_k a[t][k] · panel[k][j]` for the [`TILE`] rows of `a [TILE, stride]`.
 #[inline(never)]
-fn multiply<const T: usize>(a: &[f32], stride: usize, panel: &[[f32; WIDTH]]) -> [[f32; WIDTH]; T] {
-    let rows: [&[f32]; T] = std::array::from_fn(|t| &a[t * stride..][..panel.len()]);
-    let mut sums = [[0.0; WIDTH]; T];
-    for (k, columns) in panel.iter().enumerate() {
-        for (sums, row) in sums.iter_mut().zip(rows) {
-            let x = row[k];
-            for (sum, w) in sums.iter_mut().zip(columns) {
-                *sum += x * w;
+fn multiply<S: Stored>(a: &[f32], stride: usize, panel: &[[S; WIDTH]]) -> [[f32; WIDTH]; TILE] {
+    assert!(a.len() >= (TILE - 1) * stride + panel.len(), "panel: the left operand is too short");
+    let mut sums = [[splat(0); 2]; TILE];
+    let mut x = a.as_ptr();
+    for columns in panel {
+        // SAFETY: `columns` are eight; `x` goes over as many elements of each row as there are columns, as asserted above.
+        unsafe {
+            let columns = [S::load(columns.as_ptr()), S::load(columns.as_ptr().add(4))];
+            for (t, sums) in sums.iter_mut().enumerate() {
+                let x = load_splat(x.add(t * stride));
+                *sums = [mul_add_float(x, columns[0], sums[0]), mul_add_float(x, columns[1], sums[1])];
             }
+            x = x.add(1);
         }
     }
-    sums
+    sums.map(finish)
+}
+
+/// `y[j] = Σ_k a[k] · panel[k][j]`. One row is bound by the latency of its additions, so there are four sums for it.
+#[inline(never)]
+fn multiply_row<S: Stored>(a: &[f32], panel: &[[S; WIDTH]]) -> [f32; WIDTH] {
+    const STEPS: usize = 4;
+    let mut sums = [[splat(0); 2]; STEPS];
+    let step = |x: &f32, columns: &[S; WIDTH], sums: &mut [Lanes; 2]| {
+        // SAFETY: `x` is a float, `columns` are eight elements.
+        unsafe {
+            let x = load_splat(x);
+            sums[0] = mul_add_float(x, S::load(columns.as_ptr()), sums[0]);
+            sums[1] = mul_add_float(x, S::load(columns.as_ptr().add(4)), sums[1]);
+        }
+    };
+    let (a, a_rest) = a[..panel.len()].as_chunks::<STEPS>();
+    let (panel, panel_rest) = panel.as_chunks::<STEPS>();
+    for (x, columns) in a.iter().zip(panel) {
+        for i in 0..STEPS {
+            step(&x[i], &columns[i], &mut sums[i]);
+        }
+    }
+    for (x, columns) in a_rest.iter().zip(panel_rest) {
+        step(x, columns, &mut sums[0]);
+    }
+    let [a, b, c, d] = sums;
+    finish(std::array::from_fn(|i| lanes::add_float(lanes::add_float(a[i], b[i]), lanes::add_float(c[i], d[i]))))
+}
+
+fn finish(sums: [Lanes; 2]) -> [f32; WIDTH] {
+    let mut out = [0.0; WIDTH];
+    // SAFETY: `out` has room for eight floats.
+    unsafe {
+        store(out.as_mut_ptr(), sums[0]);
+        store(out.as_mut_ptr().add(4), sums[1]);
+    }
+    out
+}
+
+/// Products of rows `first..n` of `a [n, stride]`, at most [`TILE`] of them, with a panel, handed to `store` row by row.
+/// Returns how many rows it took.
+#[inline(always)]
+pub fn tile<S: Stored>(
+    a: &[f32],
+    first: usize,
+    n: usize,
+    stride: usize,
+    panel: &[[S; WIDTH]],
+    mut store: impl FnMut(usize, &[f32; WIDTH]),
+) -> usize {
+    let a = &a[first * stride..];
+    if first + TILE <= n {
+        for (t, y) in multiply(a, stride, panel).iter().enumerate() {
+            store(first + t, y);
+        }
+        return TILE;
+    }
+    store(first, &multiply_row(a, panel));
+    1
 }
 
 /// Products of all rows of `a [n, stride]` with a panel, handed to `store` row by row.
-pub fn for_each_row(a: &[f32], n: usize, stride: usize, panel: &[[f32; WIDTH]], mut store: impl FnMut(usize, &mut [f32; WIDTH])) {
-    let mut t = 0;
-    while t + TILE <= n {
-        for (i, y) in multiply::<TILE>(&a[t * stride..], stride, panel).iter_mut().enumerate() {
-            store(t + i, y);
-        }
-        t += TILE;
+pub fn for_each_row(a: &[f32], n: usize, stride: usize, panel: &[[f32; WIDTH]], mut store: impl FnMut(usize, &[f32; WIDTH])) {
+    let mut first = 0;
+    while first < n {
+        first += tile(a, first, n, stride, panel, &mut store);
     }
-    while t < n {
-        store(t, &mut multiply::<1>(&a[t * stride..], stride, panel)[0]);
-        t += 1;
+}
+
+/// Floats of whatever they are stored as.
+#[inline(never)]
+pub fn convert<S: Stored>(panel: &[[S; WIDTH]], out: &mut [[f32; WIDTH]]) {
+    for (columns, out) in panel.iter().zip(out) {
+        // SAFETY: both are eight elements long.
+        unsafe {
+            store(out.as_mut_ptr(), S::load(columns.as_ptr()));
+            store(out.as_mut_ptr().add(4), S::load(columns.as_ptr().add(4)));
+        }
     }
 }

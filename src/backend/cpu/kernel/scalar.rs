@@ -1,0 +1,31 @@
+//! The products as plain loops: what the other twins must compute, and what runs where there are no vectors.
+
+use super::{Block, GROUP, QUAD, Quant};
+use crate::backend::cpu::quantize_activations::SHIFT;
+
+/// `out[r] = Σ_k w[r, k] · x[k]` for the rows of a quad `[blocks, Q::BYTES]` and one row of activations.
+pub fn multiply<Q: Quant>(quad: &[u8], x: &[Block<i8>], out: &mut [f32; QUAD]) {
+    let offset = Q::OFFSET_LOG2.map_or(0, |log2| 1 << log2);
+    *out = [0.0; QUAD];
+    for (block, x) in quad.chunks_exact(Q::BYTES).zip(x.chunks_exact(Q::GROUPS)) {
+        for (g, x) in x.iter().enumerate() {
+            for (r, out) in out.iter_mut().enumerate() {
+                let mut sums = [0_i32; 2];
+                for (half, sum) in sums.iter_mut().enumerate() {
+                    for k in 16 * half..16 * half + GROUP / 2 {
+                        *sum += (i32::from(Q::q(block, g, r, k)) - offset) * i32::from(x.q[k]);
+                    }
+                }
+                let d = x.scale / SHIFT;
+                *out += if Q::HAS_HALF_SCALES {
+                    d * (Q::scale(block, g, r, 0) * sums[0] as f32 + Q::scale(block, g, r, 1) * sums[1] as f32)
+                } else {
+                    d * Q::scale(block, g, r, 0) * (sums[0] + sums[1]) as f32
+                };
+                if Q::HAS_MIN {
+                    *out += Q::min(block, g, r) * (x.scaled_sum / SHIFT);
+                }
+            }
+        }
+    }
+}

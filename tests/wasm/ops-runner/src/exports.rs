@@ -1,0 +1,135 @@
+//! What `ops.mjs` calls and what it provides.
+
+use std::hint::black_box;
+
+use crate::backend::cpu::{Cpu, Kernels, Tensor};
+use crate::backend::{Backend, Epilogue, Linear, MatrixSpec};
+use crate::ops::Random;
+use crate::quant::Format;
+
+#[link(wasm_import_module = "host")]
+unsafe extern "C" {
+    /// Prints a line.
+    fn print_line(text: *const u8, len: usize);
+    /// Milliseconds since some time.
+    fn now() -> f64;
+}
+
+fn print(text: &str) {
+    // SAFETY: the bytes of a string, which the host only reads.
+    unsafe { print_line(text.as_ptr(), text.len()) };
+}
+
+fn milliseconds() -> f64 {
+    // SAFETY: has no effect but its result.
+    unsafe { now() }
+}
+
+/// Runs all tests. A failure is printed and traps.
+#[unsafe(no_mangle)]
+pub extern "C" fn run() {
+    std::panic::set_hook(Box::new(|panic| print(&panic.to_string())));
+    crate::test();
+    print(&format!("op suite passed with {:?}", Kernels::ALL));
+}
+
+/// Rows and row length of the matrices that are timed.
+const SIZE: usize = 4096;
+
+/// Milliseconds of `work`, the median of several calls.
+fn time(mut work: impl FnMut()) -> f64 {
+    work();
+    let mut times = Vec::new();
+    let start = milliseconds();
+    while times.len() < 3 || milliseconds() - start < 400.0 {
+        let from = milliseconds();
+        work();
+        times.push(milliseconds() - from);
+    }
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+fn report(format: Format, kernels: &str, times: [f64; 2]) {
+    let gflop = 2.0 * (SIZE * SIZE) as f64 / 1e6;
+    let gigabytes = (SIZE * format.row_bytes(SIZE)) as f64 / 1e6;
+    let [one, many] = times;
+    print(&format!(
+        "{:7} {kernels:8} | 1 row {one:7.3} ms {:6.1} GFLOP/s {:5.1} GB/s | 64 rows {many:7.1} ms {:6.1} GFLOP/s",
+        format.name(),
+        gflop / one,
+        gigabytes / one,
+        64.0 * gflop / many
+    ));
+}
+
+/// Times products of one and of 64 rows with a 4096 by 4096 matrix of each format, for each of the kernels.
+#[unsafe(no_mangle)]
+pub extern "C" fn bench() {
+    let formats = [
+        Format::Q4_0,
+        Format::Q4_1,
+        Format::Q5_0,
+        Format::Q8_0,
+        Format::Q4_K,
+        Format::Q5_K,
+        Format::Q6_K,
+        Format::Q3_K,
+        Format::F16,
+        Format::F32,
+    ];
+    for format in formats {
+        let mut random = Random::new(1);
+        let bytes = random.matrix(format, SIZE, 64).repeat(SIZE / 64);
+        let data = random.floats(64 * SIZE);
+        let skipped = if matches!(format, Format::F16 | Format::F32 | Format::Q3_K) { Kernels::ALL.len() - 1 } else { 0 };
+        for kernels in &Kernels::ALL[skipped..] {
+            let mut cpu = Cpu::with_kernels(*kernels);
+            let spec = MatrixSpec { name: "bench".into(), format, n_in: SIZE, n_out: SIZE };
+            let from = milliseconds();
+            let mut builder = cpu.matrix_begin(&spec).expect("memory");
+            cpu.matrix_rows(&mut builder, &bytes).expect("rows");
+            let layer = Linear::<Cpu> { weight: cpu.matrix_end(builder).expect("all rows"), bias: None };
+            let packing = milliseconds() - from;
+            let tensor = |cpu: &mut Cpu, rows| -> Tensor { cpu.tensor(rows, SIZE).expect("memory") };
+            let (mut x, mut out) = (tensor(&mut cpu, 64), tensor(&mut cpu, 64));
+            cpu.write(&mut x, 0, &data);
+            let mut linear = |n| time(|| cpu.linear(&x, &layer, &mut out, n, Epilogue::Store));
+            let one = linear(1);
+            let many = if *kernels == Kernels::Scalar { f64::NAN } else { linear(64) };
+            let kernels = if skipped > 0 { "float".into() } else { format!("{kernels:?}") };
+            report(format, &kernels, [one, many]);
+            print(&format!("        packed at {:.0} MB/s", bytes.len() as f64 / 1e3 / packing));
+            black_box(&out);
+        }
+        #[cfg(feature = "candle")]
+        candle(format, &bytes, &data);
+    }
+}
+
+/// The same with candle's kernels.
+#[cfg(feature = "candle")]
+fn candle(format: Format, bytes: &[u8], data: &[f32]) {
+    use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
+    use candle_core::{Device, Module, Tensor};
+    let dtype = match format {
+        Format::Q4_0 => GgmlDType::Q4_0,
+        Format::Q4_1 => GgmlDType::Q4_1,
+        Format::Q5_0 => GgmlDType::Q5_0,
+        Format::Q8_0 => GgmlDType::Q8_0,
+        Format::Q3_K => GgmlDType::Q3K,
+        Format::Q4_K => GgmlDType::Q4K,
+        Format::Q5_K => GgmlDType::Q5K,
+        Format::Q6_K => GgmlDType::Q6K,
+        Format::F16 => GgmlDType::F16,
+        _ => GgmlDType::F32,
+    };
+    let storage = QStorage::from_data(bytes.into(), &Device::Cpu, dtype).expect("storage");
+    let weight = QMatMul::QTensor(QTensor::new(storage, (SIZE, SIZE)).expect("tensor").into());
+    let mut product = |n: usize| {
+        let x = Tensor::from_slice(&data[..n * SIZE], (n, SIZE), &Device::Cpu).expect("tensor");
+        time(|| drop(black_box(weight.forward(&x).expect("product"))))
+    };
+    let times = [product(1), product(64)];
+    report(format, "candle", times);
+}
