@@ -169,7 +169,7 @@ async fn read_header(source: &dyn RangedSource) -> Result<(Header, Tail)> {
         // more memory than a like multiple of what the source really has.
         while (prefix.len() as u64) < want {
             let have = prefix.len();
-            let next = (2 * have as u64).max(FIRST_PREFIX).min(MAX_HEADER);
+            let next = (2 * have as u64).clamp(FIRST_PREFIX, MAX_HEADER);
             let next = source.len().map_or(next, |len| next.min(len)) as usize;
             if next <= have {
                 break;
