@@ -2,6 +2,7 @@
 //
 //   node tests/wasm/ops.mjs                        the tests
 //   node tests/wasm/ops.mjs bench                  times of the kernels
+//   node tests/wasm/ops.mjs bench_attention        times of attention
 //   node tests/wasm/ops.mjs bench candle           the same beside candle's kernels
 //   node tests/wasm/ops.mjs bench simd128          one build only
 //   node tests/wasm/ops.mjs bench chromium         in Chromium (the program CHROMIUM, or /usr/bin/chromium), not in node
@@ -113,7 +114,7 @@ if (command === 'call') {
 } else {
   const candle = options.includes('candle');
   const chosen = Object.keys(features).filter((name) => options.includes(name));
-  for (const name of chosen.length ? chosen : command === 'bench' ? ['simd128', 'relaxed'] : Object.keys(features)) {
+  for (const name of chosen.length ? chosen : command.startsWith('bench') ? ['simd128', 'relaxed'] : Object.keys(features)) {
     console.log(`# ${name}`);
     const path = build(name, candle && name !== 'scalar');
     if (options.includes('chromium')) {
