@@ -2,11 +2,18 @@
 //
 //   node tests/wasm/ops.mjs                        the tests
 //   node tests/wasm/ops.mjs bench                  times of the kernels
+//   node tests/wasm/ops.mjs bench_attention        times of attention
 //   node tests/wasm/ops.mjs bench candle           the same beside candle's kernels
 //   node tests/wasm/ops.mjs bench simd128          one build only
+//   node tests/wasm/ops.mjs bench chromium         in Chromium (the program CHROMIUM, or /usr/bin/chromium), not in node
+//
+// Node 20 has relaxed SIMD behind a flag, in a draft whose instructions differ: that build runs in later ones, and in
+// Chromium.
 
-import { execFileSync, spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -43,15 +50,78 @@ async function call(path, name) {
   instance.exports[name]();
 }
 
+// The same as `call`, in a worker of a page of a headless Chromium.
+async function callInChromium(path, name) {
+  const body = `
+    onmessage = async () => {
+      const lines = [];
+      const send = (text) => fetch('/line', { method: 'POST', body: text });
+      try {
+        let memory;
+        const decode = (at, len) => new TextDecoder().decode(new Uint8Array(memory.buffer, at, len));
+        const host = { print_line: (at, len) => lines.push(decode(at, len)), now: () => performance.now() };
+        const unused = new Proxy({}, { get: () => () => { throw new Error('not provided'); } });
+        const module = await WebAssembly.compileStreaming(fetch('/module.wasm'));
+        const used = WebAssembly.Module.imports(module).map((i) => [i.module, i.module === 'host' ? host : unused]);
+        const instance = await WebAssembly.instantiate(module, Object.fromEntries(used));
+        memory = instance.exports.memory;
+        instance.exports.${name}();
+        await send(lines.join('\\n'));
+        await fetch('/end', { method: 'POST', body: '0' });
+      } catch (error) {
+        await send([...lines, error.stack].join('\\n'));
+        await fetch('/end', { method: 'POST', body: '1' });
+      }
+    };`;
+  const served = {
+    '/': ['text/html', '<script>new Worker("worker.js").postMessage(0)</script>'],
+    '/worker.js': ['text/javascript', body],
+    '/module.wasm': ['application/wasm', readFileSync(path)],
+  };
+  const profile = mkdtempSync(join(tmpdir(), 'ops-'));
+  const status = await new Promise((resolve) => {
+    let browser;
+    const server = createServer(async (request, response) => {
+      if (request.method === 'POST') {
+        let text = '';
+        for await (const chunk of request) text += chunk;
+        response.end();
+        if (request.url === '/line') return console.log(text);
+        browser.once('exit', () => resolve(Number(text)));
+        browser.kill();
+        server.closeAllConnections();
+        return server.close();
+      }
+      const [type, content] = served[request.url] ?? ['text/plain', ''];
+      response.writeHead(200, { 'content-type': type }).end(content);
+    });
+    server.listen(0, '127.0.0.1', () => {
+      const url = `http://127.0.0.1:${server.address().port}/`;
+      const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking'];
+      const program = process.env.CHROMIUM ?? '/usr/bin/chromium';
+      browser = spawn(program, [...flags, `--user-data-dir=${profile}`, url], { stdio: 'ignore' });
+    });
+  });
+  // The browser's children outlive it by a moment.
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
+  return status;
+}
+
 const [command = 'run', ...options] = process.argv.slice(2);
 if (command === 'call') {
   await call(options[0], options[1]);
 } else {
   const candle = options.includes('candle');
   const chosen = Object.keys(features).filter((name) => options.includes(name));
-  for (const name of chosen.length ? chosen : command === 'bench' ? ['simd128', 'relaxed'] : Object.keys(features)) {
+  for (const name of chosen.length ? chosen : command.startsWith('bench') ? ['simd128', 'relaxed'] : Object.keys(features)) {
     console.log(`# ${name}`);
     const path = build(name, candle && name !== 'scalar');
+    if (options.includes('chromium')) {
+      const status = await callInChromium(path, command);
+      if (status !== 0) process.exit(status);
+      continue;
+    }
     // Engines before V8 11.4 have relaxed SIMD behind a flag; newer ones ignore it with a warning.
     const flags = name === 'relaxed' && Number(process.versions.v8.split('.')[0]) < 12 ? ['--experimental-wasm-relaxed-simd'] : [];
     const { status } = spawnSync(process.execPath, [...flags, fileURLToPath(import.meta.url), 'call', path, command], { stdio: 'inherit' });

@@ -37,17 +37,17 @@ pub unsafe fn multiply<Q: Quant, const T: usize>(
                         let (seven, one) = (splat(0x7f7f_7f7f), splat(0x0101_0101));
                         for (w, at) in [(low, 4 * v), (high, 16 + 4 * v)] {
                             let (bits, top) = (and(w, seven), and(shr_16::<7>(w), one));
-                            for t in 0..T {
+                            for (t, sums) in sums.iter_mut().enumerate() {
                                 let q = load_splat((*x.add(t * stride)).q.as_ptr().add(at));
-                                sums[t][0] = dot_bytes_add(q, bits, sums[t][0]);
-                                sums[t][1] = dot_bytes_add(q, top, sums[t][1]);
+                                sums[0] = dot_bytes_add(q, bits, sums[0]);
+                                sums[1] = dot_bytes_add(q, top, sums[1]);
                             }
                         }
                     } else {
-                        for t in 0..T {
+                        for (t, sums) in sums.iter_mut().enumerate() {
                             let q = (*x.add(t * stride)).q.as_ptr();
-                            sums[t][0] = dot_bytes_add(load_splat(q.add(4 * v)), low, sums[t][0]);
-                            sums[t][1] = dot_bytes_add(load_splat(q.add(16 + 4 * v)), high, sums[t][1]);
+                            sums[0] = dot_bytes_add(load_splat(q.add(4 * v)), low, sums[0]);
+                            sums[1] = dot_bytes_add(load_splat(q.add(16 + 4 * v)), high, sums[1]);
                         }
                     }
                 }
