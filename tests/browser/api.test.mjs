@@ -433,10 +433,10 @@ describe("the public module", { skip: withoutEngine }, () => {
   test("a real small language model answers sensibly", { skip: withoutModel("smollm2-135m-q4_1.gguf") }, async () => {
     const reply = await page.evaluate(async () => {
       const engine = await globalThis.api.createEngine({ model: "/models/smollm2-135m-q4_1.gguf" });
-      const reply = await engine.chat.completions.create({ messages: [{ role: "user", content: "What is the capital of France?" }], temperature: 0, max_tokens: 24 });
+      const reply = await engine.chat.completions.create({ messages: [{ role: "user", content: "How many days are in a week?" }], temperature: 0, max_tokens: 24 });
       await engine.unload();
       return reply;
     });
-    assert.match(reply.choices[0].message.content, /Paris/);
+    assert.match(reply.choices[0].message.content, /\b(7|seven)\b/i);
   });
 });

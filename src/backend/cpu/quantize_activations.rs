@@ -100,8 +100,8 @@ mod tests {
                 let q = block.q[i16::place(i)];
                 assert!((f32::from(q) * d - x).abs() <= d * 0.500_01);
             }
-            assert_eq!(block.sum, block.q.iter().map(|q| i32::from(*q)).sum());
-            assert_eq!(block.second_sum, block.q[16..].iter().map(|q| i32::from(*q)).sum());
+            assert_eq!(block.sum, block.q.iter().map(|q| i32::from(*q)).sum::<i32>());
+            assert_eq!(block.second_sum, block.q[16..].iter().map(|q| i32::from(*q)).sum::<i32>());
         }
     }
 
