@@ -13,6 +13,10 @@ use crate::error::Result;
 /// Queries (of all heads that share keys and values) in a tile: its scores with 4096 keys are 256 KiB.
 const QUERY_TILE: usize = 16;
 
+/// Keys that one query meets at once: their scores, or the sum of their values, share the loads of the query or of the sum.
+/// (One at a time: 7.4 ms instead of 2.4 for 32 heads of 128 after 1000 tokens.)
+const KEY_TILE: usize = 4;
+
 /// Keys and values of all decoder layers: `[n_layers, n_ctx, n_kv]` each.
 #[derive(Debug, Clone)]
 pub struct KvCache {
@@ -91,7 +95,7 @@ pub struct Scratch {
     k: Vec<[f32; WIDTH]>,
     /// Values of a head, `[head_dim / WIDTH][keys][WIDTH]`.
     v: Vec<[f32; WIDTH]>,
-    /// A row of keys or values.
+    /// A row of keys or values, or a tile of them.
     row: Vec<f32>,
     /// Scaled queries of a tile, `[QUERY_TILE, head_dim]`.
     q: Vec<f32>,
@@ -112,11 +116,34 @@ fn softmax(x: &mut [f32]) {
     }
 }
 
-/// `out += weight · row`
+/// `rows[i] · q` for the rows of a tile.
 #[inline(always)]
-fn add_scaled(out: &mut [f32], weight: f32, row: &[f32]) {
-    for (out, x) in out.iter_mut().zip(row) {
-        *out += weight * x;
+fn dot_tile(q: &[f32], rows: &[f32]) -> [f32; KEY_TILE] {
+    const LANES: usize = 4;
+    let rows: [&[f32]; KEY_TILE] = std::array::from_fn(|i| &rows[i * q.len()..][..q.len()]);
+    let (q_vectors, q_rest) = q.as_chunks::<LANES>();
+    let mut sums = [[0.0; LANES]; KEY_TILE];
+    for (j, q) in q_vectors.iter().enumerate() {
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            for (l, sum) in sums.iter_mut().enumerate() {
+                *sum += q[l] * row[j * LANES + l];
+            }
+        }
+    }
+    std::array::from_fn(|i| sums[i].iter().sum::<f32>() + dot(q_rest, &rows[i][q_vectors.len() * LANES..]))
+}
+
+/// `out += Σ_i weights[i] · rows[i]` for the rows of a tile.
+#[inline(always)]
+fn add_tile(out: &mut [f32], weights: [f32; KEY_TILE], rows: &[f32]) {
+    let n = out.len();
+    let rows: [&[f32]; KEY_TILE] = std::array::from_fn(|i| &rows[i * n..][..n]);
+    for (j, out) in out.iter_mut().enumerate() {
+        let mut sum = *out;
+        for (weight, row) in weights.iter().zip(rows) {
+            sum += weight * row[j];
+        }
+        *out = sum;
     }
 }
 
@@ -178,23 +205,35 @@ impl Scratch {
         out: &mut [f32],
     ) {
         let group = q.len() / head_dim;
-        self.weights.resize(self.weights.len().max(group * n_keys), 0.0);
-        self.row.resize(self.row.len().max(head_dim), 0.0);
-        let row = &mut self.row[..head_dim];
-        for key in 0..n_keys {
-            read_k(key, row);
+        // The weights of keys beyond the last tile's end are zeros, and its rows are whatever came before: finite numbers.
+        let stride = n_keys.next_multiple_of(KEY_TILE);
+        self.weights.resize(self.weights.len().max(group * stride), 0.0);
+        self.row.resize(self.row.len().max(KEY_TILE * head_dim), 0.0);
+        let rows = &mut self.row[..KEY_TILE * head_dim];
+        rows.fill(0.0);
+        let read_tile = |first: usize, read: &dyn Fn(usize, &mut [f32]), rows: &mut [f32]| {
+            for (key, row) in (first..n_keys).zip(rows.chunks_exact_mut(head_dim)) {
+                read(key, row);
+            }
+        };
+        for first in (0..n_keys).step_by(KEY_TILE) {
+            read_tile(first, &read_k, rows);
             for (h, q) in q.chunks_exact(head_dim).enumerate() {
-                self.weights[h * n_keys + key] = scale * dot(q, row);
+                let scores = dot_tile(q, rows).map(|score| scale * score);
+                self.weights[h * stride + first..][..KEY_TILE].copy_from_slice(&scores);
             }
         }
-        for weights in self.weights[..group * n_keys].chunks_exact_mut(n_keys) {
-            softmax(weights);
+        for weights in self.weights[..group * stride].chunks_exact_mut(stride) {
+            let (seen, unseen) = weights.split_at_mut(n_keys);
+            softmax(seen);
+            unseen.fill(0.0);
         }
         out.fill(0.0);
-        for key in 0..n_keys {
-            read_v(key, row);
+        for first in (0..n_keys).step_by(KEY_TILE) {
+            read_tile(first, &read_v, rows);
             for (h, out) in out.chunks_exact_mut(head_dim).enumerate() {
-                add_scaled(out, self.weights[h * n_keys + key], row);
+                let weights = self.weights[h * stride + first..].first_chunk().expect("a whole tile");
+                add_tile(out, *weights, rows);
             }
         }
     }

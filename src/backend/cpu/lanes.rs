@@ -50,12 +50,12 @@ mod wasm {
         i32x4_shl(bits, 16)
     }
 
-    /// Four unsigned bytes as floats.
+    /// Four unsigned bytes.
     #[inline(always)]
     pub unsafe fn load_bytes(at: *const u8) -> Lanes {
         // SAFETY: the caller vouches for four bytes at `at`.
         let bytes = unsafe { v128_load32_zero(at.cast()) };
-        f32x4_convert_i32x4(u32x4_extend_low_u16x8(u16x8_extend_low_u8x16(bytes)))
+        u32x4_extend_low_u16x8(u16x8_extend_low_u8x16(bytes))
     }
 
     /// Four signed bytes as floats.
@@ -109,6 +109,13 @@ mod wasm {
     #[inline(always)]
     pub fn shl<const N: u32>(x: Lanes) -> Lanes {
         i32x4_shl(x, N)
+    }
+
+    /// `table[x]` for each byte of `x`, from 0 to 15.
+    #[inline(always)]
+    pub fn lookup(table: &[u8; 16], x: Lanes) -> Lanes {
+        // SAFETY: the table is 16 bytes long.
+        i8x16_swizzle(unsafe { load(table.as_ptr()) }, x)
     }
 
     /// Sums of two neighbouring products of signed 16-bit lanes.
@@ -200,14 +207,14 @@ mod x86 {
         unsafe { _mm_unpacklo_epi16(_mm_setzero_si128(), _mm_loadl_epi64(at.cast())) }
     }
 
-    /// Four unsigned bytes as floats.
+    /// Four unsigned bytes.
     #[inline(always)]
     pub unsafe fn load_bytes(at: *const u8) -> Lanes {
         // SAFETY: the caller vouches for four bytes at `at`; the rest is SSE2.
         unsafe {
             let bytes = _mm_cvtsi32_si128(at.cast::<i32>().read_unaligned());
             let zero = _mm_setzero_si128();
-            to_float(_mm_unpacklo_epi16(_mm_unpacklo_epi8(bytes, zero), zero))
+            _mm_unpacklo_epi16(_mm_unpacklo_epi8(bytes, zero), zero)
         }
     }
 
@@ -227,6 +234,16 @@ mod x86 {
     pub unsafe fn store(to: *mut f32, x: Lanes) {
         // SAFETY: the caller vouches for 16 writable bytes at `to`.
         unsafe { _mm_storeu_si128(to.cast(), x) }
+    }
+
+    /// `table[x]` for each byte of `x`, from 0 to 15. SSE2 has no instruction for it.
+    #[inline(always)]
+    pub fn lookup(table: &[u8; 16], x: Lanes) -> Lanes {
+        // SAFETY: a vector is sixteen bytes, of which all values are valid.
+        unsafe {
+            let bytes: [u8; 16] = std::mem::transmute(x);
+            std::mem::transmute(bytes.map(|x| table[usize::from(x & 15)]))
+        }
     }
 
     /// Defines functions of one SSE2 instruction or two.
@@ -276,8 +293,7 @@ mod x86 {
 }
 
 /// Four lanes of 32 bits as an array.
-#[cfg(any(test, not(any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128")))))]
-#[cfg_attr(test, allow(dead_code, reason = "compared function by function with the vectors"))]
+#[cfg(not(any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128"))))]
 mod portable {
     /// A vector.
     pub type Lanes = [u32; 4];
@@ -322,11 +338,11 @@ mod portable {
         unsafe { at.cast::<[[u8; 2]; 4]>().read_unaligned() }.map(|bits| u32::from(u16::from_le_bytes(bits)) << 16)
     }
 
-    /// Four unsigned bytes as floats.
+    /// Four unsigned bytes.
     #[inline(always)]
     pub unsafe fn load_bytes(at: *const u8) -> Lanes {
         // SAFETY: the caller vouches for four bytes at `at`.
-        unsafe { at.cast::<[u8; 4]>().read_unaligned() }.map(|x| f32::from(x).to_bits())
+        unsafe { at.cast::<[u8; 4]>().read_unaligned() }.map(u32::from)
     }
 
     /// Four signed bytes as floats.
@@ -379,6 +395,12 @@ mod portable {
     #[inline(always)]
     pub fn shl<const N: u32>(x: Lanes) -> Lanes {
         x.map(|x| x << N)
+    }
+
+    /// `table[x]` for each byte of `x`, from 0 to 15.
+    #[inline(always)]
+    pub fn lookup(table: &[u8; 16], x: Lanes) -> Lanes {
+        x.map(|x| u32::from_le_bytes(x.to_le_bytes().map(|x| table[usize::from(x & 15)])))
     }
 
     /// Sums of two neighbouring products of signed 16-bit lanes.

@@ -4,7 +4,7 @@
 //! memory once and a tile's activations stay in the first cache while it passes over the chunk.
 
 use super::kernel::{QUAD, Quant, scalar, simd, with_quant};
-use super::matrix::{Matrix, Weights};
+use super::matrix::Weights;
 use super::panel::{self, Stored, WIDTH};
 use super::quantize_activations::{BLOCK, Block, quantize};
 use super::{Cpu, Tensor, elementwise};
@@ -57,8 +57,6 @@ pub struct Scratch {
     bytes: Vec<Block<i8>>,
     /// `[n, n_in / BLOCK]`
     words: Vec<Block<i16>>,
-    /// A decoded row of weights.
-    row: Vec<f32>,
     /// Panels as floats, `[panels][n_in][WIDTH]`.
     panels: Vec<[f32; WIDTH]>,
 }
@@ -87,14 +85,12 @@ impl Scratch {
                 self.quantize(x);
                 with_quant!(
                     weight.format(),
-                    Q => self.quads::<Q>(data, weight.n_in(), n, out, n_out, adds),
-                    unreachable!("{} has no kernels", weight.format().name())
+                    Q => self.quads::<Q>(data, weight.n_in(), n, out, n_out, adds)
                 );
             }
             Weights::F32(data) => chunk_of_panels(x, n, weight.n_in(), data, 0, n_out, out, adds),
             Weights::F16(data) => self.floats(x, n, weight.n_in(), data, n_out, out, adds),
             Weights::BF16(data) => self.floats(x, n, weight.n_in(), data, n_out, out, adds),
-            Weights::Rows(_) => self.decoded(x, n, weight, out, adds),
         }
         let bias = layer.bias.as_ref().map(|bias| &bias.data[..]);
         for out in out.chunks_exact_mut(n_out) {
@@ -192,22 +188,6 @@ impl Scratch {
             let panels = &mut self.panels[..chunk.len()];
             panel::convert(chunk, panels);
             chunk_of_panels(x, n, n_in, panels, c * n_chunk * WIDTH, n_out, out, adds);
-        }
-    }
-
-    /// Products with a matrix that has no kernels: its rows are decoded, eight at a time, into a panel.
-    fn decoded(&mut self, x: &[f32], n: usize, weight: &Matrix, out: &mut [f32], adds: bool) {
-        let (n_in, n_out) = (weight.n_in(), weight.n_out());
-        self.row.resize(self.row.len().max(n_in), 0.0);
-        self.panels.resize(self.panels.len().max(n_in), [0.0; WIDTH]);
-        for first in (0..n_out).step_by(WIDTH) {
-            for r in 0..WIDTH.min(n_out - first) {
-                weight.decode_row(first + r, &mut self.row[..n_in]);
-                for (columns, w) in self.panels.iter_mut().zip(&self.row) {
-                    columns[r] = *w;
-                }
-            }
-            chunk_of_panels(x, n, n_in, &self.panels[..n_in], first, n_out, out, adds);
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Rows come in groups of [`ROW_GROUP`]: two quads of a quantized format ([`super::kernel`]), or one panel of floats
 //! ([`super::panel`]). Each group is packed as it arrives, straight into its place; there is never a second copy of a
-//! matrix. Formats without kernels of their own stay as they are in the file.
+//! matrix.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,8 +40,6 @@ pub(super) enum Weights {
     F16(Vec<[f16; WIDTH]>),
     /// `[n_out / WIDTH][n_in][WIDTH]`
     BF16(Vec<[bf16; WIDTH]>),
-    /// As in the file.
-    Rows(Vec<u8>),
 }
 
 impl Matrix {
@@ -78,16 +76,11 @@ impl Matrix {
                     for (block, out) in quad.chunks_exact(Q::BYTES).zip(out.chunks_exact_mut(format.block_len())) {
                         super::kernel::decode::<Q>(block, row % QUAD, out);
                     }
-                },
-                unreachable!("{} has no kernels", format.name())
+                }
             ),
             Weights::F32(data) => take_column(&data[panel], row % WIDTH, out, |x| x),
             Weights::F16(data) => take_column(&data[panel], row % WIDTH, out, f16::to_f32),
             Weights::BF16(data) => take_column(&data[panel], row % WIDTH, out, bf16::to_f32),
-            Weights::Rows(data) => {
-                let row_bytes = format.row_bytes(n_in);
-                format.decode_row(&data[row * row_bytes..][..row_bytes], out);
-            }
         }
     }
 }
@@ -120,17 +113,10 @@ impl MatrixBuilder {
             Format::F32 => (Weights::F32(zeroed(n_panel, &what)?), n_panel * WIDTH * 4),
             Format::F16 => (Weights::F16(zeroed(n_panel, &what)?), n_panel * WIDTH * 2),
             Format::BF16 => (Weights::BF16(zeroed(n_panel, &what)?), n_panel * WIDTH * 2),
-            _ => with_quant!(
-                format,
-                Q => {
-                    let n_bytes = n_out.div_ceil(QUAD) * (n_in / format.block_len()) * Q::BYTES;
-                    (Weights::Quads(zeroed(n_bytes, &what)?), n_bytes)
-                },
-                {
-                    let n_bytes = n_out * format.row_bytes(n_in);
-                    (Weights::Rows(zeroed(n_bytes, &what)?), n_bytes)
-                }
-            ),
+            _ => {
+                let n_bytes = with_quant!(format, Q => n_out.div_ceil(QUAD) * (n_in / format.block_len()) * Q::BYTES);
+                (Weights::Quads(zeroed(n_bytes, &what)?), n_bytes)
+            }
         };
         let n_bytes = n_bytes as u64;
         weight_bytes.fetch_add(n_bytes, Ordering::Relaxed);
@@ -160,13 +146,11 @@ impl MatrixBuilder {
                     for (quad, rows) in quads.zip(bytes.chunks(QUAD * row_bytes)) {
                         pack_quad::<Q>(rows, row_bytes, quad);
                     }
-                },
-                unreachable!("{} has no kernels", format.name())
+                }
             ),
             Weights::F32(data) => pack_panels(bytes, n_in, &mut data[panel..], f32::from_le_bytes),
             Weights::F16(data) => pack_panels(bytes, n_in, &mut data[panel..], f16::from_le_bytes),
             Weights::BF16(data) => pack_panels(bytes, n_in, &mut data[panel..], bf16::from_le_bytes),
-            Weights::Rows(data) => data[self.rows * row_bytes..][..bytes.len()].copy_from_slice(bytes),
         }
         self.rows += n;
         Ok(())

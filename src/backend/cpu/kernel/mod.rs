@@ -13,7 +13,7 @@
 use super::lanes;
 use super::math::half_to_float;
 use super::quantize_activations::Block;
-use crate::quant::{Format, q4_k};
+use crate::quant::{Format, iq4_nl, q3_k, q4_k};
 
 use super::lanes::Lanes;
 
@@ -45,7 +45,7 @@ pub trait Quant {
     const BYTES: usize;
     /// OFFSET = 2^this, or 0.
     const OFFSET_LOG2: Option<u32>;
-    /// Whether each half of a group has a scale of its own.
+    /// Whether each half of a group has a scale (and a minimum, if any) of its own.
     const HAS_HALF_SCALES: bool = false;
     /// Whether there is a `min`.
     const HAS_MIN: bool = false;
@@ -58,8 +58,8 @@ pub trait Quant {
     fn q(block: &[u8], group: usize, row: usize, k: usize) -> u8;
     /// The scale of a half of a group.
     fn scale(block: &[u8], group: usize, row: usize, half: usize) -> f32;
-    /// What is added to each element.
-    fn min(_block: &[u8], _group: usize, _row: usize) -> f32 {
+    /// What is added to each element of a half of a group.
+    fn min(_block: &[u8], _group: usize, _row: usize, _half: usize) -> f32 {
         0.0
     }
 
@@ -75,11 +75,11 @@ pub trait Quant {
     /// `block` points at [`Self::BYTES`] bytes.
     unsafe fn scale_lanes(block: *const u8, group: usize, half: usize) -> Lanes;
 
-    /// Minima of a group, divided by [`lanes::HALF_SCALE`].
+    /// Minima of a half of a group, divided by [`lanes::HALF_SCALE`].
     ///
     /// # Safety
     /// `block` points at [`Self::BYTES`] bytes.
-    unsafe fn min_lanes(_block: *const u8, _group: usize) -> Lanes {
+    unsafe fn min_lanes(_block: *const u8, _group: usize, _half: usize) -> Lanes {
         lanes::splat(0)
     }
 }
@@ -88,9 +88,9 @@ pub trait Quant {
 pub fn decode<Q: Quant>(block: &[u8], row: usize, out: &mut [f32]) {
     let offset = Q::OFFSET_LOG2.map_or(0.0, |log2| (1 << log2) as f32);
     for (g, out) in out.as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {
-        let min = Q::min(block, g, row);
         for (k, out) in out.iter_mut().enumerate() {
-            *out = Q::scale(block, g, row, k / 16) * (f32::from(Q::q(block, g, row, k)) - offset) + min;
+            let (scale, min) = (Q::scale(block, g, row, k / 16), Q::min(block, g, row, k / 16));
+            *out = scale * (f32::from(Q::q(block, g, row, k)) - offset) + min;
         }
     }
 }
@@ -136,11 +136,11 @@ fn nibble(plane: &[u8], row: usize, k: usize) -> u8 {
     plane[at] >> shift & 15
 }
 
-/// Bit 4 of each element: byte `4 r + c`, bit `v`.
-fn pack_bits(q: &[[u8; GROUP]; QUAD], out: &mut [u8]) {
+/// Bit `BIT` of each element: byte `4 r + c`, bit `v`.
+fn pack_bits<const BIT: u32>(q: &[[u8; GROUP]; QUAD], out: &mut [u8]) {
     for (r, q) in q.iter().enumerate() {
         for c in 0..4 {
-            out[4 * r + c] = (0..8).map(|v| (q[4 * v + c] >> 4 & 1) << v).sum();
+            out[4 * r + c] = (0..8).map(|v| (q[4 * v + c] >> BIT & 1) << v).sum();
         }
     }
 }
@@ -149,12 +149,12 @@ fn bit(plane: &[u8], row: usize, k: usize) -> u8 {
     plane[4 * row + k % 4] >> (k / 4) & 1
 }
 
-/// Bits 4 and 5 of each element: byte `4 r + c`, bits `2 v` and `2 v + 1`, in one plane for each half of the group.
-fn pack_crumbs(q: &[[u8; GROUP]; QUAD], out: &mut [u8]) {
+/// Bits `BIT` and `BIT + 1` of each element: byte `4 r + c`, bits `2 v` and `2 v + 1`, in one plane for each half of the group.
+fn pack_crumbs<const BIT: u32>(q: &[[u8; GROUP]; QUAD], out: &mut [u8]) {
     for (r, q) in q.iter().enumerate() {
         for half in 0..2 {
             for c in 0..4 {
-                out[16 * half + 4 * r + c] = (0..4).map(|v| (q[16 * half + 4 * v + c] >> 4 & 3) << (2 * v)).sum();
+                out[16 * half + 4 * r + c] = (0..4).map(|v| (q[16 * half + 4 * v + c] >> BIT & 3) << (2 * v)).sum();
             }
         }
     }
@@ -191,6 +191,36 @@ mod planes {
         };
         let mask = lanes::splat(0x1010_1010);
         (lanes::and(low, mask), lanes::and(high, mask))
+    }
+
+    /// Bit 2 of vectors `v` and `v + 4` from a bit plane.
+    #[inline(always)]
+    pub unsafe fn third_bits(plane: *const u8, v: usize) -> (Lanes, Lanes) {
+        // SAFETY: the caller vouches for the 16 bytes of the plane.
+        let bits = unsafe { lanes::load(plane) };
+        let (low, high) = match v {
+            0 => (lanes::shl_16::<2>(bits), lanes::shr_16::<2>(bits)),
+            1 => (lanes::shl_16::<1>(bits), lanes::shr_16::<3>(bits)),
+            2 => (bits, lanes::shr_16::<4>(bits)),
+            _ => (lanes::shr_16::<1>(bits), lanes::shr_16::<5>(bits)),
+        };
+        let mask = lanes::splat(0x0404_0404);
+        (lanes::and(low, mask), lanes::and(high, mask))
+    }
+
+    /// Bits 0 and 1 of vectors `v` and `v + 4`.
+    #[inline(always)]
+    pub unsafe fn low_crumbs(planes: *const u8, v: usize) -> (Lanes, Lanes) {
+        let mask = lanes::splat(0x0303_0303);
+        let shifted = |bits: Lanes| match v {
+            0 => bits,
+            1 => lanes::shr_16::<2>(bits),
+            2 => lanes::shr_16::<4>(bits),
+            _ => lanes::shr_16::<6>(bits),
+        };
+        // SAFETY: the caller vouches for the 32 bytes of the planes.
+        let (low, high) = unsafe { (lanes::load(planes), lanes::load(planes.add(16))) };
+        (lanes::and(shifted(low), mask), lanes::and(shifted(high), mask))
     }
 
     /// Bits 4 and 5 of vectors `v` and `v + 4`.
@@ -279,14 +309,14 @@ impl Quant for Q4_1 {
         half_at(block, 2 * row)
     }
 
-    fn min(block: &[u8], _group: usize, row: usize) -> f32 {
+    fn min(block: &[u8], _group: usize, row: usize, _half: usize) -> f32 {
         half_at(block, HALVES + 2 * row)
     }
 
     lane_functions! {
         fn pair(block, _group: usize, v: usize) -> (Lanes, Lanes) = planes::nibbles(block.add(2 * HALVES), v);
         fn scale_lanes(block, _group: usize, _half: usize) -> Lanes = lanes::load_halves(block);
-        fn min_lanes(block, _group: usize) -> Lanes = lanes::load_halves(block.add(HALVES));
+        fn min_lanes(block, _group: usize, _half: usize) -> Lanes = lanes::load_halves(block.add(HALVES));
     }
 }
 
@@ -309,7 +339,7 @@ impl Quant for Q5_0 {
         pack_halves(rows, 0, &mut out[..HALVES]);
         let q = rows.map(|row| join_five_bits(&row[2..]));
         pack_nibbles(&q, &mut out[HALVES..HALVES + NIBBLES]);
-        pack_bits(&q, &mut out[HALVES + NIBBLES..]);
+        pack_bits::<4>(&q, &mut out[HALVES + NIBBLES..]);
     }
 
     fn q(block: &[u8], _group: usize, row: usize, k: usize) -> u8 {
@@ -345,7 +375,7 @@ impl Quant for Q5_1 {
         pack_halves(rows, 2, &mut out[HALVES..2 * HALVES]);
         let q = rows.map(|row| join_five_bits(&row[4..]));
         pack_nibbles(&q, &mut out[2 * HALVES..2 * HALVES + NIBBLES]);
-        pack_bits(&q, &mut out[2 * HALVES + NIBBLES..]);
+        pack_bits::<4>(&q, &mut out[2 * HALVES + NIBBLES..]);
     }
 
     fn q(block: &[u8], _group: usize, row: usize, k: usize) -> u8 {
@@ -356,7 +386,7 @@ impl Quant for Q5_1 {
         half_at(block, 2 * row)
     }
 
-    fn min(block: &[u8], _group: usize, row: usize) -> f32 {
+    fn min(block: &[u8], _group: usize, row: usize, _half: usize) -> f32 {
         half_at(block, HALVES + 2 * row)
     }
 
@@ -367,7 +397,7 @@ impl Quant for Q5_1 {
             (lanes::or(low, low_bits), lanes::or(high, high_bits))
         };
         fn scale_lanes(block, _group: usize, _half: usize) -> Lanes = lanes::load_halves(block);
-        fn min_lanes(block, _group: usize) -> Lanes = lanes::load_halves(block.add(HALVES));
+        fn min_lanes(block, _group: usize, _half: usize) -> Lanes = lanes::load_halves(block.add(HALVES));
     }
 }
 
@@ -460,16 +490,16 @@ impl Quant for Q4_K {
         k_scale(block, group, row)
     }
 
-    fn min(block: &[u8], group: usize, row: usize) -> f32 {
+    fn min(block: &[u8], group: usize, row: usize, _half: usize) -> f32 {
         k_min(block, group, row)
     }
 
     lane_functions! {
         fn pair(block, group: usize, v: usize) -> (Lanes, Lanes) = planes::nibbles(block.add(K_HEADER + group * NIBBLES), v);
         fn scale_lanes(block, group: usize, _half: usize) -> Lanes =
-            lanes::mul_float(lanes::load_halves(block), lanes::load_bytes(block.add(2 * HALVES + 8 * group)));
-        fn min_lanes(block, group: usize) -> Lanes =
-            lanes::mul_float(lanes::load_halves(block.add(HALVES)), lanes::load_bytes(block.add(2 * HALVES + 8 * group + 4)));
+            lanes::mul_float(lanes::load_halves(block), lanes::to_float(lanes::load_bytes(block.add(2 * HALVES + 8 * group))));
+        fn min_lanes(block, group: usize, _half: usize) -> Lanes =
+            lanes::mul_float(lanes::load_halves(block.add(HALVES)), lanes::to_float(lanes::load_bytes(block.add(2 * HALVES + 8 * group + 4))));
     }
 }
 
@@ -493,7 +523,7 @@ impl Quant for Q5_K {
             });
             let (nibbles, bits) = planes.split_at_mut(NIBBLES);
             pack_nibbles(&q, nibbles);
-            pack_bits(&q, bits);
+            pack_bits::<4>(&q, bits);
         }
     }
 
@@ -506,7 +536,7 @@ impl Quant for Q5_K {
         k_scale(block, group, row)
     }
 
-    fn min(block: &[u8], group: usize, row: usize) -> f32 {
+    fn min(block: &[u8], group: usize, row: usize, _half: usize) -> f32 {
         k_min(block, group, row)
     }
 
@@ -518,7 +548,7 @@ impl Quant for Q5_K {
             (lanes::or(low, low_bits), lanes::or(high, high_bits))
         };
         fn scale_lanes(block, group: usize, half: usize) -> Lanes = Q4_K::scale_lanes(block, group, half);
-        fn min_lanes(block, group: usize) -> Lanes = Q4_K::min_lanes(block, group);
+        fn min_lanes(block, group: usize, half: usize) -> Lanes = Q4_K::min_lanes(block, group, half);
     }
 }
 
@@ -553,7 +583,7 @@ impl Quant for Q6_K {
             });
             let (nibbles, crumbs) = planes.split_at_mut(NIBBLES);
             pack_nibbles(&q, nibbles);
-            pack_crumbs(&q, crumbs);
+            pack_crumbs::<4>(&q, crumbs);
         }
     }
 
@@ -580,9 +610,164 @@ impl Quant for Q6_K {
     }
 }
 
-/// Runs an expression with `$q` standing for the type that packs `$format`, or `$otherwise` where none does.
+/// The two bits of Q2_K and Q3_K: of each 128 elements, 32 bytes with two bits for each group.
+fn two_bits(bytes: &[u8], g: usize) -> [u8; GROUP] {
+    std::array::from_fn(|k| bytes[32 * (g / 4) + k] >> (2 * (g % 4)) & 3)
+}
+
+/// Bytes before the planes of Q2_K: four `d`, four negated `dmin`, then four bytes for each of the 16 half groups, the
+/// scale in the low and the minimum in the high four bits.
+const Q2_K_HEADER: usize = 2 * HALVES + 16 * QUAD;
+
+/// The header; for each of eight groups two planes of 2 bits.
+#[derive(Debug)]
+pub struct Q2_K;
+
+impl Quant for Q2_K {
+    const FORMAT: Format = Format::Q2_K;
+    const BYTES: usize = Q2_K_HEADER + 8 * CRUMBS;
+    const OFFSET_LOG2: Option<u32> = None;
+    const HAS_HALF_SCALES: bool = true;
+    const HAS_MIN: bool = true;
+
+    fn pack(rows: [&[u8]; QUAD], out: &mut [u8]) {
+        let (header, planes) = out.split_at_mut(Q2_K_HEADER);
+        pack_halves(rows, 80, &mut header[..HALVES]);
+        pack_negated_halves(rows, 82, &mut header[HALVES..2 * HALVES]);
+        for (i, scales) in header[2 * HALVES..].as_chunks_mut::<QUAD>().0.iter_mut().enumerate() {
+            *scales = rows.map(|row| row[i]);
+        }
+        for (g, planes) in planes.chunks_exact_mut(CRUMBS).enumerate() {
+            pack_crumbs::<0>(&rows.map(|row| two_bits(&row[16..], g)), planes);
+        }
+    }
+
+    fn q(block: &[u8], group: usize, row: usize, k: usize) -> u8 {
+        crumb(&block[Q2_K_HEADER + group * CRUMBS..], row, k)
+    }
+
+    fn scale(block: &[u8], group: usize, row: usize, half: usize) -> f32 {
+        half_at(block, 2 * row) * f32::from(block[2 * HALVES + QUAD * (2 * group + half) + row] & 15)
+    }
+
+    fn min(block: &[u8], group: usize, row: usize, half: usize) -> f32 {
+        half_at(block, HALVES + 2 * row) * f32::from(block[2 * HALVES + QUAD * (2 * group + half) + row] >> 4)
+    }
+
+    lane_functions! {
+        fn pair(block, group: usize, v: usize) -> (Lanes, Lanes) =
+            planes::low_crumbs(block.add(Q2_K_HEADER + group * CRUMBS), v);
+        fn scale_lanes(block, group: usize, half: usize) -> Lanes = {
+            let bytes = lanes::load_bytes(block.add(2 * HALVES + QUAD * (2 * group + half)));
+            lanes::mul_float(lanes::load_halves(block), lanes::to_float(lanes::and(bytes, lanes::splat(15))))
+        };
+        fn min_lanes(block, group: usize, half: usize) -> Lanes = {
+            let bytes = lanes::load_bytes(block.add(2 * HALVES + QUAD * (2 * group + half)));
+            lanes::mul_float(lanes::load_halves(block.add(HALVES)), lanes::to_float(lanes::shr_16::<4>(bytes)))
+        };
+    }
+}
+
+/// Bytes before the planes of Q3_K: as in Q6_K. The format packs the scales in 6 bits; the two bits cost 3.6 % of memory.
+const Q3_K_HEADER: usize = HALVES + 16 * QUAD;
+
+/// The header; for each of eight groups two planes of 2 bits and a bit plane.
+#[derive(Debug)]
+pub struct Q3_K;
+
+impl Quant for Q3_K {
+    const FORMAT: Format = Format::Q3_K;
+    const BYTES: usize = Q3_K_HEADER + 8 * (CRUMBS + BITS);
+    const OFFSET_LOG2: Option<u32> = Some(2);
+    const HAS_HALF_SCALES: bool = true;
+
+    fn pack(rows: [&[u8]; QUAD], out: &mut [u8]) {
+        let (header, planes) = out.split_at_mut(Q3_K_HEADER);
+        pack_halves(rows, 108, &mut header[..HALVES]);
+        for (r, row) in rows.iter().enumerate() {
+            let packed = row[96..108].as_array().expect("12 bytes");
+            for (i, scale) in q3_k::scales(packed).into_iter().enumerate() {
+                header[HALVES + QUAD * i + r] = scale as u8;
+            }
+        }
+        for (g, planes) in planes.chunks_exact_mut(CRUMBS + BITS).enumerate() {
+            let q = rows.map(|row| {
+                let low = two_bits(&row[32..], g);
+                std::array::from_fn(|k| low[k] | (row[k] >> g & 1) << 2)
+            });
+            let (crumbs, bits) = planes.split_at_mut(CRUMBS);
+            pack_crumbs::<0>(&q, crumbs);
+            pack_bits::<2>(&q, bits);
+        }
+    }
+
+    fn q(block: &[u8], group: usize, row: usize, k: usize) -> u8 {
+        let planes = &block[Q3_K_HEADER + group * (CRUMBS + BITS)..];
+        crumb(planes, row, k) | bit(&planes[CRUMBS..], row, k) << 2
+    }
+
+    fn scale(block: &[u8], group: usize, row: usize, half: usize) -> f32 {
+        Q6_K::scale(block, group, row, half)
+    }
+
+    lane_functions! {
+        fn pair(block, group: usize, v: usize) -> (Lanes, Lanes) = {
+            let plane = block.add(Q3_K_HEADER + group * (CRUMBS + BITS));
+            let (low, high) = planes::low_crumbs(plane, v);
+            let (low_bits, high_bits) = planes::third_bits(plane.add(CRUMBS), v);
+            (lanes::or(low, low_bits), lanes::or(high, high_bits))
+        };
+        fn scale_lanes(block, group: usize, half: usize) -> Lanes = Q6_K::scale_lanes(block, group, half);
+    }
+}
+
+/// As Q4_0, but that the nibbles are indices.
+#[derive(Debug)]
+pub struct IQ4_NL;
+
+impl IQ4_NL {
+    /// The values with 128 added.
+    const VALUES: [u8; 16] = {
+        let mut values = [0; 16];
+        let mut i = 0;
+        while i < 16 {
+            values[i] = iq4_nl::VALUES[i] as u8 ^ 0x80;
+            i += 1;
+        }
+        values
+    };
+}
+
+impl Quant for IQ4_NL {
+    const FORMAT: Format = Format::IQ4_NL;
+    const BYTES: usize = Q4_0::BYTES;
+    const OFFSET_LOG2: Option<u32> = Some(7);
+    const IS_WIDE: bool = true;
+
+    fn pack(rows: [&[u8]; QUAD], out: &mut [u8]) {
+        Q4_0::pack(rows, out);
+    }
+
+    fn q(block: &[u8], group: usize, row: usize, k: usize) -> u8 {
+        Self::VALUES[usize::from(Q4_0::q(block, group, row, k))]
+    }
+
+    fn scale(block: &[u8], group: usize, row: usize, half: usize) -> f32 {
+        Q4_0::scale(block, group, row, half)
+    }
+
+    lane_functions! {
+        fn pair(block, group: usize, v: usize) -> (Lanes, Lanes) = {
+            let (low, high) = Q4_0::pair(block, group, v);
+            (lanes::lookup(&Self::VALUES, low), lanes::lookup(&Self::VALUES, high))
+        };
+        fn scale_lanes(block, group: usize, half: usize) -> Lanes = Q4_0::scale_lanes(block, group, half);
+    }
+}
+
+/// Runs an expression with `$q` standing for the type that packs `$format`, which must be a quantized one.
 macro_rules! with_quant {
-    ($format:expr, $q:ident => $body:expr, $otherwise:expr) => {{
+    ($format:expr, $q:ident => $body:expr) => {{
         use $crate::backend::cpu::kernel;
         use $crate::quant::Format;
         macro_rules! with {
@@ -600,7 +785,10 @@ macro_rules! with_quant {
             Format::Q4_K => with!(Q4_K),
             Format::Q5_K => with!(Q5_K),
             Format::Q6_K => with!(Q6_K),
-            _ => $otherwise,
+            Format::Q2_K => with!(Q2_K),
+            Format::Q3_K => with!(Q3_K),
+            Format::IQ4_NL => with!(IQ4_NL),
+            Format::F32 | Format::F16 | Format::BF16 => unreachable!("floats are kept in panels"),
         }
     }};
 }

@@ -22,6 +22,7 @@ pub unsafe fn multiply<Q: Quant, const T: usize>(
     stride: usize,
     out: &mut [[f32; QUAD]; T],
 ) {
+    const { assert!(!(Q::IS_WIDE && Q::HAS_HALF_SCALES), "wide weights use both sums for themselves") };
     let mut y = [splat(0); T];
     for b in 0..n_blocks {
         for g in 0..Q::GROUPS {
@@ -61,14 +62,19 @@ pub unsafe fn multiply<Q: Quant, const T: usize>(
                         let first_sum = sub(load_splat(&raw const x.sum), second_sum);
                         let (first, second) = (offset::<Q>(first, first_sum), offset::<Q>(second, second_sum));
                         let second = mul_float(to_float(second), Q::scale_lanes(block, g, 1));
-                        y[t] = mul_add_float(mul_add_float(to_float(first), scale, second), d, y[t]);
-                    } else {
-                        let second = if Q::IS_WIDE { shl::<7>(second) } else { second };
-                        let sum = offset::<Q>(add(first, second), load_splat(&raw const x.sum));
-                        y[t] = mul_add_float(to_float(sum), mul_float(scale, d), y[t]);
+                        let mut sum = mul_add_float(to_float(first), scale, second);
+                        if Q::HAS_MIN {
+                            sum = mul_add_float(to_float(first_sum), Q::min_lanes(block, g, 0), sum);
+                            sum = mul_add_float(to_float(second_sum), Q::min_lanes(block, g, 1), sum);
+                        }
+                        y[t] = mul_add_float(sum, d, y[t]);
+                        continue;
                     }
+                    let sum = add(first, if Q::IS_WIDE { shl::<7>(second) } else { second });
+                    let sum = offset::<Q>(sum, load_splat(&raw const x.sum));
+                    y[t] = mul_add_float(to_float(sum), mul_float(scale, d), y[t]);
                     if Q::HAS_MIN {
-                        y[t] = mul_add_float(Q::min_lanes(block, g), load_splat(&raw const x.scaled_sum), y[t]);
+                        y[t] = mul_add_float(Q::min_lanes(block, g, 0), load_splat(&raw const x.scaled_sum), y[t]);
                     }
                 }
             }

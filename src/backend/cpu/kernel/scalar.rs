@@ -23,7 +23,8 @@ pub fn multiply<Q: Quant>(quad: &[u8], x: &[Block<i8>], out: &mut [f32; QUAD]) {
                     d * Q::scale(block, g, r, 0) * (sums[0] + sums[1]) as f32
                 };
                 if Q::HAS_MIN {
-                    *out += Q::min(block, g, r) * (x.scaled_sum / SHIFT);
+                    let x_sums = [x.sum - x.second_sum, x.second_sum];
+                    *out += d * (Q::min(block, g, r, 0) * x_sums[0] as f32 + Q::min(block, g, r, 1) * x_sums[1] as f32);
                 }
             }
         }

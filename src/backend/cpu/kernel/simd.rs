@@ -54,18 +54,25 @@ pub unsafe fn multiply<Q: Quant, const T: usize>(
                 for t in 0..T {
                     let x = &*x.add(t * stride);
                     let d = load_splat(&raw const x.scale);
+                    let (first, second) = (first[t], second[t]);
                     if Q::HAS_HALF_SCALES {
                         let second_sum = load_splat(&raw const x.second_sum);
                         let first_sum = sub(load_splat(&raw const x.sum), second_sum);
-                        let (first, second) = (offset::<Q>(first[t], first_sum), offset::<Q>(second[t], second_sum));
+                        let (first, second) = (offset::<Q>(first, first_sum), offset::<Q>(second, second_sum));
                         let second = mul_float(to_float(second), Q::scale_lanes(block, g, 1));
-                        y[t] = mul_add_float(mul_add_float(to_float(first), scale, second), d, y[t]);
-                    } else {
-                        let sum = offset::<Q>(first[t], load_splat(&raw const x.sum));
-                        y[t] = mul_add_float(to_float(sum), mul_float(scale, d), y[t]);
+                        let mut sum = mul_add_float(to_float(first), scale, second);
+                        if Q::HAS_MIN {
+                            sum = mul_add_float(to_float(first_sum), Q::min_lanes(block, g, 0), sum);
+                            sum = mul_add_float(to_float(second_sum), Q::min_lanes(block, g, 1), sum);
+                        }
+                        y[t] = mul_add_float(sum, d, y[t]);
+                        continue;
                     }
+                    let sum = first;
+                    let sum = offset::<Q>(sum, load_splat(&raw const x.sum));
+                    y[t] = mul_add_float(to_float(sum), mul_float(scale, d), y[t]);
                     if Q::HAS_MIN {
-                        y[t] = mul_add_float(Q::min_lanes(block, g), load_splat(&raw const x.scaled_sum), y[t]);
+                        y[t] = mul_add_float(Q::min_lanes(block, g, 0), load_splat(&raw const x.scaled_sum), y[t]);
                     }
                 }
             }
@@ -82,6 +89,7 @@ pub unsafe fn multiply<Q: Quant, const T: usize>(
 pub(super) fn offset<Q: Quant>(sum: Lanes, x_sum: Lanes) -> Lanes {
     match Q::OFFSET_LOG2 {
         None => sum,
+        Some(2) => sub(sum, shl::<2>(x_sum)),
         Some(3) => sub(sum, shl::<3>(x_sum)),
         Some(4) => sub(sum, shl::<4>(x_sum)),
         Some(5) => sub(sum, shl::<5>(x_sum)),
