@@ -4,8 +4,9 @@
 //! queries the keys and values of a head are first laid out in panels ([`super::panel`]), then the queries pass over them
 //! in tiles: scores of a tile with all keys, softmax of its rows, sum of the values.
 
+use super::lanes::{mul_add_float, splat, splat_float, store};
 use super::math::{dot, exp, half_to_float, sum};
-use super::panel::{self, WIDTH};
+use super::panel::{self, Stored, WIDTH};
 use super::zeroed;
 use crate::backend::{Heads, KvFormat, KvSpec};
 use crate::error::Result;
@@ -14,7 +15,8 @@ use crate::error::Result;
 const QUERY_TILE: usize = 16;
 
 /// Keys that one query meets at once: their scores, or the sum of their values, share the loads of the query or of the sum.
-/// (One at a time: 7.4 ms instead of 2.4 for 32 heads of 128 after 1000 tokens.)
+/// One token after 1000 with 32 heads of 128, in Chromium with simd128: 7.4 ms one key at a time, 3.2 ms in tiles of four
+/// left to the compiler, 1.3 ms with vectors.
 const KEY_TILE: usize = 4;
 
 /// Keys and values of all decoder layers: `[n_layers, n_ctx, n_kv]` each.
@@ -119,31 +121,43 @@ fn softmax(x: &mut [f32]) {
 /// `rows[i] · q` for the rows of a tile.
 #[inline(always)]
 fn dot_tile(q: &[f32], rows: &[f32]) -> [f32; KEY_TILE] {
-    const LANES: usize = 4;
-    let rows: [&[f32]; KEY_TILE] = std::array::from_fn(|i| &rows[i * q.len()..][..q.len()]);
-    let (q_vectors, q_rest) = q.as_chunks::<LANES>();
-    let mut sums = [[0.0; LANES]; KEY_TILE];
-    for (j, q) in q_vectors.iter().enumerate() {
-        for (sums, row) in sums.iter_mut().zip(rows) {
-            for (l, sum) in sums.iter_mut().enumerate() {
-                *sum += q[l] * row[j * LANES + l];
-            }
+    let n = q.len();
+    assert!(rows.len() >= KEY_TILE * n);
+    let mut sums = [splat(0); KEY_TILE];
+    let whole = n / 4 * 4;
+    for j in (0..whole).step_by(4) {
+        for (i, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: four floats at `j < whole` of a row of `n`, in rows that are as many as asserted.
+            *sum = unsafe { mul_add_float(f32::load(q.as_ptr().add(j)), f32::load(rows.as_ptr().add(i * n + j)), *sum) };
         }
     }
-    std::array::from_fn(|i| sums[i].iter().sum::<f32>() + dot(q_rest, &rows[i][q_vectors.len() * LANES..]))
+    std::array::from_fn(|i| {
+        let mut lanes = [0.0; 4];
+        // SAFETY: `lanes` has room for four floats.
+        unsafe { store(lanes.as_mut_ptr(), sums[i]) };
+        (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]) + dot(&q[whole..], &rows[i * n + whole..(i + 1) * n])
+    })
 }
 
 /// `out += Σ_i weights[i] · rows[i]` for the rows of a tile.
 #[inline(always)]
 fn add_tile(out: &mut [f32], weights: [f32; KEY_TILE], rows: &[f32]) {
     let n = out.len();
-    let rows: [&[f32]; KEY_TILE] = std::array::from_fn(|i| &rows[i * n..][..n]);
-    for (j, out) in out.iter_mut().enumerate() {
-        let mut sum = *out;
-        for (weight, row) in weights.iter().zip(rows) {
-            sum += weight * row[j];
+    assert!(rows.len() >= KEY_TILE * n);
+    let whole = n / 4 * 4;
+    let splats = weights.map(splat_float);
+    for j in (0..whole).step_by(4) {
+        // SAFETY: four floats at `j < whole` of `out` and of rows of the same length, which are as many as asserted.
+        unsafe {
+            let mut sum = f32::load(out.as_ptr().add(j));
+            for (i, weight) in splats.iter().enumerate() {
+                sum = mul_add_float(*weight, f32::load(rows.as_ptr().add(i * n + j)), sum);
+            }
+            store(out.as_mut_ptr().add(j), sum);
         }
-        *out = sum;
+    }
+    for j in whole..n {
+        out[j] += weights.iter().enumerate().map(|(i, weight)| weight * rows[i * n + j]).sum::<f32>();
     }
 }
 

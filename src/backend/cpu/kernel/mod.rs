@@ -101,6 +101,7 @@ fn half_at(bytes: &[u8], at: usize) -> f32 {
 }
 
 /// Puts the halves at byte `at` of four blocks beside each other.
+#[inline(always)]
 fn pack_halves(rows: [&[u8]; QUAD], at: usize, out: &mut [u8]) {
     for (out, row) in out.as_chunks_mut::<2>().0.iter_mut().zip(rows) {
         *out = [row[at], row[at + 1]];
@@ -108,6 +109,7 @@ fn pack_halves(rows: [&[u8]; QUAD], at: usize, out: &mut [u8]) {
 }
 
 /// The same with the sign turned.
+#[inline(always)]
 fn pack_negated_halves(rows: [&[u8]; QUAD], at: usize, out: &mut [u8]) {
     for (out, row) in out.as_chunks_mut::<2>().0.iter_mut().zip(rows) {
         *out = [row[at], row[at + 1] ^ 0x80];
@@ -120,13 +122,29 @@ fn nibble_place(row: usize, k: usize) -> (usize, usize) {
     (k % 16 / 4 * 16 + 4 * row + k % 4, k / 16 * 4)
 }
 
+/// The elements of a row of a group by fours, the first in the low byte.
+#[inline(always)]
+fn words(q: &[u8; GROUP]) -> [u32; GROUP / 4] {
+    std::array::from_fn(|v| u32::from_le_bytes([q[4 * v], q[4 * v + 1], q[4 * v + 2], q[4 * v + 3]]))
+}
+
 /// The low four bits.
+#[inline(always)]
 fn pack_nibbles(q: &[[u8; GROUP]; QUAD], out: &mut [u8]) {
     for (r, q) in q.iter().enumerate() {
+        let words = words(q).map(|word| word & 0x0f0f_0f0f);
         for (v, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            for c in 0..4 {
-                out[4 * r + c] = q[4 * v + c] & 15 | q[16 + 4 * v + c] << 4;
-            }
+            out[4 * r..4 * r + 4].copy_from_slice(&(words[v] | words[4 + v] << 4).to_le_bytes());
+        }
+    }
+}
+
+/// The same from rows that have element `j` in the low and element `16 + j` in the high half of byte `at + j`: as they are.
+#[inline(always)]
+fn pack_split_nibbles(rows: [&[u8]; QUAD], at: usize, out: &mut [u8]) {
+    for (v, out) in out[..NIBBLES].as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        for (out, row) in out.as_chunks_mut::<4>().0.iter_mut().zip(rows) {
+            out.copy_from_slice(&row[at + 4 * v..][..4]);
         }
     }
 }
@@ -138,10 +156,9 @@ fn nibble(plane: &[u8], row: usize, k: usize) -> u8 {
 
 /// Bit `BIT` of each element: byte `4 r + c`, bit `v`.
 fn pack_bits<const BIT: u32>(q: &[[u8; GROUP]; QUAD], out: &mut [u8]) {
-    for (r, q) in q.iter().enumerate() {
-        for c in 0..4 {
-            out[4 * r + c] = (0..8).map(|v| (q[4 * v + c] >> BIT & 1) << v).sum();
-        }
+    for (out, q) in out.as_chunks_mut::<4>().0.iter_mut().zip(q) {
+        let bits = words(q).into_iter().enumerate().map(|(v, word)| (word >> BIT & 0x0101_0101) << v);
+        *out = bits.fold(0, |bits, bit| bits | bit).to_le_bytes();
     }
 }
 
@@ -151,11 +168,12 @@ fn bit(plane: &[u8], row: usize, k: usize) -> u8 {
 
 /// Bits `BIT` and `BIT + 1` of each element: byte `4 r + c`, bits `2 v` and `2 v + 1`, in one plane for each half of the group.
 fn pack_crumbs<const BIT: u32>(q: &[[u8; GROUP]; QUAD], out: &mut [u8]) {
+    let (planes, _) = out.as_chunks_mut::<16>();
     for (r, q) in q.iter().enumerate() {
-        for half in 0..2 {
-            for c in 0..4 {
-                out[16 * half + 4 * r + c] = (0..4).map(|v| (q[16 * half + 4 * v + c] >> BIT & 3) << (2 * v)).sum();
-            }
+        let words = words(q).map(|word| word >> BIT & 0x0303_0303);
+        for (plane, words) in planes.iter_mut().zip(words.as_chunks::<4>().0) {
+            let crumbs = words[0] | words[1] << 2 | words[2] << 4 | words[3] << 6;
+            plane[4 * r..4 * r + 4].copy_from_slice(&crumbs.to_le_bytes());
         }
     }
 }
@@ -263,7 +281,7 @@ impl Quant for Q4_0 {
 
     fn pack(rows: [&[u8]; QUAD], out: &mut [u8]) {
         pack_halves(rows, 0, &mut out[..HALVES]);
-        pack_nibbles(&rows.map(|row| split_nibbles(&row[2..])), &mut out[HALVES..]);
+        pack_split_nibbles(rows, 2, &mut out[HALVES..]);
     }
 
     fn q(block: &[u8], _group: usize, row: usize, k: usize) -> u8 {
@@ -280,11 +298,6 @@ impl Quant for Q4_0 {
     }
 }
 
-/// Element `j` in the low and element `16 + j` in the high half of byte `j`.
-fn split_nibbles(bytes: &[u8]) -> [u8; GROUP] {
-    std::array::from_fn(|k| bytes[k % 16] >> (k / 16 * 4) & 15)
-}
-
 /// Four halves of scales, four of minima; a nibble plane.
 #[derive(Debug)]
 pub struct Q4_1;
@@ -298,7 +311,7 @@ impl Quant for Q4_1 {
     fn pack(rows: [&[u8]; QUAD], out: &mut [u8]) {
         pack_halves(rows, 0, &mut out[..HALVES]);
         pack_halves(rows, 2, &mut out[HALVES..2 * HALVES]);
-        pack_nibbles(&rows.map(|row| split_nibbles(&row[4..])), &mut out[2 * HALVES..]);
+        pack_split_nibbles(rows, 4, &mut out[2 * HALVES..]);
     }
 
     fn q(block: &[u8], _group: usize, row: usize, k: usize) -> u8 {
@@ -320,10 +333,10 @@ impl Quant for Q4_1 {
     }
 }
 
-/// The nibbles and bits of Q5_0 and Q5_1: `qh`, 4 bytes, bit `k` of which is bit 4 of element `k`; then as Q4_0.
-fn join_five_bits(bytes: &[u8]) -> [u8; GROUP] {
-    let low = split_nibbles(&bytes[4..]);
-    std::array::from_fn(|k| low[k] | (bytes[k / 8] >> (k % 8) & 1) << 4)
+/// Bit 4 of the elements of Q5_0 and Q5_1: bit `k % 8` of byte `k / 8`.
+#[inline(always)]
+fn spread_bits(bytes: &[u8]) -> [u8; GROUP] {
+    std::array::from_fn(|k| bytes[k / 8] >> (k % 8) & 1)
 }
 
 /// Four halves; a nibble plane; a bit plane.
@@ -337,9 +350,8 @@ impl Quant for Q5_0 {
 
     fn pack(rows: [&[u8]; QUAD], out: &mut [u8]) {
         pack_halves(rows, 0, &mut out[..HALVES]);
-        let q = rows.map(|row| join_five_bits(&row[2..]));
-        pack_nibbles(&q, &mut out[HALVES..HALVES + NIBBLES]);
-        pack_bits::<4>(&q, &mut out[HALVES + NIBBLES..]);
+        pack_split_nibbles(rows, 6, &mut out[HALVES..]);
+        pack_bits::<0>(&rows.map(|row| spread_bits(&row[2..6])), &mut out[HALVES + NIBBLES..]);
     }
 
     fn q(block: &[u8], _group: usize, row: usize, k: usize) -> u8 {
@@ -373,9 +385,8 @@ impl Quant for Q5_1 {
     fn pack(rows: [&[u8]; QUAD], out: &mut [u8]) {
         pack_halves(rows, 0, &mut out[..HALVES]);
         pack_halves(rows, 2, &mut out[HALVES..2 * HALVES]);
-        let q = rows.map(|row| join_five_bits(&row[4..]));
-        pack_nibbles(&q, &mut out[2 * HALVES..2 * HALVES + NIBBLES]);
-        pack_bits::<4>(&q, &mut out[2 * HALVES + NIBBLES..]);
+        pack_split_nibbles(rows, 8, &mut out[2 * HALVES..]);
+        pack_bits::<0>(&rows.map(|row| spread_bits(&row[4..8])), &mut out[2 * HALVES + NIBBLES..]);
     }
 
     fn q(block: &[u8], _group: usize, row: usize, k: usize) -> u8 {
@@ -439,6 +450,7 @@ impl Quant for Q8_0 {
 /// of a byte each. The format packs these in 6 bits; the two bits cost 2.8 % of memory and save the kernel the unpacking.
 const K_HEADER: usize = 2 * HALVES + 8 * 2 * QUAD;
 
+#[inline(always)]
 fn pack_k_header(rows: [&[u8]; QUAD], out: &mut [u8]) {
     pack_halves(rows, 0, &mut out[..HALVES]);
     pack_negated_halves(rows, 2, &mut out[HALVES..2 * HALVES]);
@@ -460,8 +472,10 @@ fn k_min(block: &[u8], group: usize, row: usize) -> f32 {
 }
 
 /// The nibbles of group `g` of the 128 bytes of Q4_K and Q5_K.
+#[inline(always)]
 fn k_nibbles(bytes: &[u8], g: usize) -> [u8; GROUP] {
-    std::array::from_fn(|k| bytes[32 * (g / 2) + k] >> (4 * (g % 2)) & 15)
+    let bytes = &bytes[32 * (g / 2)..][..GROUP];
+    std::array::from_fn(|k| bytes[k] >> (4 * (g % 2)) & 15)
 }
 
 /// The header; eight nibble planes.
@@ -611,8 +625,10 @@ impl Quant for Q6_K {
 }
 
 /// The two bits of Q2_K and Q3_K: of each 128 elements, 32 bytes with two bits for each group.
+#[inline(always)]
 fn two_bits(bytes: &[u8], g: usize) -> [u8; GROUP] {
-    std::array::from_fn(|k| bytes[32 * (g / 4) + k] >> (2 * (g % 4)) & 3)
+    let bytes = &bytes[32 * (g / 4)..][..GROUP];
+    std::array::from_fn(|k| bytes[k] >> (2 * (g % 4)) & 3)
 }
 
 /// Bytes before the planes of Q2_K: four `d`, four negated `dmin`, then four bytes for each of the 16 half groups, the
