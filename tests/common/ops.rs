@@ -551,6 +551,19 @@ pub fn fused<B: Backend>(backend: &mut B) {
     }
 }
 
+/// The same products from two backends whose kernels add the same integers, but for the order of the last sums.
+pub fn twins<A: Backend, B: Backend>(plain: impl Fn() -> A, fast: impl Fn() -> B) {
+    let mut random = Random::new(20);
+    for format in Format::ALL {
+        for (n_in, n_out, n) in row_lengths(format).iter().flat_map(|n_in| [(*n_in, 9, 5), (*n_in, 4, 1)]) {
+            let (bytes, data) = (random.matrix(format, n_in, n_out), random.floats(n * n_in));
+            let want = wide(&product_of(&mut plain(), format, n_in, &bytes, &data));
+            let got = product_of(&mut fast(), format, n_in, &bytes, &data);
+            assert_near(&format!("twins {} [{n_out}, {n_in}], {n} rows", format.name()), &got, &want, 1e-12, 2e-6);
+        }
+    }
+}
+
 /// Weights are counted while they live.
 pub fn weight_bytes<B: Backend>(make: impl Fn() -> B) {
     let mut backend = make();
