@@ -166,6 +166,7 @@ pub fn suite<B: Backend>(make: impl Fn() -> B) {
     }
     linear_epilogues(&mut make());
     missing_rows(&mut make());
+    out_of_memory(&mut make());
     fused(&mut make());
 }
 
@@ -500,6 +501,18 @@ pub fn missing_rows<B: Backend>(backend: &mut B) {
     backend.matrix_rows(&mut builder, &vec![0; 16 * B::ROW_GROUP]).expect("matrix_rows");
     let error = backend.matrix_end(builder).err().expect("a row is missing");
     assert_eq!(error.code(), "internal");
+}
+
+/// More memory than there is, also where the number of elements is beyond a `usize`.
+pub fn out_of_memory<B: Backend>(backend: &mut B) {
+    let huge = usize::MAX / 2;
+    assert_eq!(backend.tensor(huge, 4).err().expect("a tensor too large").code(), "out_of_memory");
+    let spec = KvSpec { n_layers: 64, n_ctx: huge, n_kv: 1024, format: KvFormat::F16 };
+    assert_eq!(backend.kv_cache(&spec).err().expect("a cache too large").code(), "out_of_memory");
+    for format in Format::ALL {
+        let error = backend.matrix_begin(&self::spec(format, 4096, huge)).err().expect("a matrix too large");
+        assert_eq!(error.code(), "out_of_memory");
+    }
 }
 
 /// The fused ops against the plain ones.
