@@ -4,11 +4,18 @@
 #[path = "common/ops.rs"]
 mod ops;
 
-use llava_web::backend::cpu::Cpu;
+use llava_web::backend::cpu::{Cpu, Kernels};
 
 #[test]
 fn cpu_ops() {
-    ops::suite(Cpu::new);
+    for kernels in Kernels::ALL {
+        ops::suite(|| Cpu::with_kernels(*kernels));
+    }
+}
+
+#[test]
+fn cpu_twins() {
+    ops::twins(|| Cpu::with_kernels(Kernels::Scalar), Cpu::new);
 }
 
 #[test]

@@ -168,6 +168,7 @@ pub fn suite<B: Backend>(make: impl Fn() -> B) {
     }
     linear_epilogues(&mut make());
     missing_rows(&mut make());
+    out_of_memory(&mut make());
     fused(&mut make());
 }
 
@@ -504,6 +505,18 @@ pub fn missing_rows<B: Backend>(backend: &mut B) {
     assert_eq!(error.code(), "internal");
 }
 
+/// More memory than there is, also where the number of elements is beyond a `usize`.
+pub fn out_of_memory<B: Backend>(backend: &mut B) {
+    let huge = usize::MAX / 2;
+    assert_eq!(backend.tensor(huge, 4).err().expect("a tensor too large").code(), "out_of_memory");
+    let spec = KvSpec { n_layers: 64, n_ctx: huge, n_kv: 1024, format: KvFormat::F16 };
+    assert_eq!(backend.kv_cache(&spec).err().expect("a cache too large").code(), "out_of_memory");
+    for format in Format::ALL {
+        let error = backend.matrix_begin(&self::spec(format, 4096, huge)).err().expect("a matrix too large");
+        assert_eq!(error.code(), "out_of_memory");
+    }
+}
+
 /// The fused ops against the plain ones.
 pub fn fused<B: Backend>(backend: &mut B) {
     let mut random = Random::new(12);
@@ -550,6 +563,19 @@ pub fn fused<B: Backend>(backend: &mut B) {
         backend.silu_mul(&mut c, &d, n);
         let plain = wide(&read(backend, &c, 0, n));
         assert_near("gate_up", &read(backend, &a, 0, n), &plain, NMSE_FLOAT, MAX_FLOAT);
+    }
+}
+
+/// The same products from two backends whose kernels add the same integers, but for the order of the last sums.
+pub fn twins<A: Backend, B: Backend>(plain: impl Fn() -> A, fast: impl Fn() -> B) {
+    let mut random = Random::new(20);
+    for format in Format::ALL {
+        for (n_in, n_out, n) in row_lengths(format).iter().flat_map(|n_in| [(*n_in, 9, 5), (*n_in, 4, 1)]) {
+            let (bytes, data) = (random.matrix(format, n_in, n_out), random.floats(n * n_in));
+            let want = wide(&product_of(&mut plain(), format, n_in, &bytes, &data));
+            let got = product_of(&mut fast(), format, n_in, &bytes, &data);
+            assert_near(&format!("twins {} [{n_out}, {n_in}], {n} rows", format.name()), &got, &want, 1e-12, 2e-6);
+        }
     }
 }
 

@@ -36,7 +36,7 @@ enum Rows {
 
 impl Rows {
     fn new(spec: &KvSpec) -> Result<Self> {
-        let n = spec.n_layers * spec.n_ctx * spec.n_kv;
+        let n = spec.n_layers.saturating_mul(spec.n_ctx).saturating_mul(spec.n_kv);
         let what = format!("the keys and values of {} positions", spec.n_ctx);
         Ok(match spec.format {
             KvFormat::F32 => Self::F32(zeroed(n, &what)?),

@@ -108,13 +108,13 @@ impl MatrixBuilder {
     pub(super) fn new(spec: &MatrixSpec, weight_bytes: &Arc<AtomicU64>) -> Result<Self> {
         let MatrixSpec { format, n_in, n_out, .. } = *spec;
         let what = format!("the weights {}", spec.name);
-        let n_panel = n_out.div_ceil(WIDTH) * n_in;
+        let n_panel = n_out.div_ceil(WIDTH).saturating_mul(n_in);
         let (weights, n_bytes) = match format {
-            Format::F32 => (Weights::F32(zeroed(n_panel, &what)?), n_panel * WIDTH * 4),
-            Format::F16 => (Weights::F16(zeroed(n_panel, &what)?), n_panel * WIDTH * 2),
-            Format::BF16 => (Weights::BF16(zeroed(n_panel, &what)?), n_panel * WIDTH * 2),
+            Format::F32 => (Weights::F32(zeroed(n_panel, &what)?), n_panel.saturating_mul(WIDTH * 4)),
+            Format::F16 => (Weights::F16(zeroed(n_panel, &what)?), n_panel.saturating_mul(WIDTH * 2)),
+            Format::BF16 => (Weights::BF16(zeroed(n_panel, &what)?), n_panel.saturating_mul(WIDTH * 2)),
             _ => {
-                let n_bytes = with_quant!(format, Q => n_out.div_ceil(QUAD) * (n_in / format.block_len()) * Q::BYTES);
+                let n_bytes = with_quant!(format, Q => n_out.div_ceil(QUAD).saturating_mul(n_in / format.block_len() * Q::BYTES));
                 (Weights::Quads(zeroed(n_bytes, &what)?), n_bytes)
             }
         };

@@ -83,11 +83,12 @@ impl Cpu {
     }
 }
 
-/// `n` default elements, or `out_of_memory` with the number of bytes that could not be had for `what`.
+/// `n` default elements, or `out_of_memory` with the number of bytes that could not be had for `what`. Callers saturate the
+/// product that `n` is: on wasm32 it may be beyond a `usize`, and then it must fail here, not wrap to something small.
 pub(crate) fn zeroed<T: Clone + Default>(n: usize, what: &str) -> Result<Vec<T>> {
     let mut data = Vec::new();
     data.try_reserve_exact(n).map_err(|_| {
-        let bytes = n as u64 * size_of::<T>() as u64;
+        let bytes = (n as u64).saturating_mul(size_of::<T>() as u64);
         Error::out_of_memory(format!(
             "There is not enough memory for {what}: {bytes} bytes were needed. Close other tabs, or choose a smaller model or context."
         ))
@@ -105,7 +106,7 @@ impl Backend for Cpu {
     const ROW_GROUP: usize = matrix::ROW_GROUP;
 
     fn tensor(&mut self, rows: usize, cols: usize) -> Result<Tensor> {
-        Ok(Tensor { rows, cols, data: zeroed(rows * cols, &format!("a tensor of {rows} by {cols} numbers"))? })
+        Ok(Tensor { rows, cols, data: zeroed(rows.saturating_mul(cols), &format!("a tensor of {rows} by {cols} numbers"))? })
     }
 
     fn write(&mut self, out: &mut Tensor, row: usize, data: &[f32]) {

@@ -14,31 +14,14 @@ pub mod ops;
 pub mod quant;
 
 use backend::cpu::{Cpu, Kernels};
-use quant::Format;
 
 /// Every test, with all kernels of this build.
 pub fn test() {
     for kernels in Kernels::ALL {
         ops::suite(|| Cpu::with_kernels(*kernels));
+        ops::twins(|| Cpu::with_kernels(Kernels::Scalar), || Cpu::with_kernels(*kernels));
     }
     ops::weight_bytes(Cpu::new);
-    twins();
-}
-
-/// The same products from all kernels of this build: the integers are the same, the order of the last sums is not.
-fn twins() {
-    let mut random = ops::Random::new(20);
-    for format in Format::ALL {
-        for (n_in, n_out, n) in ops::row_lengths(format).iter().flat_map(|n_in| [(*n_in, 9, 5), (*n_in, 4, 1)]) {
-            let (bytes, data) = (random.matrix(format, n_in, n_out), random.floats(n * n_in));
-            let product = |kernels: Kernels| ops::product_of(&mut Cpu::with_kernels(kernels), format, n_in, &bytes, &data);
-            let want: Vec<f64> = product(Kernels::Scalar).into_iter().map(f64::from).collect();
-            for kernels in Kernels::ALL {
-                let what = format!("{} [{n_out}, {n_in}], {n} rows, {kernels:?} kernels", format.name());
-                ops::assert_near(&what, &product(*kernels), &want, 1e-12, 2e-6);
-            }
-        }
-    }
 }
 
 #[test]
