@@ -8,12 +8,11 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use llava_web::backend::KvFormat;
 use llava_web::backend::cpu::Cpu;
 use llava_web::gguf::RangedSource;
 use llava_web::gguf::source::FileSource;
 use llava_web::quant::Format;
-use llava_web::runtime::engine::{Engine, Event, LoadOptions};
+use llava_web::runtime::engine::{Engine, Event, ImageInput, LoadOptions};
 use llava_web::runtime::request;
 use llava_web::{Error, Result};
 
@@ -78,9 +77,7 @@ async fn ask(a: &Arguments) -> Result<()> {
         context_size: a.context,
         chat_template: a.template.clone(),
         quantize_mmproj: a.quantize_mmproj,
-        kv_format: KvFormat::F16,
-        now,
-        today: None,
+        ..LoadOptions::new(now)
     };
     let mmproj = if a.mmproj.is_empty() { None } else { Some(open(&a.mmproj)?) };
     let mut shown = (0, 0);
@@ -97,7 +94,7 @@ async fn ask(a: &Arguments) -> Result<()> {
     let mut images = Vec::new();
     for path in &a.images {
         let bytes = std::fs::read(path).map_err(|e| Error::invalid_image(format!("'{path}' cannot be read: {e}.")))?;
-        images.push(llava_web::image::decode(&bytes)?);
+        images.push(ImageInput::Encoded(bytes));
     }
     let mut parts: Vec<serde_json::Value> =
         (0..images.len()).map(|image| serde_json::json!({ "type": "image", "image": image })).collect();

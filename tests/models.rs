@@ -5,7 +5,7 @@
 mod common;
 
 use common::llava::{
-    Answer, complete, cosine, fetched_model, file, golden, golden_json, log_softmax, max_diff, options, picture, tensors,
+    Answer, complete, cosine, fetched_model, file, golden, golden_json, inputs, log_softmax, max_diff, options, picture, tensors,
     tiny_llava,
 };
 use llava_web::backend::KvFormat;
@@ -30,7 +30,8 @@ fn evaluate(
     request: serde_json::Value,
     images: &[llava_web::image::RgbImage],
 ) -> (Vec<f32>, Vec<Option<u32>>) {
-    pollster::block_on(engine.evaluate(&request::parse(&request.to_string()).expect("sound"), images)).expect("evaluates")
+    pollster::block_on(engine.evaluate(&request::parse(&request.to_string()).expect("sound"), &inputs(images)))
+        .expect("evaluates")
 }
 
 #[test]
@@ -227,6 +228,7 @@ fn a_real_model_knows_the_capital_of_france() {
     let options = LoadOptions { context_size: Some(512), ..options() };
     let mut engine = pollster::block_on(Engine::load(Cpu::new(), file(path), None, options, &mut |_| {})).expect("loads");
     // A raw prompt: its margin is 2.5, while the chat's first word is a near tie even in float64.
-    let answer = complete(&mut engine, json!({ "prompt": "The capital of France is", "temperature": 0, "max_tokens": 2 }), &[]).expect("answers");
+    let answer = complete(&mut engine, json!({ "prompt": "The capital of France is", "temperature": 0, "max_tokens": 2 }), &[])
+        .expect("answers");
     assert!(answer.text.contains("Paris"), "{}", answer.text);
 }

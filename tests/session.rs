@@ -2,10 +2,13 @@
 
 mod common;
 
-use common::llava::{chat, complete, fetched_model, file, finish, golden, golden_bytes, memory, options, picture, tiny_llava};
+use common::llava::{
+    chat, complete, fetched_model, file, finish, golden, golden_bytes, inputs, memory, options, picture, tiny_llava,
+};
 use llava_web::backend::cpu::Cpu;
-use llava_web::runtime::engine::{Engine, Event, FinishReason, LoadOptions};
+use llava_web::runtime::engine::{Engine, Event, FinishReason, ImageInput, LoadOptions};
 use llava_web::runtime::request;
+use llava_web::text::Special;
 use serde_json::json;
 
 const PROMPT: &str = "USER: <image>\nWhat is in this image? ASSISTANT:";
@@ -53,6 +56,30 @@ fn a_follow_up_computes_only_what_is_new_and_does_not_look_again() {
 }
 
 #[test]
+fn an_answer_that_comes_back_in_the_conversation_is_not_computed_again() {
+    let mut engine = engine();
+    // The untrained model is made to say a word; noise would not be split into the same tokens when it comes back.
+    let word = ["the", "of", "and", "in"]
+        .into_iter()
+        .find(|w| engine.tokenizer().encode(w, Special::Plain, false).len() == 1)
+        .expect("a word");
+    let id = engine.tokenizer().encode(word, Special::Plain, false)[0];
+    let bias: serde_json::Map<_, _> = [(id.to_string(), json!(100))].into_iter().collect();
+    let ask = |engine: &mut Engine<Cpu>, messages: serde_json::Value| {
+        chat(engine, json!({ "messages": messages, "temperature": 0, "max_tokens": 6, "logit_bias": bias }), &[])
+            .expect("answers")
+    };
+    let first = ask(&mut engine, json!([{ "role": "user", "content": "Speak." }]));
+    assert_eq!(first.text, [word; 6].join(" "), "without the space that the first token begins with");
+    let second = ask(
+        &mut engine,
+        json!([{ "role": "user", "content": "Speak." }, { "role": "assistant", "content": first.text }, { "role": "user", "content": "Go on." }]),
+    );
+    // All but the last token of the answer, which was never run.
+    assert_eq!(second.usage.cached_tokens, first.usage.prompt_tokens + first.usage.completion_tokens - 1);
+}
+
+#[test]
 fn another_picture_under_the_same_words_is_not_taken_for_the_first() {
     let mut engine = engine();
     let request = json!({ "messages": [question("What is this?")], "temperature": 0, "max_tokens": 8 });
@@ -81,7 +108,9 @@ fn two_pictures_stand_where_the_message_puts_them() {
 fn an_abort_ends_it_within_one_step_and_keeps_what_was_generated() {
     let mut engine = engine();
     let request = json!({ "prompt": PROMPT, "temperature": 0, "max_tokens": 64 });
-    engine.start_completion(&request::parse(&request.to_string()).expect("sound"), &[picture("chelsea.png")]).expect("starts");
+    engine
+        .start_completion(&request::parse(&request.to_string()).expect("sound"), &inputs(&[picture("chelsea.png")]))
+        .expect("starts");
     let mut tokens = 0;
     while tokens < 3 {
         if let Event::Token { .. } = pollster::block_on(engine.step()).expect("steps") {
@@ -102,13 +131,19 @@ fn an_abort_ends_it_within_one_step_and_keeps_what_was_generated() {
 
 #[test]
 fn an_abort_amid_the_prompt_leaves_a_context_that_is_right() {
-    let request = json!({ "prompt": PROMPT, "temperature": 0, "max_tokens": 6 });
+    // Two chunks of three layers, a layer a step: some of the aborts fall amid a chunk.
+    let prompt = format!("{PROMPT}{}", " and why".repeat(20));
+    let request = json!({ "prompt": prompt, "temperature": 0, "max_tokens": 6 });
+    let engine = || {
+        let options = LoadOptions { step_work: 1, ..options() };
+        tiny_llava("tiny-llava-f16.gguf", "mmproj-legacy-f16.gguf", options).expect("loads")
+    };
     let expected = complete(&mut engine(), request.clone(), &[picture("chelsea.png")]).expect("answers");
-    // However many steps were done before.
-    for steps in 0..8 {
+    assert_eq!(expected.stages.iter().filter(|s| s.0 == "prefill").count(), 5, "{:?}", expected.stages);
+    for steps in 0..12 {
         let mut engine = engine();
         engine
-            .start_completion(&request::parse(&request.to_string()).expect("sound"), &[picture("chelsea.png")])
+            .start_completion(&request::parse(&request.to_string()).expect("sound"), &inputs(&[picture("chelsea.png")]))
             .expect("starts");
         for _ in 0..steps {
             pollster::block_on(engine.step()).expect("steps");
@@ -323,4 +358,46 @@ fn a_benchmark_measures_and_refuses_what_does_not_fit() {
     let report = pollster::block_on(engine.benchmark(32, 8, 2)).expect("measures");
     assert!(report.prefill_tokens_per_second > 0.0 && report.decode_tokens_per_second > 0.0);
     assert_eq!(pollster::block_on(engine.benchmark(100_000, 8, 2)).expect_err("too long").code(), "invalid_request");
+}
+
+#[test]
+fn a_template_that_says_nothing_is_refused() {
+    let options = LoadOptions { chat_template: Some("{% if false %}{% endif %}".into()), ..options() };
+    let path = fetched_model("smollm2-135m-q4_0.gguf");
+    let mut engine = pollster::block_on(Engine::load(Cpu::new(), file(path), None, options, &mut |_| {})).expect("loads");
+    let error = chat(&mut engine, json!({ "messages": [{ "role": "user", "content": "Hello" }] }), &[]).expect_err("is refused");
+    assert_eq!(error.code(), "invalid_request");
+    assert!(complete(&mut engine, json!({ "prompt": "Hello", "max_tokens": 1 }), &[]).is_ok(), "the next question is answered");
+}
+
+#[test]
+fn a_message_without_end_is_refused_before_it_is_tokenized() {
+    let mut engine = engine();
+    let error = complete(&mut engine, json!({ "prompt": "word ".repeat(1 << 20) }), &[]).expect_err("too long");
+    assert_eq!(error.code(), "context_overflow");
+}
+
+#[test]
+fn pictures_are_kept_and_what_the_context_holds_is_not_looked_at_again() {
+    let mut engine = engine();
+    let request = json!({ "messages": [question("What is this?")], "temperature": 0, "max_tokens": 2 });
+    let bytes = ImageInput::Encoded(golden_bytes("images/chelsea.png"));
+    let start = |engine: &mut Engine<Cpu>| {
+        engine.start_chat(&request::parse(&request.to_string()).expect("sound"), std::slice::from_ref(&bytes)).expect("starts");
+        finish(engine).expect("answers")
+    };
+    assert!(start(&mut engine).stages.iter().any(|s| s.0 == "image"));
+    assert!(start(&mut engine).stages.iter().all(|s| s.0 != "image"));
+    engine.reset();
+    assert!(start(&mut engine).stages.iter().all(|s| s.0 != "image"), "the embedding outlives the conversation");
+    // Encoded or as pixels, it is the same picture.
+    let again = chat(&mut engine, request.clone(), &[picture("chelsea.png")]).expect("answers");
+    assert_eq!(again.usage.cached_tokens, again.usage.prompt_tokens - 1);
+}
+
+#[test]
+fn a_context_larger_than_the_models_is_refused_at_once() {
+    let huge = LoadOptions { context_size: Some(usize::MAX), ..options() };
+    let error = tiny_llava("tiny-llava-q4_0.gguf", "mmproj-legacy-f16.gguf", huge).map(|_| ()).expect_err("is refused");
+    assert_eq!(error.code(), "invalid_request", "more than the model was made for: {error}");
 }

@@ -10,6 +10,8 @@ use crate::gguf::source::RangedSource;
 
 /// The first read. Large enough for the header of a tiny model, small enough to cost nothing.
 const FIRST_PREFIX: u64 = 64 << 10;
+/// Magic, version and counts: no GGUF file is shorter.
+const LEAST_PREFIX: u64 = 24;
 /// No header is longer: the largest vocabularies give about 12 MB.
 const MAX_HEADER: u64 = 128 << 20;
 
@@ -163,13 +165,15 @@ async fn read_header(source: &dyn RangedSource) -> Result<(Header, Tail)> {
     let name = source.name();
     let named = |e: Error| Error::from_code(e.code(), format!("{name}: {}", e.message()));
     let mut prefix: Vec<u8> = Vec::new();
-    let mut want = FIRST_PREFIX;
+    // Where the length is unknown, reading past the end is an error that hides what the file is: begin with what is surely there.
+    let first = if source.len().is_some() { FIRST_PREFIX } else { LEAST_PREFIX };
+    let mut want = first;
     loop {
         // At most doubling each time: where the length is unknown, a header that lies about what follows must not take
         // more memory than a like multiple of what the source really has.
         while (prefix.len() as u64) < want {
             let have = prefix.len();
-            let next = (2 * have as u64).clamp(FIRST_PREFIX, MAX_HEADER);
+            let next = (2 * have as u64).clamp(first, MAX_HEADER);
             let next = source.len().map_or(next, |len| next.min(len)) as usize;
             if next <= have {
                 break;

@@ -107,7 +107,7 @@ impl PreprocessSpec {
     /// [`Mode::ResizeCrop`].
     ///
     /// # Errors
-    /// `unsupported_architecture` for a projector whose recipe is not known; `invalid_gguf` where sizes are missing or absurd.
+    /// `invalid_gguf` where sizes are missing or absurd. Whether the projector is supported is not asked here.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self> {
         let image_size = metadata.require_usize("clip.vision.image_size")?;
         let patch_size = metadata.require_usize("clip.vision.patch_size")?;
@@ -120,8 +120,6 @@ impl PreprocessSpec {
         let mean = channels(metadata, "clip.vision.image_mean", CLIP_MEAN, |v| (0.0..=1.0).contains(&v))?;
         let std = channels(metadata, "clip.vision.image_std", CLIP_STD, |v| v > 1e-6 && v.is_finite())?;
         let mode = match metadata.str("clip.projector_type").or(metadata.str("clip.vision.projector_type")) {
-            // Files of 2023 name no projector: they are LLaVA-1.5's.
-            None | Some("mlp" | "mlp_norm" | "ldp" | "ldpv2") => llava_mode(metadata, image_size)?,
             Some("idefics3") => {
                 const LONGEST: &str = "clip.vision.preproc_image_size";
                 let longest_side = if metadata.contains(LONGEST) { metadata.require_usize(LONGEST)? } else { image_size };
@@ -137,12 +135,8 @@ impl PreprocessSpec {
                 }
                 Mode::Idefics3 { longest_side }
             }
-            Some(other) => {
-                return Err(Error::unsupported_architecture(format!(
-                    "The vision file's projector is '{other}', whose way of preparing pictures is not known here. Use a LLaVA, \
-                     MobileVLM or SmolVLM (idefics3) vision file."
-                )));
-            }
+            // All of LLaVA's projectors take the same pictures; files of 2023 do not even name theirs.
+            _ => llava_mode(metadata, image_size)?,
         };
         Ok(Self { image_size, patch_size, mean, std, mode })
     }

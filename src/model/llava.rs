@@ -62,15 +62,15 @@ impl<B: Backend> PictureJob<B> {
 /// Loads a language model.
 ///
 /// # Errors
-/// As [`LlamaConfig::from_gguf`] and [`Plan::load`].
+/// As [`Plan::load`].
 pub async fn load_language_model<B: Backend>(
     gguf: &Gguf,
+    config: LlamaConfig,
     backend: &mut B,
     n_ctx: usize,
     n_chunk: usize,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(Llama<B>, u64)> {
-    let config = LlamaConfig::from_gguf(gguf)?;
     let mut plan = Plan::new(gguf);
     Llama::<B>::plan(&config, &mut plan);
     let n_parameters = plan.n_parameters();

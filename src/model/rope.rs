@@ -47,8 +47,14 @@ pub struct RopeConfig {
     pub magnitude: f64,
 }
 
-/// The table `[n_ctx, n_rot]`: a position's row holds `n_rot/2` cosines, then as many sines.
-pub fn table(config: &RopeConfig, n_ctx: usize) -> Vec<f32> {
+/// The angles of one turn of each pair per position, and the magnitude of cosines and sines.
+pub struct Angles {
+    frequencies: Vec<f64>,
+    magnitude: f64,
+}
+
+/// Works out the frequencies.
+pub fn angles(config: &RopeConfig) -> Angles {
     let half = config.n_rot / 2;
     let mut magnitude = config.magnitude;
     let frequencies: Vec<f64> = (0..half)
@@ -78,21 +84,31 @@ pub fn table(config: &RopeConfig, n_ctx: usize) -> Vec<f32> {
             magnitude *= 1.0 + 0.1 * factor.ln();
         }
     }
-    let mut out = vec![0.0; n_ctx * config.n_rot];
-    for (position, row) in out.chunks_exact_mut(config.n_rot).enumerate() {
-        let (cos, sin) = row.split_at_mut(half);
-        for i in 0..half {
-            let angle = position as f64 * frequencies[i];
-            cos[i] = (angle.cos() * magnitude) as f32;
-            sin[i] = (angle.sin() * magnitude) as f32;
+    Angles { frequencies, magnitude }
+}
+
+impl Angles {
+    /// A position's row of the table, `[n_rot]`: as many cosines as pairs, then as many sines.
+    pub fn row(&self, position: usize, row: &mut [f32]) {
+        let (cos, sin) = row.split_at_mut(self.frequencies.len());
+        for (i, frequency) in self.frequencies.iter().enumerate() {
+            let angle = position as f64 * frequency;
+            cos[i] = (angle.cos() * self.magnitude) as f32;
+            sin[i] = (angle.sin() * self.magnitude) as f32;
         }
     }
-    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn table(config: &RopeConfig, n_ctx: usize) -> Vec<f32> {
+        let mut out = vec![0.0; n_ctx * config.n_rot];
+        let angles = angles(config);
+        out.chunks_exact_mut(config.n_rot).enumerate().for_each(|(position, row)| angles.row(position, row));
+        out
+    }
 
     fn plain(n_rot: usize) -> RopeConfig {
         RopeConfig { n_rot, freq_base: 10000.0, scaling: RopeScaling::None, factors: None, magnitude: 1.0 }

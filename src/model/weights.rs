@@ -64,6 +64,10 @@ impl<'a> Plan<'a> {
     fn want(&mut self, name: &str, dims: &[usize], n_in: usize, role: Role) {
         match self.gguf.tensor(name) {
             None => self.missing.push(name.to_string()),
+            // A 32-bit platform cannot hold it, whatever its shape.
+            Some(t) if isize::try_from(t.info.n_bytes()).is_err() => {
+                self.misshaped.push(format!("'{name}' is {} bytes", t.info.n_bytes()))
+            }
             Some(t) if trimmed(&t.info.dims) != trimmed(dims) => {
                 self.misshaped.push(format!("'{name}' is {:?} instead of {dims:?}", t.info.dims));
             }
@@ -290,7 +294,8 @@ impl Reader<'_> {
                 decoded.resize(n * want.n_in, 0.0);
                 format.decode_row(bytes, &mut decoded);
                 quantized.clear();
-                quantize_row(to, &decoded, &mut quantized)?;
+                quantize_row(to, &decoded, &mut quantized)
+                    .map_err(|e| Error::from_code(e.code(), format!("{}: {}", part.name, e.message())))?;
                 backend.matrix_rows(&mut builder, &quantized)?;
             }
             row += n;

@@ -4,6 +4,7 @@
 //! one token. Between steps the caller can stop, and show what happened.
 
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
 use serde::Serialize;
@@ -11,21 +12,25 @@ use serde::Serialize;
 use crate::backend::{Backend, KvFormat, KvSpec};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, RangedSource};
-use crate::image::{Pixels, RgbImage};
+use crate::image::{Pixels, RgbImage, decode};
 use crate::model::llava::{PictureJob, Vision, VisionConfig, load_language_model};
 use crate::model::lm::{Llama, LlamaConfig};
 use crate::quant::Format;
 use crate::runtime::request::{self, ChatRequest, CompletionRequest, EvaluateRequest, GenerationOptions};
 use crate::runtime::sampler::{Sampler, top_logprobs};
-use crate::runtime::session::{Picture, Prefill, Session, Slot};
+use crate::runtime::session::{Picture, Prefill, STEP_WORK, Session, Slot};
 use crate::runtime::stop::StopMatcher;
-use crate::text::{ChatTemplate, Chunk, Date, StreamDecoder, Tokenizer, encode_segments, parse_prompt};
+use crate::text::{ChatTemplate, Chunk, Date, Segment, StreamDecoder, Tokenizer, encode_segments, parse_prompt};
 
 /// Rows of the prompt that are run at once. Enough that each weight is used often per load, few enough that a chunk's
 /// activations stay in a second-level cache.
 const N_CHUNK: usize = 64;
-/// Embeddings of pictures that are kept for follow-up questions; one of LLaVA-1.5-7B takes 9.4 MB.
-const MAX_PICTURES: usize = 8;
+/// Bytes of picture embeddings that are kept for follow-up questions, the last one apart; one of LLaVA-1.5-7B takes 9.4 MB.
+const MAX_PICTURE_BYTES: usize = 64 << 20;
+/// Files whose pictures' hashes are remembered, so that a conversation's pictures are not decoded again for each of its questions.
+const MAX_KNOWN_FILES: usize = 64;
+/// No vocabulary has a longer piece: text beyond this many bytes for each position cannot fit, and need not be tokenized to know.
+const MAX_PIECE_BYTES: usize = 1024;
 
 /// How to load a model.
 #[derive(Clone)]
@@ -38,10 +43,49 @@ pub struct LoadOptions {
     pub quantize_mmproj: Option<Format>,
     /// How keys and values are kept.
     pub kv_format: KvFormat,
+    /// Multiply-adds of a prompt that a step may do.
+    pub step_work: u64,
     /// Milliseconds from any fixed point; the crate itself knows no clock that works everywhere.
     pub now: fn() -> f64,
     /// Today's date, for templates that tell the model what day it is.
     pub today: Option<Date>,
+}
+
+impl LoadOptions {
+    /// Everything left to the model.
+    pub fn new(now: fn() -> f64) -> Self {
+        Self {
+            context_size: None,
+            chat_template: None,
+            quantize_mmproj: None,
+            kv_format: KvFormat::F16,
+            step_work: STEP_WORK,
+            now,
+            today: None,
+        }
+    }
+}
+
+/// A picture that comes with a request.
+#[derive(Debug, Clone)]
+pub enum ImageInput {
+    /// The bytes of a file.
+    Encoded(Vec<u8>),
+    /// Pixels.
+    Pixels(RgbImage),
+}
+
+impl ImageInput {
+    /// The pixels.
+    ///
+    /// # Errors
+    /// `invalid_image`, `out_of_memory`.
+    pub fn decoded(self) -> Result<RgbImage> {
+        match self {
+            Self::Encoded(bytes) => decode(&bytes),
+            Self::Pixels(pixels) => Ok(pixels),
+        }
+    }
 }
 
 /// How far loading is.
@@ -229,11 +273,15 @@ pub struct Engine<B: Backend> {
     tokenizer: Tokenizer,
     template: ChatTemplate,
     session: Session<B>,
+    /// Those used last stand last.
     pictures: VecDeque<Rc<Picture<B>>>,
+    /// Hashes of files and of the pictures in them.
+    known_files: VecDeque<(u64, u64)>,
     generation: Option<Generation<B>>,
     logits: Vec<f32>,
     info: Info,
     llm_bytes: u64,
+    step_work: u64,
     now: fn() -> f64,
     seed: u64,
 }
@@ -276,10 +324,17 @@ impl<B: Backend> Engine<B> {
         let mut template = ChatTemplate::from_gguf_or_builtin(options.chat_template.as_deref(), &gguf.metadata, &tokenizer)?;
         template.set_date(options.today);
         let spec = KvSpec { n_layers: config.n_layers, n_ctx, n_kv: config.n_kv(), format: options.kv_format };
+        if isize::try_from(spec.n_bytes()).is_err() {
+            return Err(Error::out_of_memory(format!(
+                "The context of {n_ctx} tokens would take {} bytes for its keys and values, more than there can be here. Load the model with a \
+                 smaller contextSize.",
+                spec.n_bytes()
+            )));
+        }
         let cache = backend.kv_cache(&spec)?;
 
         let file = gguf.name().to_string();
-        let (llm, n_llm) = load_language_model(&gguf, &mut backend, n_ctx, N_CHUNK, &mut |loaded, total| {
+        let (llm, n_llm) = load_language_model(&gguf, config, &mut backend, n_ctx, N_CHUNK, &mut |loaded, total| {
             progress(LoadProgress { stage: "model", file: &file, loaded, total });
         })
         .await?;
@@ -316,17 +371,19 @@ impl<B: Backend> Engine<B> {
         progress(LoadProgress { stage: "ready", file: &file, loaded: gguf.n_bytes(), total: gguf.n_bytes() });
         let seed = (options.now)().to_bits();
         Ok(Self {
-            session: Session { cache, slots: Vec::with_capacity(n_ctx), n_ctx },
+            session: Session { cache, slots: Vec::new(), n_ctx },
             backend,
             llm,
             vision,
             tokenizer,
             template,
             pictures: VecDeque::new(),
+            known_files: VecDeque::new(),
             generation: None,
             logits: Vec::new(),
             info,
             llm_bytes,
+            step_work: options.step_work,
             now: options.now,
             seed,
         })
@@ -398,53 +455,98 @@ impl<B: Backend> Engine<B> {
         Ok((data, [picture.n_rows, width]))
     }
 
-    fn cached_picture(&self, hash: u64) -> Option<Rc<Picture<B>>> {
-        self.pictures.iter().find(|p| p.hash == hash).cloned()
+    fn cached_picture(&mut self, hash: u64) -> Option<Rc<Picture<B>>> {
+        let at = self.pictures.iter().position(|p| p.hash == hash)?;
+        let picture = self.pictures.remove(at)?;
+        self.pictures.push_back(picture.clone());
+        Some(picture)
     }
 
     fn keep_picture(&mut self, picture: Picture<B>) -> Rc<Picture<B>> {
         let picture = Rc::new(picture);
-        if self.pictures.len() == MAX_PICTURES {
-            self.pictures.pop_front();
-        }
         self.pictures.push_back(picture.clone());
+        let row_bytes = 4 * self.llm.config.n_embd;
+        let mut bytes: usize = self.pictures.iter().map(|p| p.n_rows * row_bytes).sum();
+        while bytes > MAX_PICTURE_BYTES && self.pictures.len() > 1 {
+            bytes -= self.pictures.pop_front().map_or(0, |p| p.n_rows * row_bytes);
+        }
         picture
+    }
+
+    /// A picture's hash, and its pixels unless its embedding is kept already.
+    fn look_at(&mut self, image: &ImageInput) -> Result<(u64, Option<RgbImage>)> {
+        let bytes = match image {
+            ImageInput::Pixels(pixels) => return Ok((pixels.content_hash(), Some(pixels.clone()))),
+            ImageInput::Encoded(bytes) => bytes,
+        };
+        let mut hasher = std::hash::DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        let file = hasher.finish();
+        if let Some((_, hash)) = self.known_files.iter().find(|(known, _)| *known == file)
+            && self.pictures.iter().any(|p| p.hash == *hash)
+        {
+            return Ok((*hash, None));
+        }
+        let pixels = decode(bytes)?;
+        let hash = pixels.content_hash();
+        if self.known_files.len() == MAX_KNOWN_FILES {
+            self.known_files.pop_front();
+        }
+        self.known_files.push_back((file, hash));
+        Ok((hash, Some(pixels)))
     }
 
     /// Begins a chat completion. The one under way, if any, is dropped; what it computed of the context stays.
     ///
     /// # Errors
     /// `invalid_request`, `context_overflow`; the engine is as before.
-    pub fn start_chat(&mut self, request: &ChatRequest, images: &[RgbImage]) -> Result<()> {
+    pub fn start_chat(&mut self, request: &ChatRequest, images: &[ImageInput]) -> Result<()> {
         let (messages, used) = request::messages(&request.messages, images.len())?;
         let rendered = self.template.render(&messages, true)?;
-        let chunks = encode_segments(&self.tokenizer, &rendered.segments());
-        let shown: Vec<&RgbImage> = used.iter().map(|i| &images[*i]).collect();
-        self.start(&chunks, &shown, &request.options)
+        let chunks = self.encode(&rendered.segments())?;
+        let shown: Vec<&ImageInput> = used.iter().map(|i| &images[*i]).collect();
+        // The template ends before the space that a SentencePiece answer begins with; the answer is what comes after it, and comes back
+        // after it when the conversation goes on.
+        self.start(&chunks, &shown, &request.options, StreamDecoder::new())
     }
 
     /// Begins a raw completion, otherwise as [`Self::start_chat`].
     ///
     /// # Errors
     /// As [`Self::start_chat`]; `invalid_request` also where the number of `<image>` marks is not that of the pictures.
-    pub fn start_completion(&mut self, request: &CompletionRequest, images: &[RgbImage]) -> Result<()> {
-        let chunks = self.encode_prompt(&request.prompt, images.len())?;
-        let shown: Vec<&RgbImage> = images.iter().collect();
-        self.start(&chunks, &shown, &request.options)
+    pub fn start_completion(&mut self, request: &CompletionRequest, images: &[ImageInput]) -> Result<()> {
+        let chunks = self.encode(&parse_prompt(&request.prompt, images.len())?)?;
+        let shown: Vec<&ImageInput> = images.iter().collect();
+        self.start(&chunks, &shown, &request.options, StreamDecoder::continuing())
     }
 
-    fn encode_prompt(&self, prompt: &str, n_images: usize) -> Result<Vec<Chunk>> {
-        let chunks = encode_segments(&self.tokenizer, &parse_prompt(prompt, n_images)?);
-        if chunks.is_empty() {
-            return Err(Error::invalid_request("The prompt is empty; write something."));
+    fn encode(&self, segments: &[Segment]) -> Result<Vec<Chunk>> {
+        let n_bytes: usize = segments
+            .iter()
+            .map(|s| match s {
+                Segment::Text { text, .. } => text.len(),
+                Segment::Image(_) => 0,
+            })
+            .sum();
+        if n_bytes / MAX_PIECE_BYTES > self.session.n_ctx {
+            return Err(Error::context_overflow(format!(
+                "The conversation is {n_bytes} bytes of text, far more than the context of {} tokens holds. Shorten the message.",
+                self.session.n_ctx
+            )));
         }
-        Ok(chunks)
+        Ok(encode_segments(&self.tokenizer, segments))
     }
 
-    fn start(&mut self, chunks: &[Chunk], images: &[&RgbImage], options: &GenerationOptions) -> Result<()> {
+    fn start(
+        &mut self,
+        chunks: &[Chunk],
+        images: &[&ImageInput],
+        options: &GenerationOptions,
+        decoder: StreamDecoder,
+    ) -> Result<()> {
         // A generation that stops without a seed from the caller must not repeat the one before.
         self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add((self.now)().to_bits());
-        let sampler = Sampler::new(options.sampler(self.seed, self.llm.config.n_vocab)?, self.llm.config.n_vocab)?;
+        let sampler = Sampler::new(options.sampler(self.seed)?, self.llm.config.n_vocab)?;
         let stop = StopMatcher::new(options.stops())?;
         let top_logprobs = options.top_logprobs()?;
         let max_tokens = options.max_tokens()?;
@@ -453,7 +555,7 @@ impl<B: Backend> Engine<B> {
         self.generation = Some(Generation {
             sampler,
             stop,
-            decoder: StreamDecoder::continuing(),
+            decoder,
             history: run.slots.iter().filter_map(Slot::token).collect(),
             n_generated: 0,
             max_tokens: max_tokens.unwrap_or(usize::MAX).min(room),
@@ -466,13 +568,14 @@ impl<B: Backend> Engine<B> {
         Ok(())
     }
 
-    /// Checks that a prompt fits and prepares its pictures. Changes nothing but the cache of pictures.
-    fn run(&self, chunks: &[Chunk], images: &[&RgbImage]) -> Result<Run<B>> {
+    /// Checks that a prompt fits and prepares its pictures. Changes nothing that a later request could notice.
+    fn run(&mut self, chunks: &[Chunk], images: &[&ImageInput]) -> Result<Run<B>> {
+        let before = (self.now)();
         let mut jobs: VecDeque<(u64, PictureJob<B>)> = VecDeque::new();
         let mut pictures: Vec<Rc<Picture<B>>> = Vec::new();
         let mut shown = Vec::with_capacity(images.len());
         for image in images {
-            let hash = image.content_hash();
+            let (hash, pixels) = self.look_at(image)?;
             let n_rows = if let Some(picture) = self.cached_picture(hash) {
                 let n_rows = picture.n_rows;
                 pictures.push(picture);
@@ -481,7 +584,8 @@ impl<B: Backend> Engine<B> {
                 job.n_rows()
             } else {
                 let vision = self.vision()?;
-                let job = vision.begin(&vision.preprocess.preprocess(image)?);
+                let pixels = pixels.ok_or_else(|| Error::internal("A picture is gone."))?;
+                let job = vision.begin(&vision.preprocess.preprocess(&pixels)?);
                 let n_rows = job.n_rows();
                 jobs.push_back((hash, job));
                 n_rows
@@ -489,6 +593,11 @@ impl<B: Backend> Engine<B> {
             shown.push(Shown { hash, n_rows });
         }
         let slots = slots(chunks, &shown)?;
+        if slots.is_empty() {
+            return Err(Error::invalid_request(
+                "The prompt is empty; write something. (If you did, the chat template leaves it out.)",
+            ));
+        }
         let image_tokens = slots.iter().filter(|s| matches!(s, Slot::Picture { .. })).count();
         if slots.len() > self.session.n_ctx {
             return Err(Error::context_overflow(format!(
@@ -498,7 +607,11 @@ impl<B: Backend> Engine<B> {
                 self.session.n_ctx
             )));
         }
-        let usage = Usage { prompt_tokens: slots.len(), image_tokens, ..Usage::default() };
+        // What the context holds already need not be looked at again, even where the embedding is gone.
+        let kept = self.session.n_common(&slots);
+        jobs.retain(|(hash, _)| slots[kept..].iter().any(|s| matches!(s, Slot::Picture { hash: h, .. } if h == hash)));
+        let image_ms = if images.is_empty() { 0.0 } else { (self.now)() - before };
+        let usage = Usage { prompt_tokens: slots.len(), image_tokens, image_ms, ..Usage::default() };
         Ok(Run { slots, jobs, pictures, prefill: None, usage })
     }
 
@@ -510,7 +623,7 @@ impl<B: Backend> Engine<B> {
             let (done, total) = match vision.step(&mut self.backend, &mut job)? {
                 Some(rows) => {
                     let (_, total) = job.progress();
-                    let picture = Picture { hash, rows, n_rows: run_rows(&run.slots, hash) };
+                    let picture = Picture { hash, rows, n_rows: job.n_rows() };
                     run.pictures.push(self.keep_picture(picture));
                     (total, total)
                 }
@@ -525,7 +638,8 @@ impl<B: Backend> Engine<B> {
         }
         if run.prefill.is_none() {
             run.usage.cached_tokens = self.session.reuse(&run.slots);
-            run.prefill = Some(Prefill::new(std::mem::take(&mut run.slots), std::mem::take(&mut run.pictures), &self.session));
+            let (slots, pictures) = (std::mem::take(&mut run.slots), std::mem::take(&mut run.pictures));
+            run.prefill = Some(Prefill::new(slots, pictures, &self.session, self.step_work));
         }
         let Some(prefill) = &mut run.prefill else { return Ok(None) };
         let whole = prefill.step(&mut self.backend, &mut self.llm, &mut self.session)?;
@@ -629,13 +743,13 @@ impl<B: Backend> Engine<B> {
     ///
     /// # Errors
     /// `invalid_request`, `context_overflow`.
-    pub async fn evaluate(&mut self, request: &EvaluateRequest, images: &[RgbImage]) -> Result<(Vec<f32>, Vec<Option<u32>>)> {
+    pub async fn evaluate(&mut self, request: &EvaluateRequest, images: &[ImageInput]) -> Result<(Vec<f32>, Vec<Option<u32>>)> {
         let chunks = match (&request.tokens, &request.prompt) {
-            (Some(tokens), None) => vec![Chunk::Tokens(tokens.clone())],
-            (None, Some(prompt)) => self.encode_prompt(prompt, images.len())?,
-            _ => return Err(Error::invalid_request("evaluate takes either tokens or a prompt.")),
+            (Some(tokens), None) if images.is_empty() => vec![Chunk::Tokens(tokens.clone())],
+            (None, Some(prompt)) => self.encode(&parse_prompt(prompt, images.len())?)?,
+            _ => return Err(Error::invalid_request("evaluate takes either tokens, without pictures, or a prompt.")),
         };
-        let shown: Vec<&RgbImage> = images.iter().collect();
+        let shown: Vec<&ImageInput> = images.iter().collect();
         let n_vocab = self.llm.config.n_vocab;
         let too_large = chunks.iter().find_map(|c| match c {
             Chunk::Tokens(ids) => ids.iter().find(|id| **id as usize >= n_vocab),
@@ -645,9 +759,6 @@ impl<B: Backend> Engine<B> {
             return Err(Error::invalid_request(format!("The token {id} is not in the vocabulary of {n_vocab}.")));
         }
         let mut run = self.run(&chunks, &shown)?;
-        if run.slots.is_empty() {
-            return Err(Error::invalid_request("There are no tokens to evaluate."));
-        }
         let ids = run.slots.iter().map(Slot::token).collect();
         self.reset();
         while self.run_step(&mut run).await?.is_some() {}
@@ -707,7 +818,8 @@ fn done<B: Backend>(g: &mut Generation<B>, finish_reason: FinishReason) -> Event
     usage.completion_tokens = g.n_generated;
     usage.total_tokens = usage.prompt_tokens + usage.completion_tokens;
     let per_second = |n: usize, ms: f64| if ms > 0.0 { n as f64 / ms * 1e3 } else { 0.0 };
-    usage.prefill_tokens_per_second = per_second(usage.prompt_tokens - usage.cached_tokens, usage.prefill_ms);
+    let computed = g.run.prefill.as_ref().map_or(0, Prefill::n_computed);
+    usage.prefill_tokens_per_second = per_second(computed, usage.prefill_ms);
     // The first token comes out of the prompt's logits and costs no decoding.
     usage.decode_tokens_per_second = per_second(usage.completion_tokens.saturating_sub(1), usage.decode_ms);
     Event::Done { text, finish_reason, usage }
@@ -727,18 +839,6 @@ fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     let n = values.len();
     if n.is_multiple_of(2) { (values[n / 2 - 1] + values[n / 2]) / 2.0 } else { values[n / 2] }
-}
-
-/// The rows that a picture takes among the slots.
-fn run_rows(slots: &[Slot], wanted: u64) -> usize {
-    slots
-        .iter()
-        .filter_map(|s| match s {
-            Slot::Picture { hash, row } if *hash == wanted => Some(*row as usize + 1),
-            _ => None,
-        })
-        .max()
-        .unwrap_or(0)
 }
 
 fn slots(chunks: &[Chunk], shown: &[Shown]) -> Result<Vec<Slot>> {

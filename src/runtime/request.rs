@@ -71,7 +71,6 @@ pub enum RequestPart {
     /// A picture.
     Image {
         /// Its index among the pictures that came with the request.
-        #[serde(default)]
         image: usize,
     },
 }
@@ -81,8 +80,6 @@ pub enum RequestPart {
 pub struct GenerationOptions {
     /// Tokens at most; default: until the context is full.
     pub max_tokens: Option<u64>,
-    /// OpenAI's newer name of the same.
-    pub max_completion_tokens: Option<u64>,
     /// 0 is greedy; default 0.7.
     pub temperature: Option<f32>,
     /// Smallest set of tokens with this probability in sum; default 1 (off).
@@ -123,21 +120,21 @@ pub enum Stop {
 const DEFAULT_TEMPERATURE: f32 = 0.7;
 
 impl GenerationOptions {
-    /// The sampler's part; `fresh_seed` serves where the caller gave none.
+    /// The sampler's part; `fresh_seed` serves where the caller gave none. The sampler checks the ranges.
     ///
     /// # Errors
-    /// `invalid_request` naming the field that is out of range.
-    pub fn sampler(&self, fresh_seed: u64, n_vocab: usize) -> Result<SamplerConfig> {
+    /// `invalid_request` for a bias whose key is no token id.
+    pub fn sampler(&self, fresh_seed: u64) -> Result<SamplerConfig> {
         let mut logit_bias = Vec::new();
         for (id, bias) in self.logit_bias.iter().flatten() {
-            let id: u32 = id.parse().ok().filter(|id| (*id as usize) < n_vocab).ok_or_else(|| {
-                Error::invalid_request(format!("logit_bias names the token '{id}'; the keys must be token ids below {n_vocab}."))
-            })?;
+            let id: u32 = id
+                .parse()
+                .map_err(|_| Error::invalid_request(format!("logit_bias names the token '{id}'; the keys must be token ids.")))?;
             logit_bias.push((id, *bias));
         }
-        let config = SamplerConfig {
+        Ok(SamplerConfig {
             temperature: self.temperature.unwrap_or(DEFAULT_TEMPERATURE),
-            top_k: self.top_k.unwrap_or(0) as usize,
+            top_k: usize::try_from(self.top_k.unwrap_or(0)).unwrap_or(usize::MAX),
             top_p: self.top_p.unwrap_or(1.0),
             min_p: self.min_p.unwrap_or(0.0),
             repetition_penalty: self.repetition_penalty.unwrap_or(1.0),
@@ -146,9 +143,7 @@ impl GenerationOptions {
             logit_bias,
             seed: self.seed.map_or(fresh_seed, |s| s as u64),
             logprobs: self.logprobs.unwrap_or(false),
-        };
-        config.validate()?;
-        Ok(config)
+        })
     }
 
     /// Tokens at most, where the caller gave a limit.
@@ -156,7 +151,7 @@ impl GenerationOptions {
     /// # Errors
     /// `invalid_request` for a limit of 0.
     pub fn max_tokens(&self) -> Result<Option<usize>> {
-        match self.max_completion_tokens.or(self.max_tokens) {
+        match self.max_tokens {
             Some(0) => Err(Error::invalid_request("max_tokens is 0; give at least 1, or leave it out.")),
             Some(n) => Ok(Some(usize::try_from(n).unwrap_or(usize::MAX))),
             None => Ok(None),
@@ -168,7 +163,7 @@ impl GenerationOptions {
     /// # Errors
     /// `invalid_request` for more than 20, or for alternatives without `logprobs`.
     pub fn top_logprobs(&self) -> Result<Option<usize>> {
-        let n = self.top_logprobs.unwrap_or(0) as usize;
+        let n = usize::try_from(self.top_logprobs.unwrap_or(0)).unwrap_or(usize::MAX);
         match self.logprobs.unwrap_or(false) {
             _ if n > MAX_TOP_LOGPROBS => {
                 Err(Error::invalid_request(format!("top_logprobs is {n}; at most {MAX_TOP_LOGPROBS} can be had.")))

@@ -3,11 +3,12 @@
 use std::rc::Rc;
 
 use crate::backend::Backend;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::lm::Llama;
 
-/// Multiply-adds that may be recorded before a caller gets its turn again: some tens of milliseconds on one CPU core.
-const STEP_WORK: u64 = 1 << 30;
+/// Multiply-adds that may be recorded before a caller gets its turn again, at least one layer of one chunk: some tens of milliseconds
+/// on one CPU core for a small model, up to a second for a layer of a 7B.
+pub const STEP_WORK: u64 = 1 << 30;
 
 /// What stands at one position of the context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,11 +55,16 @@ pub struct Session<B: Backend> {
 }
 
 impl<B: Backend> Session<B> {
+    /// How many positions hold what `slots` begins with; at most all but the last.
+    pub fn n_common(&self, slots: &[Slot]) -> usize {
+        let same = self.slots.iter().zip(slots).take_while(|(a, b)| a == b).count();
+        same.min(slots.len().saturating_sub(1))
+    }
+
     /// Keeps what `slots` begins with and forgets the rest. At least one slot is left to compute, because the logits of the last one
     /// are wanted. Returns the number of positions kept.
     pub fn reuse(&mut self, slots: &[Slot]) -> usize {
-        let same = self.slots.iter().zip(slots).take_while(|(a, b)| a == b).count();
-        let kept = same.min(slots.len().saturating_sub(1));
+        let kept = self.n_common(slots);
         self.slots.truncate(kept);
         kept
     }
@@ -74,19 +80,26 @@ pub struct Prefill<B: Backend> {
     position: usize,
     /// The first position that was to be computed.
     first: usize,
+    step_work: u64,
 }
 
 impl<B: Backend> Prefill<B> {
-    /// Prepares `slots` behind what `session` holds (and shares with them, see [`Session::reuse`]).
-    pub fn new(slots: Vec<Slot>, pictures: Vec<Rc<Picture<B>>>, session: &Session<B>) -> Self {
+    /// Prepares `slots` (at least one) behind what `session` holds (and shares with them, see [`Session::reuse`]); a step does at most
+    /// `step_work` multiply-adds, but at least a layer.
+    pub fn new(slots: Vec<Slot>, pictures: Vec<Rc<Picture<B>>>, session: &Session<B>, step_work: u64) -> Self {
         let first = session.slots.len();
-        Self { slots, pictures, chunk: None, position: first, first }
+        Self { slots, pictures, chunk: None, position: first, first, step_work }
     }
 
     /// Positions computed and positions to compute; those of the chunk under way count as far as its layers are run.
     pub fn progress(&self, n_layers: usize) -> (usize, usize) {
         let partly = self.chunk.map_or(0, |(n, layer)| n * layer / n_layers);
         (self.position - self.first + partly, self.slots.len() - self.first)
+    }
+
+    /// Positions whose every layer is run.
+    pub fn n_computed(&self) -> usize {
+        self.position - self.first
     }
 
     /// Whether the last position is computed.
@@ -97,20 +110,20 @@ impl<B: Backend> Prefill<B> {
     /// Records a bounded piece of work. True when the logits of the last position have been asked for.
     ///
     /// # Errors
-    /// None at present; backends may add some.
+    /// `internal` where a picture of the prompt was not encoded.
     pub fn step(&mut self, backend: &mut B, llm: &mut Llama<B>, session: &mut Session<B>) -> Result<bool> {
         let (n, mut layer) = match self.chunk.take() {
             Some(chunk) => chunk,
             None => {
                 let n = llm.n_chunk().min(self.slots.len() - self.position);
-                self.embed(backend, llm, n);
+                self.embed(backend, llm, n)?;
                 (n, 0)
             }
         };
         let c = &llm.config;
-        let per_row = (c.n_embd * (2 * c.n_q() + 2 * c.n_kv() + 3 * c.n_ff)) as u64;
+        let per_row = c.n_embd as u64 * (2 * c.n_q() + 2 * c.n_kv() + 3 * c.n_ff) as u64;
         let n_layers = c.n_layers;
-        let at_once = ((STEP_WORK / (per_row * n as u64).max(1)) as usize).max(1);
+        let at_once = usize::try_from(self.step_work / (per_row * n as u64).max(1)).unwrap_or(n_layers).max(1);
         let until = (layer + at_once).min(n_layers);
         while layer < until {
             llm.layer(backend, &mut session.cache, layer, self.position, n);
@@ -129,7 +142,7 @@ impl<B: Backend> Prefill<B> {
     }
 
     /// Fills the first `n` rows of the residual stream from tokens and pictures.
-    fn embed(&self, backend: &mut B, llm: &mut Llama<B>, n: usize) {
+    fn embed(&self, backend: &mut B, llm: &mut Llama<B>, n: usize) -> Result<()> {
         let slots = &self.slots[self.position..self.position + n];
         let mut ids = Vec::with_capacity(n);
         let mut row = 0;
@@ -147,12 +160,16 @@ impl<B: Backend> Prefill<B> {
                         .enumerate()
                         .take_while(|(i, s)| **s == Slot::Picture { hash, row: from + *i as u32 })
                         .count();
-                    if let Some(picture) = self.pictures.iter().find(|p| p.hash == hash) {
-                        backend.copy_rows(&picture.rows, from as usize, &mut llm.h, row, run);
-                    }
+                    let picture = self
+                        .pictures
+                        .iter()
+                        .find(|p| p.hash == hash)
+                        .ok_or_else(|| Error::internal("A picture of the prompt was not encoded."))?;
+                    backend.copy_rows(&picture.rows, from as usize, &mut llm.h, row, run);
                     row += run;
                 }
             }
         }
+        Ok(())
     }
 }

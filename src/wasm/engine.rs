@@ -57,8 +57,8 @@ impl Options {
             chat_template: self.chat_template,
             quantize_mmproj,
             kv_format,
-            now: performance_now,
             today,
+            ..LoadOptions::new(performance_now)
         })
     }
 }
@@ -108,7 +108,9 @@ impl Engine {
             Runtime::load(Cpu::new(), model, mmproj, options, &mut |p| {
                 if let Ok(text) = json(&p) {
                     // A page whose progress callback throws still gets its model.
-                    let _ = on_progress.call1(&JsValue::NULL, &text.into());
+                    if let Err(thrown) = on_progress.call1(&JsValue::NULL, &text.into()) {
+                        web_sys::console::warn_2(&"The progress callback failed:".into(), &thrown);
+                    }
                 }
             })
             .await
@@ -141,7 +143,7 @@ impl Engine {
 
     /// The text of ids.
     pub fn detokenize(&self, ids: &[u32]) -> std::result::Result<String, JsValue> {
-        let n_vocab = self.runtime.tokenizer().n_vocab();
+        let n_vocab = self.runtime.info().vocabulary_size;
         checked(match ids.iter().find(|id| **id as usize >= n_vocab) {
             Some(id) => Err(Error::invalid_request(format!("The token {id} is not in the vocabulary of {n_vocab}."))),
             None => Ok(self.runtime.tokenizer().decode(ids, false)),
@@ -186,7 +188,7 @@ impl Engine {
         let start = performance_now();
         let embedded = async {
             let picture = image(&picture)?;
-            self.runtime.embed_image(&picture).await
+            self.runtime.embed_image(&picture.decoded()?).await
         };
         let (data, shape) = checked(embedded.await)?;
         let out = tensor(&data, &shape);
@@ -197,7 +199,7 @@ impl Engine {
     /// A picture as the vision tower is given it: `{ data, shape }`.
     #[wasm_bindgen(js_name = preprocessImage)]
     pub fn preprocess_image(&self, picture: JsValue) -> std::result::Result<Object, JsValue> {
-        let pixels = checked(image(&picture).and_then(|picture| self.runtime.preprocess(&picture)))?;
+        let pixels = checked(image(&picture).and_then(|picture| self.runtime.preprocess(&picture.decoded()?)))?;
         Ok(tensor(&pixels.data, &[pixels.tiles, 3, pixels.height, pixels.width]))
     }
 

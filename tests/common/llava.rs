@@ -12,7 +12,7 @@ use llava_web::backend::cpu::Cpu;
 use llava_web::gguf::source::FileSource;
 use llava_web::gguf::{MemorySource, RangedSource};
 use llava_web::image::RgbImage;
-use llava_web::runtime::engine::{Engine, Event, FinishReason, LoadOptions, Usage};
+use llava_web::runtime::engine::{Engine, Event, FinishReason, ImageInput, LoadOptions, Usage};
 use llava_web::runtime::request;
 
 /// A file under `tests/golden`.
@@ -74,7 +74,7 @@ pub fn now() -> f64 {
 
 /// Options that leave everything to the model, with exact keys and values.
 pub fn options() -> LoadOptions {
-    LoadOptions { context_size: None, chat_template: None, quantize_mmproj: None, kv_format: KvFormat::F32, now, today: None }
+    LoadOptions { kv_format: KvFormat::F32, ..LoadOptions::new(now) }
 }
 
 /// The golden tiny LLaVA with this language file and vision file.
@@ -115,15 +115,20 @@ pub fn finish(engine: &mut Engine<Cpu>) -> llava_web::Result<Answer> {
     }
 }
 
+/// Pictures as a request takes them.
+pub fn inputs(images: &[RgbImage]) -> Vec<ImageInput> {
+    images.iter().cloned().map(ImageInput::Pixels).collect()
+}
+
 /// Asks for a chat completion.
 pub fn chat(engine: &mut Engine<Cpu>, request: serde_json::Value, images: &[RgbImage]) -> llava_web::Result<Answer> {
-    engine.start_chat(&request::parse(&request.to_string())?, images)?;
+    engine.start_chat(&request::parse(&request.to_string())?, &inputs(images))?;
     finish(engine)
 }
 
 /// Asks for a raw completion.
 pub fn complete(engine: &mut Engine<Cpu>, request: serde_json::Value, images: &[RgbImage]) -> llava_web::Result<Answer> {
-    engine.start_completion(&request::parse(&request.to_string())?, images)?;
+    engine.start_completion(&request::parse(&request.to_string())?, &inputs(images))?;
     finish(engine)
 }
 

@@ -10,7 +10,7 @@ use crate::model::rope::{RopeConfig, RopeScaling};
 const ARCHITECTURES: [(&str, RopeStyle, bool); 3] =
     [("llama", RopeStyle::Adjacent, false), ("qwen2", RopeStyle::Halves, false), ("phi3", RopeStyle::Halves, true)];
 
-/// More than any model that fits a browser; a guard for arithmetic on sizes from a hostile file.
+/// More than any model that fits a browser; every width is held to it, so that products of two fit into 64 bits.
 const MAX_WIDTH: usize = 1 << 17;
 const MAX_LAYERS: usize = 512;
 /// More positions than this are never asked for by default; it bounds the key-value cache.
@@ -44,6 +44,8 @@ pub struct LlamaConfig {
     pub(super) rope: RopeConfig,
     /// Positions of the training before scaling, where the file says so.
     pub(super) original_context: Option<usize>,
+    /// The magnitude of LongRoPE's cosines and sines, where the file says it.
+    pub(super) attn_factor: Option<f64>,
 }
 
 impl LlamaConfig {
@@ -89,7 +91,7 @@ impl LlamaConfig {
         let head_dim =
             if m.contains(&key("attention.key_length")) { sized("attention.key_length", 4096)? } else { n_embd / n_heads };
         let value_dim = m.uint(&key("attention.value_length")).map_or(head_dim, |v| v as usize);
-        if !n_heads.is_multiple_of(n_kv_heads) || head_dim == 0 || value_dim != head_dim {
+        if !n_heads.is_multiple_of(n_kv_heads) || head_dim == 0 || n_heads * head_dim > MAX_WIDTH || value_dim != head_dim {
             return Err(Error::unsupported_architecture(format!(
                 "'{file}' has {n_heads} heads over {n_kv_heads} key-value heads of {head_dim} and {value_dim} elements, which is not supported."
             )));
@@ -109,7 +111,15 @@ impl LlamaConfig {
                 "'{file}' turns {n_rot} of {head_dim} elements of a head, which cannot be right."
             )));
         }
-        let original_context = m.uint(&key("rope.scaling.original_context_length")).map(|v| v as usize);
+        let original_context = match m.uint(&key("rope.scaling.original_context_length")) {
+            Some(n) if n < 2 || n > n_ctx_train as u64 => {
+                return Err(Error::invalid_gguf(format!(
+                    "'{file}' gives an original context of {n} of {n_ctx_train} tokens, which cannot be right."
+                )));
+            }
+            n => n.map(|n| n as usize),
+        };
+        let attn_factor = m.float(&key("rope.scaling.attn_factor")).map(f64::from).filter(|f| *f > 0.0 && f.is_finite());
         let rope = RopeConfig {
             n_rot,
             freq_base: f64::from(m.float(&key("rope.freq_base")).filter(|b| *b > 1.0 && b.is_finite()).unwrap_or(10000.0)),
@@ -130,6 +140,7 @@ impl LlamaConfig {
             tied: gguf.tensor("output.weight").is_none(),
             rope,
             original_context,
+            attn_factor,
             architecture,
         })
     }
@@ -158,7 +169,9 @@ fn rope_scaling(gguf: &Gguf, architecture: &str, original_context: usize) -> Res
     let old_linear = m.float(&format!("{architecture}.rope.scale_linear")).map(f64::from).filter(|f| *f >= 1.0 && f.is_finite());
     let factor = number("factor").filter(|f| *f >= 1.0);
     Ok(match (kind, factor) {
-        (None | Some("none"), _) => old_linear.map_or(RopeScaling::None, |factor| RopeScaling::Linear { factor }),
+        (Some("none"), _) => RopeScaling::None,
+        // A factor without a type is a linear one.
+        (None, factor) => old_linear.or(factor).map_or(RopeScaling::None, |factor| RopeScaling::Linear { factor }),
         // LongRoPE's factors are tensors of their own, applied when the context is known.
         (Some("longrope"), _) => RopeScaling::None,
         (Some("linear"), Some(factor)) => RopeScaling::Linear { factor },

@@ -125,7 +125,12 @@ impl<B: Backend> Llama<B> {
         }
         rope_factors(&mut config, &mut w, n_ctx)?;
         let mut rope = backend.tensor(n_ctx, config.rope.n_rot)?;
-        backend.write(&mut rope, 0, &rope::table(&config.rope, n_ctx));
+        let angles = rope::angles(&config.rope);
+        let mut row = vec![0.0; config.rope.n_rot];
+        for position in 0..n_ctx {
+            angles.row(position, &mut row);
+            backend.write(&mut rope, position, &row);
+        }
         let scratch = Scratch {
             norm: backend.tensor(n_chunk, n_embd)?,
             q: backend.tensor(n_chunk, n_q)?,
@@ -192,10 +197,12 @@ fn rope_factors<B: Backend>(config: &mut LlamaConfig, w: &mut Weights<B>, n_ctx:
     let short = w.floats("rope_factors_short.weight");
     let original = config.original_context.unwrap_or(config.n_ctx_train);
     let longrope = if n_ctx > original { long } else { short };
-    if longrope.is_some() && n_ctx > original {
-        // LongRoPE's magnitude for contexts beyond the original one (arXiv 2402.13753, section 3).
+    if longrope.is_some() {
+        // LongRoPE's magnitude (arXiv 2402.13753, section 3) follows from the context the model was made for, whichever set of divisors
+        // is in use.
         let scale = config.n_ctx_train as f64 / original as f64;
-        config.rope.magnitude = (1.0 + scale.ln() / (original as f64).ln()).sqrt();
+        let by_formula = if scale > 1.0 { (1.0 + scale.ln() / (original as f64).ln()).sqrt() } else { 1.0 };
+        config.rope.magnitude = config.attn_factor.unwrap_or(by_formula);
     }
     config.rope.factors = plain.or(longrope);
     if config.rope.factors.as_ref().is_some_and(|f| f.iter().any(|v| *v <= 0.0)) {

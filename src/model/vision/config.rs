@@ -5,8 +5,10 @@ use crate::gguf::Gguf;
 
 const MAX_WIDTH: usize = 1 << 16;
 const MAX_LAYERS: usize = 256;
-/// Larger pictures are tiled, never fed whole; it bounds the sequence length.
+/// Larger pictures are tiled, never fed whole.
 const MAX_IMAGE: usize = 2048;
+/// The longest sequence; attention is quadratic in it. The largest known towers have 4900 (980 pixels in patches of 14).
+const MAX_PATCHES: usize = 8192;
 
 /// The activation between the two linear layers of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +44,7 @@ pub struct ClipConfig {
     pub has_pre_ln: bool,
     /// Whether the features pass a norm after the last block.
     pub uses_post_ln: bool,
-    /// Blocks whose two feed-forward layers are stored under each other's names, as old converters did.
+    /// Whether the two feed-forward layers are stored under each other's names, as old converters did.
     pub swapped_ffn: bool,
 }
 
@@ -73,6 +75,12 @@ impl ClipConfig {
         };
         let image_size = sized("image_size", MAX_IMAGE)?;
         let patch_size = sized("patch_size", image_size)?;
+        let n_patches = (image_size / patch_size).pow(2);
+        if n_patches > MAX_PATCHES {
+            return Err(Error::invalid_gguf(format!(
+                "'{file}' cuts a picture into {n_patches} patches; at most {MAX_PATCHES} are believable."
+            )));
+        }
         let n_embd = sized("embedding_length", MAX_WIDTH)?;
         let n_ff = sized("feed_forward_length", MAX_WIDTH)?;
         let n_heads = sized("attention.head_count", n_embd)?;
