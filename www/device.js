@@ -26,6 +26,11 @@ export function hasSimd() {
   return typeof WebAssembly === "object" && WebAssembly.validate(SIMD_MODULE);
 }
 
+/** Whether the module that uses relaxed SIMD can run; its integer dots are half of the quantized kernels' work. */
+export function hasRelaxedSimd() {
+  return typeof WebAssembly === "object" && WebAssembly.validate(RELAXED_SIMD_MODULE);
+}
+
 /** Threads the CPU path could use here. */
 export function usableThreads() {
   return globalThis.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, MAX_THREADS) : 1;
@@ -39,7 +44,7 @@ export async function detectDevice() {
     webgpu: await detectWebgpu(),
     cpu: {
       simd: hasSimd(),
-      relaxedSimd: typeof WebAssembly === "object" && WebAssembly.validate(RELAXED_SIMD_MODULE),
+      relaxedSimd: hasRelaxedSimd(),
       threads: usableThreads(),
     },
   };

@@ -1,5 +1,6 @@
 // The engine's thread: owns the wasm module, reads the model files, runs one request after another. Messages: protocol.js.
 
+import { hasRelaxedSimd } from "./device.js";
 import { isFault, LlavaError, toLlavaError } from "./errors.js";
 import { decodeImage } from "./image-reader.js";
 import { noUsage } from "./protocol.js";
@@ -166,10 +167,12 @@ async function load({ id, model, mmproj, sha256, options }) {
 }
 
 async function loadModule() {
+  const isRelaxed = hasRelaxedSimd();
+  const folder = new URL(isRelaxed ? "./pkg-relaxed/" : "./pkg/", import.meta.url);
   try {
-    // @ts-ignore: there once build.sh has run
-    const module = await import("./pkg/llava_web.js");
-    await module.default({ module_or_path: new URL("./pkg/llava_web_bg.wasm", import.meta.url) });
+    // @ts-ignore: both are there once build.sh has run
+    const module = await (isRelaxed ? import("./pkg-relaxed/llava_web.js") : import("./pkg/llava_web.js"));
+    await module.default({ module_or_path: new URL("llava_web_bg.wasm", folder) });
     return module;
   } catch (cause) {
     if (cause instanceof WebAssembly.CompileError) {
@@ -178,7 +181,7 @@ async function loadModule() {
         { cause });
     }
     throw new LlavaError("network",
-      `The engine's own files could not be loaded from ${new URL("./pkg/", import.meta.url).href}. Check the connection, and that this folder was published with the page.`,
+      `The engine's own files could not be loaded from ${folder.href}. Check the connection, and that this folder was published with the page.`,
       { cause });
   }
 }

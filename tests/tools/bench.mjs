@@ -31,7 +31,7 @@ const jobs = values.model
       { model: golden("tiny-llava/tiny-llava-q4_0.gguf"), mmproj: golden("tiny-llava/mmproj-legacy-f16.gguf"), image: golden("images/astronaut.png") },
     ];
 
-const wasm = readFileSync(path.join(root, "www/pkg/llava_web_bg.wasm"));
+const wasm = readFileSync(path.join(root, "www/pkg-relaxed/llava_web_bg.wasm"));
 const mounts = { "/www/": path.join(root, "www") };
 const url = (file) => {
   const folder = `/file${Object.keys(mounts).length}/`;
