@@ -4,31 +4,29 @@
 //! one token. Between steps the caller can stop, and show what happened.
 
 use std::collections::VecDeque;
-use std::hash::{Hash, Hasher};
 use std::rc::Rc;
-
-use serde::Serialize;
 
 use crate::backend::{Backend, KvFormat, KvSpec};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, RangedSource};
-use crate::image::{Pixels, RgbImage, decode};
+use crate::image::{Pixels, RgbImage};
 use crate::model::llava::{PictureJob, Vision, VisionConfig, load_language_model};
 use crate::model::lm::{Llama, LlamaConfig};
 use crate::quant::Format;
+use crate::runtime::pictures::{Picture, PictureCache};
+use crate::runtime::report::BytesInfo;
 use crate::runtime::request::{self, ChatRequest, CompletionRequest, EvaluateRequest, GenerationOptions};
 use crate::runtime::sampler::{Sampler, top_logprobs};
-use crate::runtime::session::{Picture, Prefill, STEP_WORK, Session, Slot};
+use crate::runtime::session::{Prefill, STEP_WORK, Session, Slot};
 use crate::runtime::stop::StopMatcher;
 use crate::text::{ChatTemplate, Chunk, Date, Segment, StreamDecoder, Tokenizer, encode_segments, parse_prompt};
+
+pub use crate::runtime::pictures::ImageInput;
+pub use crate::runtime::report::{BenchmarkReport, Event, FinishReason, Info, LoadProgress, TokenLogprob, Usage, VisionInfo};
 
 /// Rows of the prompt that are run at once. Enough that each weight is used often per load, few enough that a chunk's
 /// activations stay in a second-level cache.
 const N_CHUNK: usize = 64;
-/// Bytes of picture embeddings that are kept for follow-up questions, the last one apart; one of LLaVA-1.5-7B takes 9.4 MB.
-const MAX_PICTURE_BYTES: usize = 64 << 20;
-/// Files whose pictures' hashes are remembered, so that a conversation's pictures are not decoded again for each of its questions.
-const MAX_KNOWN_FILES: usize = 64;
 /// No vocabulary has a longer piece: text beyond this many bytes for each position cannot fit, and need not be tokenized to know.
 const MAX_PIECE_BYTES: usize = 1024;
 
@@ -66,163 +64,6 @@ impl LoadOptions {
     }
 }
 
-/// A picture that comes with a request.
-#[derive(Debug, Clone)]
-pub enum ImageInput {
-    /// The bytes of a file.
-    Encoded(Vec<u8>),
-    /// Pixels.
-    Pixels(RgbImage),
-}
-
-impl ImageInput {
-    /// The pixels.
-    ///
-    /// # Errors
-    /// `invalid_image`, `out_of_memory`.
-    pub fn decoded(self) -> Result<RgbImage> {
-        match self {
-            Self::Encoded(bytes) => decode(&bytes),
-            Self::Pixels(pixels) => Ok(pixels),
-        }
-    }
-}
-
-/// How far loading is.
-#[derive(Debug, Clone, Serialize)]
-pub struct LoadProgress<'a> {
-    /// `header`, `model`, `mmproj` or `ready`.
-    pub stage: &'static str,
-    /// The file's name.
-    pub file: &'a str,
-    /// Bytes of its tensors that are read.
-    pub loaded: u64,
-    /// Bytes of its tensors in all.
-    pub total: u64,
-}
-
-/// What `engine.info` tells of the vision model.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct VisionInfo {
-    projector: &'static str,
-    image_size: usize,
-    patch_size: usize,
-    tokens_per_image: usize,
-    feature_size: usize,
-}
-
-/// Bytes taken.
-#[derive(Debug, Clone, Copy, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct BytesInfo {
-    /// By weights.
-    pub weights: u64,
-    /// By keys and values.
-    pub kv_cache: u64,
-    /// By everything, where the platform tells.
-    pub wasm_heap: u64,
-}
-
-/// What `engine.info` tells, but for the device.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Info {
-    /// `general.architecture`.
-    pub architecture: String,
-    /// `general.name`.
-    pub name: String,
-    /// The format that most of the weights are stored in.
-    pub quantization: String,
-    /// Elements of all tensors, both files.
-    pub parameters: u64,
-    /// Positions.
-    pub context_size: usize,
-    /// Tokens.
-    pub vocabulary_size: usize,
-    /// The vision model.
-    pub vision: Option<VisionInfo>,
-    /// Memory.
-    pub bytes: BytesInfo,
-    /// What the person may want to know though it is no error.
-    pub warnings: Vec<String>,
-}
-
-/// A token's alternatives and how likely they were.
-#[derive(Debug, Clone, Serialize)]
-pub struct TokenLogprob {
-    /// The token's text.
-    pub token: String,
-    /// The natural logarithm of its probability.
-    pub logprob: f32,
-    /// The token's bytes, which need not be whole characters.
-    pub bytes: Vec<u8>,
-    /// The likeliest tokens at its place.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub top_logprobs: Option<Vec<TokenLogprob>>,
-}
-
-/// What a request cost. Times are wall-clock milliseconds.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-#[allow(missing_docs, reason = "the names of the JavaScript contract say it")]
-pub struct Usage {
-    pub prompt_tokens: usize,
-    pub completion_tokens: usize,
-    pub total_tokens: usize,
-    pub image_tokens: usize,
-    pub cached_tokens: usize,
-    pub image_ms: f64,
-    pub prefill_ms: f64,
-    pub decode_ms: f64,
-    pub prefill_tokens_per_second: f64,
-    pub decode_tokens_per_second: f64,
-}
-
-/// Why a generation ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FinishReason {
-    /// The model ended its answer, or a stop string came.
-    Stop,
-    /// `max_tokens` or the end of the context.
-    Length,
-    /// The caller stopped it.
-    Abort,
-}
-
-/// What a step did.
-#[derive(Debug, Clone, Serialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-pub enum Event {
-    /// A piece of the way to the first token.
-    Progress {
-        /// `image` (done and total count blocks of the tower) or `prefill` (positions of the prompt).
-        stage: &'static str,
-        /// Done.
-        done: usize,
-        /// In all.
-        total: usize,
-    },
-    /// A token was generated.
-    Token {
-        /// The text that is now certain; may be empty while a character or a stop string is incomplete.
-        text: String,
-        /// The generated id.
-        token_ids: [u32; 1],
-        /// Where they were asked for.
-        logprobs: Option<[TokenLogprob; 1]>,
-    },
-    /// The generation ended.
-    Done {
-        /// Text that was held back.
-        text: String,
-        /// Why.
-        finish_reason: FinishReason,
-        /// What it cost.
-        usage: Usage,
-    },
-}
-
 /// A picture that came with a request.
 struct Shown {
     hash: u64,
@@ -255,16 +96,6 @@ struct Generation<B: Backend> {
     aborted: bool,
 }
 
-/// What `benchmark` measures; medians.
-#[derive(Debug, Clone, Copy, Serialize)]
-#[allow(missing_docs, reason = "the names say it")]
-pub struct BenchmarkReport {
-    pub prefill_tokens_per_second: f64,
-    pub decode_tokens_per_second: f64,
-    #[serde(rename = "bytesPerSecond")]
-    pub bytes_per_second: f64,
-}
-
 /// A loaded model, ready to be asked.
 pub struct Engine<B: Backend> {
     backend: B,
@@ -273,10 +104,7 @@ pub struct Engine<B: Backend> {
     tokenizer: Tokenizer,
     template: ChatTemplate,
     session: Session<B>,
-    /// Those used last stand last.
-    pictures: VecDeque<Rc<Picture<B>>>,
-    /// Hashes of files and of the pictures in them.
-    known_files: VecDeque<(u64, u64)>,
+    pictures: PictureCache<B>,
     generation: Option<Generation<B>>,
     logits: Vec<f32>,
     info: Info,
@@ -371,14 +199,13 @@ impl<B: Backend> Engine<B> {
         progress(LoadProgress { stage: "ready", file: &file, loaded: gguf.n_bytes(), total: gguf.n_bytes() });
         let seed = (options.now)().to_bits();
         Ok(Self {
+            pictures: PictureCache::new(llm.config.n_embd),
             session: Session { cache, slots: Vec::new(), n_ctx },
             backend,
             llm,
             vision,
             tokenizer,
             template,
-            pictures: VecDeque::new(),
-            known_files: VecDeque::new(),
             generation: None,
             logits: Vec::new(),
             info,
@@ -433,7 +260,7 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// As [`Self::preprocess`].
     pub async fn embed_image(&mut self, image: &RgbImage) -> Result<(Vec<f32>, [usize; 2])> {
-        let picture = match self.cached_picture(image.content_hash()) {
+        let picture = match self.pictures.get(image.content_hash()) {
             Some(picture) => picture,
             None => {
                 let pixels = self.preprocess(image)?;
@@ -446,54 +273,13 @@ impl<B: Backend> Engine<B> {
                         break rows;
                     }
                 };
-                self.keep_picture(Picture { hash: image.content_hash(), rows, n_rows })
+                self.pictures.keep(Picture { hash: image.content_hash(), rows, n_rows })
             }
         };
         let mut data = Vec::new();
         self.backend.read(&picture.rows, 0, picture.n_rows, &mut data).await?;
         let width = data.len() / picture.n_rows.max(1);
         Ok((data, [picture.n_rows, width]))
-    }
-
-    fn cached_picture(&mut self, hash: u64) -> Option<Rc<Picture<B>>> {
-        let at = self.pictures.iter().position(|p| p.hash == hash)?;
-        let picture = self.pictures.remove(at)?;
-        self.pictures.push_back(picture.clone());
-        Some(picture)
-    }
-
-    fn keep_picture(&mut self, picture: Picture<B>) -> Rc<Picture<B>> {
-        let picture = Rc::new(picture);
-        self.pictures.push_back(picture.clone());
-        let row_bytes = 4 * self.llm.config.n_embd;
-        let mut bytes: usize = self.pictures.iter().map(|p| p.n_rows * row_bytes).sum();
-        while bytes > MAX_PICTURE_BYTES && self.pictures.len() > 1 {
-            bytes -= self.pictures.pop_front().map_or(0, |p| p.n_rows * row_bytes);
-        }
-        picture
-    }
-
-    /// A picture's hash, and its pixels unless its embedding is kept already.
-    fn look_at(&mut self, image: &ImageInput) -> Result<(u64, Option<RgbImage>)> {
-        let bytes = match image {
-            ImageInput::Pixels(pixels) => return Ok((pixels.content_hash(), Some(pixels.clone()))),
-            ImageInput::Encoded(bytes) => bytes,
-        };
-        let mut hasher = std::hash::DefaultHasher::new();
-        bytes.hash(&mut hasher);
-        let file = hasher.finish();
-        if let Some((_, hash)) = self.known_files.iter().find(|(known, _)| *known == file)
-            && self.pictures.iter().any(|p| p.hash == *hash)
-        {
-            return Ok((*hash, None));
-        }
-        let pixels = decode(bytes)?;
-        let hash = pixels.content_hash();
-        if self.known_files.len() == MAX_KNOWN_FILES {
-            self.known_files.pop_front();
-        }
-        self.known_files.push_back((file, hash));
-        Ok((hash, Some(pixels)))
     }
 
     /// Begins a chat completion. The one under way, if any, is dropped; what it computed of the context stays.
@@ -575,8 +361,8 @@ impl<B: Backend> Engine<B> {
         let mut pictures: Vec<Rc<Picture<B>>> = Vec::new();
         let mut shown = Vec::with_capacity(images.len());
         for image in images {
-            let (hash, pixels) = self.look_at(image)?;
-            let n_rows = if let Some(picture) = self.cached_picture(hash) {
+            let (hash, pixels) = self.pictures.look_at(image)?;
+            let n_rows = if let Some(picture) = self.pictures.get(hash) {
                 let n_rows = picture.n_rows;
                 pictures.push(picture);
                 n_rows
@@ -624,7 +410,7 @@ impl<B: Backend> Engine<B> {
                 Some(rows) => {
                     let (_, total) = job.progress();
                     let picture = Picture { hash, rows, n_rows: job.n_rows() };
-                    run.pictures.push(self.keep_picture(picture));
+                    run.pictures.push(self.pictures.keep(picture));
                     (total, total)
                 }
                 None => {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::model::lm::Llama;
+use crate::runtime::pictures::Picture;
 
 /// Multiply-adds that may be recorded before a caller gets its turn again, at least one layer of one chunk: some tens of milliseconds
 /// on one CPU core for a small model, up to a second for a layer of a 7B.
@@ -32,16 +33,6 @@ impl Slot {
             Self::Picture { .. } => None,
         }
     }
-}
-
-/// A picture's embedding, `[n_rows, n_embd]`, shared by the cache of pictures and the requests that show it.
-pub struct Picture<B: Backend> {
-    /// The hash of the picture's pixels.
-    pub hash: u64,
-    /// The rows.
-    pub rows: B::Tensor,
-    /// How many they are.
-    pub n_rows: usize,
 }
 
 /// The key-value cache and what it holds.

@@ -1,0 +1,107 @@
+//! Pictures: as they come with a request, and their embeddings as they are kept for follow-up questions.
+
+use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
+use std::rc::Rc;
+
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::image::{RgbImage, decode};
+
+/// Bytes of picture embeddings that are kept, the last one apart; one of LLaVA-1.5-7B takes 9.4 MB.
+const MAX_BYTES: usize = 64 << 20;
+/// Files whose pictures' hashes are remembered, so that a conversation's pictures are not decoded again for each of its questions.
+const MAX_KNOWN_FILES: usize = 64;
+
+/// A picture that comes with a request.
+#[derive(Debug, Clone)]
+pub enum ImageInput {
+    /// The bytes of a file.
+    Encoded(Vec<u8>),
+    /// Pixels.
+    Pixels(RgbImage),
+}
+
+impl ImageInput {
+    /// The pixels.
+    ///
+    /// # Errors
+    /// `invalid_image`, `out_of_memory`.
+    pub fn decoded(self) -> Result<RgbImage> {
+        match self {
+            Self::Encoded(bytes) => decode(&bytes),
+            Self::Pixels(pixels) => Ok(pixels),
+        }
+    }
+}
+
+/// A picture's embedding, `[n_rows, n_embd]`, shared by the cache and the requests that show it.
+pub struct Picture<B: Backend> {
+    /// The hash of the picture's pixels.
+    pub hash: u64,
+    /// The rows.
+    pub rows: B::Tensor,
+    /// How many they are.
+    pub n_rows: usize,
+}
+
+/// The embeddings that were used last.
+pub struct PictureCache<B: Backend> {
+    /// Those used last stand last.
+    pictures: VecDeque<Rc<Picture<B>>>,
+    /// Hashes of files and of the pictures in them.
+    known_files: VecDeque<(u64, u64)>,
+    row_bytes: usize,
+}
+
+impl<B: Backend> PictureCache<B> {
+    /// An empty cache of rows `n_embd` wide.
+    pub fn new(n_embd: usize) -> Self {
+        Self { pictures: VecDeque::new(), known_files: VecDeque::new(), row_bytes: 4 * n_embd }
+    }
+
+    /// The embedding of the picture with this hash.
+    pub fn get(&mut self, hash: u64) -> Option<Rc<Picture<B>>> {
+        let at = self.pictures.iter().position(|p| p.hash == hash)?;
+        let picture = self.pictures.remove(at)?;
+        self.pictures.push_back(picture.clone());
+        Some(picture)
+    }
+
+    /// Keeps an embedding; those not used for longest make room for it.
+    pub fn keep(&mut self, picture: Picture<B>) -> Rc<Picture<B>> {
+        let picture = Rc::new(picture);
+        self.pictures.push_back(picture.clone());
+        let mut bytes: usize = self.pictures.iter().map(|p| p.n_rows * self.row_bytes).sum();
+        while bytes > MAX_BYTES && self.pictures.len() > 1 {
+            bytes -= self.pictures.pop_front().map_or(0, |p| p.n_rows * self.row_bytes);
+        }
+        picture
+    }
+
+    /// A picture's hash, and its pixels unless its embedding is kept already.
+    ///
+    /// # Errors
+    /// `invalid_image`, `out_of_memory`.
+    pub fn look_at(&mut self, image: &ImageInput) -> Result<(u64, Option<RgbImage>)> {
+        let bytes = match image {
+            ImageInput::Pixels(pixels) => return Ok((pixels.content_hash(), Some(pixels.clone()))),
+            ImageInput::Encoded(bytes) => bytes,
+        };
+        let mut hasher = std::hash::DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        let file = hasher.finish();
+        if let Some((_, hash)) = self.known_files.iter().find(|(known, _)| *known == file)
+            && self.pictures.iter().any(|p| p.hash == *hash)
+        {
+            return Ok((*hash, None));
+        }
+        let pixels = decode(bytes)?;
+        let hash = pixels.content_hash();
+        if self.known_files.len() == MAX_KNOWN_FILES {
+            self.known_files.pop_front();
+        }
+        self.known_files.push_back((file, hash));
+        Ok((hash, Some(pixels)))
+    }
+}
