@@ -1,4 +1,4 @@
-//! What a device must be able to do: one trait of ops, implemented by [`cpu`] (and by a WebGPU backend).
+//! What a device must be able to do: one trait of ops, implemented by [`cpu`] and by [`gpu`] (WebGPU).
 //!
 //! Every method but [`Backend::read`] only records or computes; `read` is the single point where a caller waits. Ops that
 //! can be fused are methods of their own with a default body made of the plain ones, so a backend is right before it is
@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::quant::Format;
 
 pub mod cpu;
+pub mod gpu;
 
 /// A matrix to be uploaded: `n_out` rows of `n_in` elements, stored in `format`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +69,7 @@ pub enum RopeStyle {
 }
 
 /// How keys and values are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KvFormat {
     /// 32-bit floats: exact, for tests.
     F32,
