@@ -127,6 +127,17 @@ pub struct KvPlace<'a, B: Backend + ?Sized> {
     pub heads: Heads,
 }
 
+/// What a backend has asked its device to do so far; all zero where calls are plain function calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Launches {
+    /// Kernels started.
+    pub dispatches: u64,
+    /// Lists of commands handed over.
+    pub submits: u64,
+    /// Sets of buffers bound for the first time.
+    pub bind_groups: u64,
+}
+
 /// A device that computes.
 #[allow(async_fn_in_trait, reason = "the engine lives on one thread, its futures need not be Send")]
 pub trait Backend {
@@ -183,6 +194,11 @@ pub trait Backend {
 
     /// Bytes that weights take on the device.
     fn weight_bytes(&self) -> u64;
+
+    /// What has been launched so far.
+    fn launches(&self) -> Launches {
+        Launches::default()
+    }
 
     /// `out[row+i] = table[ids[i]]`, decoded to floats. `table [n_vocab, n_embd]`, `out [·, n_embd]`; ids are in range.
     fn embed(&mut self, table: &Self::Matrix, ids: &[u32], out: &mut Self::Tensor, row: usize);

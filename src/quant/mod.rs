@@ -90,7 +90,7 @@ macro_rules! formats {
                 match self { $(Self::$name => $module::PLANES,)* }
             }
 
-            /// The WGSL that reads those planes; see `planes.wgsl`.
+            /// The WGSL that reads those planes; see `plane.wgsl`.
             pub(crate) const fn wgsl(self) -> &'static str {
                 match self { $(Self::$name => include_str!(concat!(stringify!($module), ".wgsl")),)* }
             }

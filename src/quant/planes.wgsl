@@ -1,36 +1,4 @@
-// What all formats' fragments are made of.
-//
-// A weight matrix is the buffer `w`: planes one after the other, each the numbers of one kind of all blocks of 32 elements, in the
-// order of the blocks (row by row). A plane of `b` bits per block begins behind those before it, at vec4 `P.n_blocks * (sum of their
-// bits) / 128`. The number of blocks is a multiple of 8 (of 64 for super-blocks of 256), so every plane begins at a whole vec4.
-// Each fragment defines
-//
-//     fn weights(block: u32) -> array<vec4<f32>, 8>
-//
-// the 32 elements of a block, in order.
-
-// The u32 `i` of the plane that begins at vec4 `start`.
-fn plane_word(start: u32, i: u32) -> u32 {
-    return w[start + (i >> 2u)][i & 3u];
-}
-
-// The 16-bit float `i` of a plane.
-fn plane_half(start: u32, i: u32) -> f32 {
-    let pair = unpack2x16float(plane_word(start, i >> 1u));
-    return select(pair.x, pair.y, (i & 1u) == 1u);
-}
-
-// The two bytes of block `i` in a plane of 16 bits per block.
-fn plane_bytes(start: u32, i: u32) -> vec2<u32> {
-    let pair = plane_word(start, i >> 1u) >> (16u * (i & 1u));
-    return vec2<u32>(pair & 0xffu, (pair >> 8u) & 0xffu);
-}
-
-// The same as signed bytes.
-fn plane_signed_bytes(start: u32, i: u32) -> vec2<f32> {
-    let bytes = vec2<i32>(plane_bytes(start, i));
-    return vec2<f32>((bytes << vec2<u32>(24u)) >> vec2<u32>(24u));
-}
+// Arithmetic on blocks of 32 elements, which all formats' fragments share.
 
 fn low(q: u32) -> vec4<f32> {
     return vec4<f32>(unpack4xU8(q & 0x0f0f0f0fu));
@@ -60,14 +28,6 @@ fn with_bits(x: array<vec4<f32>, 8>, bits: u32, value: f32) -> array<vec4<f32>, 
 // Four pairs of bits of `pairs` from bit 8 i on.
 fn pairs_of(pairs: u32, i: u32) -> vec4<f32> {
     return vec4<f32>((vec4<u32>(pairs >> (8u * i)) >> vec4<u32>(0u, 2u, 4u, 6u)) & vec4<u32>(3u));
-}
-
-// 2-bit elements: element `e` in the bits 2 e and 2 e + 1 of 64.
-fn pairs(start: u32, block: u32) -> array<vec4<f32>, 8> {
-    let a = plane_word(start, 2u * block);
-    let b = plane_word(start, 2u * block + 1u);
-    return array<vec4<f32>, 8>(
-        pairs_of(a, 0u), pairs_of(a, 1u), pairs_of(a, 2u), pairs_of(a, 3u), pairs_of(b, 0u), pairs_of(b, 1u), pairs_of(b, 2u), pairs_of(b, 3u));
 }
 
 // (x + offset) * d, with a `d` for each half.

@@ -148,6 +148,11 @@ impl Device {
         &self.name
     }
 
+    /// The optional features that kernels use here.
+    pub fn features(&self) -> &[&'static str] {
+        &[]
+    }
+
     /// Whether it computes on the CPU.
     pub fn is_software(&self) -> bool {
         self.is_software

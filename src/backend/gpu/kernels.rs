@@ -33,6 +33,24 @@ pub enum Kernel {
     MatMul(Format),
     /// `embed.wgsl`
     Embed(Format),
+    /// `gate_up.wgsl`
+    GateUp {
+        /// Of the gate's weights.
+        gate: Format,
+        /// Of the weights up.
+        up: Format,
+    },
+    /// `qkv_rope_kv.wgsl`
+    QkvRopeKv {
+        /// Of the queries' weights.
+        q: Format,
+        /// Of the keys' weights.
+        k: Format,
+        /// Of the values' weights.
+        v: Format,
+        /// How keys and values are kept.
+        cache: KvFormat,
+    },
 }
 
 /// How many buffers a kernel reads and how many it writes. Bindings are numbered in this order behind the parameters, which are 0.
@@ -45,7 +63,7 @@ pub struct Bindings {
 }
 
 impl Kernel {
-    /// Every kernel in every form.
+    /// Every kernel in every form; of those that mix formats every format alone, and with the one that files mix in.
     pub fn all() -> Vec<Self> {
         let mut all = vec![Self::CopyRows, Self::AddRows, Self::SiluMul, Self::RmsNorm, Self::LayerNorm, Self::Rope];
         for format in [KvFormat::F32, KvFormat::F16] {
@@ -54,6 +72,11 @@ impl Kernel {
         }
         for format in Format::ALL {
             all.extend([Self::MatVec(format), Self::MatMul(format), Self::Embed(format)]);
+            for other in [format, Format::Q6_K] {
+                all.push(Self::GateUp { gate: format, up: other });
+                let qkv = |cache| Self::QkvRopeKv { q: format, k: format, v: other, cache };
+                all.extend([KvFormat::F32, KvFormat::F16].map(qkv));
+            }
         }
         all
     }
@@ -75,6 +98,10 @@ impl Kernel {
             Self::MatVec(format) => format!("mat_vec {}", format.name()),
             Self::MatMul(format) => format!("mat_mul {}", format.name()),
             Self::Embed(format) => format!("embed {}", format.name()),
+            Self::GateUp { gate, up } => format!("gate_up {} {}", gate.name(), up.name()),
+            Self::QkvRopeKv { q, k, v, cache } => {
+                format!("qkv_rope_kv {} {} {} {}", q.name(), k.name(), v.name(), kv(cache))
+            }
         }
     }
 
@@ -82,7 +109,28 @@ impl Kernel {
     pub fn source(self) -> String {
         const PLANES: &str = include_str!("../../quant/planes.wgsl");
         const LINEAR: &str = include_str!("shaders/linear.wgsl");
-        let parts: &[&str] = match self {
+        const EMBED: &str = include_str!("shaders/embed.wgsl");
+        const GATE_UP: &str = include_str!("shaders/gate_up.wgsl");
+        const QKV_ROPE_KV: &str = include_str!("shaders/qkv_rope_kv.wgsl");
+        let plain: &[&str] = match self {
+            Self::MatVec(format) => {
+                return [LINEAR, include_str!("shaders/mat_vec.wgsl"), PLANES, &row_part(format, "")].join("\n");
+            }
+            Self::MatMul(format) => {
+                return [LINEAR, include_str!("shaders/mat_mul.wgsl"), PLANES, &weights(format, "")].join("\n");
+            }
+            Self::Embed(format) => return [EMBED, PLANES, &weights(format, "")].join("\n"),
+            Self::GateUp { gate, up } => {
+                return [GATE_UP, PLANES, &row_part(gate, "gate_"), &row_part(up, "up_")].join("\n");
+            }
+            Self::QkvRopeKv { q, k, v, cache } => {
+                let store = match cache {
+                    KvFormat::F32 => include_str!("shaders/kv_store_f32.wgsl"),
+                    KvFormat::F16 => include_str!("shaders/kv_store_f16.wgsl"),
+                };
+                let [q, k, v] = [(q, "q_"), (k, "k_"), (v, "v_")].map(|(format, name)| row_part(format, name));
+                return [QKV_ROPE_KV, store, PLANES, &q, &k, &v].join("\n");
+            }
             Self::CopyRows => &[include_str!("shaders/copy_rows.wgsl")],
             Self::AddRows => &[include_str!("shaders/add_rows.wgsl")],
             Self::SiluMul => &[include_str!("shaders/silu_mul.wgsl")],
@@ -100,11 +148,8 @@ impl Kernel {
                 };
                 &[include_str!("shaders/attention.wgsl"), keys]
             }
-            Self::MatVec(format) => &[LINEAR, include_str!("shaders/mat_vec.wgsl"), PLANES, format.wgsl()],
-            Self::MatMul(format) => &[LINEAR, include_str!("shaders/mat_mul.wgsl"), PLANES, format.wgsl()],
-            Self::Embed(format) => &[include_str!("shaders/embed.wgsl"), PLANES, format.wgsl()],
         };
-        parts.join("\n")
+        plain.join("\n")
     }
 
     /// The buffers it takes.
@@ -114,7 +159,19 @@ impl Kernel {
             Self::RmsNorm => (2, 1),
             Self::LayerNorm | Self::Attention { .. } | Self::MatVec(_) | Self::MatMul(_) => (3, 1),
             Self::KvWrite(_) => (2, 2),
+            Self::GateUp { .. } => (3, 1),
+            Self::QkvRopeKv { .. } => (5, 3),
         };
         Bindings { n_read, n_write }
     }
+}
+
+/// The fragment that decodes a matrix of this format, as `{name}weights`.
+fn weights(format: Format, name: &str) -> String {
+    [include_str!("../../quant/plane.wgsl"), format.wgsl()].join("\n").replace("M_", name)
+}
+
+/// The same, and the product of a row with a row of x, as `{name}row_part`.
+fn row_part(format: Format, name: &str) -> String {
+    weights(format, name) + &include_str!("shaders/row_part.wgsl").replace("M_", name)
 }

@@ -12,7 +12,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::{Backend, Epilogue, Heads, KvFormat, KvSpec, Linear, MatrixSpec, RopeStyle};
+use super::{Backend, Epilogue, Heads, KvFormat, KvPlace, KvSpec, Launches, Linear, MatrixSpec, Qkv, RopeStyle};
 use crate::error::Result;
 
 mod device;
@@ -22,7 +22,6 @@ mod recorder;
 
 pub use device::{Device, DeviceOptions};
 pub use matrix::{Matrix, MatrixBuilder};
-pub use recorder::Counts;
 
 use device::{Buffer, Dropped};
 use kernels::Kernel;
@@ -83,11 +82,6 @@ impl Gpu {
     /// The device it runs on.
     pub fn device(&self) -> &Device {
         &self.device
-    }
-
-    /// What has been recorded and submitted so far.
-    pub fn counts(&self) -> Counts {
-        self.recorder.counts
     }
 
     fn storage(&self, n_elements: usize, element: usize, what: &str) -> Result<Buffer> {
@@ -200,6 +194,10 @@ impl Backend for Gpu {
 
     fn weight_bytes(&self) -> u64 {
         self.weight_bytes.get()
+    }
+
+    fn launches(&self) -> Launches {
+        self.recorder.launches
     }
 
     fn embed(&mut self, table: &Matrix, ids: &[u32], out: &mut Tensor, row: usize) {
@@ -353,5 +351,96 @@ impl Backend for Gpu {
         assert!(n <= q.rows && n <= k.rows && n <= v.rows && n <= out.rows, "attention_full: beyond the rows");
         let heads = Heads { n_heads, n_kv_heads: n_heads, head_dim: q.cols / n_heads };
         self.attend(q, (&k.buffer, &v.buffer, KvFormat::F32, k.stride), heads, n, 0, scale, out, n);
+    }
+
+    fn qkv_rope_kv(
+        &mut self,
+        x: &Tensor,
+        layers: &Qkv<'_, Self>,
+        place: KvPlace<'_, Self>,
+        q: &mut Tensor,
+        k: &mut Tensor,
+        v: &mut Tensor,
+        n: usize,
+    ) {
+        let Heads { n_heads, n_kv_heads, head_dim } = place.heads;
+        let KvSpec { n_ctx, n_kv, format: cache_format, .. } = place.cache.spec;
+        let whole = [layers.q, layers.k, layers.v].map(sole_shard);
+        let n_groups = (n_heads + 2 * n_kv_heads) * head_dim / 4;
+        let ([Some(q_shard), Some(k_shard), Some(v_shard)], true) = (
+            whole,
+            n <= MAX_VEC_ROWS && head_dim.is_multiple_of(4) && place.rope.cols.is_multiple_of(4) && n_groups <= MAX_GRID_X,
+        ) else {
+            self.qkv(x, layers, q, k, v, n);
+            self.rope(q, place.rope, place.style, n_heads, head_dim, place.position, n);
+            self.rope(k, place.rope, place.style, n_kv_heads, head_dim, place.position, n);
+            self.kv_write(place.cache, place.layer, place.position, k, v, n);
+            return;
+        };
+        let [q_spec, k_spec, v_spec] = [layers.q, layers.k, layers.v].map(|layer| &layer.weight.spec);
+        assert!([q_spec, k_spec, v_spec].iter().all(|spec| spec.n_in == x.cols), "qkv_rope_kv: row lengths differ");
+        assert!(q_spec.n_out == n_heads * head_dim && q_spec.n_out == q.cols, "qkv_rope_kv: shapes differ");
+        assert!(n_kv == n_kv_heads * head_dim && k_spec.n_out == n_kv && v_spec.n_out == n_kv, "qkv_rope_kv: shapes differ");
+        assert!(place.rope.cols <= head_dim, "qkv_rope_kv: shapes differ");
+        assert!(n <= x.rows && n <= q.rows && place.position + n <= n_ctx.min(place.rope.rows), "qkv_rope_kv: beyond the rows");
+        let params = [
+            q_shard.n_blocks,
+            k_shard.n_blocks,
+            v_shard.n_blocks,
+            layers.q.weight.row_blocks,
+            x.stride / 4,
+            q.stride,
+            place.cache.stride,
+            place.position,
+            place.rope.stride,
+            place.rope.cols / 2,
+            head_dim,
+            usize::from(place.style == RopeStyle::Halves),
+            q_spec.n_out / 4,
+            (q_spec.n_out + n_kv) / 4,
+        ]
+        .map(|p| p as u32);
+        let kernel = Kernel::QkvRopeKv { q: q_spec.format, k: k_spec.format, v: v_spec.format, cache: cache_format };
+        let (k_cache, v_cache) = &place.cache.layers[place.layer];
+        let read = [&x.buffer, &q_shard.buffer, &k_shard.buffer, &v_shard.buffer, &place.rope.buffer];
+        let written = [&q.buffer, k_cache, v_cache];
+        self.recorder.dispatch(kernel, &read, &written, &params, [n_groups as u32, n as u32, 1], 0);
+    }
+
+    fn gate_up(
+        &mut self,
+        x: &Tensor,
+        gate_layer: &Linear<Self>,
+        up_layer: &Linear<Self>,
+        gate: &mut Tensor,
+        up: &mut Tensor,
+        n: usize,
+    ) {
+        let (Some(gate_shard), Some(up_shard), true) = (sole_shard(gate_layer), sole_shard(up_layer), n <= MAX_VEC_ROWS) else {
+            self.linear(x, gate_layer, gate, n, Epilogue::Store);
+            self.linear(x, up_layer, up, n, Epilogue::Store);
+            self.silu_mul(gate, up, n);
+            return;
+        };
+        let (gate_spec, up_spec) = (&gate_layer.weight.spec, &up_layer.weight.spec);
+        assert!(gate_spec.n_in == x.cols && up_spec.n_in == x.cols, "gate_up: row lengths differ");
+        assert!(gate_spec.n_out == gate.cols && up_spec.n_out == gate.cols, "gate_up: shapes differ");
+        assert!(n <= x.rows && n <= gate.rows, "gate_up: beyond the rows");
+        let params =
+            [gate_shard.n_blocks, up_shard.n_blocks, gate_layer.weight.row_blocks, gate_spec.n_out, x.stride / 4, gate.stride]
+                .map(|p| p as u32);
+        let groups = gate_spec.n_out.div_ceil(4);
+        let grid = [groups.min(MAX_GRID_X), groups.div_ceil(MAX_GRID_X), n].map(|n| n as u32);
+        let kernel = Kernel::GateUp { gate: gate_spec.format, up: up_spec.format };
+        let read = [&x.buffer, &gate_shard.buffer, &up_shard.buffer];
+        self.recorder.dispatch(kernel, &read, &[&gate.buffer], &params, grid, 0);
+    }
+}
+
+/// The whole of a layer's weights, where they are in one buffer and there is no bias: what the fused kernels take.
+fn sole_shard(layer: &Linear<Gpu>) -> Option<&matrix::Shard> {
+    match (&layer.weight.shards[..], &layer.bias) {
+        ([shard], None) => Some(shard),
+        _ => None,
     }
 }

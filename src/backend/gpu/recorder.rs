@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::device::{Buffer, Device, Dropped, PARAMS_BYTES};
 use super::kernels::Kernel;
+use crate::backend::Launches;
 use crate::error::{Error, Result};
 
 /// Dispatches in one submit at most; a token takes some hundreds.
@@ -18,17 +19,6 @@ const MAX_DISPATCHES: u64 = 1024;
 const MAX_WORK: u64 = 1 << 36;
 /// Buffers that a dispatch can take.
 const MAX_BUFFERS: usize = 8;
-
-/// What has been done so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Kernels started.
-    pub dispatches: u64,
-    /// Command lists handed over.
-    pub submits: u64,
-    /// Bind groups made.
-    pub bind_groups: u64,
-}
 
 #[derive(Debug)]
 struct Open {
@@ -49,7 +39,7 @@ pub(super) struct Recorder {
     groups: HashMap<[u64; MAX_BUFFERS + 1], wgpu::BindGroup>,
     staging: Option<(wgpu::Buffer, u64)>,
     dropped: Dropped,
-    pub(super) counts: Counts,
+    pub(super) launches: Launches,
 }
 
 impl Recorder {
@@ -65,7 +55,7 @@ impl Recorder {
             groups: HashMap::new(),
             staging: None,
             dropped,
-            counts: Counts::default(),
+            launches: Launches::default(),
         })
     }
 
@@ -102,7 +92,7 @@ impl Recorder {
             *key = buffer.id;
         }
         let group = self.groups.entry(key).or_insert_with(|| {
-            self.counts.bind_groups += 1;
+            self.launches.bind_groups += 1;
             let params =
                 wgpu::BufferBinding { buffer: &self.arena.raw, offset: 0, size: std::num::NonZeroU64::new(PARAMS_BYTES) };
             let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(params) }];
@@ -123,7 +113,7 @@ impl Recorder {
         open.pass.set_pipeline(&pipeline.raw);
         open.pass.set_bind_group(0, &*group, &[offset as u32]);
         open.pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
-        self.counts.dispatches += 1;
+        self.launches.dispatches += 1;
     }
 
     /// Ends the pass; the parameters are on their way before the commands that read them.
@@ -138,7 +128,7 @@ impl Recorder {
 
     fn submit_encoder(&mut self, encoder: wgpu::CommandEncoder) {
         self.device.queue.submit([encoder.finish()]);
-        self.counts.submits += 1;
+        self.launches.submits += 1;
         // Whatever was dropped so far is in no command that is still to be submitted.
         for (id, buffer) in self.dropped.borrow_mut().drain(..) {
             self.groups.retain(|key, _| !key[1..].contains(&id));

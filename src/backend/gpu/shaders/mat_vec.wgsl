@@ -9,13 +9,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let row = 4u * (group.x + 32768u * group.y) + (thread >> 4u);
     var sum = 0.0;
     if (row < P.n_out) {
-        let xs = group.z * P.x_stride;
-        for (var b = lane; b < P.row_blocks; b += 16u) {
-            let q = weights(row * P.row_blocks + b);
-            let i = xs + 8u * b;
-            sum += dot(q[0], x[i]) + dot(q[1], x[i + 1u]) + dot(q[2], x[i + 2u]) + dot(q[3], x[i + 3u])
-                + dot(q[4], x[i + 4u]) + dot(q[5], x[i + 5u]) + dot(q[6], x[i + 6u]) + dot(q[7], x[i + 7u]);
-        }
+        sum = row_part(row, lane, group.z * P.x_stride);
     }
     sums[thread] = sum;
     workgroupBarrier();

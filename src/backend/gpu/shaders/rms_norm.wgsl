@@ -12,7 +12,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> out: array<vec4<f32>>;
 
-var<workgroup> sums: array<vec4<f32>, 16>;
+var<workgroup> sums: array<f32, 64>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -22,13 +22,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let v = x[first + i];
         sum += dot(v, v);
     }
-    sums[thread >> 2u][thread & 3u] = sum;
+    sums[thread] = sum;
     workgroupBarrier();
-    var total = vec4<f32>(0.0);
-    for (var i = 0u; i < 16u; i++) {
+    var total = 0.0;
+    for (var i = 0u; i < 64u; i++) {
         total += sums[i];
     }
-    let square = (total.x + total.y + total.z + total.w) / P.n_cols;
+    let square = total / P.n_cols;
     let scale = 1.0 / sqrt(square + P.eps);
     for (var i = thread; i < P.stride; i += 64u) {
         out[first + i] = x[first + i] * scale * weight[i];
