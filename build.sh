@@ -85,6 +85,15 @@ browser() {
   fi
 }
 
+# A Vulkan adapter for the tests of the GPU backend; where there is no GPU, Mesa's that computes on the CPU.
+vulkan() {
+  compgen -G '/usr/share/vulkan/icd.d/*.json' >/dev/null || compgen -G '/etc/vulkan/icd.d/*.json' >/dev/null && return
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then fail "there is no Vulkan driver; install Mesa's (mesa-vulkan-drivers)"; fi
+  say "installing Mesa's Vulkan drivers"
+  apt-get update -q >/dev/null
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends mesa-vulkan-drivers libvulkan1 >/dev/null
+}
+
 bench() {
   build
   browser
@@ -155,6 +164,7 @@ run_tests() {
   check "clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
   check "clippy for wasm" clippy_wasm
   check "models" fetch_models
+  vulkan
   suite "native tests" cargo test --quiet --no-fail-fast
   check "wasm module" build
   check "wasm size" wasm_budget

@@ -1,5 +1,7 @@
 // What this machine can compute with. Nothing here starts an engine.
 
+import { LlavaError } from "./errors.js";
+
 /** A function that makes a v128: valid only where the engine's SIMD is. */
 const SIMD_MODULE = wasmModule([0x41, 0x00, 0xfd, 0x0f]);
 /** The same with i32x4.relaxed_dot_i8x16_i7x16_add_s over three of them. */
@@ -48,6 +50,24 @@ export async function detectDevice() {
       threads: usableThreads(),
     },
   };
+}
+
+/**
+ * The device to load a model for, and what its adapter is called: "auto" is the GPU where a real one is there.
+ * @param {"auto" | "webgpu" | "cpu"} wanted
+ * @returns {Promise<{ device: "auto" | "webgpu" | "cpu", adapter: string }>}
+ */
+export async function chooseDevice(wanted) {
+  if (wanted === "cpu") return { device: "cpu", adapter: "" };
+  const { available, software, adapter } = await detectWebgpu();
+  if (!available && wanted === "webgpu") {
+    throw new LlavaError("unsupported_browser",
+      'This browser offers no WebGPU adapter here. Use device "cpu", or a current Chrome or Edge with hardware acceleration switched on.');
+  }
+  // An adapter that computes on the CPU is far slower than the engine's own CPU path.
+  if (!available || (software && wanted === "auto")) return { device: "cpu", adapter: "" };
+  const { vendor = "", architecture = "", description = "" } = adapter ?? {};
+  return { device: wanted, adapter: description || [vendor, architecture].filter(Boolean).join(" ") };
 }
 
 async function detectWebgpu() {

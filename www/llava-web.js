@@ -59,7 +59,6 @@ function loadRequest(options) {
   const { model, mmproj, device = "auto", threads, contextSize, chatTemplate, quantizeMmproj, kvFormat, cache = "opfs", sha256 = {}, signal, onProgress } = options;
   if (model === undefined || model === null) throw invalid("createEngine needs a model: a URL, a File or the bytes of a GGUF file.");
   checkChoice(device, ["auto", "webgpu", "cpu"], "device");
-  if (device === "webgpu") throw invalid('device "webgpu" is not supported by this version. Use "auto" or "cpu".');
   checkChoice(cache, ["opfs", "none"], "cache");
   checkCount(threads, "threads");
   checkCount(contextSize, "contextSize");
@@ -81,7 +80,7 @@ function loadRequest(options) {
         model: hashes(sha256?.model, modelSpecs.length, "sha256.model"),
         mmproj: hashes(sha256?.mmproj, mmprojSpecs?.length ?? 0, "sha256.mmproj"),
       },
-      options: { contextSize, chatTemplate, quantizeMmproj, kvFormat },
+      options: { device, contextSize, chatTemplate, quantizeMmproj, kvFormat },
     },
   };
 }

@@ -1,6 +1,6 @@
 // The engine's thread: owns the wasm module, reads the model files, runs one request after another. Messages: protocol.js.
 
-import { hasRelaxedSimd } from "./device.js";
+import { chooseDevice, hasRelaxedSimd } from "./device.js";
 import { isFault, LlavaError, toLlavaError } from "./errors.js";
 import { decodeImage } from "./image-reader.js";
 import { noUsage } from "./protocol.js";
@@ -13,6 +13,8 @@ import { SourceReader } from "./source-reader.js";
 let pkg = null;
 /** @type {any} */
 let engine = null;
+/** What the GPU that was chosen is called. */
+let adapterName = "";
 /** What left the wasm instance in an unknown state, if anything did. @type {LlavaError | null} */
 let fault = null;
 /** The requests that have been received and not yet answered. @type {Map<number, AbortController>} */
@@ -117,12 +119,16 @@ async function run(request, signal) {
 }
 
 function info() {
-  // The module knows its model; on what it runs is this worker's doing.
-  return { ...JSON.parse(engine.info()), device: { kind: "cpu", threads: 1, simd: pkg.Engine.simd() } };
+  const info = JSON.parse(engine.info());
+  // Browsers tell the page more about an adapter than the module is told.
+  if (info.device?.kind === "webgpu") info.device.adapter ||= adapterName;
+  return info;
 }
 
 /** @param {Extract<Request, { method: "load" }>} request */
 async function load({ id, model, mmproj, sha256, options }) {
+  const { device, adapter } = await chooseDevice(options.device);
+  adapterName = adapter;
   pkg ??= await loadModule();
   const speed = new Speed();
   /** @type {SourceReader[]} */
@@ -149,7 +155,7 @@ async function load({ id, model, mmproj, sha256, options }) {
     const files = await openAll(model, sha256.model);
     const visionFiles = mmproj ? await openAll(mmproj, sha256.mmproj) : undefined;
     try {
-      engine = await pkg.Engine.load(files, visionFiles, JSON.stringify(options), onProgress);
+      engine = await pkg.Engine.load(files, visionFiles, JSON.stringify({ ...options, device }), onProgress);
     } catch (error) {
       // The reader's own account says more than what is left of it after its way through the engine.
       throw readers.find((reader) => reader.failure)?.failure ?? error;

@@ -1,4 +1,4 @@
-//! What a device must be able to do: one trait of ops, implemented by [`cpu`] (and by a WebGPU backend).
+//! What a device must be able to do: one trait of ops, implemented by [`cpu`] and by [`gpu`] (WebGPU).
 //!
 //! Every method but [`Backend::read`] only records or computes; `read` is the single point where a caller waits. Ops that
 //! can be fused are methods of their own with a default body made of the plain ones, so a backend is right before it is
@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::quant::Format;
 
 pub mod cpu;
+pub mod gpu;
 
 /// A matrix to be uploaded: `n_out` rows of `n_in` elements, stored in `format`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +69,7 @@ pub enum RopeStyle {
 }
 
 /// How keys and values are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KvFormat {
     /// 32-bit floats: exact, for tests.
     F32,
@@ -124,6 +125,17 @@ pub struct KvPlace<'a, B: Backend + ?Sized> {
     pub style: RopeStyle,
     /// The heads' shape.
     pub heads: Heads,
+}
+
+/// What a backend has asked its device to do so far; all zero where calls are plain function calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Launches {
+    /// Kernels started.
+    pub dispatches: u64,
+    /// Lists of commands handed over.
+    pub submits: u64,
+    /// Sets of buffers bound for the first time.
+    pub bind_groups: u64,
 }
 
 /// A device that computes.
@@ -182,6 +194,11 @@ pub trait Backend {
 
     /// Bytes that weights take on the device.
     fn weight_bytes(&self) -> u64;
+
+    /// What has been launched so far.
+    fn launches(&self) -> Launches {
+        Launches::default()
+    }
 
     /// `out[row+i] = table[ids[i]]`, decoded to floats. `table [n_vocab, n_embd]`, `out [·, n_embd]`; ids are in range.
     fn embed(&mut self, table: &Self::Matrix, ids: &[u32], out: &mut Self::Tensor, row: usize);

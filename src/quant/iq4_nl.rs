@@ -23,6 +23,15 @@ pub fn decode_block(block: &[u8; 18], out: &mut [f32; 32]) {
     }
 }
 
+/// Bits per 32 elements in each plane of [`repack`]: `qs`, `d`.
+pub const PLANES: &[u32] = &[128, 16];
+
+/// The block in the planes that `iq4_nl.wgsl` reads.
+pub fn repack(block: &[u8; 18], planes: &mut [Vec<u8>]) {
+    planes[0].extend_from_slice(&block[2..]);
+    planes[1].extend_from_slice(&block[..2]);
+}
+
 /// Whether the scale is finite.
 pub fn is_finite(block: &[u8; 18]) -> bool {
     half_is_finite(block, 0)

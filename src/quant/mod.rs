@@ -6,7 +6,12 @@
 //! it. It computes in 32-bit floats in the order ggml's `dequantize_row_*` functions do, so that the results are the same
 //! bits. [`quantize_row`] is the other direction, for the formats that have a simple one.
 //!
-//! To add a format: write its file with `decode_block` and `is_finite`, and add its row to the table below.
+//! A GPU does not like blocks of 18 bytes. Beside each format's block there is a second arrangement, in planes: all low
+//! bits of a matrix, then all high bits, then all scales, each in an order that 32-bit loads suit. `repack` takes a block
+//! there without losing a bit, and a fragment of WGSL with the same name as the file decodes 32 elements from it.
+//!
+//! To add a format: write its file with `decode_block`, `is_finite`, `PLANES` and `repack`, its `.wgsl`, and add its row to
+//! the table below.
 
 pub mod bfloat16;
 pub mod float16;
@@ -80,6 +85,23 @@ macro_rules! formats {
                 }
             }
 
+            /// The planes in which a GPU keeps a matrix, in their order: bits per 32 elements of each.
+            pub(crate) const fn planes(self) -> &'static [u32] {
+                match self { $(Self::$name => $module::PLANES,)* }
+            }
+
+            /// The WGSL that reads those planes; see `plane.wgsl`.
+            pub(crate) const fn wgsl(self) -> &'static str {
+                match self { $(Self::$name => include_str!(concat!(stringify!($module), ".wgsl")),)* }
+            }
+
+            /// Appends whole blocks to the planes, which are one vector each.
+            fn repack_blocks(self, bytes: &[u8], planes: &mut [Vec<u8>]) {
+                match self {
+                    $(Self::$name => bytes.as_chunks::<$bytes>().0.iter().for_each(|block| $module::repack(block, planes)),)*
+                }
+            }
+
             /// Whether all elements of these whole blocks decode to finite numbers. Looks only at what can be otherwise:
             /// the blocks' scales and minima, or the values of the float formats.
             ///
@@ -143,6 +165,19 @@ impl Format {
     /// Whether elements share scales, which is to say, whether it is anything but plain floats.
     pub const fn is_quantized(self) -> bool {
         self.block_len() > 1
+    }
+
+    /// Appends rows of `n_in` elements to [`Self::planes`]. Floats fill their rows' last 32 elements up with zeros.
+    pub(crate) fn repack_rows(self, bytes: &[u8], n_in: usize, planes: &mut [Vec<u8>]) {
+        if self.is_quantized() || n_in.is_multiple_of(32) {
+            // Floats are one plane as they are.
+            return if self.is_quantized() { self.repack_blocks(bytes, planes) } else { planes[0].extend_from_slice(bytes) };
+        }
+        let padding = (n_in.next_multiple_of(32) - n_in) * self.block_bytes();
+        for row in bytes.chunks_exact(self.row_bytes(n_in)) {
+            self.repack_blocks(row, planes);
+            planes[0].resize(planes[0].len() + padding, 0);
+        }
     }
 
     /// Bits per element, scales included.

@@ -11,6 +11,7 @@
 //!
 //! `x = d · scale · q − dmin · min` with the group `element / 16`, `q` from 0 to 3.
 
+use super::q6_k::repack_pairs;
 use super::{half_at, half_is_finite};
 
 /// The definition of the format.
@@ -27,6 +28,18 @@ pub fn decode_block(block: &[u8; 84], out: &mut [f32; 256]) {
             *x = scale * f32::from(q >> (2 * j) & 3) - min;
         }
     }
+}
+
+/// Bits per 32 elements in each plane of [`repack`]: the elements (`e` at bit `2 e`), scales and minima of both groups, `d` and `dmin`.
+pub const PLANES: &[u32] = &[64, 16, 4];
+
+/// The block in the planes that `q2_k.wgsl` reads.
+pub fn repack(block: &[u8; 84], planes: &mut [Vec<u8>]) {
+    for b in 0..8 {
+        repack_pairs(&block[16 + 32 * (b / 4)..][..32], 2 * (b % 4), &mut planes[0]);
+    }
+    planes[1].extend_from_slice(&block[..16]);
+    planes[2].extend_from_slice(&block[80..]);
 }
 
 /// Whether the scales of the scales and of the minima are finite.

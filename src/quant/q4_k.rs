@@ -45,6 +45,27 @@ pub fn decode_block(block: &[u8; 144], out: &mut [f32; 256]) {
     }
 }
 
+/// Bits per 32 elements in each plane of [`repack`]: low halves as Q4_0 has them, scale and minimum of the group, `d` and `dmin`.
+pub const PLANES: &[u32] = &[128, 16, 4];
+
+/// The low four bits of Q4_K's and Q5_K's elements, group by group in Q4_0's order: byte `j` of a group holds its elements `j` and
+/// `j + 16`.
+pub(crate) fn repack_low(qs: &[u8], plane: &mut Vec<u8>) {
+    for g in 0..8 {
+        let (pair, shift) = (&qs[32 * (g / 2)..][..32], 4 * (g % 2));
+        plane.extend((0..16).map(|j| (pair[j] >> shift & 15) | (pair[j + 16] >> shift & 15) << 4));
+    }
+}
+
+/// The block in the planes that `q4_k.wgsl` reads.
+pub fn repack(block: &[u8; 144], planes: &mut [Vec<u8>]) {
+    repack_low(&block[16..], &mut planes[0]);
+    for (scale, min) in scales_mins(block[4..16].as_array().expect("12 bytes")) {
+        planes[1].extend([scale, min]);
+    }
+    planes[2].extend_from_slice(&block[..4]);
+}
+
 /// Whether the scales of the scales and of the minima are finite.
 pub fn is_finite(block: &[u8; 144]) -> bool {
     half_is_finite(block, 0) && half_is_finite(block, 2)

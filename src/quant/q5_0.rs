@@ -24,6 +24,16 @@ pub fn decode_block(block: &[u8; 22], out: &mut [f32; 32]) {
     }
 }
 
+/// Bits per 32 elements in each plane of [`repack`]: `qs`, `qh`, `d`.
+pub const PLANES: &[u32] = &[128, 32, 16];
+
+/// The block in the planes that `q5_0.wgsl` reads.
+pub fn repack(block: &[u8; 22], planes: &mut [Vec<u8>]) {
+    planes[0].extend_from_slice(&block[6..]);
+    planes[1].extend_from_slice(&block[2..6]);
+    planes[2].extend_from_slice(&block[..2]);
+}
+
 /// Whether the scale is finite.
 pub fn is_finite(block: &[u8; 22]) -> bool {
     half_is_finite(block, 0)

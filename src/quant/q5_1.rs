@@ -26,6 +26,16 @@ pub fn decode_block(block: &[u8; 24], out: &mut [f32; 32]) {
     }
 }
 
+/// Bits per 32 elements in each plane of [`repack`]: `qs`, `qh`, `d` and `m`.
+pub const PLANES: &[u32] = &[128, 32, 32];
+
+/// The block in the planes that `q5_1.wgsl` reads.
+pub fn repack(block: &[u8; 24], planes: &mut [Vec<u8>]) {
+    planes[0].extend_from_slice(&block[8..]);
+    planes[1].extend_from_slice(&block[4..8]);
+    planes[2].extend_from_slice(&block[..4]);
+}
+
 /// Whether scale and minimum are finite.
 pub fn is_finite(block: &[u8; 24]) -> bool {
     half_is_finite(block, 0) && half_is_finite(block, 2)

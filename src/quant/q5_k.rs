@@ -12,7 +12,7 @@
 //!
 //! `x = d · scale · q − dmin · min` with the group `element / 32`, `q` from 0 to 31.
 
-use super::q4_k::scales_mins;
+use super::q4_k::{repack_low, scales_mins};
 use super::{half_at, half_is_finite};
 
 /// The definition of the format.
@@ -29,6 +29,23 @@ pub fn decode_block(block: &[u8; 176], out: &mut [f32; 256]) {
             *x = scale * f32::from(q) - min;
         }
     }
+}
+
+/// Bits per 32 elements in each plane of [`repack`]: low halves and fifth bits as Q5_0 has them, scale and minimum of the group, `d`
+/// and `dmin`.
+pub const PLANES: &[u32] = &[128, 32, 16, 4];
+
+/// The block in the planes that `q5_k.wgsl` reads.
+pub fn repack(block: &[u8; 176], planes: &mut [Vec<u8>]) {
+    repack_low(&block[48..], &mut planes[0]);
+    for g in 0..8 {
+        let high = block[16..48].iter().enumerate().fold(0, |bits, (l, h)| bits | u32::from(h >> g & 1) << l);
+        planes[1].extend(high.to_le_bytes());
+    }
+    for (scale, min) in scales_mins(block[4..16].as_array().expect("12 bytes")) {
+        planes[2].extend([scale, min]);
+    }
+    planes[3].extend_from_slice(&block[..4]);
 }
 
 /// Whether the scales of the scales and of the minima are finite.

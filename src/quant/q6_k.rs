@@ -28,6 +28,30 @@ pub fn decode_block(block: &[u8; 210], out: &mut [f32; 256]) {
     }
 }
 
+/// Bits per 32 elements in each plane of [`repack`]: low four bits as Q4_0 has them, upper two bits (element `e` at bit `2 e`), the
+/// scales of both groups, `d`.
+pub const PLANES: &[u32] = &[128, 64, 16, 2];
+
+/// The block in the planes that `q6_k.wgsl` reads.
+pub fn repack(block: &[u8; 210], planes: &mut [Vec<u8>]) {
+    for b in 0..8 {
+        let (half, j) = (b / 4, b % 4);
+        let ql = &block[64 * half + 32 * (j % 2)..][..32];
+        let qh = &block[128 + 32 * half..][..32];
+        let shift = 4 * (j / 2);
+        planes[0].extend((0..16).map(|l| (ql[l] >> shift & 15) | (ql[l + 16] >> shift & 15) << 4));
+        repack_pairs(qh, 2 * j, &mut planes[1]);
+    }
+    planes[2].extend_from_slice(&block[192..208]);
+    planes[3].extend_from_slice(&block[208..]);
+}
+
+/// Two bits of each of 32 bytes, from bit `shift` on: element `e` in bits `2 e` and `2 e + 1` of 64.
+pub(crate) fn repack_pairs(bytes: &[u8], shift: usize, plane: &mut Vec<u8>) {
+    let pairs = bytes.iter().enumerate().fold(0, |pairs, (e, byte)| pairs | u64::from(byte >> shift & 3) << (2 * e));
+    plane.extend(pairs.to_le_bytes());
+}
+
 /// Whether the scale of the scales is finite.
 pub fn is_finite(block: &[u8; 210]) -> bool {
     half_is_finite(block, 208)

@@ -221,6 +221,11 @@ impl<B: Backend> Engine<B> {
         &self.info
     }
 
+    /// What it computes with.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
@@ -570,6 +575,7 @@ impl<B: Backend> Engine<B> {
         let n_vocab = self.llm.config.n_vocab as u64;
         let ids: Vec<u32> = (0..prompt_tokens as u64).map(|i| (i.wrapping_mul(2_654_435_761) % n_vocab) as u32).collect();
         let (mut prefill, mut decode) = (Vec::new(), Vec::new());
+        let mut launches_before = self.backend.launches();
         // One run more than asked for: the first warms up caches and the browser's compiler.
         for counted in (0..=runs).map(|i| i > 0) {
             self.reset();
@@ -577,6 +583,7 @@ impl<B: Backend> Engine<B> {
             let start = (self.now)();
             while self.run_step(&mut run).await?.is_some() {}
             let middle = (self.now)();
+            launches_before = self.backend.launches();
             for _ in 0..generated_tokens {
                 let id = argmax(&self.logits);
                 self.decode(id).await?;
@@ -589,7 +596,11 @@ impl<B: Backend> Engine<B> {
         }
         self.reset();
         let decode = median(&mut decode);
+        let launches = self.backend.launches();
+        let per_token = |after: u64, before: u64| (after - before) as f64 / generated_tokens as f64;
         Ok(BenchmarkReport {
+            dispatches_per_token: per_token(launches.dispatches, launches_before.dispatches),
+            submits_per_token: per_token(launches.submits, launches_before.submits),
             prefill_tokens_per_second: median(&mut prefill),
             decode_tokens_per_second: decode,
             bytes_per_second: decode * self.llm_bytes as f64,

@@ -144,4 +144,8 @@ pub struct BenchmarkReport {
     pub decode_tokens_per_second: f64,
     #[serde(rename = "bytesPerSecond")]
     pub bytes_per_second: f64,
+    #[serde(rename = "dispatchesPerToken")]
+    pub dispatches_per_token: f64,
+    #[serde(rename = "submitsPerToken")]
+    pub submits_per_token: f64,
 }

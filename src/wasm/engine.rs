@@ -1,17 +1,18 @@
 //! The engine's bindings. Requests and replies are JSON; bytes, pixels and floats are typed arrays.
 
 use js_sys::{Array, Float32Array, Function, Int32Array, Object};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 
 use crate::backend::KvFormat;
 use crate::backend::cpu::Cpu;
+use crate::backend::gpu::{Device, DeviceOptions, Gpu};
 use crate::error::{Error, Result};
 use crate::gguf::RangedSource;
 use crate::quant::Format;
-use crate::runtime::engine::{Engine as Runtime, LoadOptions};
+use crate::runtime::engine::{Engine as Generic, ImageInput, Info, LoadOptions, LoadProgress};
 use crate::runtime::request::{self, RequestMessage};
-use crate::text::{Date, Special};
+use crate::text::{Date, Special, Tokenizer};
 use crate::wasm::source::JsSource;
 use crate::wasm::values::{image, images, json, set, tensor, to_js};
 
@@ -28,9 +29,24 @@ struct Options {
     chat_template: Option<String>,
     quantize_mmproj: Option<String>,
     kv_format: Option<String>,
+    device: Option<String>,
 }
 
 impl Options {
+    /// The GPU to compute on, where one is asked for; where any device will do, one that passes.
+    async fn gpu(&self) -> Result<Option<Gpu>> {
+        let open = async |allow_software| {
+            let options = DeviceOptions { allow_software, ..DeviceOptions::default() };
+            Gpu::new(Device::open(options).await?)
+        };
+        match self.device.as_deref() {
+            None | Some("cpu") => Ok(None),
+            Some("webgpu") => open(true).await.map(Some),
+            Some("auto") => Ok(open(false).await.ok()),
+            Some(other) => Err(Error::invalid_request(format!("device is '{other}'; it can be 'auto', 'webgpu' or 'cpu'."))),
+        }
+    }
+
     fn load_options(self) -> Result<LoadOptions> {
         let context_size = match self.context_size {
             None => None,
@@ -77,10 +93,42 @@ impl Default for BenchmarkOptions {
     }
 }
 
-/// A loaded model on the CPU.
+/// A loaded model, on the device it was loaded for.
+enum Runtime {
+    Cpu(Box<Generic<Cpu>>),
+    Gpu(Box<Generic<Gpu>>),
+}
+
+/// Does the same with the engine of either backend.
+macro_rules! on {
+    ($runtime:expr, $engine:ident => $do:expr) => {
+        match $runtime {
+            Runtime::Cpu($engine) => $do,
+            Runtime::Gpu($engine) => $do,
+        }
+    };
+}
+
+/// `engine.info.device`.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum DeviceInfo<'a> {
+    Cpu { threads: usize, simd: String },
+    Webgpu { adapter: &'a str, features: &'a [&'static str] },
+}
+
+/// `engine.info`.
+#[derive(Serialize)]
+struct InfoOnDevice<'a> {
+    #[serde(flatten)]
+    info: Info,
+    device: DeviceInfo<'a>,
+}
+
+/// A loaded model.
 #[wasm_bindgen]
 pub struct Engine {
-    runtime: Runtime<Cpu>,
+    runtime: Runtime,
 }
 
 fn sources(list: Array) -> Result<Vec<Box<dyn RangedSource>>> {
@@ -102,27 +150,39 @@ impl Engine {
         on_progress: Function,
     ) -> std::result::Result<Engine, JsValue> {
         let loaded = async {
-            let options = request::parse::<Options>(&options)?.load_options()?;
+            let options = request::parse::<Options>(&options)?;
+            let gpu = options.gpu().await?;
+            let options = options.load_options()?;
             let model = sources(model)?;
             let mmproj = mmproj.map(sources).transpose()?;
-            Runtime::load(Cpu::new(), model, mmproj, options, &mut |p| {
+            let mut progress = |p: LoadProgress<'_>| {
                 if let Ok(text) = json(&p) {
                     // A page whose progress callback throws still gets its model.
                     if let Err(thrown) = on_progress.call1(&JsValue::NULL, &text.into()) {
                         web_sys::console::warn_2(&"The progress callback failed:".into(), &thrown);
                     }
                 }
+            };
+            Ok(match gpu {
+                Some(gpu) => Runtime::Gpu(Box::new(Generic::load(gpu, model, mmproj, options, &mut progress).await?)),
+                None => Runtime::Cpu(Box::new(Generic::load(Cpu::new(), model, mmproj, options, &mut progress).await?)),
             })
-            .await
         };
         checked(loaded.await.map(|runtime| Engine { runtime }))
     }
 
-    /// `engine.info` as JSON, but for the device.
+    /// `engine.info` as JSON.
     pub fn info(&self) -> std::result::Result<String, JsValue> {
-        let mut info = self.runtime.info().clone();
+        let mut info = on!(&self.runtime, engine => engine.info()).clone();
         info.bytes.wasm_heap = core::arch::wasm32::memory_size::<0>() as u64 * 65536;
-        checked(json(&info))
+        let device = match &self.runtime {
+            Runtime::Cpu(_) => DeviceInfo::Cpu { threads: 1, simd: Self::simd() },
+            Runtime::Gpu(engine) => {
+                let device = engine.backend().device();
+                DeviceInfo::Webgpu { adapter: device.name(), features: device.features() }
+            }
+        };
+        checked(json(&InfoOnDevice { info, device }))
     }
 
     /// Whether the module was compiled with `simd128`, and with the relaxed instructions.
@@ -138,15 +198,15 @@ impl Engine {
     /// Ids of a text.
     pub fn tokenize(&self, text: &str, special: bool, bos: bool) -> Vec<u32> {
         let special = if special { Special::Parse } else { Special::Plain };
-        self.runtime.tokenizer().encode(text, special, bos)
+        self.tokenizer().encode(text, special, bos)
     }
 
     /// The text of ids.
     pub fn detokenize(&self, ids: &[u32]) -> std::result::Result<String, JsValue> {
-        let n_vocab = self.runtime.info().vocabulary_size;
+        let n_vocab = on!(&self.runtime, engine => engine.info().vocabulary_size);
         checked(match ids.iter().find(|id| **id as usize >= n_vocab) {
             Some(id) => Err(Error::invalid_request(format!("The token {id} is not in the vocabulary of {n_vocab}."))),
-            None => Ok(self.runtime.tokenizer().decode(ids, false)),
+            None => Ok(self.tokenizer().decode(ids, false)),
         })
     }
 
@@ -155,31 +215,31 @@ impl Engine {
     pub fn apply_chat_template(&self, messages: &str, add_generation_prompt: bool) -> std::result::Result<String, JsValue> {
         checked(
             request::parse::<Vec<RequestMessage>>(messages)
-                .and_then(|messages| self.runtime.apply_chat_template(&messages, add_generation_prompt)),
+                .and_then(|messages| on!(&self.runtime, engine => engine.apply_chat_template(&messages, add_generation_prompt))),
         )
     }
 
     /// Begins a chat completion.
     #[wasm_bindgen(js_name = startChat)]
     pub fn start_chat(&mut self, request: &str, pictures: Array) -> std::result::Result<(), JsValue> {
-        checked((|| self.runtime.start_chat(&request::parse(request)?, &images(&pictures)?))())
+        checked((|| on!(&mut self.runtime, engine => engine.start_chat(&request::parse(request)?, &images(&pictures)?)))())
     }
 
     /// Begins a raw completion.
     #[wasm_bindgen(js_name = startCompletion)]
     pub fn start_completion(&mut self, request: &str, pictures: Array) -> std::result::Result<(), JsValue> {
-        checked((|| self.runtime.start_completion(&request::parse(request)?, &images(&pictures)?))())
+        checked((|| on!(&mut self.runtime, engine => engine.start_completion(&request::parse(request)?, &images(&pictures)?)))())
     }
 
     /// Does one bounded piece of work; gives an event as JSON.
     pub async fn step(&mut self) -> std::result::Result<String, JsValue> {
-        let event = self.runtime.step().await;
+        let event = on!(&mut self.runtime, engine => engine.step().await);
         checked(event.and_then(|event| json(&event)))
     }
 
     /// The next step ends the generation.
     pub fn abort(&mut self) {
-        self.runtime.abort();
+        on!(&mut self.runtime, engine => engine.abort());
     }
 
     /// A picture's rows as the language model is given them: `{ data, shape, milliseconds }`.
@@ -187,8 +247,8 @@ impl Engine {
     pub async fn embed_image(&mut self, picture: JsValue) -> std::result::Result<Object, JsValue> {
         let start = performance_now();
         let embedded = async {
-            let picture = image(&picture)?;
-            self.runtime.embed_image(&picture.decoded()?).await
+            let picture = image(&picture)?.decoded()?;
+            on!(&mut self.runtime, engine => engine.embed_image(&picture).await)
         };
         let (data, shape) = checked(embedded.await)?;
         let out = tensor(&data, &shape);
@@ -199,7 +259,8 @@ impl Engine {
     /// A picture as the vision tower is given it: `{ data, shape }`.
     #[wasm_bindgen(js_name = preprocessImage)]
     pub fn preprocess_image(&self, picture: JsValue) -> std::result::Result<Object, JsValue> {
-        let pixels = checked(image(&picture).and_then(|picture| self.runtime.preprocess(&picture.decoded()?)))?;
+        let picture = checked(image(&picture).and_then(ImageInput::decoded))?;
+        let pixels = checked(on!(&self.runtime, engine => engine.preprocess(&picture)))?;
         Ok(tensor(&pixels.data, &[pixels.tiles, 3, pixels.height, pixels.width]))
     }
 
@@ -207,7 +268,7 @@ impl Engine {
     pub async fn evaluate(&mut self, request: String, pictures: Array) -> std::result::Result<Object, JsValue> {
         let evaluated = async {
             let pictures = images(&pictures)?;
-            self.runtime.evaluate(&request::parse(&request)?, &pictures).await
+            on!(&mut self.runtime, engine => engine.evaluate(&request::parse(&request)?, &pictures).await)
         };
         let (logits, ids) = checked(evaluated.await)?;
         let ids: Vec<i32> = ids.into_iter().map(|id| id.map_or(-1, |id| id as i32)).collect();
@@ -221,13 +282,19 @@ impl Engine {
     pub async fn benchmark(&mut self, options: String) -> std::result::Result<String, JsValue> {
         let measured = async {
             let BenchmarkOptions { prompt_tokens, generated_tokens, runs } = request::parse(&options)?;
-            self.runtime.benchmark(prompt_tokens, generated_tokens, runs).await
+            on!(&mut self.runtime, engine => engine.benchmark(prompt_tokens, generated_tokens, runs).await)
         };
         checked(measured.await.and_then(|report| json(&report)))
     }
 
     /// Forgets the conversation.
     pub fn reset(&mut self) {
-        self.runtime.reset();
+        on!(&mut self.runtime, engine => engine.reset());
+    }
+}
+
+impl Engine {
+    fn tokenizer(&self) -> &Tokenizer {
+        on!(&self.runtime, engine => engine.tokenizer())
     }
 }

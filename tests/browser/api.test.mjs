@@ -283,7 +283,6 @@ describe("the public module", { skip: withoutEngine }, () => {
         badImageUrl: await chat(user([{ type: "image_url", image_url: { url: "ftp://x/y" } }])),
         saveSession: await failure(engine.saveSession()),
         restoreSession: await failure(engine.restoreSession(new Uint8Array(1))),
-        webgpu: await failure(api.createEngine({ model: "x", device: "webgpu" })),
         device: await failure(api.createEngine({ model: "x", device: "abacus" })),
         noModel: await failure(api.createEngine({})),
         hash: await failure(api.createEngine({ model: "x", sha256: { model: "12" } })),
@@ -293,6 +292,7 @@ describe("the public module", { skip: withoutEngine }, () => {
         context_overflow: await chat(user("many words ".repeat(5000))),
         invalid_image: await chat(user([{ type: "image", image: textFile }, { type: "text", text: "x" }])),
         invalid_image_data: await chat(user([{ type: "image_url", image_url: { url: "data:image/png;base64,%%%" } }])),
+        unsupported_browser: await failure(api.createEngine({ model: globalThis.golden("tiny-llava/tiny-llava-f16.gguf"), device: "webgpu" })),
         network: await chat(user([{ type: "image_url", image_url: { url: globalThis.golden("images/none.png") } }])),
       };
       return { failures, others };

@@ -52,13 +52,13 @@ export function maxDifference(a, b) {
 /**
  * A browser and two servers: the page's, where it stands in a folder as on many static hosts, and one of another origin.
  */
-export async function start() {
+export async function start({ flags = [] } = {}) {
   const mounts = { "/some/folder/": WWW, "/golden/": GOLDEN, "/models/": MODELS, "/tests/": here };
   const [server, other] = await Promise.all([serve({ root: here, mounts }), serve({ root: here, mounts })]);
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     headless: true,
-    args: ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+    args: ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", ...flags],
   });
   return {
     server,

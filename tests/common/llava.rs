@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use candle_core::{DType, Device};
-use llava_web::backend::KvFormat;
 use llava_web::backend::cpu::Cpu;
+use llava_web::backend::{Backend, KvFormat};
 use llava_web::gguf::source::FileSource;
 use llava_web::gguf::{MemorySource, RangedSource};
 use llava_web::image::RgbImage;
@@ -79,8 +79,13 @@ pub fn options() -> LoadOptions {
 
 /// The golden tiny LLaVA with this language file and vision file.
 pub fn tiny_llava(model: &str, mmproj: &str, options: LoadOptions) -> llava_web::Result<Engine<Cpu>> {
+    tiny_llava_on(Cpu::new(), model, mmproj, options)
+}
+
+/// The same on any backend.
+pub fn tiny_llava_on<B: Backend>(backend: B, model: &str, mmproj: &str, options: LoadOptions) -> llava_web::Result<Engine<B>> {
     let mmproj = if mmproj.contains('/') { golden(mmproj) } else { golden("tiny-llava").join(mmproj) };
-    pollster::block_on(Engine::load(Cpu::new(), file(golden("tiny-llava").join(model)), Some(file(mmproj)), options, &mut |_| {}))
+    pollster::block_on(Engine::load(backend, file(golden("tiny-llava").join(model)), Some(file(mmproj)), options, &mut |_| {}))
 }
 
 /// All that came of a generation.
@@ -95,7 +100,7 @@ pub struct Answer {
 }
 
 /// Runs the generation under way to its end.
-pub fn finish(engine: &mut Engine<Cpu>) -> llava_web::Result<Answer> {
+pub fn finish<B: Backend>(engine: &mut Engine<B>) -> llava_web::Result<Answer> {
     let mut answer = Answer::default();
     loop {
         match pollster::block_on(engine.step())? {
@@ -121,13 +126,17 @@ pub fn inputs(images: &[RgbImage]) -> Vec<ImageInput> {
 }
 
 /// Asks for a chat completion.
-pub fn chat(engine: &mut Engine<Cpu>, request: serde_json::Value, images: &[RgbImage]) -> llava_web::Result<Answer> {
+pub fn chat<B: Backend>(engine: &mut Engine<B>, request: serde_json::Value, images: &[RgbImage]) -> llava_web::Result<Answer> {
     engine.start_chat(&request::parse(&request.to_string())?, &inputs(images))?;
     finish(engine)
 }
 
 /// Asks for a raw completion.
-pub fn complete(engine: &mut Engine<Cpu>, request: serde_json::Value, images: &[RgbImage]) -> llava_web::Result<Answer> {
+pub fn complete<B: Backend>(
+    engine: &mut Engine<B>,
+    request: serde_json::Value,
+    images: &[RgbImage],
+) -> llava_web::Result<Answer> {
     engine.start_completion(&request::parse(&request.to_string())?, &inputs(images))?;
     finish(engine)
 }

@@ -567,6 +567,7 @@ pub fn fused<B: Backend>(backend: &mut B) {
 }
 
 /// The same products from two backends whose kernels add the same integers, but for the order of the last sums.
+#[allow(dead_code, reason = "only a backend with twins compares them")]
 pub fn twins<A: Backend, B: Backend>(plain: impl Fn() -> A, fast: impl Fn() -> B) {
     let mut random = Random::new(20);
     for format in Format::ALL {

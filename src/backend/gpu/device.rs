@@ -1,0 +1,260 @@
+//! The adapter and its device: chosen, opened, and watched for failures.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::kernels::{Bindings, Kernel};
+use crate::error::{Error, Result};
+
+/// The most that one weight buffer holds, whatever the adapter allows: what every adapter must be able to bind.
+const MAX_BINDING: u64 = 128 << 20;
+/// Bytes of parameters a dispatch can have: the alignment that dynamic offsets may need.
+pub(super) const PARAMS_BYTES: u64 = 256;
+
+/// What to open.
+#[derive(Debug, Clone, Copy)]
+pub struct DeviceOptions {
+    /// Whether an adapter that computes on the CPU will do.
+    pub allow_software: bool,
+    /// The most bytes in a buffer of weights; larger matrices are cut by rows. For tests; the default is 128 MiB.
+    pub max_binding: u64,
+}
+
+impl Default for DeviceOptions {
+    fn default() -> Self {
+        Self { allow_software: true, max_binding: MAX_BINDING }
+    }
+}
+
+/// Something went wrong where nobody waited for it.
+#[derive(Debug, Clone)]
+enum Failure {
+    OutOfMemory(String),
+    Lost(String),
+    Fault(String),
+}
+
+/// A kernel, compiled.
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    pub(super) raw: wgpu::ComputePipeline,
+    pub(super) layout: Rc<wgpu::BindGroupLayout>,
+}
+
+/// A buffer with a number of its own. When it is dropped the recorder forgets the bind groups that hold it, then frees it.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    pub(super) raw: wgpu::Buffer,
+    pub(super) id: u64,
+    dropped: Dropped,
+}
+
+/// Buffers that nothing but bind groups and recorded commands holds any more.
+pub(super) type Dropped = Rc<RefCell<Vec<(u64, wgpu::Buffer)>>>;
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.dropped.borrow_mut().push((self.id, self.raw.clone()));
+    }
+}
+
+/// An open device and the kernels compiled for it. Several backends may share one.
+#[derive(Debug)]
+pub struct Device {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    /// The most bytes that may be bound as one buffer of weights.
+    pub(super) max_binding: u64,
+    /// The most bytes that may be bound at all.
+    max_buffer: u64,
+    name: String,
+    is_software: bool,
+    layouts: RefCell<HashMap<Bindings, Rc<wgpu::BindGroupLayout>>>,
+    pipelines: RefCell<HashMap<Kernel, Rc<Pipeline>>>,
+    next_id: Cell<u64>,
+    failure: Arc<Mutex<Option<Failure>>>,
+}
+
+impl Device {
+    /// Opens the adapter that the browser, or the Vulkan loader, gives first.
+    ///
+    /// # Errors
+    /// `unsupported_browser` where there is none, or only one that `options` rule out.
+    pub async fn open(options: DeviceOptions) -> Result<Rc<Self>> {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        descriptor.backends = wgpu::Backends::BROWSER_WEBGPU | wgpu::Backends::VULKAN;
+        let instance = wgpu::Instance::new(descriptor);
+        let wanted =
+            wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
+        let adapter = instance.request_adapter(&wanted).await.map_err(|e| {
+            Error::unsupported_browser(format!(
+                "There is no GPU adapter ({e}). Update the browser or the graphics driver, or use device \"cpu\"."
+            ))
+        })?;
+        let info = adapter.get_info();
+        let is_software = info.device_type == wgpu::DeviceType::Cpu;
+        if is_software && !options.allow_software {
+            return Err(Error::unsupported_browser(format!(
+                "The only GPU adapter, {}, computes on the CPU. Use device \"cpu\", which is faster there.",
+                info.name
+            )));
+        }
+        let offered = adapter.limits();
+        // The defaults of WebGPU, but for the sizes of buffers.
+        let limits = wgpu::Limits {
+            max_buffer_size: offered.max_buffer_size,
+            max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
+            ..wgpu::Limits::default()
+        };
+        let max_buffer = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
+        let descriptor = wgpu::DeviceDescriptor { label: Some("llava-web"), required_limits: limits, ..Default::default() };
+        let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| {
+            Error::unsupported_browser(format!("The GPU {} cannot be opened ({e}). Use device \"cpu\".", info.name))
+        })?;
+        let failure = Arc::new(Mutex::new(None));
+        let seen = failure.clone();
+        device.on_uncaptured_error(Arc::new(move |error| {
+            let failure = match error {
+                wgpu::Error::OutOfMemory { source } => Failure::OutOfMemory(source.to_string()),
+                wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. } => {
+                    Failure::Fault(description)
+                }
+            };
+            // The first failure is the cause; those that follow are its consequences.
+            seen.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+        }));
+        let seen = failure.clone();
+        device.set_device_lost_callback(move |_, message| {
+            *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Failure::Lost(message));
+        });
+        Ok(Rc::new(Self {
+            device,
+            queue,
+            max_binding: options.max_binding.min(max_buffer),
+            max_buffer,
+            name: info.name,
+            is_software,
+            layouts: RefCell::default(),
+            pipelines: RefCell::default(),
+            next_id: Cell::new(1),
+            failure,
+        }))
+    }
+
+    /// What the adapter calls itself.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The optional features that kernels use here.
+    pub fn features(&self) -> &[&'static str] {
+        &[]
+    }
+
+    /// Whether it computes on the CPU.
+    pub fn is_software(&self) -> bool {
+        self.is_software
+    }
+
+    /// Fails where something has failed since the last call, which was not awaited then. A lost device stays lost.
+    pub(super) fn check(&self) -> Result<()> {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*failure {
+            None => Ok(()),
+            Some(Failure::Lost(message)) => {
+                Err(Error::device_lost(format!("The GPU went away: {message} Load the model again.")))
+            }
+            Some(Failure::OutOfMemory(message)) => {
+                let error = Error::out_of_memory(format!(
+                    "The GPU has not enough memory ({message}). Close other tabs, or choose a smaller model or context."
+                ));
+                *failure = None;
+                Err(error)
+            }
+            Some(Failure::Fault(message)) => {
+                let error = Error::internal(format!("The GPU refused a command: {message}. Please report this."));
+                *failure = None;
+                Err(error)
+            }
+        }
+    }
+
+    /// A buffer of zeros for `what`, bound as a whole.
+    pub(super) fn buffer(&self, n_bytes: u64, usage: wgpu::BufferUsages, dropped: &Dropped, what: &str) -> Result<Buffer> {
+        let too_large = |limit: String| {
+            Error::out_of_memory(format!(
+                "There is not enough GPU memory for {what}: {n_bytes} bytes were needed{limit}. Close other tabs, or choose a smaller model or \
+                 context."
+            ))
+        };
+        if n_bytes > self.max_buffer {
+            return Err(too_large(format!(", but a buffer can have {} on this GPU", self.max_buffer)));
+        }
+        self.check()?;
+        let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(what),
+            size: n_bytes.next_multiple_of(16).max(16),
+            usage,
+            mapped_at_creation: false,
+        });
+        if let Err(error) = self.check() {
+            return Err(if matches!(error, Error::OutOfMemory(_)) { too_large(String::new()) } else { error });
+        }
+        let id = self.next_id.replace(self.next_id.get() + 1);
+        Ok(Buffer { raw, id, dropped: dropped.clone() })
+    }
+
+    /// The kernel, compiled now where it has not been before.
+    pub(super) fn pipeline(&self, kernel: Kernel) -> Rc<Pipeline> {
+        if let Some(pipeline) = self.pipelines.borrow().get(&kernel) {
+            return pipeline.clone();
+        }
+        let name = kernel.name();
+        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(&name),
+            source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
+        });
+        let layout = self.layout(kernel.bindings());
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(&name),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let raw = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&name),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                // Every kernel writes what it reads there.
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        let pipeline = Rc::new(Pipeline { raw, layout });
+        self.pipelines.borrow_mut().insert(kernel, pipeline.clone());
+        pipeline
+    }
+
+    fn layout(&self, bindings: Bindings) -> Rc<wgpu::BindGroupLayout> {
+        let make = || {
+            let entry = |binding: u32, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: binding == 0, min_binding_size: None },
+                count: None,
+            };
+            let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
+            entries.extend((1..=bindings.n_read).map(|i| entry(i, wgpu::BufferBindingType::Storage { read_only: true })));
+            entries.extend(
+                (1..=bindings.n_write).map(|i| entry(bindings.n_read + i, wgpu::BufferBindingType::Storage { read_only: false })),
+            );
+            let descriptor = wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries };
+            Rc::new(self.device.create_bind_group_layout(&descriptor))
+        };
+        self.layouts.borrow_mut().entry(bindings).or_insert_with(make).clone()
+    }
+}

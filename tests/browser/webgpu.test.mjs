@@ -1,0 +1,90 @@
+// The engine on WebGPU, in a browser whose adapter computes on the CPU (SwiftShader): slow, and bound to the same answers.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+
+import { cosine, goldenJson, goldenTensor, maxDifference, openTab, start, withoutEngine } from "./support.mjs";
+
+const PROMPT = "USER: <image>\nWhat is in this image? ASSISTANT:";
+
+describe("WebGPU", { skip: withoutEngine }, () => {
+  let host;
+  let tab;
+  let page;
+
+  before(async () => {
+    host = await start({ flags: ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"] });
+    tab = await openTab(host.browser);
+    page = tab.page;
+    page.setDefaultTimeout(0);
+    await page.goto(`${host.server.origin}/tests/blank.html`);
+    await page.evaluate(async ({ site, origin }) => {
+      globalThis.api = await import(`${site}llava-web.js`);
+      globalThis.load = (options, language = "f16") => globalThis.api.createEngine({
+        model: `${origin}/golden/tiny-llava/tiny-llava-${language}.gguf`, mmproj: `${origin}/golden/tiny-llava/mmproj-legacy-f16.gguf`, ...options,
+      });
+      globalThis.picture = async () => (await fetch(`${origin}/golden/images/astronaut.png`)).blob();
+      globalThis.engine = await globalThis.load({ device: "webgpu", kvFormat: "f32" });
+    }, { site: host.site, origin: host.server.origin });
+  });
+
+  after(async () => {
+    const complaints = tab?.complaints.filter((text) => !text.includes("Failed to load resource")) ?? [];
+    await host?.close();
+    assert.deepEqual(complaints, []);
+  });
+
+  test("info says which adapter computes", async () => {
+    const { device, bytes } = await page.evaluate(() => globalThis.engine.info);
+    assert.equal(device.kind, "webgpu");
+    assert.match(device.adapter, /swiftshader/i);
+    assert.ok(Array.isArray(device.features));
+    assert.ok(bytes.weights > 1e6);
+  });
+
+  test("a picture's rows are the reference's", async () => {
+    const { data, shape } = await page.evaluate(async () => {
+      const { data, shape } = await globalThis.engine.embedImage(await globalThis.picture());
+      return { data: [...data], shape: [...shape] };
+    });
+    assert.deepEqual(shape, [16, data.length / 16]);
+    const reference = goldenTensor("tiny-llava/vision.safetensors", "astronaut.pad.embeds");
+    assert.ok(cosine(data, reference) > 0.9999 && maxDifference(data, reference) < 1e-3);
+  });
+
+  test("greedy tokens are the reference's", async () => {
+    const expected = goldenJson("tiny-llava/expected.json").greedy["astronaut.f16.pad.hf"].tokens;
+    const ids = await page.evaluate(async (prompt) => {
+      const reply = await globalThis.engine.completions.create({ prompt, images: [await globalThis.picture()], max_tokens: 16, temperature: 0 });
+      return [...reply.choices[0].token_ids];
+    }, PROMPT);
+    assert.deepEqual(ids, expected);
+  });
+
+  test("logits of a quantized model are the reference's", async () => {
+    const logits = await page.evaluate(async (prompt) => {
+      const engine = await globalThis.load({ device: "webgpu" }, "q4_0");
+      const { logits } = await engine.evaluate({ prompt, images: [await globalThis.picture()] });
+      await engine.unload();
+      return [...logits];
+    }, PROMPT);
+    const difference = maxDifference(logits, goldenTensor("tiny-llava/logits.safetensors", "astronaut.q4_0.pad.hf.logits"));
+    assert.ok(difference < 0.03, `keys and values in 16 bits: ${difference}`);
+  });
+
+  test("a benchmark tells launches per token", async () => {
+    const report = await page.evaluate(() => globalThis.engine.benchmark({ promptTokens: 8, generatedTokens: 4, runs: 1 }));
+    assert.equal(report.submitsPerToken, 1);
+    assert.ok(report.dispatchesPerToken > 0 && report.decode_tokens_per_second > 0);
+  });
+
+  test("auto does not take an adapter that computes on the CPU", async () => {
+    const kind = await page.evaluate(async () => {
+      const engine = await globalThis.load({ device: "auto" });
+      const { kind } = engine.info.device;
+      await engine.unload();
+      return kind;
+    });
+    assert.equal(kind, "cpu");
+  });
+});
