@@ -103,11 +103,11 @@ export class ModelStore {
   /** Before the first byte is stored: whether all that is missing will fit. The files are open. */
   async makeRoom() {
     const files = [...this.#files.values()];
-    const missing = files.reduce((sum, file) => sum + file.missing, 0);
-    this.firstStored &&= missing > 0;
+    this.firstStored &&= files.some((file) => file.missing > 0);
+    const missing = files.reduce((sum, file) => sum + file.room, 0);
     if (missing === 0) return;
     const { usage = 0, quota = Infinity } = await navigator.storage.estimate().catch(() => ({ usage: 0, quota: Infinity }));
-    let free = Math.max(0, quota - usage) + files.reduce((sum, file) => sum + file.reclaimable, 0);
+    let free = Math.max(0, quota - usage);
     if (missing + OVERHEAD <= free) {
       // Browsers round what they say, or say the same to everybody. Only taking the room shows that it is there.
       let taken = 0;
@@ -249,9 +249,9 @@ class StoredFile {
     return [...this.#present].reduce((rest, i) => rest - chunkLength(i, size), size);
   }
 
-  /** Bytes of another version that go when this one comes. */
-  get reclaimable() {
-    return this.#writable && this.#anew ? this.#length : 0;
+  /** Room that is wanted for them, beside what the file takes already. */
+  get room() {
+    return this.#writable && this.#record.size !== null && !this.#isComplete ? Math.max(0, this.#record.size - this.#length) : 0;
   }
 
   /** @param {ReaderOptions} options */

@@ -332,7 +332,16 @@ describe("the model store", { skip: withoutEngine }, () => {
     isGiven(await load(page, file.url), file);
     assert.equal(requestsOf(file.url).at(-1).range, `bytes=${4 * CHUNK}-${5 * CHUNK - 1}`);
     assert.equal((await list(page))[0].complete, true);
+    // The hash's line: it is computed again, without a request.
+    await change(page, ".log", { flip: text.indexOf('"sha256"') + 20 });
+    const before = requestsOf(file.url).length;
+    assert.equal((await list(page))[0].sha256, undefined);
+    isGiven(await load(page, file.url), file);
+    assert.equal((await list(page))[0].sha256, sha256(file.bytes));
+    assert.equal(requestsOf(file.url).length, before);
+    // The first line, without which there is no record.
     await change(page, ".log", { flip: 3 });
+    assert.deepEqual(await list(page), []);
     isGiven(await load(page, file.url), file);
     assert.equal((await list(page))[0].complete, true);
   });
@@ -514,6 +523,32 @@ describe("the model store", { skip: withoutEngine }, () => {
       assert.equal((await list(page))[0].complete, true);
     });
   }
+
+  visit("room that was taken for a download counts as its own when it goes on", async (page, context) => {
+    const file = newFile();
+    const url = `${file.url}?rate=9000000`;
+    await quota(context, page, 12 * CHUNK);
+    await breakOff(context, url);
+    const result = await load(page, url, { cache: "opfs" });
+    isGiven(result, file);
+    assert.deepEqual(result.warnings, []);
+    assert.equal((await list(page))[0].complete, true);
+  });
+
+  visit("the browser is asked once not to clear the storage", async (page) => {
+    await page.evaluate(() => {
+      globalThis.asked = 0;
+      StorageManager.prototype.persist = async () => {
+        globalThis.asked += 1;
+        return false;
+      };
+    });
+    await load(page, newFile().url, { cache: "none" });
+    assert.equal(await page.evaluate(() => globalThis.asked), 0);
+    await load(page, newFile().url);
+    await load(page, newFile().url);
+    assert.equal(await page.evaluate(() => globalThis.asked), 1);
+  });
 
   visit("no such storage: loaded without it", async (page, context) => {
     const file = newFile();

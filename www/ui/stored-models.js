@@ -78,7 +78,7 @@ export class StoredModels {
     const yes = button({ text: "Delete", class: "danger", onclick: () => this.#delete(model, row) });
     no.setAttribute("aria-label", `Keep ${model.name}`);
     yes.setAttribute("aria-label", `Delete ${model.name} from this device`);
-    const question = element("p", { class: "stored-text" }, "Delete ", element("bdi", {}, model.fileName), `? ${bytes(model.bytes)} to download again.`);
+    const question = element("p", { class: "stored-text" }, "Delete ", element("bdi", {}, model.fileName), `? That frees ${bytes(model.bytes)}.`);
     const asked = element("div", { class: "stored-row asked", role: "group", "aria-label": `Delete ${model.name}?`, onkeydown: (event) => {
       if (event.key !== "Escape") return;
       event.stopPropagation();
@@ -87,7 +87,7 @@ export class StoredModels {
     row.replaceChildren(asked);
     // The safe one: a key that is held down must not answer.
     no.focus();
-    this.#handlers.onTell(`Delete ${model.name}? ${bytes(model.bytes)} to download again.`);
+    this.#handlers.onTell(`Delete ${model.name}? That frees ${bytes(model.bytes)}.`);
   }
 
   /**
