@@ -223,6 +223,10 @@ class StoredFile {
   /** @type {{ index: number, bytes: Uint8Array } | null} */
   #current = null;
   #position = 0;
+  /** Stored chunks are read into this: new memory for each would take longer than all the rest. */
+  #chunkBuffer = new Uint8Array(0);
+  /** What is put together from several chunks. */
+  #takeBuffer = new Uint8Array(0);
 
   /**
    * @param {FileSystemDirectoryHandle} folder
@@ -410,7 +414,8 @@ class StoredFile {
   async take(length) {
     const first = await this.some(length);
     if (first.length === length || first.length === 0) return first;
-    const whole = new Uint8Array(length);
+    if (this.#takeBuffer.length < length) this.#takeBuffer = new Uint8Array(length);
+    const whole = this.#takeBuffer.subarray(0, length);
     whole.set(first);
     let filled = first.length;
     while (filled < length) {
@@ -419,6 +424,8 @@ class StoredFile {
       whole.set(bytes, filled);
       filled += bytes.length;
     }
+    // Of a model of many parts, only the one that is read has such a buffer.
+    if (this.#position === this.size) this.#takeBuffer = new Uint8Array(0);
     return whole;
   }
 
@@ -514,7 +521,8 @@ class StoredFile {
   async #readStored(index) {
     if (!this.#present.has(index)) return null;
     try {
-      const bytes = new Uint8Array(chunkLength(index, /** @type {number} */ (this.#record.size)));
+      if (this.#chunkBuffer.length === 0) this.#chunkBuffer = new Uint8Array(CHUNK);
+      const bytes = this.#chunkBuffer.subarray(0, chunkLength(index, /** @type {number} */ (this.#record.size)));
       await this.#openForReading();
       if (this.#data) {
         if (this.#data.read(bytes, { at: index * CHUNK }) !== bytes.length) throw new RangeError("The stored file is too short.");

@@ -7,7 +7,7 @@ import { LlavaError } from "./errors.js";
 /** @typedef {{ update(bytes: Uint8Array): void, digestHex(): string, free?(): void }} Hasher */
 
 /**
- * Where a reader's bytes come from.
+ * Where a reader's bytes come from. What it gives may be overwritten by the next call.
  * @typedef {object} ByteSource
  * @property {number | undefined} size  in bytes, where it is known
  * @property {() => Promise<void>} open
@@ -68,7 +68,8 @@ export class SourceReader {
   }
 
   /**
-   * The bytes from `offset` on, exactly `length` of them. Offsets ascend from call to call; gaps are skipped.
+   * The bytes from `offset` on, exactly `length` of them, as they are until the next call. Offsets ascend from call to call; gaps
+   * are skipped.
    * @param {number} offset
    * @param {number} length
    * @returns {Promise<Uint8Array>}
