@@ -7,7 +7,7 @@
 // events: llava-ready { info }, llava-progress { stage, … }, llava-message { role, content, … }, llava-error { code, message, error }
 // methods: load({ model, mmproj }), ask(text, image), stop(), reset()
 // slots: brand (in the bar at the top), intro (beside the model panel)
-// parts: bar model card input load progress cancel chat log exchange image turn asked answer composer question picture ask stop error status button
+// parts: bar model card input load stored progress cancel chat log exchange image turn asked answer composer question picture ask stop error status button
 // properties: --llava-background --llava-surface --llava-text --llava-muted --llava-line --llava-accent --llava-on-accent
 //   --llava-danger --llava-radius --llava-font
 
@@ -58,6 +58,7 @@ export class LlavaChat extends HTMLElement {
       onLoad: (sources) => this.load(sources).catch(() => {}),
       onCancel: () => this.stop(),
       onError: (message) => this.#showAlert(message),
+      onTell: (message) => this.#announce(message),
     });
     this.#composer = new Composer({
       onAsk: (text, picture) => this.#ask(text, picture).catch(() => {}),
@@ -93,6 +94,7 @@ export class LlavaChat extends HTMLElement {
       delete self[name];
       self[name] = value;
     }
+    this.#panel.refresh();
     // Once the parser or the script has set every attribute.
     queueMicrotask(() => {
       if (this.isConnected && this.autoload && this.model && !this.#engine && !this.#running) this.load().catch(() => {});

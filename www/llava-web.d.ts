@@ -25,7 +25,11 @@ export interface EngineOptions {
   quantizeMmproj?: "q4_0" | "q8_0";
   /** How keys and values are kept. Default: `f16`. */
   kvFormat?: "f16" | "f32";
-  /** In this version nothing is kept, whatever is asked. */
+  /**
+   * Whether files from `https:` addresses are kept in the browser's storage (OPFS). A kept file is known by its address, and is used
+   * without asking the host again; a `sha256` of another version, or deleting it, fetches it anew. Default: kept where there is room,
+   * else loaded all the same, with a line in `info.warnings`. `"opfs"` makes it an error (`storage`) where there is no room.
+   */
   cache?: "opfs" | "none";
   /** SHA-256 in hex, checked while the files are read. For a split file an array, one hash for each part. */
   sha256?: { model?: string | string[]; mmproj?: string | string[] };
@@ -38,7 +42,7 @@ export interface LoadProgress {
   stage: "header" | "model" | "mmproj" | "ready";
   /** The file's name. */
   file: string;
-  /** Bytes of the file's tensors. */
+  /** Bytes of the file's tensors. With the stage `header`: bytes of a file that another tab is downloading, which is waited for. */
   loaded: number;
   total: number;
   bytesPerSecond: number;
@@ -250,13 +254,26 @@ export interface BenchmarkResult {
 /** Loads a model and starts an engine for it, in a worker of its own. */
 export function createEngine(options: EngineOptions): Promise<Engine>;
 
+/** A model file in the browser's storage. The parts of a split model are files of their own. */
 export interface CachedModel {
+  /** The file's name, or its address where several files have that name. */
   name: string;
+  /** Where it came from; give it as `model` or `mmproj` to use it, or to go on with its download. */
+  url: string;
+  /** Bytes that are there. */
   bytes: number;
+  /** The whole file's, or null where the host did not say. */
+  total: number | null;
+  complete: boolean;
+  /** Milliseconds since 1970. */
+  lastUsed: number;
+  /** Of a file that was wholly downloaded. */
+  sha256?: string;
 }
 
-/** The models kept in the browser's storage. In this version none. */
+/** What is kept, what was used last first. Empty where the browser keeps nothing for this page. */
 export function listCachedModels(): Promise<CachedModel[]>;
+/** By its name in the list, or its address. Fails with `storage` while it is being loaded, with `invalid_request` where there is none. */
 export function deleteCachedModel(name: string): Promise<void>;
 /** In bytes, of this site's storage. */
 export function storageEstimate(): Promise<{ usage: number; quota: number; persisted: boolean }>;

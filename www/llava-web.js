@@ -13,6 +13,7 @@ import { EngineClient } from "./engine-client.js";
 import { LlavaError, toLlavaError } from "./errors.js";
 import { ImageList } from "./image-input.js";
 import { sourceSpecs } from "./sources.js";
+import { deleteStored, listStored } from "./stored-files.js";
 
 export { detectDevice, LlavaError };
 
@@ -37,7 +38,8 @@ export async function createEngine(options) {
   const abort = () => client.close(aborted(signal));
   signal?.addEventListener("abort", abort, { once: true });
   try {
-    await client.call(request, { onProgress: onProgress && ((progress) => !signal?.aborted && onProgress(progress)) });
+    const { firstStored } = await client.call(request, { onProgress: onProgress && ((progress) => !signal?.aborted && onProgress(progress)) });
+    if (firstStored) keepStorage();
   } catch (error) {
     client.close(toLlavaError(error));
     throw error;
@@ -56,7 +58,7 @@ function loadRequest(options) {
   for (const name of Object.keys(options)) {
     if (!OPTIONS.includes(name)) throw invalid(`createEngine has no option ${name}. It has ${OPTIONS.join(", ")}.`);
   }
-  const { model, mmproj, device = "auto", threads, contextSize, chatTemplate, quantizeMmproj, kvFormat, cache = "opfs", sha256 = {}, signal, onProgress } = options;
+  const { model, mmproj, device = "auto", threads, contextSize, chatTemplate, quantizeMmproj, kvFormat, cache, sha256 = {}, signal, onProgress } = options;
   if (model === undefined || model === null) throw invalid("createEngine needs a model: a URL, a File or the bytes of a GGUF file.");
   checkChoice(device, ["auto", "webgpu", "cpu"], "device");
   checkChoice(cache, ["opfs", "none"], "cache");
@@ -80,6 +82,7 @@ function loadRequest(options) {
         model: hashes(sha256?.model, modelSpecs.length, "sha256.model"),
         mmproj: hashes(sha256?.mmproj, mmprojSpecs?.length ?? 0, "sha256.mmproj"),
       },
+      cache,
       options: { device, contextSize, chatTemplate, quantizeMmproj, kvFormat },
     },
   };
@@ -272,14 +275,23 @@ function tokenIds(ids, method) {
   return list;
 }
 
-/** The models kept in the browser's storage. This version keeps none. */
+/** The model files kept in the browser's storage, wholly or in part. */
 export async function listCachedModels() {
-  return [];
+  return listStored();
 }
 
-/** @param {string} name */
+/** @param {string} name  its name in the list, or its address */
 export async function deleteCachedModel(name) {
-  throw invalid(`There is no such model in the cache: ${JSON.stringify(name)}.`);
+  return deleteStored(name);
+}
+
+/** Asks the browser not to clear this site's storage when the disk gets full. Its answer changes nothing here. */
+async function keepStorage() {
+  try {
+    if (!await navigator.storage.persisted()) await navigator.storage.persist();
+  } catch {
+    // Not every browser can be asked.
+  }
 }
 
 /** How much of this site's storage is used, in bytes. */

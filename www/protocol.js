@@ -23,6 +23,7 @@
 /**
  * @typedef {{ id: number } & (
  *   { method: "load", model: SourceSpec[], mmproj: SourceSpec[] | null, sha256: { model: string[], mmproj: string[] },
+ *     cache: "opfs" | "none" | undefined,
  *     options: EngineOptions } |
  *   { method: "startChat" | "startCompletion", request: object, images: ImageSpec[] } |
  *   { method: "tokenize", text: string, special: boolean, bos: boolean } |

@@ -7,10 +7,23 @@ import { LlavaError } from "./errors.js";
 /** @typedef {{ update(bytes: Uint8Array): void, digestHex(): string, free?(): void }} Hasher */
 
 /**
+ * Where a reader's bytes come from. What it gives may be overwritten by the next call.
+ * @typedef {object} ByteSource
+ * @property {number | undefined} size  in bytes, where it is known
+ * @property {() => Promise<void>} open
+ * @property {(length: number) => Promise<Uint8Array>} take  fewer bytes than asked for only at the end
+ * @property {(limit: number) => Promise<Uint8Array>} some  at least one byte but at the end
+ * @property {(count: number) => Promise<void>} skip
+ * @property {() => Promise<void>} [finish]  where it has a check of its own
+ * @property {() => void} close
+ */
+
+/**
  * @typedef {object} ReaderOptions
  * @property {string} [sha256]  expected hash of the whole file, hex
  * @property {() => Hasher} [createHasher]
- * @property {(count: number) => void} [onBytes]  told of bytes as they arrive
+ * @property {ByteSource | null} [stored]  the file's place in the browser's storage: it downloads, keeps and checks by itself
+ * @property {(count: number, stored?: boolean) => void} [onBytes]  told of bytes as they arrive, from the network or a disk
  * @property {number} [retries]  attempts in a row that may fail without one new byte
  * @property {number} [retryDelay]  milliseconds before the first new attempt; doubles with each
  * @property {number} [stallLimit]  milliseconds without a byte after which a connection counts as dropped
@@ -33,14 +46,14 @@ export class SourceReader {
    * @param {ReaderOptions} [options]
    */
   static async open(spec, options = {}) {
-    const bytes = spec.kind === "blob" ? new BlobBytes(spec, options) : new HttpBytes(spec, options);
+    const bytes = options.stored ?? (spec.kind === "blob" ? new BlobBytes(spec, options) : new HttpBytes(spec, options));
     await bytes.open();
-    return new SourceReader(spec.name, bytes, options);
+    return new SourceReader(spec.name, bytes, options.stored ? { ...options, sha256: undefined } : options);
   }
 
   /**
    * @param {string} name
-   * @param {BlobBytes | HttpBytes} bytes
+   * @param {ByteSource} bytes
    * @param {ReaderOptions} options
    */
   constructor(name, bytes, options) {
@@ -55,7 +68,8 @@ export class SourceReader {
   }
 
   /**
-   * The bytes from `offset` on, exactly `length` of them. Offsets ascend from call to call; gaps are skipped.
+   * The bytes from `offset` on, exactly `length` of them, as they are until the next call. Offsets ascend from call to call; gaps
+   * are skipped.
    * @param {number} offset
    * @param {number} length
    * @returns {Promise<Uint8Array>}
@@ -83,6 +97,12 @@ export class SourceReader {
 
   /** Reads to the file's end and compares the hash, where one was given. */
   async finish() {
+    try {
+      await this.#bytes.finish?.();
+    } catch (error) {
+      this.failure ??= error instanceof LlavaError ? error : null;
+      throw error;
+    }
     if (!this.#hasher) return;
     await this.#skip(Infinity);
     const found = this.#hasher.digestHex().toLowerCase();
@@ -185,10 +205,26 @@ class Dropped extends Error {
 }
 
 /**
+ * A part of a file whose beginning is there from another time.
+ * @typedef {object} Resume
+ * @property {number} from  the first byte that is wanted
+ * @property {number} [to]  the byte after the last one; default: to the end
+ * @property {number} size  the whole file's
+ * @property {string | null} etag
+ * @property {boolean} checked  whether the bytes are proven otherwise, so that a server need not show its ETag
+ */
+
+/**
  * A file on a server, as one streaming GET: a server without ranges serves as well as any. A dropped connection goes on
  * where it stopped, but only where the server proves that it is the same file.
  */
-class HttpBytes {
+export class HttpBytes {
+  /** The offset in the file of the next byte that is given. */
+  position = 0;
+  /** Whether the server goes on where it was asked to. */
+  resumed = false;
+  /** Whether the answer came from another address than was asked. */
+  redirected = false;
   #url;
   #options;
   /** @type {ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | null} */
@@ -205,17 +241,28 @@ class HttpBytes {
   #failures = 0;
   /** What identifies the file's version, from the first answer. @type {{ etag: string | null, modified: string | null } | null} */
   #version = null;
+  /** @type {Resume | null} */
+  #resume;
+  /** The byte after the last one that is wanted, where that is not the file's end. @type {number | undefined} */
+  #to;
 
   /**
    * @param {{ url: string, name: string }} spec
    * @param {ReaderOptions} options
+   * @param {Resume | null} [resume]  where the server does not go on there, the file is read from its start: see `resumed`
    */
-  constructor({ url, name }, options) {
+  constructor({ url, name }, options, resume = null) {
     this.#url = url;
+    this.#resume = resume;
     this.#options = { retries: 5, retryDelay: 500, stallLimit: 60_000, ...options };
     this.name = name;
     /** @type {number | undefined} */
     this.size = undefined;
+  }
+
+  /** The file's ETag, where the server shows one. */
+  get etag() {
+    return this.#version?.etag ?? null;
   }
 
   async open() {
@@ -247,6 +294,7 @@ class HttpBytes {
     while (this.#pending.length === 0 && !this.#ended) await this.#persist(() => this.#receive());
     const bytes = this.#pending.subarray(0, limit);
     this.#pending = this.#pending.subarray(bytes.length);
+    this.position += bytes.length;
     return bytes;
   }
 
@@ -297,11 +345,12 @@ class HttpBytes {
     const { done, value } = await this.#withinStallLimit(body.read().catch((cause) => {
       throw this.#interrupted(cause);
     }));
+    const end = this.#to ?? this.size;
     if (done) {
-      if (this.size !== undefined && this.#received < this.size) throw this.#interrupted();
+      if (end !== undefined && this.#received < end) throw this.#interrupted();
       this.#disconnect();
       this.#ended = true;
-      this.size = this.#received;
+      this.size ??= this.#received;
       return;
     }
     this.#options.onBytes?.(value.length);
@@ -311,22 +360,33 @@ class HttpBytes {
     this.#pending = value.subarray(known);
     this.#received += this.#pending.length;
     this.#failures = 0;
-    if (this.size !== undefined && this.#received > this.size) {
+    if (this.#to !== undefined && this.#received >= this.#to) {
+      // A server that knows no ranges would go on to the file's end.
+      this.#pending = this.#pending.subarray(0, this.#pending.length - (this.#received - this.#to));
+      this.#received = this.#to;
+      this.#disconnect();
+      this.#ended = true;
+    } else if (end !== undefined && this.#received > end) {
       throw new LlavaError("integrity",
-        `${this.#where()} sent more than the ${this.size} bytes it announced. Try again, or download the file and choose it from disk.`);
+        `${this.#where()} sent more than the ${end} bytes it announced. Try again, or download the file and choose it from disk.`);
     }
   }
 
-  /** Opens a connection at `#received`. */
+  /**
+   * Opens a connection at `#received`, or where it is to go on.
+   * @returns {Promise<void>}
+   */
   async #connect() {
-    const from = this.#received;
+    const from = this.#resume?.from ?? this.#received;
+    const to = this.#resume ? this.#resume.to : this.#to;
+    const etag = this.#resume ? this.#resume.etag : this.#version?.etag;
     const sameOrigin = new URL(this.#url).origin === globalThis.location?.origin;
     /** @type {Record<string, string>} */
     const headers = {};
-    if (from > 0) {
-      headers.Range = `bytes=${from}-`;
+    if (from > 0 || to !== undefined) {
+      headers.Range = `bytes=${from}-${to === undefined ? "" : to - 1}`;
       // Across origins the header would ask for a preflight that many hosts refuse; the comparison below does without it.
-      if (sameOrigin && this.#version?.etag && !this.#version.etag.startsWith("W/")) headers["If-Range"] = this.#version.etag;
+      if (sameOrigin && isStrong(etag)) headers["If-Range"] = etag;
     }
     this.#connection = new AbortController();
     let response;
@@ -342,7 +402,22 @@ class HttpBytes {
       if (cause instanceof Dropped) throw cause;
       throw new Dropped(unreachable(this.#where(), this.#url, cause), { retries: this.#received > 0 ? Infinity : 2 });
     }
-    this.#check(response, from);
+    if (this.#resume && (response.ok || response.status === 416)) {
+      const resume = this.#resume;
+      this.#resume = null;
+      if (proves(response, resume)) {
+        this.resumed = true;
+        this.position = this.#received = resume.from;
+        this.#to = resume.to;
+        this.size = resume.size;
+        this.#version = { etag: response.headers.get("etag") ?? resume.etag, modified: response.headers.get("last-modified") };
+      } else if (response.status !== 200) {
+        this.#disconnect();
+        return this.#connect();
+      }
+    }
+    this.redirected ||= response.redirected;
+    this.#check(response, this.#received);
     this.#body = /** @type {ReadableStream<Uint8Array<ArrayBuffer>>} */ (response.body).getReader();
   }
 
@@ -373,12 +448,12 @@ class HttpBytes {
       if (differs(this.#version.etag, version.etag)) throw this.#changed("its ETag is another one");
       if (!version.etag && differs(this.#version.modified, version.modified)) throw this.#changed("its date is another one");
     }
-    if (from === 0) return;
+    if (from === 0 && status !== 206) return;
     if (status === 206) {
       if (range ? Number(range[1]) !== from : announced === undefined) {
         throw new LlavaError("integrity", `${this.#where()} answered with another part of the file than was asked for. Try again.`);
       }
-      const total = range && range[2] !== "*" ? Number(range[2]) : announced === undefined ? undefined : from + announced;
+      const total = range && range[2] !== "*" ? Number(range[2]) : announced === undefined || this.#to !== undefined ? undefined : from + announced;
       if (this.size !== undefined && total !== undefined && total !== this.size) throw this.#changed(`it has ${total} bytes, not ${this.size}`);
       this.size ??= total;
       this.#repeated = 0;
@@ -429,6 +504,30 @@ class HttpBytes {
   #where() {
     return readableUrl(this.#url);
   }
+}
+
+/**
+ * Whether an ETag stands for one sequence of bytes only.
+ * @param {string | null | undefined} etag
+ * @returns {etag is string}
+ */
+export function isStrong(etag) {
+  return typeof etag === "string" && etag !== "" && !etag.startsWith("W/");
+}
+
+/**
+ * Whether an answer is the wanted part of the very file that a part is there of.
+ * @param {Response} response
+ * @param {Resume} resume
+ */
+function proves(response, { from, to, size, etag, checked }) {
+  if (response.status !== 206) return false;
+  const shown = response.headers.get("etag");
+  if (!(shown === null ? checked : checked && etag === null ? true : isStrong(etag) && shown === etag)) return false;
+  const range = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(response.headers.get("content-range") ?? "");
+  // Where CORS hides the range, its length still has to be right.
+  if (!range) return announcedLength(response) === (to ?? size) - from;
+  return Number(range[1]) === from && Number(range[2]) === (to ?? size) - 1 && (range[3] === "*" || Number(range[3]) === size);
 }
 
 /**

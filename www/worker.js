@@ -3,6 +3,7 @@
 import { chooseDevice, hasRelaxedSimd } from "./device.js";
 import { isFault, LlavaError, toLlavaError } from "./errors.js";
 import { decodeImage } from "./image-reader.js";
+import { ModelStore } from "./model-store.js";
 import { noUsage } from "./protocol.js";
 import { SourceReader } from "./source-reader.js";
 
@@ -17,6 +18,8 @@ let engine = null;
 let adapterName = "";
 /** What left the wasm instance in an unknown state, if anything did. @type {LlavaError | null} */
 let fault = null;
+/** What was said when the model was loaded, though it is no error. @type {string[]} */
+let warnings = [];
 /** The requests that have been received and not yet answered. @type {Map<number, AbortController>} */
 const open = new Map();
 /** The requests whose turn has come. @type {Set<number>} */
@@ -84,8 +87,7 @@ async function answer(request) {
 async function run(request, signal) {
   switch (request.method) {
     case "load":
-      await load(request);
-      return { info: info() };
+      return { value: await load(request), info: info() };
     case "startChat":
     case "startCompletion":
       await generate(request, signal);
@@ -120,42 +122,38 @@ async function run(request, signal) {
 
 function info() {
   const info = JSON.parse(engine.info());
+  if (warnings.length > 0) info.warnings = [...(info.warnings ?? []), ...warnings];
   // Browsers tell the page more about an adapter than the module is told.
   if (info.device?.kind === "webgpu") info.device.adapter ||= adapterName;
   return info;
 }
 
 /** @param {Extract<Request, { method: "load" }>} request */
-async function load({ id, model, mmproj, sha256, options }) {
+async function load({ id, model, mmproj, sha256, cache, options }) {
   const { device, adapter } = await chooseDevice(options.device);
   adapterName = adapter;
   pkg ??= await loadModule();
-  const speed = new Speed();
+  const progress = new Progress((progress) => post({ id, kind: "progress", progress }));
   /** @type {SourceReader[]} */
   const readers = [];
+  const store = await ModelStore.lock(cache === "none" ? [] : [...model, ...(mmproj ?? [])], {
+    required: cache === "opfs",
+    onWaiting: (file) => progress.waiting(file),
+  });
   /** @param {import("./protocol.js").SourceSpec[]} specs @param {string[]} hashes */
   const openAll = (specs, hashes) => Promise.all(specs.map(async (spec, i) => {
-    const reader = await SourceReader.open(spec, {
-      sha256: hashes[i],
-      createHasher: () => new pkg.Sha256(),
-      onBytes: (count) => speed.add(count),
-    });
+    /** @type {import("./source-reader.js").ReaderOptions} */
+    const options = { sha256: hashes[i], createHasher: () => new pkg.Sha256(), onBytes: (count, stored = false) => progress.bytes(count, stored) };
+    const reader = await SourceReader.open(spec, { ...options, stored: store.bytes(spec, options) });
     readers.push(reader);
     return reader;
   }));
-  /** The engine's word that it is ready is held back until the hashes are compared. @type {any} */
-  let ready = null;
-  /** @param {string} json */
-  const onProgress = (json) => {
-    const progress = { ...JSON.parse(json), bytesPerSecond: speed.perSecond(), cached: false };
-    if (progress.stage === "ready") ready = progress;
-    else post({ id, kind: "progress", progress });
-  };
   try {
     const files = await openAll(model, sha256.model);
     const visionFiles = mmproj ? await openAll(mmproj, sha256.mmproj) : undefined;
+    await store.makeRoom();
     try {
-      engine = await pkg.Engine.load(files, visionFiles, JSON.stringify({ ...options, device }), onProgress);
+      engine = await pkg.Engine.load(files, visionFiles, JSON.stringify({ ...options, device }), (/** @type {string} */ json) => progress.engine(JSON.parse(json)));
     } catch (error) {
       // The reader's own account says more than what is left of it after its way through the engine.
       throw readers.find((reader) => reader.failure)?.failure ?? error;
@@ -164,12 +162,83 @@ async function load({ id, model, mmproj, sha256, options }) {
   } catch (error) {
     if (engine && !isFault(error)) engine.free();
     engine = null;
+    await store.failed(toLlavaError(error));
     throw error;
   } finally {
     for (const reader of readers) reader.close();
+    store.close();
   }
-  const { name: file = "" } = model[0] ?? {};
-  post({ id, kind: "progress", progress: ready ?? { stage: "ready", file, loaded: 0, total: 0, bytesPerSecond: 0, cached: false } });
+  ({ warnings } = store);
+  progress.ready(model[0]?.name ?? "");
+  return { firstStored: store.firstStored };
+}
+
+/** How often progress is told while nothing but bytes come in, in milliseconds. */
+const TELL_EVERY = 200;
+
+/** Puts together what the engine says of its tensors and the readers of their bytes. */
+class Progress {
+  #tell;
+  #speed = new Speed();
+  #stored = false;
+  /** @type {any} */
+  #last = { stage: "header", file: "", loaded: 0, total: 0 };
+  /** Bytes that came since the engine last said something. */
+  #since = 0;
+  #toldAt = 0;
+  /** The most that was told of this stage. */
+  #sent = 0;
+  /** @type {any} */
+  #ready = null;
+
+  /** @param {(progress: import("./protocol.js").LoadProgress) => void} tell */
+  constructor(tell) {
+    this.#tell = tell;
+  }
+
+  /** @param {{ name: string, loaded: number, total: number }} file  what another tab is downloading */
+  waiting({ name, loaded, total }) {
+    this.#tell({ stage: "header", file: name, loaded, total, bytesPerSecond: 0, cached: false });
+  }
+
+  /**
+   * @param {number} count
+   * @param {boolean} stored  whether they come from the browser's storage
+   */
+  bytes(count, stored) {
+    if (stored !== this.#stored) {
+      // A disk's speed says nothing of what the network will take.
+      this.#stored = stored;
+      this.#speed = new Speed();
+    }
+    this.#speed.add(count);
+    this.#since += count;
+    // The engine asks for megabytes at a time; on a slow connection one would see nothing for long.
+    if (this.#last.total > 0 && performance.now() - this.#toldAt > TELL_EVERY) this.#send({ ...this.#last, loaded: this.#last.loaded + this.#since });
+  }
+
+  /** @param {any} progress */
+  engine(progress) {
+    if (progress.stage !== this.#last.stage || progress.file !== this.#last.file) this.#sent = 0;
+    this.#last = progress;
+    this.#since = 0;
+    // Its word that it is ready is held back until the hashes are compared.
+    if (progress.stage === "ready") this.#ready = progress;
+    else this.#send(progress);
+  }
+
+  /** @param {string} file */
+  ready(file) {
+    this.#send(this.#ready ?? { stage: "ready", file, loaded: 0, total: 0 });
+  }
+
+  /** @param {any} progress */
+  #send(progress) {
+    // What is read ahead of the engine counts once.
+    this.#sent = Math.max(this.#sent, Math.min(progress.loaded, progress.total));
+    this.#toldAt = performance.now();
+    this.#tell({ ...progress, loaded: this.#sent, bytesPerSecond: this.#speed.perSecond(), cached: this.#stored });
+  }
 }
 
 async function loadModule() {
@@ -261,7 +330,8 @@ class Speed {
     const first = this.#samples[0];
     const last = this.#samples[this.#samples.length - 1];
     const seconds = (performance.now() - first.at) / 1000;
-    return seconds > 0 ? Math.round((last.bytes - first.bytes) / seconds) : 0;
+    // Less says nothing yet: what had piled up in buffers comes all at once.
+    return seconds > 0.2 ? Math.round((last.bytes - first.bytes) / seconds) : 0;
   }
 }
 

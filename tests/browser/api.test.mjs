@@ -397,7 +397,7 @@ describe("the public module", { skip: withoutEngine }, () => {
     assert.ok(result.ids > 0);
   });
 
-  test("detectDevice, storage and the empty cache", async () => {
+  test("detectDevice, storage, and what the tests above left in the cache", async () => {
     const { device, storage, cached } = await page.evaluate(async () => ({
       device: await globalThis.api.detectDevice(), storage: await globalThis.api.storageEstimate(), cached: await globalThis.api.listCachedModels(),
     }));
@@ -406,7 +406,12 @@ describe("the public module", { skip: withoutEngine }, () => {
     assert.equal(device.cpu.threads, 1);
     assert.equal(typeof device.webgpu.available, "boolean");
     assert.ok(storage.quota > 0);
-    assert.deepEqual(cached, []);
+    const model = cached.find(({ url }) => url === `${host.server.origin}/golden/${F16}`);
+    // The same name came with several queries, so the address is the name.
+    assert.equal(model.name, model.url);
+    assert.deepEqual([model.complete, model.bytes, model.total], [true, 5_689_952, 5_689_952]);
+    // With cache: "none", and from memory, nothing is kept.
+    assert.ok(cached.every(({ url }) => !url.startsWith(host.other.origin)), JSON.stringify(cached));
   });
 
   test("the vision file quantized while it loads", async () => {

@@ -271,33 +271,36 @@ describe("the page", { skip: withoutEngine }, () => {
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true);
   });
 
+  /** Nothing overflows, targets are large enough, no accessibility rule is broken; leaves a screenshot. */
+  const checked = async (page, name, state) => {
+    await page.screenshot({ path: path.join(SCREENSHOTS, `${name}-${state}.png`) });
+    const found = await page.evaluate(async (axe) => {
+      globalThis.axe ?? Function(axe)();
+      const { violations } = await globalThis.axe.run(document);
+      const root = document.querySelector("llava-chat").shadowRoot;
+      const small = [...root.querySelectorAll("button, input:not(.visually-hidden), textarea")]
+        .filter((node) => node.checkVisibility())
+        .map((node) => ({ node: node.className, ...node.getBoundingClientRect().toJSON() }))
+        .filter(({ width, height }) => Math.min(width, height) < 40 || (height < 44 && width < 44));
+      return {
+        violations: violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target, failureSummary }) => `${target} ${failureSummary}`).join("; ")}`),
+        small,
+        // Also inside what scrolls on its own.
+        outside: [...root.querySelectorAll("*")]
+          .filter((node) => node.checkVisibility() && !node.closest(".visually-hidden, select, svg"))
+          .filter((node) => node.getBoundingClientRect().right > innerWidth + 1 || node.getBoundingClientRect().left < -1)
+          .map((node) => node.className),
+        overflow: document.documentElement.scrollWidth - innerWidth,
+      };
+    }, axe).catch(async (error) => {
+      throw new Error(`${state}: ${error.message}`);
+    });
+    assert.deepEqual(found, { violations: [], small: [], outside: [], overflow: 0 }, state);
+  };
+
   for (const { name, ...options } of VIEWS) {
     visit(`at ${name}: nothing overflows, targets are large enough, no accessibility rule is broken; screenshots`, options, async (page) => {
-      const check = async (state) => {
-        await page.screenshot({ path: path.join(SCREENSHOTS, `${name}-${state}.png`) });
-        const found = await page.evaluate(async (axe) => {
-          globalThis.axe ?? Function(axe)();
-          const { violations } = await globalThis.axe.run(document);
-          const root = document.querySelector("llava-chat").shadowRoot;
-          const small = [...root.querySelectorAll("button, input:not(.visually-hidden), textarea")]
-            .filter((node) => node.checkVisibility())
-            .map((node) => ({ node: node.className, ...node.getBoundingClientRect().toJSON() }))
-            .filter(({ width, height }) => Math.min(width, height) < 40 || (height < 44 && width < 44));
-          return {
-            violations: violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target, failureSummary }) => `${target} ${failureSummary}`).join("; ")}`),
-            small,
-            // Also inside what scrolls on its own.
-            outside: [...root.querySelectorAll("*")]
-              .filter((node) => node.checkVisibility() && !node.closest(".visually-hidden, select, svg"))
-              .filter((node) => node.getBoundingClientRect().right > innerWidth + 1 || node.getBoundingClientRect().left < -1)
-              .map((node) => node.className),
-            overflow: document.documentElement.scrollWidth - innerWidth,
-          };
-        }, axe).catch(async (error) => {
-          throw new Error(`${state}: ${error.message}`);
-        });
-        assert.deepEqual(found, { violations: [], small: [], outside: [], overflow: 0 }, state);
-      };
+      const check = (state) => checked(page, name, state);
       await check("1-start");
       await chooseModel(page);
       await page.getByText("mmproj-legacy-f16.gguf").waitFor();
@@ -315,6 +318,94 @@ describe("the page", { skip: withoutEngine }, () => {
       await question(page).press("Enter");
       await page.getByRole("alert").waitFor();
       await check("6-error");
+    });
+  }
+
+  const stored = (page) => page.getByRole("region", { name: "On this device" });
+  const url = (name) => `${host.server.origin}/golden/${name}`;
+  /** Loads from addresses, and goes back to the panel. */
+  async function download(page, model, mmproj = "") {
+    await page.getByRole("textbox", { name: "Language model" }).fill(model);
+    await page.getByRole("textbox", { name: "Vision file" }).fill(mmproj);
+    await loadButton(page).click();
+    await question(page).waitFor();
+    await page.getByRole("button", { name: "Change model" }).click();
+    await stored(page).waitFor();
+  }
+  /** Breaks a slow download off. */
+  async function downloadPartly(page, model) {
+    await page.getByRole("textbox", { name: "Language model" }).fill(`${model}?rate=4000000`);
+    await loadButton(page).click();
+    await page.getByText(/[1-4]\.\d+ MB of 5/).waitFor();
+    await page.getByRole("button", { name: "Cancel" }).click();
+    await stored(page).waitFor();
+  }
+
+  visit("kept models, by keyboard: use, go on, delete", {}, async (page) => {
+    assert.equal(await stored(page).count(), 0);
+    const model = `${url(MODEL)}?kept`;
+    await download(page, model, url(MMPROJ));
+    await page.reload();
+    await stored(page).getByText("tiny-llava-f16.gguf").waitFor();
+    assert.match(await stored(page).getByRole("listitem").filter({ hasText: "tiny-llava-f16.gguf" }).textContent(), /5\.69 MB · used today/);
+    await stored(page).getByText(/of storage used, about .* free/).waitFor();
+    const press = async (name) => {
+      await page.getByRole("button", { name, exact: true }).focus();
+      await page.keyboard.press("Enter");
+    };
+    const focused = () => page.evaluate(() => document.querySelector("llava-chat").shadowRoot.activeElement?.textContent);
+
+    await press("Use mmproj-legacy-f16.gguf");
+    assert.equal(await page.getByRole("textbox", { name: "Vision file" }).inputValue(), url(MMPROJ));
+    await press("Use tiny-llava-f16.gguf");
+    assert.equal(await focused(), "Load model");
+    await page.keyboard.press("Enter");
+    await question(page).waitFor();
+    assert.equal(host.server.requests.filter((request) => model.endsWith(request.url)).length, 1, "it was kept");
+    await page.getByRole("button", { name: "Change model" }).click();
+
+    // Asked first, and Escape is no.
+    await press("Delete mmproj-legacy-f16.gguf");
+    assert.equal(await focused(), "Keep");
+    await page.keyboard.press("Escape");
+    assert.equal(await focused(), "Delete");
+    await page.keyboard.press("Enter");
+    await press("Delete mmproj-legacy-f16.gguf from this device");
+    await stored(page).getByText("mmproj-legacy-f16.gguf").waitFor({ state: "detached" });
+    assert.equal(await focused(), "Use");
+
+    await downloadPartly(page, url(MODEL));
+    await stored(page).getByText(/Partly: [1-4]\.\d+ MB of 5\.69 MB/).waitFor();
+    await stored(page).getByRole("button", { name: /^Go on with/ }).focus();
+    await page.keyboard.press("Enter");
+    await page.keyboard.press("Enter");
+    await page.getByText(/the first [1-4]\.\d+ MB were there/).waitFor();
+    await question(page).waitFor();
+    await page.getByRole("button", { name: "Change model" }).click();
+    // The vision file's address still stood there.
+    for (let left = 3; left > 0; left--) {
+      await stored(page).getByRole("button", { name: /^Delete / }).first().focus();
+      await page.keyboard.press("Enter");
+      await stored(page).getByRole("button", { name: /from this device$/ }).focus();
+      await page.keyboard.press("Enter");
+      await stored(page).getByRole("listitem").nth(left - 1).waitFor({ state: "detached" });
+    }
+    assert.equal(await stored(page).count(), 0);
+    assert.equal(await focused(), "Load model");
+  });
+
+  for (const { name, ...options } of VIEWS) {
+    visit(`at ${name}: kept models; nothing overflows, no accessibility rule is broken; screenshots`, options, async (page) => {
+      await download(page, url(MODEL), url(MMPROJ));
+      await downloadPartly(page, url(MODEL));
+      await checked(page, name, "7-kept");
+      await stored(page).getByRole("button", { name: /^Delete / }).first().click();
+      await checked(page, name, "8-delete");
+      await stored(page).getByRole("button", { name: /^Keep / }).click();
+      await stored(page).getByRole("button", { name: /^Go on with/ }).click();
+      await loadButton(page).click();
+      await page.getByText(/were there/).waitFor();
+      await checked(page, name, "9-going-on");
     });
   }
 });

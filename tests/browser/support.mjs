@@ -51,9 +51,10 @@ export function maxDifference(a, b) {
 
 /**
  * A browser and two servers: the page's, where it stands in a folder as on many static hosts, and one of another origin.
+ * @param {Record<string, any>} [options]  `flags` for the browser; all else are mounts of the servers, beside the usual ones
  */
-export async function start({ flags = [] } = {}) {
-  const mounts = { "/some/folder/": WWW, "/golden/": GOLDEN, "/models/": MODELS, "/tests/": here };
+export async function start({ flags = [], ...more } = {}) {
+  const mounts = { ...more, "/some/folder/": WWW, "/golden/": GOLDEN, "/models/": MODELS, "/tests/": here };
   const [server, other] = await Promise.all([serve({ root: here, mounts }), serve({ root: here, mounts })]);
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",

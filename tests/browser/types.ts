@@ -26,6 +26,9 @@ export async function use(file: File, parts: Blob[], bytes: ArrayBuffer, canvas:
   const { logits, tokens } = await engine.evaluate({ tokens: await engine.tokenize("a", { bos: true }) });
   const embedding: Float32Array = (await engine.embedImage(file)).data;
   await engine.applyChatTemplate([{ role: "system", content: "x" }], { addGenerationPrompt: false });
+  for (const { name, bytes, total, complete, lastUsed, sha256 } of await listCachedModels()) {
+    text += name + bytes / (total ?? bytes) + complete + new Date(lastUsed) + (sha256 ?? "");
+  }
   await Promise.all([listCachedModels(), deleteCachedModel("x"), storageEstimate(), detectDevice(), engine.reset(), engine.unload()]);
   // @ts-expect-error: the reply is no string
   const wrong: string = whole;

@@ -9,6 +9,8 @@
 //   ?chunked         no Content-Length
 //   ?newetag         another ETag with every request
 //   ?noetag          no ETag and no date
+//   ?etag=X          this ETag, whatever the file is
+//   ?hashetag        the file's SHA-256 as its ETag, as hosts with Git LFS have it
 //   ?wrongrange      a 206 that starts elsewhere
 //   ?status=N        this status; with &times=M likewise
 //   ?html            a web page with status 200
@@ -18,6 +20,7 @@
 // usage: node serve.mjs [--port N] [--host H] [ROOT]
 // A root may have mounts: { "/models/": "somewhere/else" }.
 
+import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -97,7 +100,7 @@ async function answer(request, response, { root, mounts, times, record }) {
 
   headers["content-type"] = TYPES[path.extname(file)] ?? "application/octet-stream";
   if (!has("noetag")) {
-    headers.etag = has("newetag") ? `"${times}"` : `"${info.size}-${Math.round(info.mtimeMs)}"`;
+    headers.etag = has("newetag") ? `"${times}"` : has("etag") ? `"${url.searchParams.get("etag")}"` : has("hashetag") ? `"${await sha256(file)}"` : `"${info.size}-${Math.round(info.mtimeMs)}"`;
     headers["last-modified"] = info.mtime.toUTCString();
   }
   let [start, end, status] = [0, info.size - 1, 200];
@@ -122,6 +125,13 @@ async function answer(request, response, { root, mounts, times, record }) {
     stall: has("stall") && still ? number("stall") : Infinity,
     rate: has("rate") ? number("rate") : Infinity,
   });
+}
+
+/** @param {string} file */
+async function sha256(file) {
+  const hash = createHash("sha256");
+  for await (const bytes of createReadStream(file)) hash.update(bytes);
+  return hash.digest("hex");
 }
 
 /** Sends a part of a file, as slowly as asked, and breaks off or falls silent where asked. */

@@ -18,6 +18,16 @@ export function decimals(value) {
   return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1).replace(/\.0$/, "") : value.toFixed(2).replace(/\.?0+$/, "");
 }
 
+const RELATIVE = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+
+/** How long since, in days and more. @param {number} time  milliseconds since 1970 */
+export function ago(time) {
+  const midnight = new Date().setHours(0, 0, 0, 0);
+  const days = Math.max(0, Math.ceil((midnight - time) / 86_400_000));
+  if (days < 14) return RELATIVE.format(-days, "day");
+  return days < 60 ? RELATIVE.format(-Math.round(days / 7), "week") : RELATIVE.format(-Math.round(days / 30), "month");
+}
+
 /** @param {number} seconds */
 export function duration(seconds) {
   if (seconds < 10) return `${decimals(seconds)} s`;

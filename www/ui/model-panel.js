@@ -2,7 +2,8 @@
 
 import { button, element } from "./dom.js";
 import { bytes, duration } from "./format.js";
-import { sortFiles } from "./model-files.js";
+import { kindOfName, sortFiles } from "./model-files.js";
+import { StoredModels } from "./stored-models.js";
 
 /** @typedef {"model" | "mmproj"} Slot */
 
@@ -69,7 +70,9 @@ class FileSlot {
   /** @returns {import("../llava-web.js").Source | null} */
   get source() {
     if (this.#files.length > 0) return this.#files.length === 1 ? this.#files[0] : this.#files;
-    return this.input.value.trim() || null;
+    // Several addresses are the parts of a split file. A space within one is not followed by another's beginning.
+    const addresses = this.input.value.trim().split(/\s+(?=(?:https?|hf):)/i);
+    return addresses.length > 1 ? addresses : addresses[0] || null;
   }
 
   #show() {
@@ -90,10 +93,14 @@ export class ModelPanel {
   /** @type {Record<Slot, FileSlot>} */
   #slots;
   #handlers;
+  /** When what is being read began to come from where it comes from. */
   #startedAt = 0;
+  /** Whether the last bytes came from the storage, and how many had when the network took over. */
+  #from = { cached: false, stage: "", resumed: 0 };
 
   /**
-   * @param {{ onLoad: (sources: { model: any, mmproj: any }) => void, onCancel: () => void, onError: (message: string) => void }} handlers
+   * @param {{ onLoad: (sources: { model: any, mmproj: any }) => void, onCancel: () => void, onError: (message: string) => void,
+   *   onTell: (message: string) => void }} handlers  `onTell`: for screen readers
    */
   constructor(handlers) {
     this.#handlers = handlers;
@@ -115,7 +122,13 @@ export class ModelPanel {
       this.what, this.bar, this.amount,
       element("div", { class: "card-actions" }, button({ text: "Cancel", class: "plain", part: "cancel", onclick: handlers.onCancel })));
 
-    this.card = element("div", { class: "card", part: "card" }, this.form, this.progress);
+    this.stored = new StoredModels({
+      onUse: (name, address) => this.#use(name, address),
+      onError: handlers.onError,
+      onTell: handlers.onTell,
+      onEmpty: () => this.focus(),
+    });
+    this.card = element("div", { class: "card", part: "card" }, this.form, this.stored.element, this.progress);
     const intro = element("slot", { name: "intro", onslotchange: () => intro.classList.toggle("filled", intro.assignedElements().length > 0) });
     this.element = element("section", { class: "model", part: "model" }, element("div", { class: "model-columns" }, intro, this.card));
     this.#update();
@@ -142,7 +155,8 @@ export class ModelPanel {
     const { model, mmproj } = this.#slots;
     const [a, b] = [model.source, mmproj.source];
     for (const [slot, source] of /** @type {const} */ ([[model, b], [mmproj, a]])) {
-      if (typeof source === "string" || source === null) slot.setAddress(source ?? "");
+      const addresses = [source].flat().filter((part) => part !== null);
+      if (addresses.every((part) => typeof part === "string")) slot.setAddress(addresses.join(" "));
       else slot.set(/** @type {File[]} */ (Array.isArray(source) ? source : [source]));
     }
     this.#update();
@@ -152,6 +166,14 @@ export class ModelPanel {
     this.progress.hidden = true;
     this.form.hidden = false;
     this.#update();
+    this.refresh();
+  }
+
+  /** Looks again what is in the browser's storage. */
+  refresh() {
+    this.stored.refresh().then(() => {
+      if (this.form.hidden) this.stored.element.hidden = true;
+    });
   }
 
   /** Puts the focus where the person goes on. */
@@ -163,21 +185,32 @@ export class ModelPanel {
 
   showProgress() {
     this.form.hidden = true;
+    this.stored.element.hidden = true;
     this.progress.hidden = false;
     this.#startedAt = performance.now();
+    this.#from = { cached: false, stage: "", resumed: 0 };
     this.what.textContent = "Getting ready";
     this.amount.textContent = "Fetching the engine";
     this.bar.removeAttribute("value");
   }
 
   /** @param {import("../llava-web.js").LoadProgress} progress */
-  update({ stage, file, loaded, total, bytesPerSecond }) {
-    const what = STAGES[stage];
+  update({ stage, file, loaded, total, bytesPerSecond, cached }) {
+    const waiting = stage === "header" && total > 0;
+    const what = waiting ? "Another tab is downloading this model" : STAGES[stage];
     if (this.what.textContent !== what) this.what.textContent = what;
-    if (total > 0 && stage !== "header") this.bar.value = Math.min(1, loaded / total);
+    if (stage !== this.#from.stage) this.#from = { cached, stage, resumed: 0 };
+    if (cached !== this.#from.cached) {
+      this.#from = { cached, stage, resumed: cached ? 0 : loaded };
+      this.#startedAt = performance.now();
+    }
+    const counted = total > 0 && (stage !== "header" || waiting);
+    if (counted) this.bar.value = Math.min(1, loaded / total);
     else this.bar.removeAttribute("value");
     const parts = [file];
-    if (total > 0 && stage !== "header") parts.push(`${bytes(loaded)} of ${bytes(total)}`);
+    if (counted) parts.push(`${bytes(loaded)} of ${bytes(total)}`);
+    if (cached && stage !== "ready") parts.push("from this device’s storage");
+    if (this.#from.resumed > 0) parts.push(`the first ${bytes(this.#from.resumed)} were there`);
     if (bytesPerSecond > 0 && stage !== "ready") parts.push(`${bytes(bytesPerSecond)}/s`);
     // A guess after one second only: before, it would jump about.
     if (bytesPerSecond > 0 && total > loaded && performance.now() - this.#startedAt > 1000) {
@@ -199,6 +232,19 @@ export class ModelPanel {
     if (sorted.model.length > 0) this.#slots.model.set(sorted.model);
     if (sorted.mmproj.length > 0) this.#slots.mmproj.set(sorted.mmproj.slice(0, 1));
     if (!this.submit.disabled) this.submit.focus();
+  }
+
+  /**
+   * Fills in what was chosen from the list; loading it stays a step of its own.
+   * @param {string} name
+   * @param {string} address
+   */
+  #use(name, address) {
+    const slot = kindOfName(name);
+    this.#slots[slot].setAddress(address);
+    this.#update();
+    this.#handlers.onTell(`${SLOTS[slot].title}: ${name}`);
+    this.focus();
   }
 
   #update() {

@@ -73,6 +73,8 @@ button, input, textarea { font: inherit; color: inherit; letter-spacing: inherit
 .button.plain:hover { border-color: var(--field-line); }
 .button.quiet { color: var(--muted); font-weight: 450; padding-inline: 0.625rem; }
 .button.quiet:hover { color: var(--text); background: color-mix(in oklab, var(--text) 7%, transparent); }
+.button.danger { border-color: color-mix(in oklab, var(--danger) 45%, transparent); color: var(--danger); }
+.button.danger:hover { background: color-mix(in oklab, var(--danger) 9%, transparent); }
 .button.round { padding: 0; border-radius: 50%; }
 
 /* The whole: a bar, and under it either the model panel or the chat. */
@@ -106,6 +108,14 @@ button, input, textarea { font: inherit; color: inherit; letter-spacing: inherit
 .field.chosen { display: flex; align-items: center; gap: 0.75rem; border-color: var(--accent); background: color-mix(in oklab, var(--accent) 7%, var(--surface)); }
 .name { flex: 1; min-inline-size: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .size { color: var(--muted); font-size: 0.875rem; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.stored { display: grid; grid-template-columns: minmax(0, 1fr); gap: 0.5rem; margin-block-start: 1.5rem; padding-block-start: 1.25rem; border-block-start: 1px solid var(--line); }
+.stored h3 { font-size: 1rem; font-weight: 580; }
+.stored-list { list-style: none; margin: 0; padding: 0; display: grid; grid-template-columns: minmax(0, 1fr); gap: 0.5rem; }
+.stored-row { display: flex; align-items: center; gap: 0.25rem; min-inline-size: 0; flex: 1; }
+.stored-text { flex: 1; min-inline-size: 0; display: grid; line-height: 1.35; overflow-wrap: anywhere; }
+p.stored-text { display: block; margin-inline-end: 0.5rem; }
+.stored-row > .plain, .stored-row > .danger { min-inline-size: 5.25rem; }
+.stored-text .size { overflow: hidden; text-overflow: ellipsis; }
 .card-actions { display: flex; gap: 0.5rem; flex-wrap: wrap; }
 .amount { color: var(--muted); font-size: 0.9375rem; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; min-block-size: 1.5em; }
 
@@ -173,6 +183,9 @@ button, input, textarea { font: inherit; color: inherit; letter-spacing: inherit
   .slot-row:has(.plain:not([hidden])) { flex-wrap: wrap; }
   .slot-row .field:not(.chosen) { flex-basis: 100%; }
   .slot-row .plain { flex: 1; }
+  .stored-row.asked { flex-wrap: wrap; gap: 0.5rem; padding-block-end: 0.5rem; }
+  .stored-row.asked .stored-text { flex-basis: 100%; }
+  .stored-row.asked .button { flex: 1; }
   .model-name { justify-content: start; margin-inline-start: 0.75rem; }
   .model-name .size { display: none; }
   .bar-top .button span { position: absolute; inline-size: 1px; block-size: 1px; overflow: hidden; clip-path: inset(50%); }

@@ -1,0 +1,570 @@
+// Models kept in the browser's storage: what is fetched and what is not, what a closed tab, a full disk, a changed file and a
+// damaged cache do. Most tests have a stand-in for the engine that reads files of random bytes, and tells what it was given.
+
+import assert from "node:assert/strict";
+import { createHash, randomBytes } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import { golden, openTab, start, withoutEngine } from "./support.mjs";
+
+const CHUNK = 1 << 20;
+/** Neither the last chunk nor the engine's reads are whole. */
+const SIZE = 9 * CHUNK + 12_345;
+/** What the stand-in leaves out, as padding is left out. */
+const GAP = [5 * CHUNK - 100, 5 * CHUNK + 3000];
+const TAIL = 5000;
+
+const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");
+const given = (bytes) => sha256(Buffer.concat([bytes.subarray(0, GAP[0]), bytes.subarray(GAP[1], bytes.length - TAIL)]));
+
+const STAND_IN = `
+  import init, { Sha256 } from "./llava_web.js?real";
+  export default (options) => init(options);
+  export { Sha256 };
+  export class Engine {
+    static async load(model, mmproj, options, onProgress) {
+      const engine = new Engine();
+      engine.names = [];
+      for (const file of [...model, ...(mmproj ?? [])]) {
+        const hash = new Sha256();
+        const total = file.size ?? ${SIZE};
+        const parts = [[0, ${GAP[0]}], [${GAP[1]}, total - ${TAIL}]];
+        for (const [from, to] of parts) {
+          for (let at = from; at < to; at += 1_500_000) {
+            const bytes = await file.read(at, Math.min(1_500_000, to - at));
+            hash.update(bytes);
+            onProgress(JSON.stringify({ stage: "model", file: file.name, loaded: at + bytes.length, total }));
+          }
+        }
+        engine.names.push(hash.digestHex());
+      }
+      onProgress(JSON.stringify({ stage: "ready", file: model[0].name, loaded: 0, total: 0 }));
+      return engine;
+    }
+    static simd() { return "simd128"; }
+    info() { return JSON.stringify({ name: this.names.join(), vision: null, bytes: {} }); }
+    free() {}
+  }`;
+
+describe("the model store", { skip: withoutEngine }, () => {
+  let host;
+  let folder;
+  let count = 0;
+  before(async () => {
+    folder = mkdtempSync(path.join(tmpdir(), "llava-web-"));
+    host = await start({ "/files/": folder });
+  });
+  after(async () => {
+    await host?.close();
+    rmSync(folder, { recursive: true });
+  });
+
+  /** A file of random bytes on the server. */
+  function newFile(bytes = randomBytes(SIZE), name = `m${++count}.gguf`) {
+    writeFileSync(path.join(folder, name), bytes);
+    return { bytes, name, url: `${host.server.origin}/files/${name}`, path: path.join(folder, name) };
+  }
+
+  const requestsOf = (url) => host.server.requests.filter((request) => request.url.startsWith(new URL(url).pathname + new URL(url).search));
+
+  /** A page with the module as `api`, and what the tests do with it. */
+  async function openPage(context, origin = host.server.origin) {
+    const page = await context.newPage();
+    await page.goto(`${origin}/tests/blank.html`);
+    await page.evaluate(async (site) => {
+      globalThis.api = await import(`${site}llava-web.js`);
+      globalThis.load = async (options) => {
+        const seen = [];
+        const at = performance.now();
+        try {
+          const engine = await globalThis.api.createEngine({ ...options, onProgress: (progress) => seen.push(progress) });
+          const { name, warnings = [] } = engine.info;
+          await engine.unload();
+          return { given: name, warnings, seen, milliseconds: performance.now() - at };
+        } catch ({ code, message }) {
+          return { code, message, seen };
+        }
+      };
+      /** A file of the store, by its extension. */
+      globalThis.stored = async (extension) => {
+        const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("llava-web");
+        for await (const [name, file] of folder) if (name.endsWith(extension)) return file;
+        return null;
+      };
+      globalThis.change = async (extension, commands) => {
+        const writable = await (await globalThis.stored(extension)).createWritable({ keepExistingData: true });
+        for (const command of commands) {
+          const { flip, ...rest } = command;
+          if (flip === undefined) {
+            await writable.write(rest);
+            continue;
+          }
+          const file = await (await globalThis.stored(extension)).getFile();
+          const [byte] = new Uint8Array(await file.slice(flip, flip + 1).arrayBuffer());
+          await writable.write({ type: "write", position: flip, data: new Uint8Array([byte ^ 4]) });
+        }
+        await writable.close();
+      };
+    }, host.site);
+    return page;
+  }
+
+  /** A visitor of his own, with an empty storage. */
+  const visit = (name, use, { real = false } = {}) => test(name, async () => {
+    const tab = await openTab(host.browser);
+    const context = tab.page.context();
+    try {
+      if (!real) await context.route("**/pkg/llava_web.js", (route) => route.fulfill({ contentType: "text/javascript", body: STAND_IN }));
+      await use(await openPage(context), context);
+    } finally {
+      await tab.close();
+    }
+  });
+
+  const load = (page, url, options = {}) => page.evaluate((options) => globalThis.load(options), { model: url, ...options });
+  const list = (page) => page.evaluate(() => globalThis.api.listCachedModels());
+  const change = (page, extension, ...commands) => page.evaluate(([extension, commands]) => globalThis.change(extension, commands), [extension, commands]);
+  const isGiven = (result, { bytes }) => {
+    assert.equal(result.code, undefined, result.message);
+    assert.equal(result.given, given(bytes), "the engine was given other bytes");
+  };
+  /** Starts a slow download and ends the tab when so many bytes have come. */
+  async function breakOff(context, url, bytes = 4 * CHUNK) {
+    const page = await openPage(context);
+    await page.evaluate((url) => void globalThis.load({ model: url }), url);
+    while (!requestsOf(url).some(({ sent }) => sent >= bytes)) await page.waitForTimeout(20);
+    await page.close();
+  }
+
+  visit("the first load stores, the second asks nobody", async (page) => {
+    const file = newFile();
+    const first = await load(page, file.url);
+    isGiven(first, file);
+    assert.deepEqual(first.warnings, []);
+    assert.ok(first.seen.every(({ cached }) => cached === false));
+    assert.equal(requestsOf(file.url).length, 1);
+    const [model] = await list(page);
+    assert.ok(Math.abs(model.lastUsed - Date.now()) < 60_000);
+    assert.deepEqual({ ...model, lastUsed: 0 }, {
+      name: file.name, url: file.url, bytes: SIZE, total: SIZE, complete: true, lastUsed: 0, sha256: sha256(file.bytes),
+    });
+    const second = await load(page, file.url);
+    isGiven(second, file);
+    assert.equal(requestsOf(file.url).length, 1);
+    assert.ok(second.seen.every(({ cached }) => cached === true));
+  });
+
+  visit("the real engine, from the network and from the storage; also offline", async (page, context) => {
+    const sources = { model: `${host.server.origin}/golden/tiny-llava/tiny-llava-f16.gguf?store`, mmproj: `${host.server.origin}/golden/tiny-llava/mmproj-legacy-f16.gguf?store` };
+    const first = await load(page, sources.model, sources);
+    assert.equal(first.code, undefined, first.message);
+    // The page's own files are a service worker's matter; here they come from beside the browser.
+    const www = path.join(path.dirname(golden("x")), "../../www");
+    await context.route(`${host.site}**`, (route) => {
+      const file = path.join(www, new URL(route.request().url()).pathname.slice("/some/folder/".length));
+      return route.fulfill({ body: readFileSync(file), contentType: file.endsWith(".wasm") ? "application/wasm" : "text/javascript" });
+    });
+    await context.setOffline(true);
+    const second = await load(page, sources.model, sources);
+    assert.equal(second.code, undefined, second.message);
+    assert.equal(second.seen.at(-1).stage, "ready");
+    assert.ok(second.seen.every(({ cached, stage }) => cached || stage === "header"));
+    assert.equal(requestsOf(sources.model).length, 1);
+    assert.equal(requestsOf(sources.mmproj).length, 1);
+    // What is not there says so.
+    assert.equal((await load(page, `${sources.model}&other`)).code, "network");
+    assert.deepEqual((await list(page)).map(({ name }) => name).sort(), ["mmproj-legacy-f16.gguf", "tiny-llava-f16.gguf"]);
+  }, { real: true });
+
+  visit("cache: none stores nothing and reads nothing", async (page) => {
+    const file = newFile();
+    isGiven(await load(page, file.url, { cache: "none" }), file);
+    assert.deepEqual(await list(page), []);
+    isGiven(await load(page, file.url), file);
+    isGiven(await load(page, file.url, { cache: "none" }), file);
+    assert.equal(requestsOf(file.url).length, 3);
+  });
+
+  visit("a tab closed midway: the next one goes on where it stood", async (page, context) => {
+    const file = newFile();
+    const url = `${file.url}?rate=9000000`;
+    await breakOff(context, url);
+    const [partly] = await list(page);
+    assert.equal(partly.complete, false);
+    assert.equal(partly.total, SIZE);
+    assert.equal(partly.bytes % CHUNK, 0);
+    // What was on its way and one unfinished chunk are all that is lost.
+    const [{ sent }] = requestsOf(url);
+    assert.ok(partly.bytes > 0 && partly.bytes >= sent - 3 * CHUNK, `${partly.bytes} of ${sent}`);
+    const result = await load(page, url);
+    isGiven(result, file);
+    const [, second, ...more] = requestsOf(url);
+    assert.equal(second.range, `bytes=${partly.bytes}-`);
+    assert.deepEqual(more, []);
+    // What is there comes first and is told as such; the counts only ever grow.
+    const inModel = result.seen.filter(({ stage }) => stage === "model");
+    assert.equal(inModel[0].cached, true);
+    assert.equal(inModel.at(-1).cached, false);
+    assert.ok(inModel.every(({ loaded, total }, i) => loaded <= total && (i === 0 || loaded >= inModel[i - 1].loaded)));
+    assert.ok(inModel.filter(({ cached }) => !cached).every(({ bytesPerSecond }) => bytesPerSecond < 50_000_000));
+    const [model] = await list(page);
+    assert.deepEqual([model.complete, model.sha256], [true, sha256(file.bytes)]);
+  });
+
+  visit("a load that was stopped goes on too, at once", async (page) => {
+    const file = newFile();
+    const url = `${file.url}?rate=9000000`;
+    const [code, result] = await page.evaluate(async (url) => {
+      const controller = new AbortController();
+      const stopped = globalThis.load({ model: url, signal: controller.signal });
+      while ((await globalThis.api.listCachedModels())[0]?.bytes > 3e6 === false) await new Promise((resolve) => setTimeout(resolve, 20));
+      controller.abort();
+      return [(await stopped).code, await globalThis.load({ model: url })];
+    }, url);
+    assert.equal(code, "aborted");
+    isGiven(result, file);
+    assert.match(requestsOf(url)[1].range, /^bytes=[1-9]\d+-$/);
+  });
+
+  visit("a server that drops: the download goes on, and is stored", async (page) => {
+    const file = newFile();
+    const url = `${file.url}?drop=4000000`;
+    isGiven(await load(page, url), file);
+    assert.ok(requestsOf(url).length > 2);
+    isGiven(await load(page, url), file);
+    assert.deepEqual((await list(page)).map(({ complete, sha256 }) => [complete, sha256]), [[true, sha256(file.bytes)]]);
+  });
+
+  for (const [name, before, later] of [
+    ["the ETag has changed", "", "changed"],
+    ["the server ignores ranges", "&noranges", ""],
+    ["the server has no ETag", "&noetag", ""],
+    ["the server sends another part", "&wrongrange", ""],
+  ]) {
+    visit(`resuming where ${name}: from the start`, async (page, context) => {
+      const file = newFile();
+      const url = `${file.url}?rate=20000000${before}`;
+      await breakOff(context, url);
+      assert.ok((await list(page))[0].bytes > 0);
+      if (later === "changed") {
+        file.bytes = randomBytes(SIZE + 777);
+        writeFileSync(file.path, file.bytes);
+      }
+      isGiven(await load(page, url), file);
+      const [model] = await list(page);
+      assert.deepEqual([model.complete, model.total, model.sha256], [true, file.bytes.length, sha256(file.bytes)]);
+    });
+  }
+
+  visit("no ETag, but a hash that proves the whole: goes on", async (page, context) => {
+    const file = newFile();
+    const url = `${file.url}?rate=20000000&noetag`;
+    await breakOff(context, url);
+    const hash = { sha256: { model: sha256(file.bytes) } };
+    isGiven(await load(page, url, hash), file);
+    assert.match(requestsOf(url).at(-1).range, /^bytes=[1-9]\d+-$/);
+  });
+
+  visit("no length announced: stored all the same", async (page) => {
+    const file = newFile(readFileSync(golden("tiny-llava/tiny-llava-q4_0.gguf")));
+    const url = `${file.url}?chunked`;
+    assert.equal((await load(page, url)).code, undefined);
+    const second = await load(page, url);
+    assert.equal(second.code, undefined);
+    assert.equal(requestsOf(url).length, 1);
+    assert.deepEqual((await list(page)).map(({ complete, total }) => [complete, total]), [[true, file.bytes.length]]);
+  }, { real: true });
+
+  visit("a flipped bit, a hole and a cut: only those chunks are fetched again", async (page) => {
+    const file = newFile();
+    await load(page, file.url);
+    await change(page, ".gguf", { flip: 2 * CHUNK + 77 }, { flip: 6 * CHUNK }, { flip: 7 * CHUNK + 5 });
+    isGiven(await load(page, file.url), file);
+    assert.deepEqual(requestsOf(file.url).slice(1).map(({ range }) => range),
+      [2, 6, 7].map((i) => `bytes=${i * CHUNK}-${(i + 1) * CHUNK - 1}`));
+
+    await change(page, ".gguf", { type: "truncate", size: 8 * CHUNK + 1000 });
+    const [cut] = await list(page);
+    assert.deepEqual([cut.complete, cut.bytes], [false, 8 * CHUNK]);
+    isGiven(await load(page, file.url), file);
+    assert.equal(requestsOf(file.url).at(-1).range, `bytes=${8 * CHUNK}-`);
+    await change(page, ".gguf", { type: "truncate", size: 0 });
+    isGiven(await load(page, file.url), file);
+
+    const before = requestsOf(file.url).length;
+    isGiven(await load(page, file.url), file);
+    assert.equal(requestsOf(file.url).length, before, "it was repaired");
+    assert.equal((await list(page))[0].complete, true);
+  });
+
+  visit("a damaged chunk on a host that has another version by now is never run", async (page) => {
+    const file = newFile();
+    await load(page, file.url);
+    writeFileSync(file.path, randomBytes(SIZE));
+    await change(page, ".gguf", { flip: 3 * CHUNK });
+    const { code, message } = await load(page, file.url);
+    assert.equal(code, "integrity");
+    assert.match(message, /another version/);
+    assert.deepEqual(await list(page), []);
+    isGiven(await load(page, file.url), { bytes: readFileSync(file.path) });
+  });
+
+  visit("a damaged chunk without a network: network, and nothing is lost", async (page, context) => {
+    const file = newFile();
+    await load(page, file.url);
+    await change(page, ".gguf", { flip: 3 * CHUNK });
+    await context.route("**/files/**", (route) => route.abort());
+    assert.equal((await load(page, file.url)).code, "network");
+    await context.unroute("**/files/**");
+    isGiven(await load(page, file.url), file);
+    assert.equal(requestsOf(file.url).at(-1).range, `bytes=${3 * CHUNK}-${4 * CHUNK - 1}`);
+  });
+
+  visit("a damaged record costs what it spoke of, at most a download", async (page) => {
+    const file = newFile();
+    await load(page, file.url);
+    const text = await page.evaluate(async () => (await (await globalThis.stored(".log")).getFile()).text());
+    // A digit of one chunk's line, and half a line at the end.
+    await change(page, ".log", { flip: text.indexOf('"chunk":4') + 20 }, { type: "write", position: text.length, data: '1234 {"chu' });
+    isGiven(await load(page, file.url), file);
+    assert.equal(requestsOf(file.url).at(-1).range, `bytes=${4 * CHUNK}-${5 * CHUNK - 1}`);
+    assert.equal((await list(page))[0].complete, true);
+    // The hash's line: it is computed again, without a request.
+    await change(page, ".log", { flip: text.indexOf('"sha256"') + 20 });
+    const before = requestsOf(file.url).length;
+    assert.equal((await list(page))[0].sha256, undefined);
+    isGiven(await load(page, file.url), file);
+    assert.equal((await list(page))[0].sha256, sha256(file.bytes));
+    assert.equal(requestsOf(file.url).length, before);
+    // The first line, without which there is no record.
+    await change(page, ".log", { flip: 3 });
+    assert.deepEqual(await list(page), []);
+    isGiven(await load(page, file.url), file);
+    assert.equal((await list(page))[0].complete, true);
+  });
+
+  visit("hashes: a wrong one, a right one, another version's", async (page) => {
+    const file = newFile();
+    const wrong = await load(page, file.url, { sha256: { model: "0".repeat(64) } });
+    assert.equal(wrong.code, "integrity");
+    assert.ok(wrong.message.includes(sha256(file.bytes)));
+    assert.deepEqual(await list(page), []);
+    isGiven(await load(page, file.url, { sha256: { model: sha256(file.bytes) } }), file);
+    isGiven(await load(page, file.url, { sha256: { model: sha256(file.bytes).toUpperCase() } }), file);
+    assert.equal(requestsOf(file.url).length, 2);
+    // The host has a new version, and the page asks for it.
+    const old = file.bytes;
+    file.bytes = randomBytes(SIZE);
+    writeFileSync(file.path, file.bytes);
+    isGiven(await load(page, file.url), { bytes: old });
+    isGiven(await load(page, file.url, { sha256: { model: sha256(file.bytes) } }), file);
+    assert.deepEqual((await list(page)).map(({ sha256 }) => sha256), [sha256(file.bytes)]);
+  });
+
+  visit("an ETag that is a hash is checked as one", async (page) => {
+    const file = newFile();
+    isGiven(await load(page, `${file.url}?hashetag`), file);
+    const lying = await load(page, `${file.url}?etag=${"ab".repeat(32)}`);
+    assert.equal(lying.code, "integrity");
+    assert.equal((await list(page)).length, 1);
+    // The caller's word is worth more.
+    isGiven(await load(page, `${file.url}?etag=${"ab".repeat(32)}`, { sha256: { model: sha256(file.bytes) } }), file);
+  });
+
+  visit("Hugging Face: the pointer in the repository has the hash", async (page, context) => {
+    const file = newFile();
+    let oid = sha256(file.bytes);
+    await context.route("https://huggingface.co/**", (route) => {
+      const headers = { "access-control-allow-origin": "*" };
+      const { pathname } = new URL(route.request().url());
+      if (pathname === "/owner/repo/raw/main/sub/m.gguf") {
+        return route.fulfill({ headers, body: `version https://git-lfs.github.com/spec/v1\noid sha256:${oid}\nsize ${SIZE}\n`, contentType: "text/plain" });
+      }
+      return route.fulfill({ headers, body: file.bytes, contentType: "application/octet-stream" });
+    });
+    isGiven(await load(page, "hf:owner/repo/sub/m.gguf"), file);
+    await page.evaluate(() => globalThis.api.deleteCachedModel("m.gguf"));
+    oid = "cd".repeat(32);
+    assert.equal((await load(page, "hf:owner/repo/sub/m.gguf")).code, "integrity");
+    assert.deepEqual(await list(page), []);
+  });
+
+  visit("from another origin, resumed without a preflight", async (page, context) => {
+    const file = newFile();
+    const url = `${host.other.origin}/files/${file.name}?rate=9000000`;
+    const other = (method) => host.other.requests.filter((request) => request.url.includes(file.name) && request.method === method);
+    const tab = await openPage(context);
+    await tab.evaluate((url) => void globalThis.load({ model: url }), url);
+    while (!other("GET").some(({ sent }) => sent >= 4 * CHUNK)) await tab.waitForTimeout(20);
+    await tab.close();
+    isGiven(await load(page, url), file);
+    assert.match(other("GET")[1].range, /^bytes=[1-9]\d+-$/);
+    assert.deepEqual(other("OPTIONS"), []);
+  });
+
+  visit("a split model: each part is a file of its own", async (page) => {
+    const parts = [1, 2, 3].map((n) => newFile(randomBytes(SIZE + n), `split${++count}-0000${n}-of-00003.gguf`));
+    const urls = parts.map(({ url }) => url);
+    const expected = parts.map(({ bytes }) => given(bytes)).join();
+    assert.equal((await load(page, urls)).given, expected);
+    assert.equal((await load(page, urls)).given, expected);
+    assert.deepEqual(urls.map((url) => requestsOf(url).length), [1, 1, 1]);
+    await page.evaluate((name) => globalThis.api.deleteCachedModel(name), parts[1].name);
+    assert.equal((await load(page, urls)).given, expected);
+    assert.deepEqual(urls.map((url) => requestsOf(url).length), [1, 2, 1]);
+    // The same file twice in one load waits for nobody.
+    assert.equal((await load(page, [urls[0], urls[0]])).given, `${given(parts[0].bytes)},${given(parts[0].bytes)}`);
+  });
+
+  visit("two tabs and two engines of one page at once: one download", async (page, context) => {
+    const file = newFile();
+    const url = `${file.url}?rate=9000000`;
+    const other = await openPage(context);
+    const results = await Promise.all([load(page, url), load(page, url), load(other, url), load(other, url)]);
+    for (const result of results) isGiven(result, file);
+    assert.equal(requestsOf(url).length, 1);
+    // Whoever waits is told how far the other one is.
+    const waited = results.flatMap(({ seen }) => seen.filter(({ stage, total }) => stage === "header" && total === SIZE));
+    assert.ok(waited.length > 0 && waited.every(({ loaded }) => loaded <= SIZE));
+    // All of them read at the same time.
+    for (const result of await Promise.all([load(page, url), load(page, url), load(other, url)])) isGiven(result, file);
+    assert.equal(requestsOf(url).length, 1);
+  });
+
+  visit("a tab that waits takes over where the other one is closed", async (page, context) => {
+    const file = newFile();
+    const url = `${file.url}?rate=6000000`;
+    const other = await openPage(context);
+    await other.evaluate((url) => void globalThis.load({ model: url }), url);
+    while (requestsOf(url).length === 0) await page.waitForTimeout(10);
+    const waiting = load(page, url);
+    while (requestsOf(url)[0].sent < 3 * CHUNK) await page.waitForTimeout(20);
+    await other.close();
+    isGiven(await waiting, file);
+    assert.match(requestsOf(url)[1].range, /^bytes=[1-9]\d+-$/);
+  });
+
+  visit("deleting: by name, by address, not while it is loaded, not what is not there", async (page) => {
+    const remove = (name) => page.evaluate((name) => globalThis.api.deleteCachedModel(name).then(() => null, ({ code, message }) => ({ code, message })), name);
+    const [a, b] = [newFile(), newFile()];
+    await load(page, a.url);
+    await load(page, `${b.url}?1`);
+    await load(page, `${b.url}?2`);
+    // Two of a name are told apart by their addresses.
+    assert.deepEqual((await list(page)).map(({ name }) => name), [`${b.url}?2`, `${b.url}?1`, a.name]);
+    assert.equal((await remove(b.name)).code, "invalid_request");
+    assert.equal(await remove(`${b.url}?1`), null);
+    assert.equal(await remove(b.name), null);
+    const usage = () => page.evaluate(async () => (await globalThis.api.storageEstimate()).usage);
+    const before = await usage();
+    assert.equal(await remove(a.name), null);
+    assert.ok(await usage() <= before - SIZE);
+    assert.deepEqual(await list(page), []);
+    const missing = await remove(a.name);
+    assert.equal(missing.code, "invalid_request");
+    assert.match(missing.message, /empty/);
+
+    const url = `${a.url}?rate=9000000`;
+    const loading = load(page, url);
+    while ((await list(page)).length === 0) await page.waitForTimeout(20);
+    assert.equal((await remove(url)).code, "storage");
+    isGiven(await loading, a);
+    assert.equal(await remove(url), null);
+  });
+
+  /** Sets how much the origin may store. */
+  async function quota(context, page, quotaSize) {
+    const session = await context.newCDPSession(page);
+    await session.send("Storage.overrideQuotaForOrigin", { origin: host.server.origin, ...(quotaSize === null ? {} : { quotaSize }) });
+    // The override ends with its session.
+    return session;
+  }
+
+  visit("too little room: loaded without storing, with a word; or an error where storing was asked for", async (page, context) => {
+    const [old, file] = [newFile(), newFile()];
+    await load(page, old.url);
+    await quota(context, page, 14 * CHUNK);
+    const result = await load(page, file.url);
+    isGiven(result, file);
+    assert.match(result.warnings[0], new RegExp(`not kept.*${SIZE} bytes.*${old.name.replace(".", "\\.")}`));
+    const { code, message } = await load(page, file.url, { cache: "opfs" });
+    assert.equal(code, "storage");
+    for (const part of [String(SIZE), old.name, "9.4 MB", 'cache: "none"']) assert.ok(message.includes(part), `"${part}" in: ${message}`);
+    assert.deepEqual((await list(page)).map(({ name }) => name), [old.name]);
+    await page.evaluate((name) => globalThis.api.deleteCachedModel(name), old.name);
+    await quota(context, page, 20 * CHUNK);
+    isGiven(await load(page, file.url, { cache: "opfs" }), file);
+    assert.equal((await list(page))[0].complete, true);
+  });
+
+  for (const cache of [undefined, "opfs"]) {
+    visit(`the storage fills up midway, cache: ${cache}`, async (page, context) => {
+      const file = newFile();
+      // Without a length there is nothing to take the room for beforehand.
+      const url = `${file.url}?rate=9000000&chunked`;
+      const sized = { sha256: { model: sha256(file.bytes) } };
+      await quota(context, page, 6 * CHUNK);
+      const result = await load(page, url, { cache, ...sized });
+      if (cache) {
+        assert.equal(result.code, "storage", JSON.stringify(result.warnings));
+        assert.match(result.message, /no room/);
+      } else {
+        isGiven(result, file);
+        assert.match(result.warnings[0], /not wholly kept/);
+      }
+      const [partly] = await list(page);
+      assert.equal(partly.complete, false);
+      assert.ok(partly.bytes > 0);
+      await quota(context, page, 30 * CHUNK);
+      isGiven(await load(page, url, sized), file);
+      assert.equal((await list(page))[0].complete, true);
+    });
+  }
+
+  visit("room that was taken for a download counts as its own when it goes on", async (page, context) => {
+    const file = newFile();
+    const url = `${file.url}?rate=9000000`;
+    await quota(context, page, 12 * CHUNK);
+    await breakOff(context, url);
+    const result = await load(page, url, { cache: "opfs" });
+    isGiven(result, file);
+    assert.deepEqual(result.warnings, []);
+    assert.equal((await list(page))[0].complete, true);
+  });
+
+  visit("the browser is asked once not to clear the storage", async (page) => {
+    await page.evaluate(() => {
+      globalThis.asked = 0;
+      StorageManager.prototype.persist = async () => {
+        globalThis.asked += 1;
+        return false;
+      };
+    });
+    await load(page, newFile().url, { cache: "none" });
+    assert.equal(await page.evaluate(() => globalThis.asked), 0);
+    await load(page, newFile().url);
+    await load(page, newFile().url);
+    assert.equal(await page.evaluate(() => globalThis.asked), 1);
+  });
+
+  visit("no such storage: loaded without it", async (page, context) => {
+    const file = newFile();
+    // In the worker as in a private window of browsers that have none there.
+    await context.route("**/model-store.js", async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, body: `StorageManager.prototype.getDirectory = () => Promise.reject(new DOMException("No.", "SecurityError"));\n${await response.text()}` });
+    });
+    const result = await load(page, file.url);
+    isGiven(result, file);
+    assert.match(result.warnings[0], /keeps no files/);
+  });
+
+  visit("what is no model is not kept", async (page) => {
+    const { code } = await load(page, `${host.server.origin}/golden/images/astronaut.png`);
+    assert.equal(code, "invalid_gguf");
+    assert.deepEqual(await list(page), []);
+  }, { real: true });
+});
