@@ -127,8 +127,8 @@ function info() {
 
 /** @param {Extract<Request, { method: "load" }>} request */
 async function load({ id, model, mmproj, sha256, options }) {
-  const { device, adapter } = await chooseDevice(options.device);
-  adapterName = adapter;
+  const chosen = await chooseDevice(options.device);
+  ({ adapterName } = chosen);
   pkg ??= await loadModule();
   const speed = new Speed();
   /** @type {SourceReader[]} */
@@ -155,7 +155,7 @@ async function load({ id, model, mmproj, sha256, options }) {
     const files = await openAll(model, sha256.model);
     const visionFiles = mmproj ? await openAll(mmproj, sha256.mmproj) : undefined;
     try {
-      engine = await pkg.Engine.load(files, visionFiles, JSON.stringify({ ...options, device }), onProgress);
+      engine = await pkg.Engine.load(files, visionFiles, JSON.stringify({ ...options, ...chosen }), onProgress);
     } catch (error) {
       // The reader's own account says more than what is left of it after its way through the engine.
       throw readers.find((reader) => reader.failure)?.failure ?? error;
