@@ -6,6 +6,7 @@ mod gpu;
 #[path = "common/ops.rs"]
 mod ops;
 
+use llava_web::backend::gpu::kernels::{Kernel, Variant};
 use llava_web::backend::gpu::{DeviceOptions, Gpu};
 use llava_web::backend::{Backend, Epilogue, Heads, KvFormat, KvPlace, KvSpec, Linear, MatrixSpec, Qkv, RopeStyle};
 use llava_web::quant::Format;
@@ -108,5 +109,50 @@ fn fused_decoding_is_the_plain_ops() {
             ops::assert_near(&format!("qkv_rope_kv {what}"), &fused.0, &wide(plain.0), nmse, max);
             ops::assert_near(&format!("gate_up {what}"), &fused.1, &wide(plain.1), 1e-11, 1e-5);
         }
+    }
+}
+
+#[test]
+fn a_right_gpu_passes_the_self_test() {
+    let device = gpu::device(DeviceOptions::default());
+    let (features, mut backend) = (device.features().to_vec(), Gpu::new(device.clone()).expect("a backend"));
+    println!("features {features:?}, {:?}", device.variant());
+    pollster::block_on(backend.self_test()).expect("passes");
+    assert_eq!(device.notes(), [""; 0]);
+    assert_eq!(device.features(), features);
+    assert_eq!(backend.weight_bytes(), 0, "the self-test leaves nothing behind");
+}
+
+#[test]
+fn a_variant_that_computes_wrongly_is_replaced() {
+    let edit_source = |_, variant: Variant, source: String| {
+        if variant.lanes > 0 { source.replace("subgroupShuffleXor(sum, 1u)", "vec2<f32>(0.0)") } else { source }
+    };
+    let device = gpu::device(DeviceOptions { edit_source: Some(edit_source), ..DeviceOptions::default() });
+    assert!(device.variant().lanes > 0, "this adapter has no subgroups to go wrong");
+    let mut backend = Gpu::new(device.clone()).expect("a backend");
+    pollster::block_on(backend.self_test()).expect("the plain kernels are right");
+    assert_eq!(device.variant(), Variant::default());
+    assert!(device.notes()[0].contains("mat_vec"), "{:?}", device.notes());
+    ops::linear_epilogues(&mut backend);
+}
+
+#[test]
+fn a_plain_kernel_that_computes_wrongly_rules_the_adapter_out() {
+    for (name, from, to) in
+        [("rms_norm", "1.0 / sqrt", "2.0 / sqrt"), ("attention f16", "fade;", "1.0;"), ("mat_mul Q6_K", "16.0", "15.0")]
+    {
+        // A function pointer captures nothing; the wrong kernel is named in a static.
+        static WRONG: std::sync::Mutex<(&str, &str, &str)> = std::sync::Mutex::new(("", "", ""));
+        *WRONG.lock().expect("one test") = (name, from, to);
+        let edit_source = |kernel: Kernel, _, source: String| {
+            let (name, from, to) = *WRONG.lock().expect("one test");
+            if kernel.name() == name { source.replace(from, to) } else { source }
+        };
+        let device = gpu::device(DeviceOptions { edit_source: Some(edit_source), ..DeviceOptions::default() });
+        let mut backend = Gpu::new(device).expect("a backend");
+        let error = pollster::block_on(backend.self_test()).expect_err("a wrong kernel");
+        assert_eq!(error.code(), "unsupported_browser");
+        assert!(error.message().contains(name.split(' ').next().expect("a word")), "{error}");
     }
 }

@@ -1,12 +1,24 @@
 //! Every shader, in every format and form, is sound WGSL with the bindings that the table says. Needs no GPU.
 
-use llava_web::backend::gpu::kernels::{Bindings, Kernel};
+use llava_web::backend::gpu::kernels::{Bindings, Kernel, Variant};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 
-fn parse(name: &str, source: &str) -> naga::Module {
+/// Every kernel in every variant it has: its name and source.
+fn all() -> impl Iterator<Item = (Kernel, Variant, String, String)> {
+    let variants = |kernel: Kernel| Variant::ALL.into_iter().take(if kernel.has_variants() { Variant::ALL.len() } else { 1 });
+    Kernel::all()
+        .into_iter()
+        .flat_map(move |kernel| variants(kernel).map(move |variant| (kernel, variant)))
+        .map(|(kernel, variant)| (kernel, variant, format!("{} {variant:?}", kernel.name()), kernel.source(variant)))
+}
+
+fn parse(name: &str, source: &str, variant: Variant) -> naga::Module {
     let module = naga::front::wgsl::parse_str(source).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(source)));
     // What every adapter of WebGPU can do: packing halves into 32 bits counts as a capability with naga, which also serves less.
-    Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32)
+    let subgroups = if variant.lanes > 0 { Capabilities::SUBGROUP } else { Capabilities::empty() };
+    Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32 | subgroups)
+        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+        .subgroup_operations(naga::valid::SubgroupOperationSet::all())
         .validate(&module)
         .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(source)));
     module
@@ -14,9 +26,8 @@ fn parse(name: &str, source: &str) -> naga::Module {
 
 #[test]
 fn every_shader_is_valid_and_has_its_bindings() {
-    for kernel in Kernel::all() {
-        let (name, source) = (kernel.name(), kernel.source());
-        let module = parse(&name, &source);
+    for (kernel, variant, name, source) in all() {
+        let module = parse(&name, &source, variant);
         let mut read = Vec::new();
         let mut written = Vec::new();
         for (_, variable) in module.global_variables.iter() {
@@ -41,9 +52,8 @@ fn every_shader_is_valid_and_has_its_bindings() {
 
 #[test]
 fn every_shader_stays_within_the_limits_that_every_adapter_has() {
-    for kernel in Kernel::all() {
-        let name = kernel.name();
-        let module = parse(&name, &kernel.source());
+    for (_, variant, name, source) in all() {
+        let module = parse(&name, &source, variant);
         let mut layouter = naga::proc::Layouter::default();
         layouter.update(module.to_ctx()).expect("sizes");
         let shared: u32 = module
@@ -61,7 +71,7 @@ fn every_shader_stays_within_the_limits_that_every_adapter_has() {
 
 #[test]
 fn every_shader_begins_with_what_it_computes() {
-    for kernel in Kernel::all() {
-        assert!(kernel.source().starts_with("// "), "{}: no header", kernel.name());
+    for (_, _, name, source) in all() {
+        assert!(source.starts_with("// "), "{name}: no header");
     }
 }

@@ -43,7 +43,7 @@ export function usableThreads() {
  */
 export async function detectDevice() {
   return {
-    webgpu: await detectWebgpu(),
+    webgpu: await webgpuReport(),
     cpu: {
       simd: hasSimd(),
       relaxedSimd: hasRelaxedSimd(),
@@ -53,25 +53,53 @@ export async function detectDevice() {
 }
 
 /**
- * The device to load a model for, and what its adapter is called: "auto" is the GPU where a real one is there.
+ * The device to load a model for: "auto" is the GPU where a real one is there. With it what the module cannot find out by itself: what
+ * its adapter is called, and the threads of its smallest subgroup, 0 where it has none.
  * @param {"auto" | "webgpu" | "cpu"} wanted
- * @returns {Promise<{ device: "auto" | "webgpu" | "cpu", adapter: string }>}
+ * @returns {Promise<{ device: "auto" | "webgpu" | "cpu", adapterName: string, subgroupMinSize: number }>}
  */
 export async function chooseDevice(wanted) {
-  if (wanted === "cpu") return { device: "cpu", adapter: "" };
-  const { available, software, adapter } = await detectWebgpu();
+  /** @type {{ device: "cpu", adapterName: string, subgroupMinSize: number }} */
+  const cpu = { device: "cpu", adapterName: "", subgroupMinSize: 0 };
+  if (wanted === "cpu") return cpu;
+  const { available, software, adapter, features, subgroupMinSize } = await detectWebgpu();
   if (!available && wanted === "webgpu") {
     throw new LlavaError("unsupported_browser",
       'This browser offers no WebGPU adapter here. Use device "cpu", or a current Chrome or Edge with hardware acceleration switched on.');
   }
   // An adapter that computes on the CPU is far slower than the engine's own CPU path.
-  if (!available || (software && wanted === "auto")) return { device: "cpu", adapter: "" };
+  if (!available || (software && wanted === "auto")) return cpu;
   const { vendor = "", architecture = "", description = "" } = adapter ?? {};
-  return { device: wanted, adapter: description || [vendor, architecture].filter(Boolean).join(" ") };
+  return {
+    device: wanted,
+    adapterName: description || [vendor, architecture].filter(Boolean).join(" "),
+    subgroupMinSize: features.includes("subgroups") && askForSubgroups() ? subgroupMinSize : 0,
+  };
+}
+
+/** Devices that this thread asks for from now on have subgroups where the adapter has them: wgpu 30 does not know them in browsers. */
+function askForSubgroups() {
+  const prototype = /** @type {any} */ (globalThis).GPUAdapter?.prototype;
+  if (!prototype) return false;
+  if (prototype.requestDevice.asksForSubgroups) return true;
+  const { requestDevice } = prototype;
+  /** @param {any} descriptor */
+  prototype.requestDevice = function (descriptor = {}) {
+    const features = new Set(descriptor.requiredFeatures ?? []);
+    if (this.features.has("subgroups")) features.add("subgroups");
+    return requestDevice.call(this, { ...descriptor, requiredFeatures: [...features] });
+  };
+  prototype.requestDevice.asksForSubgroups = true;
+  return true;
+}
+
+async function webgpuReport() {
+  const { subgroupMinSize, ...report } = await detectWebgpu();
+  return report;
 }
 
 async function detectWebgpu() {
-  const none = { available: false, adapter: null, software: false, features: [], limits: {} };
+  const none = { available: false, adapter: null, software: false, features: /** @type {string[]} */ ([]), limits: {}, subgroupMinSize: 0 };
   /** @type {any} */
   const gpu = /** @type {any} */ (navigator).gpu;
   if (!gpu) return none;
@@ -94,5 +122,6 @@ async function detectWebgpu() {
     software: Boolean(isFallbackAdapter ?? adapter.isFallbackAdapter) || /swiftshader|llvmpipe|lavapipe|basic render/i.test(`${architecture} ${description}`),
     features: [...adapter.features].sort(),
     limits,
+    subgroupMinSize: adapter.info?.subgroupMinSize ?? 0,
   };
 }

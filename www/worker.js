@@ -130,8 +130,8 @@ function info() {
 
 /** @param {Extract<Request, { method: "load" }>} request */
 async function load({ id, model, mmproj, sha256, cache, options }) {
-  const { device, adapter } = await chooseDevice(options.device);
-  adapterName = adapter;
+  const chosen = await chooseDevice(options.device);
+  ({ adapterName } = chosen);
   pkg ??= await loadModule();
   const progress = new Progress((progress) => post({ id, kind: "progress", progress }));
   /** @type {SourceReader[]} */
@@ -153,7 +153,7 @@ async function load({ id, model, mmproj, sha256, cache, options }) {
     const visionFiles = mmproj ? await openAll(mmproj, sha256.mmproj) : undefined;
     await store.makeRoom();
     try {
-      engine = await pkg.Engine.load(files, visionFiles, JSON.stringify({ ...options, device }), (/** @type {string} */ json) => progress.engine(JSON.parse(json)));
+      engine = await pkg.Engine.load(files, visionFiles, JSON.stringify({ ...options, ...chosen }), (/** @type {string} */ json) => progress.engine(JSON.parse(json)));
     } catch (error) {
       // The reader's own account says more than what is left of it after its way through the engine.
       throw readers.find((reader) => reader.failure)?.failure ?? error;

@@ -30,14 +30,19 @@ struct Options {
     quantize_mmproj: Option<String>,
     kv_format: Option<String>,
     device: Option<String>,
+    /// Threads of the adapter's smallest subgroup, where the page has seen to it that devices are made with subgroups.
+    subgroup_min_size: u32,
 }
 
 impl Options {
     /// The GPU to compute on, where one is asked for; where any device will do, one that passes.
     async fn gpu(&self) -> Result<Option<Gpu>> {
         let open = async |allow_software| {
-            let options = DeviceOptions { allow_software, ..DeviceOptions::default() };
-            Gpu::new(Device::open(options).await?)
+            let subgroup_min_size = self.subgroup_min_size;
+            let options = DeviceOptions { allow_software, subgroup_min_size, ..DeviceOptions::default() };
+            let mut gpu = Gpu::new(Device::open(options).await?)?;
+            gpu.self_test().await?;
+            Ok(gpu)
         };
         match self.device.as_deref() {
             None | Some("cpu") => Ok(None),
@@ -179,6 +184,7 @@ impl Engine {
             Runtime::Cpu(_) => DeviceInfo::Cpu { threads: 1, simd: Self::simd() },
             Runtime::Gpu(engine) => {
                 let device = engine.backend().device();
+                info.warnings.extend(device.notes());
                 DeviceInfo::Webgpu { adapter: device.name(), features: device.features() }
             }
         };

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::kernels::{Bindings, Kernel};
+use super::kernels::{Bindings, Kernel, Variant};
 use crate::error::{Error, Result};
 
 /// The most that one weight buffer holds, whatever the adapter allows: what every adapter must be able to bind.
@@ -20,11 +20,16 @@ pub struct DeviceOptions {
     pub allow_software: bool,
     /// The most bytes in a buffer of weights; larger matrices are cut by rows. For tests; the default is 128 MiB.
     pub max_binding: u64,
+    /// Threads that the smallest subgroup has, where the device was made with subgroups behind wgpu's back: in a browser wgpu cannot
+    /// ask for them, and does not know them. Natively the adapter says it.
+    pub subgroup_min_size: u32,
+    /// Edits the sources of kernels before they are compiled. For tests of the self-test.
+    pub edit_source: Option<fn(Kernel, Variant, String) -> String>,
 }
 
 impl Default for DeviceOptions {
     fn default() -> Self {
-        Self { allow_software: true, max_binding: MAX_BINDING }
+        Self { allow_software: true, max_binding: MAX_BINDING, subgroup_min_size: 0, edit_source: None }
     }
 }
 
@@ -71,6 +76,10 @@ pub struct Device {
     max_buffer: u64,
     name: String,
     is_software: bool,
+    variant: Cell<Variant>,
+    /// What the self-test replaced.
+    notes: RefCell<Vec<String>>,
+    edit_source: Option<fn(Kernel, Variant, String) -> String>,
     layouts: RefCell<HashMap<Bindings, Rc<wgpu::BindGroupLayout>>>,
     pipelines: RefCell<HashMap<Kernel, Rc<Pipeline>>>,
     next_id: Cell<u64>,
@@ -109,7 +118,10 @@ impl Device {
             ..wgpu::Limits::default()
         };
         let max_buffer = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
-        let descriptor = wgpu::DeviceDescriptor { label: Some("llava-web"), required_limits: limits, ..Default::default() };
+        let required_features = adapter.features() & wgpu::Features::SUBGROUP;
+        let subgroup_min_size = if required_features.is_empty() { options.subgroup_min_size } else { info.subgroup_min_size };
+        let descriptor =
+            wgpu::DeviceDescriptor { label: Some("llava-web"), required_features, required_limits: limits, ..Default::default() };
         let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| {
             Error::unsupported_browser(format!("The GPU {} cannot be opened ({e}). Use device \"cpu\".", info.name))
         })?;
@@ -136,6 +148,9 @@ impl Device {
             max_buffer,
             name: info.name,
             is_software,
+            variant: Cell::new(Variant::for_subgroups(subgroup_min_size)),
+            notes: RefCell::default(),
+            edit_source: options.edit_source,
             layouts: RefCell::default(),
             pipelines: RefCell::default(),
             next_id: Cell::new(1),
@@ -150,7 +165,24 @@ impl Device {
 
     /// The optional features that kernels use here.
     pub fn features(&self) -> &[&'static str] {
-        &[]
+        if self.variant.get().lanes > 0 { &["subgroups"] } else { &[] }
+    }
+
+    /// The form of the kernels.
+    pub fn variant(&self) -> Variant {
+        self.variant.get()
+    }
+
+    /// What the self-test found wrong and replaced, in sentences.
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.borrow().clone()
+    }
+
+    /// Goes back to the kernels that need nothing, because of what `note` says.
+    pub(super) fn use_plain_kernels(&self, note: String) {
+        self.variant.set(Variant::default());
+        self.pipelines.borrow_mut().retain(|kernel, _| !kernel.has_variants());
+        self.notes.borrow_mut().push(note);
     }
 
     /// Whether it computes on the CPU.
@@ -212,9 +244,13 @@ impl Device {
             return pipeline.clone();
         }
         let name = kernel.name();
+        let mut source = kernel.source(self.variant.get());
+        if let Some(edit) = self.edit_source {
+            source = edit(kernel, self.variant.get(), source);
+        }
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(&name),
-            source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
+            source: wgpu::ShaderSource::Wgsl(source.into()),
         });
         let layout = self.layout(kernel.bindings());
         let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {

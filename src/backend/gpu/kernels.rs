@@ -53,6 +53,23 @@ pub enum Kernel {
     },
 }
 
+/// The optional features that kernels are written for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Variant {
+    /// Neighbouring threads that are surely in one subgroup: 4, 8 or 16; 0 where subgroups are not used.
+    pub lanes: u32,
+}
+
+impl Variant {
+    /// All there are; the first needs nothing.
+    pub const ALL: [Self; 4] = [Self { lanes: 0 }, Self { lanes: 4 }, Self { lanes: 8 }, Self { lanes: 16 }];
+
+    /// For an adapter whose subgroups have at least this many threads.
+    pub fn for_subgroups(min_size: u32) -> Self {
+        Self { lanes: if min_size < 4 { 0 } else { 1 << min_size.ilog2().min(4) } }
+    }
+}
+
 /// How many buffers a kernel reads and how many it writes. Bindings are numbered in this order behind the parameters, which are 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Bindings {
@@ -105,8 +122,13 @@ impl Kernel {
         }
     }
 
+    /// Whether it has variants.
+    pub fn has_variants(self) -> bool {
+        matches!(self, Self::MatVec(_) | Self::GateUp { .. })
+    }
+
     /// The WGSL.
-    pub fn source(self) -> String {
+    pub fn source(self, variant: Variant) -> String {
         const PLANES: &str = include_str!("../../quant/planes.wgsl");
         const LINEAR: &str = include_str!("shaders/linear.wgsl");
         const EMBED: &str = include_str!("shaders/embed.wgsl");
@@ -114,14 +136,16 @@ impl Kernel {
         const QKV_ROPE_KV: &str = include_str!("shaders/qkv_rope_kv.wgsl");
         let plain: &[&str] = match self {
             Self::MatVec(format) => {
-                return [LINEAR, include_str!("shaders/mat_vec.wgsl"), PLANES, &row_part(format, "")].join("\n");
+                let parts = [LINEAR, include_str!("shaders/mat_vec.wgsl"), PLANES, &row_part(format, ""), &sum16(variant)];
+                return with_features(parts.join("\n"), variant);
             }
             Self::MatMul(format) => {
                 return [LINEAR, include_str!("shaders/mat_mul.wgsl"), PLANES, &weights(format, "")].join("\n");
             }
             Self::Embed(format) => return [EMBED, PLANES, &weights(format, "")].join("\n"),
             Self::GateUp { gate, up } => {
-                return [GATE_UP, PLANES, &row_part(gate, "gate_"), &row_part(up, "up_")].join("\n");
+                let parts = [GATE_UP, PLANES, &row_part(gate, "gate_"), &row_part(up, "up_"), &sum16(variant)];
+                return with_features(parts.join("\n"), variant);
             }
             Self::QkvRopeKv { q, k, v, cache } => {
                 let store = match cache {
@@ -174,4 +198,17 @@ fn weights(format: Format, name: &str) -> String {
 /// The same, and the product of a row with a row of x, as `{name}row_part`.
 fn row_part(format: Format, name: &str) -> String {
     weights(format, name) + &include_str!("shaders/row_part.wgsl").replace("M_", name)
+}
+
+/// The sums of 16 threads.
+fn sum16(variant: Variant) -> String {
+    match variant.lanes {
+        0 => include_str!("shaders/sum16.wgsl").into(),
+        lanes => format!("const LANES: u32 = {lanes}u;\n{}", include_str!("shaders/sum16_subgroups.wgsl")),
+    }
+}
+
+/// Browsers want to be told which features a shader uses; naga takes them unasked and does not know the words.
+fn with_features(source: String, variant: Variant) -> String {
+    if cfg!(target_arch = "wasm32") && variant.lanes > 0 { format!("enable subgroups;\n{source}") } else { source }
 }

@@ -3,7 +3,8 @@
 //! * `device`: the adapter, its device, and what fails on it;
 //! * [`kernels`]: the table of shaders, put together from `shaders/*.wgsl` and the formats' fragments;
 //! * `recorder`: one encoder, one pass, one submit; parameters in one buffer; bind groups made once;
-//! * `matrix`: weights in planes, cut by rows at the binding limit.
+//! * `matrix`: weights in planes, cut by rows at the binding limit;
+//! * `self_test`: kernels against plain loops, before a model is trusted to them.
 //!
 //! Ops record. What is recorded is handed over by [`Backend::read`], by a [`Backend::write`] (which must not overtake it), or
 //! when there is much of it. Rows of tensors are padded to 32 elements, and the padding is zero: kernels read whole vec4s and
@@ -19,6 +20,7 @@ mod device;
 pub mod kernels;
 mod matrix;
 mod recorder;
+mod self_test;
 
 pub use device::{Device, DeviceOptions};
 pub use matrix::{Matrix, MatrixBuilder};
@@ -77,6 +79,14 @@ impl Gpu {
         let nothing = device.buffer(16, wgpu::BufferUsages::STORAGE, &dropped, "nothing")?;
         let recorder = Recorder::new(device.clone(), dropped.clone())?;
         Ok(Self { device, recorder, dropped, nothing, weight_bytes: Rc::default() })
+    }
+
+    /// Holds the kernels against plain loops on small numbers. Variants that are wrong are replaced, which [`Device::notes`] then says.
+    ///
+    /// # Errors
+    /// `unsupported_browser` where even the plainest kernel is wrong; what a device has.
+    pub async fn self_test(&mut self) -> Result<()> {
+        self_test::run(self).await
     }
 
     /// The device it runs on.

@@ -16,8 +16,6 @@ struct Params {
 @group(0) @binding(3) var<storage, read> up_w: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;
 
-var<workgroup> sums: array<vec2<f32>, 64>;
-
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let lane = thread & 15u;
@@ -27,13 +25,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let xs = group.z * P.x_stride;
         sum = vec2<f32>(gate_row_part(row, lane, xs), up_row_part(row, lane, xs));
     }
-    sums[thread] = sum;
-    workgroupBarrier();
+    let total = sum16(thread, sum);
     if (lane == 0u && row < P.n_out) {
-        var total = vec2<f32>(0.0);
-        for (var i = 0u; i < 16u; i++) {
-            total += sums[thread + i];
-        }
         out[group.z * P.out_stride + row] = total.x / (1.0 + exp(min(-total.x, 80.0))) * total.y;
     }
 }
