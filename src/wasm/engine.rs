@@ -35,8 +35,8 @@ struct Options {
 }
 
 impl Options {
-    /// The GPU to compute on, where one is asked for; where any device will do, one that passes.
-    async fn gpu(&self) -> Result<Option<Gpu>> {
+    /// The GPU to compute on, where one is asked for; where any device will do, one that passes, or why it did not.
+    async fn gpu(&self) -> Result<(Option<Gpu>, Option<String>)> {
         let open = async |allow_software| {
             let subgroup_min_size = self.subgroup_min_size;
             let options = DeviceOptions { allow_software, subgroup_min_size, ..DeviceOptions::default() };
@@ -45,9 +45,12 @@ impl Options {
             Ok(gpu)
         };
         match self.device.as_deref() {
-            None | Some("cpu") => Ok(None),
-            Some("webgpu") => open(true).await.map(Some),
-            Some("auto") => Ok(open(false).await.ok()),
+            None | Some("cpu") => Ok((None, None)),
+            Some("webgpu") => open(true).await.map(|gpu| (Some(gpu), None)),
+            Some("auto") => Ok(match open(false).await {
+                Ok(gpu) => (Some(gpu), None),
+                Err(error) => (None, Some(format!("The engine computes on the CPU: {}", error.message()))),
+            }),
             Some(other) => Err(Error::invalid_request(format!("device is '{other}'; it can be 'auto', 'webgpu' or 'cpu'."))),
         }
     }
@@ -134,6 +137,8 @@ struct InfoOnDevice<'a> {
 #[wasm_bindgen]
 pub struct Engine {
     runtime: Runtime,
+    /// Why it is not the device that was hoped for.
+    note: Option<String>,
 }
 
 fn sources(list: Array) -> Result<Vec<Box<dyn RangedSource>>> {
@@ -156,7 +161,7 @@ impl Engine {
     ) -> std::result::Result<Engine, JsValue> {
         let loaded = async {
             let options = request::parse::<Options>(&options)?;
-            let gpu = options.gpu().await?;
+            let (gpu, note) = options.gpu().await?;
             let options = options.load_options()?;
             let model = sources(model)?;
             let mmproj = mmproj.map(sources).transpose()?;
@@ -168,18 +173,20 @@ impl Engine {
                     }
                 }
             };
-            Ok(match gpu {
+            let runtime = match gpu {
                 Some(gpu) => Runtime::Gpu(Box::new(Generic::load(gpu, model, mmproj, options, &mut progress).await?)),
                 None => Runtime::Cpu(Box::new(Generic::load(Cpu::new(), model, mmproj, options, &mut progress).await?)),
-            })
+            };
+            Ok(Engine { runtime, note })
         };
-        checked(loaded.await.map(|runtime| Engine { runtime }))
+        checked(loaded.await)
     }
 
     /// `engine.info` as JSON.
     pub fn info(&self) -> std::result::Result<String, JsValue> {
         let mut info = on!(&self.runtime, engine => engine.info()).clone();
         info.bytes.wasm_heap = core::arch::wasm32::memory_size::<0>() as u64 * 65536;
+        info.warnings.extend(self.note.clone());
         let device = match &self.runtime {
             Runtime::Cpu(_) => DeviceInfo::Cpu { threads: 1, simd: Self::simd() },
             Runtime::Gpu(engine) => {
