@@ -13,7 +13,7 @@
 //! ```text
 //! www/ ─▶ pkg (wasm) ─▶ runtime ─▶ model ─▶ backend (trait) ─▶ quant ─▶ error
 //!                          └────▶ text, image      ▲
-//!    model ─▶ image, gguf ─▶ quant     text, image ─▶ gguf    backend::cpu implements it
+//!    model ─▶ image, gguf ─▶ quant     text, image ─▶ gguf    backend::{cpu,gpu} implement it
 //! ```
 //!
 //! 1. [`gguf`], [`quant`], [`image`] and [`text`] know no backend.
