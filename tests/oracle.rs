@@ -201,12 +201,11 @@ fn the_vision_tower_agrees_with_candles_on_the_same_floats() {
     }
 }
 
+/// A tensor of a file made in a test: its name, how it is stored, what it holds.
+type Rewritten = (String, Format, Tensor);
+
 /// A golden file written anew, under another architecture and with other tensors.
-fn rewritten(
-    path: &str,
-    architecture: Option<&str>,
-    tensors: &mut dyn FnMut(&str, &Tensor) -> Vec<(String, Format, Tensor)>,
-) -> Vec<u8> {
+fn rewritten(path: &str, architecture: Option<&str>, tensors: &mut dyn FnMut(&str, &Tensor) -> Vec<Rewritten>) -> Vec<u8> {
     let gguf = pollster::block_on(Gguf::open(file(golden(path)))).expect("opens");
     let mut writer = GgufWriter::new();
     for (key, value) in gguf.metadata.iter() {

@@ -28,7 +28,7 @@ fn a_follow_up_computes_only_what_is_new_and_does_not_look_again() {
     let first = chat(
         &mut engine,
         json!({ "messages": [question("What is this?")], "temperature": 0, "max_tokens": 8 }),
-        &[image.clone()],
+        std::slice::from_ref(&image),
     )
     .expect("answers");
     assert_eq!((first.usage.image_tokens, first.usage.cached_tokens), (16, 0));
@@ -38,7 +38,7 @@ fn a_follow_up_computes_only_what_is_new_and_does_not_look_again() {
         &mut engine,
         json!({ "messages": [question("What is this?"), { "role": "assistant", "content": first.text }, { "role": "user", "content": "And why?" }],
                 "temperature": 0, "max_tokens": 8 }),
-        &[image.clone()],
+        std::slice::from_ref(&image),
     )
     .expect("answers");
     assert!(second.usage.cached_tokens >= first.usage.prompt_tokens, "{:?}", second.usage);
@@ -348,7 +348,7 @@ fn loading_tells_how_far_it_is() {
     let mut kinds = order.clone();
     kinds.dedup();
     assert_eq!(kinds, ["header", "model", "mmproj", "ready"]);
-    assert!(stages.iter().filter(|s| s.0 == "model").next_back().is_some_and(|s| s.1 == s.2 && s.2 > 1_000_000));
+    assert!(stages.iter().rfind(|s| s.0 == "model").is_some_and(|s| s.1 == s.2 && s.2 > 1_000_000));
     assert!(stages.windows(2).all(|p| p[0].0 != p[1].0 || p[0].1 <= p[1].1));
 }
 

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::quant::Format;
 
 pub mod cpu;
+#[cfg(feature = "gpu")]
 pub mod gpu;
 
 /// A matrix to be uploaded: `n_out` rows of `n_in` elements, stored in `format`.

@@ -272,7 +272,7 @@ impl Reader<'_> {
         quantize_to: Option<Format>,
     ) -> Result<B::Matrix> {
         let format = tensor.info.format;
-        let to = quantize_to.filter(|to| !format.is_quantized() && want.n_in % to.block_len() == 0).unwrap_or(format);
+        let to = quantize_to.filter(|to| !format.is_quantized() && want.n_in.is_multiple_of(to.block_len())).unwrap_or(format);
         let row_bytes = format.row_bytes(want.n_in);
         let spec = MatrixSpec { name: part.name.clone(), format: to, n_in: want.n_in, n_out: part.n_out };
         let mut builder = backend.matrix_begin(&spec)?;

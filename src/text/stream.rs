@@ -11,6 +11,13 @@ pub struct StreamDecoder {
     first: bool,
 }
 
+impl Default for StreamDecoder {
+    /// For a text that begins here.
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl StreamDecoder {
     /// A decoder for a text that begins here.
     pub fn new() -> Self {

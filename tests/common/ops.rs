@@ -128,6 +128,7 @@ fn upload<B: Backend>(backend: &mut B, spec: &MatrixSpec, bytes: &[u8], rows: us
 }
 
 /// `x Wᵀ` of rows of `n_in` elements.
+#[allow(dead_code, reason = "not every runner of the suite compares single products")]
 pub fn product_of<B: Backend>(backend: &mut B, format: Format, n_in: usize, weights: &[u8], x: &[f32]) -> Vec<f32> {
     let (n, n_out) = (x.len() / n_in, weights.len() / format.row_bytes(n_in));
     let layer = Linear::<B> { weight: upload(backend, &spec(format, n_in, n_out), weights, n_out), bias: None };

@@ -106,7 +106,7 @@ impl LlamaConfig {
         let n_vocab = embedding.info.n_rows();
         let n_ctx_train = sized("context_length", 1 << 24)?;
         let n_rot = m.uint(&key("rope.dimension_count")).map_or(head_dim, |v| v as usize);
-        if n_rot == 0 || n_rot % 2 != 0 || n_rot > head_dim {
+        if n_rot == 0 || !n_rot.is_multiple_of(2) || n_rot > head_dim {
             return Err(Error::invalid_gguf(format!(
                 "'{file}' turns {n_rot} of {head_dim} elements of a head, which cannot be right."
             )));

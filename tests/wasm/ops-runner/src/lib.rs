@@ -10,6 +10,7 @@ pub mod backend;
 pub mod error;
 #[path = "../../../common/ops.rs"]
 pub mod ops;
+#[allow(dead_code, reason = "what only the WebGPU backend asks of a format")]
 #[path = "../../../../src/quant/mod.rs"]
 pub mod quant;
 
