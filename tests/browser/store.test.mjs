@@ -117,7 +117,7 @@ describe("the model store", { skip: withoutEngine }, () => {
     const tab = await openTab(host.browser);
     const context = tab.page.context();
     try {
-      if (!real) await context.route("**/pkg/llava_web.js", (route) => route.fulfill({ contentType: "text/javascript", body: STAND_IN }));
+      if (!real) await context.route("**/pkg*/llava_web.js", (route) => route.fulfill({ contentType: "text/javascript", body: STAND_IN }));
       await use(await openPage(context), context);
     } finally {
       await tab.close();

@@ -63,6 +63,12 @@ impl MatrixBuilder {
                 spec.name, device.max_binding
             )));
         }
+        if group_bytes.checked_mul(spec.n_out.div_ceil(ROW_GROUP) as u64).is_none() {
+            return Err(Error::out_of_memory(format!(
+                "The weights {} have {} rows, more than there can be.",
+                spec.name, spec.n_out
+            )));
+        }
         let mut matrix =
             Matrix { spec: spec.clone(), row_blocks, shards: Vec::new(), n_bytes: 0, weight_bytes: weight_bytes.clone() };
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;

@@ -96,7 +96,7 @@ impl Gpu {
 
     fn storage(&self, n_elements: usize, element: usize, what: &str) -> Result<Buffer> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
-        self.device.buffer(n_elements as u64 * element as u64, usage, &self.dropped, what)
+        self.device.buffer((n_elements as u64).saturating_mul(element as u64), usage, &self.dropped, what)
     }
 
     /// Records an op on `n` rows, one thread for each of `per_row` things in a row.
@@ -145,7 +145,7 @@ impl Backend for Gpu {
 
     fn tensor(&mut self, rows: usize, cols: usize) -> Result<Tensor> {
         let stride = cols.next_multiple_of(ROW_MULTIPLE);
-        let buffer = self.storage(rows * stride, 4, &format!("a tensor of {rows} by {cols} numbers"))?;
+        let buffer = self.storage(rows.saturating_mul(stride), 4, &format!("a tensor of {rows} by {cols} numbers"))?;
         Ok(Tensor { rows, cols, stride, buffer })
     }
 
@@ -196,7 +196,7 @@ impl Backend for Gpu {
         };
         let what = format!("the keys and values of {} positions", spec.n_ctx);
         let layer = |_| {
-            let n = spec.n_ctx * stride;
+            let n = spec.n_ctx.saturating_mul(stride);
             Ok((self.storage(n, element, &what)?, self.storage(n, element, &what)?))
         };
         Ok(KvCache { spec: *spec, stride, layers: (0..spec.n_layers).map(layer).collect::<Result<_>>()? })
