@@ -401,7 +401,8 @@ impl<B: Backend> Engine<B> {
         // What the context holds already need not be looked at again, even where the embedding is gone.
         let kept = self.session.n_common(&slots);
         jobs.retain(|(hash, _)| slots[kept..].iter().any(|s| matches!(s, Slot::Picture { hash: h, .. } if h == hash)));
-        let image_ms = if images.is_empty() { 0.0 } else { (self.now)() - before };
+        // A picture that was seen before costs nothing.
+        let image_ms = if jobs.is_empty() { 0.0 } else { (self.now)() - before };
         let usage = Usage { prompt_tokens: slots.len(), image_tokens, image_ms, ..Usage::default() };
         Ok(Run { slots, jobs, pictures, prefill: None, usage })
     }
