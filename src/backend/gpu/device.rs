@@ -5,13 +5,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::kernels::{Bindings, Kernel, Variant};
+use super::kernels::{Bindings, Kernel, Products, Variant};
 use crate::error::{Error, Result};
 
 /// The most that one weight buffer holds, whatever the adapter allows: what every adapter must be able to bind.
 const MAX_BINDING: u64 = 128 << 20;
-/// Bytes of parameters a dispatch can have: the alignment that dynamic offsets may need.
-pub(super) const PARAMS_BYTES: u64 = 256;
 
 /// What to open.
 #[derive(Debug, Clone, Copy)]
@@ -23,13 +21,24 @@ pub struct DeviceOptions {
     /// Threads that the smallest subgroup has, where the device was made with subgroups behind wgpu's back: in a browser wgpu cannot
     /// ask for them, and does not know them. Natively the adapter says it.
     pub subgroup_min_size: u32,
+    /// Whether WGSL has `dot4I8Packed` here: a language extension, which a browser tells of apart from its adapters.
+    pub packed_dots: bool,
+    /// What many rows are multiplied in, whatever the adapter would do best. For tests and benchmarks.
+    pub products: Option<Products>,
     /// Edits the sources of kernels before they are compiled. For tests of the self-test.
-    pub edit_source: Option<fn(Kernel, Variant, String) -> String>,
+    pub edit_source: Option<fn(Kernel, u32, String) -> String>,
 }
 
 impl Default for DeviceOptions {
     fn default() -> Self {
-        Self { allow_software: true, max_binding: MAX_BINDING, subgroup_min_size: 0, edit_source: None }
+        Self {
+            allow_software: true,
+            max_binding: MAX_BINDING,
+            subgroup_min_size: 0,
+            packed_dots: cfg!(not(target_arch = "wasm32")),
+            products: None,
+            edit_source: None,
+        }
     }
 }
 
@@ -79,9 +88,11 @@ pub struct Device {
     variant: Cell<Variant>,
     /// What the self-test replaced.
     notes: RefCell<Vec<String>>,
-    edit_source: Option<fn(Kernel, Variant, String) -> String>,
+    edit_source: Option<fn(Kernel, u32, String) -> String>,
     layouts: RefCell<HashMap<Bindings, Rc<wgpu::BindGroupLayout>>>,
     pipelines: RefCell<HashMap<Kernel, Rc<Pipeline>>>,
+    /// Kernels compiled so far.
+    n_pipelines: Cell<u64>,
     next_id: Cell<u64>,
     failure: Arc<Mutex<Option<Failure>>>,
 }
@@ -118,8 +129,18 @@ impl Device {
             ..wgpu::Limits::default()
         };
         let max_buffer = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
-        let required_features = adapter.features() & wgpu::Features::SUBGROUP;
-        let subgroup_min_size = if required_features.is_empty() { options.subgroup_min_size } else { info.subgroup_min_size };
+        let required_features = adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16);
+        let has_subgroups = required_features.contains(wgpu::Features::SUBGROUP);
+        let subgroup_min_size = if has_subgroups { info.subgroup_min_size } else { options.subgroup_min_size };
+        // Half floats come nearer to what 32 bits would give than bytes do, and no adapter is known where bytes would be faster than both.
+        let has_f16 = required_features.contains(wgpu::Features::SHADER_F16);
+        let products = match options.products {
+            Some(Products::Half) if !has_f16 => Products::Float,
+            Some(products) => products,
+            None if has_f16 => Products::Half,
+            None if options.packed_dots => Products::Bytes,
+            None => Products::Float,
+        };
         let descriptor =
             wgpu::DeviceDescriptor { label: Some("llava-web"), required_features, required_limits: limits, ..Default::default() };
         let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| {
@@ -148,11 +169,12 @@ impl Device {
             max_buffer,
             name: info.name,
             is_software,
-            variant: Cell::new(Variant::for_subgroups(subgroup_min_size)),
+            variant: Cell::new(Variant { lanes: Variant::lanes_for(subgroup_min_size), products }),
             notes: RefCell::default(),
             edit_source: options.edit_source,
             layouts: RefCell::default(),
             pipelines: RefCell::default(),
+            n_pipelines: Cell::new(0),
             next_id: Cell::new(1),
             failure,
         }))
@@ -164,8 +186,14 @@ impl Device {
     }
 
     /// The optional features that kernels use here.
-    pub fn features(&self) -> &[&'static str] {
-        if self.variant.get().lanes > 0 { &["subgroups"] } else { &[] }
+    pub fn features(&self) -> Vec<&'static str> {
+        let Variant { lanes, products } = self.variant.get();
+        let products = match products {
+            Products::Float => None,
+            Products::Half => Some("shader-f16"),
+            Products::Bytes => Some("packed_4x8_integer_dot_product"),
+        };
+        (lanes > 0).then_some("subgroups").into_iter().chain(products).collect()
     }
 
     /// The form of the kernels.
@@ -178,11 +206,16 @@ impl Device {
         self.notes.borrow().clone()
     }
 
-    /// Goes back to the kernels that need nothing, because of what `note` says.
-    pub(super) fn use_plain_kernels(&self, note: String) {
-        self.variant.set(Variant::default());
-        self.pipelines.borrow_mut().retain(|kernel, _| !kernel.has_variants());
+    /// Goes back to a plainer form of the kernels, because of what `note` says.
+    pub(super) fn replace(&self, variant: Variant, note: String) {
+        self.variant.set(variant);
+        self.pipelines.borrow_mut().retain(|kernel, _| !kernel.uses_subgroups());
         self.notes.borrow_mut().push(note);
+    }
+
+    /// Kernels compiled so far.
+    pub(super) fn n_pipelines(&self) -> u64 {
+        self.n_pipelines.get()
     }
 
     /// Whether it computes on the CPU.
@@ -244,10 +277,12 @@ impl Device {
             return pipeline.clone();
         }
         let name = kernel.name();
-        let mut source = kernel.source(self.variant.get());
+        let lanes = self.variant.get().lanes;
+        let mut source = kernel.source(lanes);
         if let Some(edit) = self.edit_source {
-            source = edit(kernel, self.variant.get(), source);
+            source = edit(kernel, lanes, source);
         }
+        self.n_pipelines.set(self.n_pipelines.get() + 1);
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(&name),
             source: wgpu::ShaderSource::Wgsl(source.into()),
@@ -280,7 +315,7 @@ impl Device {
             let entry = |binding: u32, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {
                 binding,
                 visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: binding == 0, min_binding_size: None },
+                ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
                 count: None,
             };
             let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
@@ -288,6 +323,9 @@ impl Device {
             entries.extend(
                 (1..=bindings.n_write).map(|i| entry(bindings.n_read + i, wgpu::BufferBindingType::Storage { read_only: false })),
             );
+            if bindings.has_step {
+                entries.push(entry(bindings.n_read + bindings.n_write + 1, wgpu::BufferBindingType::Uniform));
+            }
             let descriptor = wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries };
             Rc::new(self.device.create_bind_group_layout(&descriptor))
         };
