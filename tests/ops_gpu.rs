@@ -8,9 +8,9 @@ mod gpu;
 #[path = "common/ops.rs"]
 mod ops;
 
+use llava_web::backend::Backend;
 use llava_web::backend::gpu::kernels::{Kernel, Products, Variant};
 use llava_web::backend::gpu::{DeviceOptions, Gpu};
-use llava_web::backend::Backend;
 use llava_web::quant::Format;
 
 #[test]

@@ -35,7 +35,14 @@ fn filled<B: Backend>(backend: &mut B, cols: usize, data: &[f32]) -> B::Tensor {
     x
 }
 
-fn linear<B: Backend>(backend: &mut B, format: Format, n_in: usize, n_out: usize, bytes: &[u8], bias: Option<&[f32]>) -> Linear<B> {
+fn linear<B: Backend>(
+    backend: &mut B,
+    format: Format,
+    n_in: usize,
+    n_out: usize,
+    bytes: &[u8],
+    bias: Option<&[f32]>,
+) -> Linear<B> {
     let spec = MatrixSpec { name: "w".into(), format, n_in, n_out };
     let mut builder = backend.matrix_begin(&spec).expect("matrix_begin");
     backend.matrix_rows(&mut builder, bytes).expect("matrix_rows");
@@ -137,8 +144,7 @@ pub async fn many_rows<B: Backend>(backend: &mut B, format: Format, nmse: f64, m
 /// One query of one head: `softmax(scale · q Kᵀ) V` of keys and values `[keys, cols]`, the head beginning at `first`.
 fn attend(q: &[f64], keys: &[f64], values: &[f64], cols: usize, first: usize, scale: f64) -> Vec<f64> {
     let head = |row: &[f64]| row[first..first + q.len()].to_vec();
-    let scores: Vec<f64> =
-        keys.chunks(cols).map(|k| scale * q.iter().zip(head(k)).map(|(q, k)| q * k).sum::<f64>()).collect();
+    let scores: Vec<f64> = keys.chunks(cols).map(|k| scale * q.iter().zip(head(k)).map(|(q, k)| q * k).sum::<f64>()).collect();
     let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
     let total: f64 = weights.iter().sum();
