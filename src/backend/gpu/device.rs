@@ -10,6 +10,10 @@ use crate::error::{Error, Result};
 
 /// The most that one weight buffer holds, whatever the adapter allows: what every adapter must be able to bind.
 const MAX_BINDING: u64 = 128 << 20;
+/// Bytes behind the end of each buffer where nothing is checked.
+const GUARD_BYTES: u64 = 4096;
+/// What they hold: not a number as 32 bits, nor as twice 16; as integers, far beyond any index.
+const GUARD: [u8; 4] = [0xff, 0x7f, 0xff, 0x7f];
 /// Bytes of parameters a dispatch can have: the alignment that dynamic offsets may need.
 pub(super) const PARAMS_BYTES: u64 = 256;
 
@@ -23,13 +27,25 @@ pub struct DeviceOptions {
     /// Threads that the smallest subgroup has, where the device was made with subgroups behind wgpu's back: in a browser wgpu cannot
     /// ask for them, and does not know them. Natively the adapter says it.
     pub subgroup_min_size: u32,
+    /// The form of the kernels, instead of the best that the adapter has. For tests, which try all of [`Device::variants`].
+    pub variant: Option<Variant>,
+    /// Whether shaders are compiled without the checks that keep an index within its buffer, and every buffer ends in numbers that
+    /// are not a number. For tests: a kernel that reads only what is its own computes the same. Natively only; no browser leaves its checks out.
+    pub unchecked: bool,
     /// Edits the sources of kernels before they are compiled. For tests of the self-test.
     pub edit_source: Option<fn(Kernel, Variant, String) -> String>,
 }
 
 impl Default for DeviceOptions {
     fn default() -> Self {
-        Self { allow_software: true, max_binding: MAX_BINDING, subgroup_min_size: 0, edit_source: None }
+        Self {
+            allow_software: true,
+            max_binding: MAX_BINDING,
+            subgroup_min_size: 0,
+            variant: None,
+            unchecked: false,
+            edit_source: None,
+        }
     }
 }
 
@@ -76,7 +92,10 @@ pub struct Device {
     max_buffer: u64,
     name: String,
     is_software: bool,
+    /// The best that the adapter has.
+    best: Variant,
     variant: Cell<Variant>,
+    unchecked: bool,
     /// What the self-test replaced.
     notes: RefCell<Vec<String>>,
     edit_source: Option<fn(Kernel, Variant, String) -> String>,
@@ -141,6 +160,7 @@ impl Device {
         device.set_device_lost_callback(move |_, message| {
             *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Failure::Lost(message));
         });
+        let best = Variant::for_subgroups(subgroup_min_size);
         Ok(Rc::new(Self {
             device,
             queue,
@@ -148,7 +168,9 @@ impl Device {
             max_buffer,
             name: info.name,
             is_software,
-            variant: Cell::new(Variant::for_subgroups(subgroup_min_size)),
+            best,
+            variant: Cell::new(options.variant.unwrap_or(best)),
+            unchecked: options.unchecked,
             notes: RefCell::default(),
             edit_source: options.edit_source,
             layouts: RefCell::default(),
@@ -171,6 +193,11 @@ impl Device {
     /// The form of the kernels.
     pub fn variant(&self) -> Variant {
         self.variant.get()
+    }
+
+    /// All forms that kernels can have on this adapter.
+    pub fn variants(&self) -> Vec<Variant> {
+        Variant::ALL.into_iter().filter(|variant| variant.lanes <= self.best.lanes).collect()
     }
 
     /// What the self-test found wrong and replaced, in sentences.
@@ -225,12 +252,17 @@ impl Device {
             return Err(too_large(format!(", but a buffer can have {} on this GPU", self.max_buffer)));
         }
         self.check()?;
+        let size = n_bytes.next_multiple_of(16).max(16);
+        let (guarded, usage) = if self.unchecked { (GUARD_BYTES, usage | wgpu::BufferUsages::COPY_DST) } else { (0, usage) };
         let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(what),
-            size: n_bytes.next_multiple_of(16).max(16),
+            size: size + guarded,
             usage,
             mapped_at_creation: false,
         });
+        if guarded > 0 {
+            self.queue.write_buffer(&raw, size, &GUARD.repeat((guarded / 4) as usize));
+        }
         if let Err(error) = self.check() {
             return Err(if matches!(error, Error::OutOfMemory(_)) { too_large(String::new()) } else { error });
         }
@@ -248,10 +280,13 @@ impl Device {
         if let Some(edit) = self.edit_source {
             source = edit(kernel, self.variant.get(), source);
         }
-        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some(&name),
-            source: wgpu::ShaderSource::Wgsl(source.into()),
-        });
+        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&name), source: wgpu::ShaderSource::Wgsl(source.into()) };
+        let module = if self.unchecked {
+            // SAFETY: only tests ask for it, of kernels whose indices they hold to be within their buffers, which have room behind them.
+            unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+        } else {
+            self.device.create_shader_module(descriptor)
+        };
         let layout = self.layout(kernel.bindings());
         let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(&name),
