@@ -21,7 +21,9 @@ fn backend(device: &Rc<Device>) -> Gpu {
     Gpu::new(device.clone()).expect("a backend")
 }
 
-/// Every test, the common table once for each form of the kernels. `options` are what the host knows of the adapter.
+/// Every test that a browser can run, the common table once for each form of the kernels. `options` are what the page knows of the
+/// adapter.
+#[allow(dead_code, reason = "natively each is a test of its own")]
 pub async fn tests(options: DeviceOptions) -> Vec<Test<'static>> {
     let device = open(options).await;
     let mut all = Vec::new();
@@ -29,7 +31,8 @@ pub async fn tests(options: DeviceOptions) -> Vec<Test<'static>> {
         let device = open(DeviceOptions { variant: Some(variant), ..options }).await;
         // The tests borrow it, and live as long as whoever runs them.
         let make: &'static _ = Box::leak(Box::new(move || backend(&device)));
-        all.extend(ops::tests(make).into_iter().map(|test| Test { name: format!("{} ({variant:?})", test.name), ..test }));
+        let possible = ops::tests(make).into_iter().filter(|test| test.name != "out_of_memory_matrices");
+        all.extend(possible.map(|test| Test { name: format!("{} ({variant:?})", test.name), ..test }));
     }
     for (format, other) in Format::ALL.into_iter().map(|format| (format, format)).chain([(Format::Q4_K, Format::Q6_K)]) {
         let device = device.clone();
