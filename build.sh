@@ -103,6 +103,19 @@ vulkan() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends mesa-vulkan-drivers libvulkan1 >/dev/null
 }
 
+# The kernels on another driver, the one that Chromium brings along: it has other subgroups and no 16-bit floats. What depends on the
+# driver least and takes longest is left to the first one.
+swiftshader() {
+  local icd=/usr/lib/chromium/vk_swiftshader_icd.json
+  if [ ! -f "$icd" ]; then
+    say "this Chromium has no $icd: the kernels are NOT tested on SwiftShader natively"
+    skipped=$((skipped + 1))
+    return
+  fi
+  suite "kernels on SwiftShader" env VK_DRIVER_FILES="$icd" VK_ICD_FILENAMES="$icd" \
+    cargo test --quiet --test ops_gpu -- --skip results_do_not_depend_on_checks_of_indices
+}
+
 bench() {
   build
   browser
@@ -181,7 +194,10 @@ run_tests() {
   check "wasm size" wasm_budget
   browser
   firefox
+  swiftshader
   check "kernels in wasm" node tests/wasm/ops.mjs run chromium
+  check "kernels on Chromium's GPU" node tests/wasm/ops.mjs run chromium-gpu
+  if [ -x "$FIREFOX" ]; then check "kernels on Firefox's GPU" node tests/wasm/ops.mjs run firefox-gpu; else skipped=$((skipped + 1)); fi
   check "types" npm --prefix tests run --silent types
   suite "browser tests" npm --prefix tests test --silent
   say "all tests: $((SECONDS - start)) s"

@@ -1,5 +1,6 @@
 //! Every op against its formula in double precision, on the WebGPU backend over Vulkan. The cases are in `common/ops.rs`, for
-//! every backend alike, and in `common/ops_gpu.rs`; browsers run the same ones (`wasm/ops-runner`).
+//! every backend alike, and in `common/ops_gpu.rs`; browsers run the same ones (`wasm/ops-runner`). `build.sh` runs these tests on two
+//! drivers that compute on the CPU: Mesa's lavapipe and Chromium's SwiftShader, whose `pack4xI8Clamp` is known to be wrong.
 
 #[path = "common/ops.rs"]
 mod ops;
@@ -33,7 +34,7 @@ fn gpu_weight_bytes_are_given_back() {
 
 #[test]
 fn matrices_beyond_the_binding_limit_are_cut_by_rows() {
-    block_on(ops_gpu::matrices_in_pieces(OPTIONS()));
+    block_on(async { ops_gpu::matrices_in_pieces(OPTIONS(), &ops_gpu::open(OPTIONS()).await).await });
 }
 
 #[test]
@@ -61,7 +62,7 @@ fn a_variant_that_computes_wrongly_is_replaced() {
 
 #[test]
 fn a_plain_kernel_that_computes_wrongly_rules_the_adapter_out() {
-    block_on(ops_gpu::wrong_kernels(OPTIONS()));
+    block_on(ops_gpu::wrong_kernels(OPTIONS(), &ops_gpu::WRONG_KERNELS));
 }
 
 /// Where indices are not checked and numbers that are not numbers stand behind every buffer, each bit of each result is the same:
@@ -79,7 +80,9 @@ fn results_do_not_depend_on_checks_of_indices() {
         ops::transcript_of(work).await
     };
     block_on(async {
-        for variant in ops_gpu::open(OPTIONS()).await.variants() {
+        // The form that needs nothing, and the best one.
+        let variants = ops_gpu::open(OPTIONS()).await.variants();
+        for variant in [variants[0], variants[variants.len() - 1]] {
             let options = DeviceOptions { variant: Some(variant), ..OPTIONS() };
             let checked = transcript(options).await;
             let unchecked = transcript(DeviceOptions { unchecked: true, ..options }).await;
