@@ -8,8 +8,9 @@ mod gpu;
 use common::llava::{
     complete, cosine, file, golden, golden_json, inputs, log_softmax, max_diff, options, picture, tensors, tiny_llava_on,
 };
+use llava_web::backend::gpu::kernels::Products;
 use llava_web::backend::gpu::{DeviceOptions, Gpu};
-use llava_web::backend::{Backend, KvFormat};
+use llava_web::backend::{Backend, KvFormat, Launches};
 use llava_web::runtime::engine::{Engine, LoadOptions};
 use llava_web::runtime::request;
 use serde_json::json;
@@ -18,15 +19,19 @@ const PICTURES: [&str; 3] = ["astronaut", "chelsea", "coffee_tall"];
 /// Float kernels against float32 on the same dequantized weights.
 const EMBEDS: f32 = 1e-3;
 const LOGITS: f32 = 2e-3;
+/// What products of many rows are computed in, and the bounds that follow for embeddings and logits: 32-bit floats; operands rounded to
+/// 16-bit floats; quantized weights with activations of 8 bits, as on the CPU.
+const PRODUCTS: [(Products, f32, f32); 3] =
+    [(Products::Float, EMBEDS, LOGITS), (Products::Half, 5e-3, 0.02), (Products::Bytes, EMBEDS, 0.5)];
 /// Keys and values rounded to 16 bits.
 const LOGITS_F16_KV: f32 = 0.03;
 
-fn backend() -> Gpu {
-    Gpu::new(gpu::device(DeviceOptions::default())).expect("a backend")
+fn backend(products: Products) -> Gpu {
+    Gpu::new(gpu::device(DeviceOptions { products: Some(products), ..DeviceOptions::default() })).expect("a backend")
 }
 
-fn engine(model: &str, options: LoadOptions) -> Engine<Gpu> {
-    tiny_llava_on(backend(), model, "mmproj-legacy-f16.gguf", options).expect("loads")
+fn engine(products: Products, model: &str, options: LoadOptions) -> Engine<Gpu> {
+    tiny_llava_on(backend(products), model, "mmproj-legacy-f16.gguf", options).expect("loads")
 }
 
 fn evaluate(engine: &mut Engine<Gpu>, request: &serde_json::Value, images: &[llava_web::image::RgbImage]) -> Vec<f32> {
@@ -38,14 +43,17 @@ fn evaluate(engine: &mut Engine<Gpu>, request: &serde_json::Value, images: &[lla
 #[test]
 fn picture_embeddings_are_the_reference() {
     let vision = tensors("tiny-llava/vision.safetensors");
-    let mut engine = engine("tiny-llava-f16.gguf", options());
-    for name in PICTURES {
-        let (data, shape) = pollster::block_on(engine.embed_image(&picture(&format!("{name}.png")))).expect("embeds");
-        let (expected, expected_shape) = &vision[&format!("{name}.pad.embeds")];
-        assert_eq!(shape.as_slice(), expected_shape.as_slice());
-        let (cosine, diff) = (cosine(&data, expected), max_diff(&data, expected));
-        println!("{name}: cosine {cosine:.7}, max difference {diff:.1e}");
-        assert!(cosine > 0.9999 && diff < EMBEDS, "{name}: cosine {cosine}, max difference {diff}");
+    // The tower's weights are 16-bit floats: bytes do not come into it.
+    for (products, bound, _) in &PRODUCTS[..2] {
+        let mut engine = engine(*products, "tiny-llava-f16.gguf", options());
+        for name in PICTURES {
+            let (data, shape) = pollster::block_on(engine.embed_image(&picture(&format!("{name}.png")))).expect("embeds");
+            let (expected, expected_shape) = &vision[&format!("{name}.pad.embeds")];
+            assert_eq!(shape.as_slice(), expected_shape.as_slice());
+            let (cosine, diff) = (cosine(&data, expected), max_diff(&data, expected));
+            println!("{name} {products:?}: cosine {cosine:.7}, max difference {diff:.1e}");
+            assert!(cosine > 0.9999 && diff < *bound, "{name} {products:?}: cosine {cosine}, max difference {diff}");
+        }
     }
 }
 
@@ -53,18 +61,27 @@ fn picture_embeddings_are_the_reference() {
 fn logits_after_a_picture_are_the_reference_for_every_format() {
     let logits = tensors("tiny-llava/logits.safetensors");
     let prompt = golden_json("tiny-llava/expected.json")["prompts"][0].clone();
-    for format in ["f16", "q8_0", "q4_0", "q4_1", "q4_k_m"] {
-        let kv_formats = [(KvFormat::F32, LOGITS), (KvFormat::F16, LOGITS_F16_KV)];
-        // What 16 bits cost keys and values does not depend on the weights' format.
-        for (kv_format, bound) in &kv_formats[..if format == "f16" { 2 } else { 1 }] {
-            let (kv_format, bound) = (*kv_format, *bound);
-            let mut engine = engine(&format!("tiny-llava-{format}.gguf"), LoadOptions { kv_format, ..options() });
-            for name in PICTURES {
-                let got = evaluate(&mut engine, &json!({ "prompt": prompt }), &[picture(&format!("{name}.png"))]);
-                let diff = max_diff(&got, &logits[&format!("{name}.{format}.pad.hf.logits")].0);
-                println!("{name}.{format} {kv_format:?}: max difference {diff:.1e}");
-                assert!(diff < bound, "{name}.{format} {kv_format:?}: max difference {diff}");
-            }
+    for (format, products, kv_format) in [
+        ("f16", Products::Float, KvFormat::F32),
+        ("f16", Products::Float, KvFormat::F16),
+        ("f16", Products::Half, KvFormat::F32),
+        ("q8_0", Products::Float, KvFormat::F32),
+        ("q4_0", Products::Float, KvFormat::F32),
+        ("q4_0", Products::Half, KvFormat::F32),
+        ("q4_0", Products::Bytes, KvFormat::F32),
+        ("q4_1", Products::Float, KvFormat::F32),
+        ("q4_k_m", Products::Float, KvFormat::F32),
+        ("q4_k_m", Products::Bytes, KvFormat::F32),
+    ] {
+        let of_products = PRODUCTS.iter().find(|(p, ..)| *p == products).expect("in the table").2;
+        let bound = if kv_format == KvFormat::F16 { LOGITS_F16_KV } else { of_products };
+        let mut engine = engine(products, &format!("tiny-llava-{format}.gguf"), LoadOptions { kv_format, ..options() });
+        // One picture tells whether a kernel is right; all three, whether the model is.
+        for name in &PICTURES[..if products == Products::Float { 3 } else { 1 }] {
+            let got = evaluate(&mut engine, &json!({ "prompt": prompt }), &[picture(&format!("{name}.png"))]);
+            let diff = max_diff(&got, &logits[&format!("{name}.{format}.pad.hf.logits")].0);
+            println!("{name}.{format} {products:?} {kv_format:?}: max difference {diff:.1e}");
+            assert!(diff < bound, "{name}.{format} {products:?} {kv_format:?}: max difference {diff}");
         }
     }
 }
@@ -75,7 +92,7 @@ fn greedy_answers_are_the_references() {
     let request = json!({ "prompt": expected["prompts"][0], "temperature": 0, "max_tokens": 16 });
     let mut compared = 0;
     for format in ["f16", "q8_0", "q4_0"] {
-        let mut engine = engine(&format!("tiny-llava-{format}.gguf"), options());
+        let mut engine = engine(Products::Float, &format!("tiny-llava-{format}.gguf"), options());
         for name in PICTURES {
             let golden = &expected["greedy"][format!("{name}.{format}.pad.hf")];
             let answer = complete(&mut engine, request.clone(), &[picture(&format!("{name}.png"))]).expect("answers");
@@ -114,7 +131,7 @@ fn teacher_forced(engine: &mut Engine<Gpu>, golden_file: &str) -> f64 {
 fn random_models_of_the_other_formats_agree_with_float64() {
     for format in ["q5_0", "q5_1", "q6_k"] {
         let path = golden(&format!("rand-tiny/rand-tiny-{format}.gguf"));
-        let mut engine = pollster::block_on(Engine::load(backend(), file(path), None, options(), &mut |_| {})).expect("loads");
+        let mut engine = pollster::block_on(Engine::load(backend(Products::Float), file(path), None, options(), &mut |_| {})).expect("loads");
         let worst = teacher_forced(&mut engine, &format!("rand-tiny/rand-tiny-{format}.f64.json"));
         println!("rand-tiny {format}: worst {worst:.1e}");
         assert!(worst < f64::from(LOGITS), "{format}: worst {worst}");
@@ -122,15 +139,57 @@ fn random_models_of_the_other_formats_agree_with_float64() {
 }
 
 #[test]
-fn a_token_costs_one_submit_and_makes_no_bind_group() {
-    let mut engine = engine("tiny-llava-q4_0.gguf", options());
+fn a_token_costs_one_submit_and_makes_nothing() {
+    let mut engine = engine(Products::Half, "tiny-llava-q4_0.gguf", options());
     let report = pollster::block_on(engine.benchmark(20, 4, 1)).expect("measures");
     println!("{report:?}");
     assert_eq!(report.submits_per_token, 1.0);
     let n_layers = 3.0;
-    // Norm, QKV, attention, output, norm, gate and up, down; then embedding, last row, norm, logits.
-    assert_eq!(report.dispatches_per_token, 7.0 * n_layers + 4.0);
-    let before = engine.backend().launches().bind_groups;
+    // QKV, attention in parts, its merge, output, gate and up, down; then embedding, logits, and two to choose the next token.
+    assert_eq!(report.dispatches_per_token, 6.0 * n_layers + 4.0);
+    let before = engine.backend().launches();
     pollster::block_on(engine.benchmark(20, 4, 1)).expect("measures");
-    assert_eq!(engine.backend().launches().bind_groups, before, "a second run finds all bind groups made");
+    let after = engine.backend().launches();
+    let made = |l: Launches| (l.pipelines, l.bind_groups, l.buffers);
+    assert_eq!(made(after), made(before), "a second run finds every pipeline, bind group and buffer made");
+}
+
+/// What is generated with tokens chosen on the device is what the host would choose from the logits.
+#[test]
+fn tokens_chosen_on_the_device_are_those_of_the_host() {
+    let mut engine = engine(Products::Float, "tiny-llava-q4_0.gguf", options());
+    let prompt = golden_json("tiny-llava/expected.json")["prompts"][0].clone();
+    let picture = [picture("astronaut.png")];
+    for sampling in [
+        json!({ "temperature": 0 }),
+        json!({ "temperature": 0.8, "seed": 1 }),
+        json!({ "temperature": 1.2, "top_k": 20, "top_p": 0.9, "min_p": 0.02, "seed": 2 }),
+    ] {
+        let mut answers = Vec::new();
+        // A bias of nothing keeps the choice on the host.
+        for bias in [json!({}), json!({ "5": 0.0 })] {
+            let mut request = json!({ "prompt": prompt, "max_tokens": 24, "logit_bias": bias });
+            request.as_object_mut().expect("an object").extend(sampling.as_object().expect("an object").clone());
+            answers.push(complete(&mut engine, request, &picture).expect("answers").ids);
+            engine.reset();
+        }
+        assert_eq!(answers[0], answers[1], "{sampling}");
+        assert_eq!(answers[0].len(), 24, "{sampling}");
+    }
+}
+
+/// Tokens that were run ahead and are not wanted leave no trace.
+#[test]
+fn an_answer_cut_short_goes_on_as_if_it_had_not_been() {
+    let prompt = golden_json("tiny-llava/expected.json")["prompts"][0].as_str().expect("a prompt").to_string();
+    let whole = |engine: &mut Engine<Gpu>, n: usize| {
+        let request = json!({ "prompt": prompt, "temperature": 0, "max_tokens": n });
+        complete(engine, request, &[picture("chelsea.png")]).expect("answers").ids
+    };
+    let mut first = engine(Products::Float, "tiny-llava-q4_0.gguf", options());
+    let want = whole(&mut first, 20);
+    for n in [1, 2, 3, 7] {
+        assert_eq!(whole(&mut first, n), want[..n]);
+        assert_eq!(whole(&mut first, 20), want, "after an answer of {n}");
+    }
 }

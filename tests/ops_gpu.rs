@@ -1,68 +1,88 @@
-//! Every op against its formula in double precision, on the WebGPU backend over Vulkan. The cases are in `common/ops.rs`, for
-//! every backend alike, and in `common/ops_gpu.rs`; browsers run the same ones (`wasm/ops-runner`). `build.sh` runs these tests on two
-//! drivers that compute on the CPU: Mesa's lavapipe and Chromium's SwiftShader, whose `pack4xI8Clamp` is known to be wrong.
+//! Every op against its formula in double precision, on the WebGPU backend over Vulkan. The cases are in `common/ops.rs` and
+//! `common/decode_ops.rs`, for every backend alike, and in `common/ops_gpu.rs`; browsers run the same ones (`wasm/ops-runner`).
+//! `build.sh` runs these tests on two drivers that compute on the CPU: Mesa's lavapipe and Chromium's SwiftShader, whose
+//! `pack4xI8Clamp` is known to be wrong.
 
+#[path = "common/decode_ops.rs"]
+mod decode_ops;
 #[path = "common/ops.rs"]
 mod ops;
 #[path = "common/ops_gpu.rs"]
 mod ops_gpu;
 
 use llava_web::backend::gpu::{DeviceOptions, Gpu};
-use llava_web::quant::Format;
 use pollster::block_on;
 
-const OPTIONS: fn() -> DeviceOptions = DeviceOptions::default;
+fn options() -> DeviceOptions {
+    DeviceOptions::default()
+}
 
 #[test]
 fn gpu_ops() {
     block_on(async {
-        let device = ops_gpu::open(OPTIONS()).await;
-        for variant in device.variants() {
-            println!("{variant:?} on {}", device.name());
-            let device = ops_gpu::open(DeviceOptions { variant: Some(variant), ..OPTIONS() }).await;
-            assert_eq!(device.variant(), variant);
-            ops::suite(|| Gpu::new(device.clone()).expect("a backend")).await;
+        let device = ops_gpu::open(options()).await;
+        for lanes in device.lanes() {
+            println!("{lanes} lanes on {}", device.name());
+            let device = ops_gpu::open(DeviceOptions { lanes: Some(lanes), ..options() }).await;
+            assert_eq!(device.variant().lanes, lanes);
+            let make = || Gpu::new(device.clone()).expect("a backend");
+            ops::suite(make).await;
+            ops::run(decode_ops::tests(&make)).await;
+        }
+    });
+}
+
+#[test]
+fn gpu_products_of_many_rows() {
+    block_on(async {
+        let device = ops_gpu::open(options()).await;
+        for (products, nmse, max) in ops_gpu::PRODUCTS {
+            if !device.products().contains(&products) {
+                println!("{products:?}: {} has them not", device.name());
+                continue;
+            }
+            let device = ops_gpu::open(DeviceOptions { products: Some(products), ..options() }).await;
+            assert_eq!(device.variant().products, products);
+            println!("{products:?}: {:?}", device.features());
+            ops::run(decode_ops::products(&|| Gpu::new(device.clone()).expect("a backend"), nmse, max)).await;
         }
     });
 }
 
 #[test]
 fn gpu_weight_bytes_are_given_back() {
-    let device = block_on(ops_gpu::open(OPTIONS()));
+    let device = block_on(ops_gpu::open(options()));
     ops::weight_bytes(|| Gpu::new(device.clone()).expect("a backend"));
 }
 
 #[test]
 fn matrices_beyond_the_binding_limit_are_cut_by_rows() {
-    block_on(async { ops_gpu::matrices_in_pieces(OPTIONS(), &ops_gpu::open(OPTIONS()).await).await });
-}
-
-#[test]
-fn fused_decoding_is_the_plain_ops() {
-    block_on(async {
-        let device = ops_gpu::open(OPTIONS()).await;
-        for format in Format::ALL {
-            ops_gpu::fused_decoding(&device, format, format).await;
-        }
-        ops_gpu::fused_decoding(&device, Format::Q4_K, Format::Q6_K).await;
-    });
+    block_on(async { ops_gpu::matrices_in_pieces(options(), &ops_gpu::open(options()).await).await });
 }
 
 #[test]
 fn a_right_gpu_passes_the_self_test() {
-    block_on(ops_gpu::self_test(OPTIONS()));
+    block_on(ops_gpu::self_test(options()));
 }
 
 #[test]
-fn a_variant_that_computes_wrongly_is_replaced() {
-    let device = block_on(ops_gpu::open(OPTIONS()));
-    assert!(device.variants().len() > 1, "this adapter has no subgroups to go wrong");
-    block_on(ops_gpu::wrong_variant(OPTIONS()));
+fn subgroups_that_compute_wrongly_are_replaced() {
+    block_on(ops_gpu::wrong_lanes(options()));
+}
+
+#[test]
+fn products_of_many_rows_that_are_wrong_are_replaced() {
+    let device = block_on(ops_gpu::open(options()));
+    for wrong in ops_gpu::WRONG_PRODUCTS.iter().filter(|wrong| device.products().contains(&wrong.0)) {
+        block_on(ops_gpu::wrong_products(options(), *wrong));
+    }
 }
 
 #[test]
 fn a_plain_kernel_that_computes_wrongly_rules_the_adapter_out() {
-    block_on(ops_gpu::wrong_kernels(OPTIONS(), &ops_gpu::WRONG_KERNELS));
+    for wrong in ops_gpu::WRONG_KERNELS {
+        block_on(ops_gpu::wrong_kernel(options(), wrong));
+    }
 }
 
 /// Where indices are not checked and numbers that are not numbers stand behind every buffer, each bit of each result is the same:
@@ -71,25 +91,28 @@ fn a_plain_kernel_that_computes_wrongly_rules_the_adapter_out() {
 fn results_do_not_depend_on_checks_of_indices() {
     let transcript = async |options: DeviceOptions| {
         let device = ops_gpu::open(options).await;
+        let make = || Gpu::new(device.clone()).expect("a backend");
         let work = async {
-            ops::suite(|| Gpu::new(device.clone()).expect("a backend")).await;
-            for format in Format::ALL {
-                ops_gpu::fused_decoding(&device, format, format).await;
-            }
+            ops::suite(make).await;
+            ops::run(decode_ops::tests(&make)).await;
+            let (_, nmse, max) =
+                ops_gpu::PRODUCTS.into_iter().find(|(p, ..)| *p == device.variant().products).expect("in the table");
+            ops::run(decode_ops::products(&make, nmse, max)).await;
         };
         ops::transcript_of(work).await
     };
     block_on(async {
-        // The form that needs nothing, and the best one.
-        let variants = ops_gpu::open(OPTIONS()).await.variants();
-        for variant in [variants[0], variants[variants.len() - 1]] {
-            let options = DeviceOptions { variant: Some(variant), ..OPTIONS() };
+        let device = ops_gpu::open(options()).await;
+        // Every kernel is in one of these.
+        let mut lanes = device.lanes().into_iter().rev();
+        for products in device.products() {
+            let options = DeviceOptions { lanes: Some(lanes.next().unwrap_or(0)), products: Some(products), ..options() };
             let checked = transcript(options).await;
             let unchecked = transcript(DeviceOptions { unchecked: true, ..options }).await;
-            assert!(checked.len() > 50_000, "{variant:?}: {} numbers were read", checked.len());
+            assert!(checked.len() > 50_000, "{options:?}: {} numbers were read", checked.len());
             assert_eq!(checked.len(), unchecked.len());
             let differ = checked.iter().zip(&unchecked).filter(|(a, b)| a != b).count();
-            assert_eq!(differ, 0, "{variant:?}: of {} numbers", checked.len());
+            assert_eq!(differ, 0, "{options:?}: of {} numbers", checked.len());
         }
     });
 }
@@ -100,7 +123,7 @@ fn results_do_not_depend_on_checks_of_indices() {
 fn a_read_beyond_a_buffer_is_seen() {
     let edit_source = |_, _, source: String| source.replace("* weight[i]", "* (weight[i] + P.eps * 1e-30 * weight[i + 1u])");
     let norms = async |unchecked: bool| {
-        let options = DeviceOptions { unchecked, edit_source: Some(edit_source), ..OPTIONS() };
+        let options = DeviceOptions { unchecked, edit_source: Some(edit_source), ..options() };
         let device = ops_gpu::open(options).await;
         ops::norms(&mut Gpu::new(device).expect("a backend")).await;
     };

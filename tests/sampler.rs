@@ -1,5 +1,6 @@
 //! Choosing tokens and stopping.
 
+use llava_web::backend::choice::Choice;
 use llava_web::runtime::sampler::{REPETITION_WINDOW, Sampler, SamplerConfig, top_logprobs};
 use llava_web::runtime::stop::{MAX_STOPS, StopMatcher};
 
@@ -261,7 +262,17 @@ fn settings_out_of_range_are_named() {
     assert!(default().validate().is_ok());
     let error = Sampler::new(SamplerConfig { logit_bias: vec![(10, 1.0)], ..default() }, 10).unwrap_err();
     assert_eq!(error.code(), "invalid_request");
-    assert!(greedy().is_plain_greedy() && !default().is_plain_greedy());
+    assert_eq!(greedy().plain_choice(), Some(Choice::GREEDY));
+    assert_eq!(default().plain_choice(), Some(Choice::default()));
+    for config in [
+        SamplerConfig { repetition_penalty: 1.1, ..greedy() },
+        SamplerConfig { frequency_penalty: 0.1, ..default() },
+        SamplerConfig { presence_penalty: 0.1, ..default() },
+        SamplerConfig { logit_bias: vec![(1, 0.0)], ..greedy() },
+        SamplerConfig { logprobs: true, ..greedy() },
+    ] {
+        assert_eq!(config.plain_choice(), None, "{config:?}");
+    }
 }
 
 // ---- stop strings ----

@@ -135,7 +135,7 @@ fn an_abort_amid_the_prompt_leaves_a_context_that_is_right() {
     let prompt = format!("{PROMPT}{}", " and why".repeat(20));
     let request = json!({ "prompt": prompt, "temperature": 0, "max_tokens": 6 });
     let engine = || {
-        let options = LoadOptions { step_work: 1, ..options() };
+        let options = LoadOptions { step_work: Some(1), ..options() };
         tiny_llava("tiny-llava-f16.gguf", "mmproj-legacy-f16.gguf", options).expect("loads")
     };
     let expected = complete(&mut engine(), request.clone(), &[picture("chelsea.png")]).expect("answers");

@@ -3,20 +3,22 @@
 use llava_web::backend::gpu::kernels::{Bindings, Kernel, Variant};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 
-/// Every kernel in every variant it has: its name and source.
-fn all() -> impl Iterator<Item = (Kernel, Variant, String, String)> {
-    let variants = |kernel: Kernel| Variant::ALL.into_iter().take(if kernel.has_variants() { Variant::ALL.len() } else { 1 });
+/// Every kernel in every form it has: the kernel, its name and source.
+fn all() -> impl Iterator<Item = (Kernel, String, String)> {
+    let lanes = |kernel: Kernel| Variant::LANES.into_iter().take(if kernel.uses_subgroups() { Variant::LANES.len() } else { 1 });
     Kernel::all()
         .into_iter()
-        .flat_map(move |kernel| variants(kernel).map(move |variant| (kernel, variant)))
-        .map(|(kernel, variant)| (kernel, variant, format!("{} {variant:?}", kernel.name()), kernel.source(variant)))
+        .flat_map(move |kernel| lanes(kernel).map(move |lanes| (kernel, lanes)))
+        .map(|(kernel, lanes)| (kernel, format!("{} {lanes}", kernel.name()), kernel.source(lanes)))
 }
 
-fn parse(name: &str, source: &str, variant: Variant) -> naga::Module {
+fn parse(kernel: Kernel, name: &str, source: &str) -> naga::Module {
     let module = naga::front::wgsl::parse_str(source).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(source)));
     // What every adapter of WebGPU can do: packing halves into 32 bits counts as a capability with naga, which also serves less.
-    let subgroups = if variant.lanes > 0 { Capabilities::SUBGROUP } else { Capabilities::empty() };
-    Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32 | subgroups)
+    let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    capabilities.set(Capabilities::SUBGROUP, kernel.uses_subgroups());
+    capabilities.set(Capabilities::SHADER_FLOAT16, kernel.needs_f16());
+    Validator::new(ValidationFlags::all(), capabilities)
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
         .subgroup_operations(naga::valid::SubgroupOperationSet::all())
         .validate(&module)
@@ -26,14 +28,15 @@ fn parse(name: &str, source: &str, variant: Variant) -> naga::Module {
 
 #[test]
 fn every_shader_is_valid_and_has_its_bindings() {
-    for (kernel, variant, name, source) in all() {
-        let module = parse(&name, &source, variant);
+    for (kernel, name, source) in all() {
+        let module = parse(kernel, &name, &source);
         let mut read = Vec::new();
         let mut written = Vec::new();
+        let mut uniform = Vec::new();
         for (_, variable) in module.global_variables.iter() {
             let Some(binding) = &variable.binding else { continue };
             match variable.space {
-                naga::AddressSpace::Uniform => assert_eq!(binding.binding, 0, "{name}: parameters are binding 0"),
+                naga::AddressSpace::Uniform => uniform.push(binding.binding),
                 naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE) => {
                     written.push(binding.binding);
                 }
@@ -43,7 +46,10 @@ fn every_shader_is_valid_and_has_its_bindings() {
         }
         read.sort_unstable();
         written.sort_unstable();
-        let Bindings { n_read, n_write } = kernel.bindings();
+        uniform.sort_unstable();
+        let Bindings { n_read, n_write, has_step } = kernel.bindings();
+        let step = has_step.then_some(n_read + n_write + 1);
+        assert_eq!(uniform, [0].into_iter().chain(step).collect::<Vec<_>>(), "{name}: parameters are first, the step is last");
         assert_eq!(read, (1..=n_read).collect::<Vec<_>>(), "{name}: buffers that are read come first");
         assert_eq!(written, (n_read + 1..=n_read + n_write).collect::<Vec<_>>(), "{name}: buffers that are written come last");
         assert!(n_read + n_write <= 8, "{name}: WebGPU promises eight storage buffers");
@@ -52,8 +58,8 @@ fn every_shader_is_valid_and_has_its_bindings() {
 
 #[test]
 fn every_shader_stays_within_the_limits_that_every_adapter_has() {
-    for (_, variant, name, source) in all() {
-        let module = parse(&name, &source, variant);
+    for (kernel, name, source) in all() {
+        let module = parse(kernel, &name, &source);
         let mut layouter = naga::proc::Layouter::default();
         layouter.update(module.to_ctx()).expect("sizes");
         let shared: u32 = module
@@ -71,7 +77,7 @@ fn every_shader_stays_within_the_limits_that_every_adapter_has() {
 
 #[test]
 fn every_shader_begins_with_what_it_computes() {
-    for (_, _, name, source) in all() {
-        assert!(source.starts_with("// "), "{name}: no header");
+    for (_, name, source) in all() {
+        assert!(source.trim_start_matches("enable f16;\n").starts_with("// "), "{name}: no header");
     }
 }

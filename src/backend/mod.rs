@@ -11,6 +11,9 @@
 use crate::error::Result;
 use crate::quant::Format;
 
+use self::choice::Choice;
+
+pub mod choice;
 pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
@@ -128,6 +131,37 @@ pub struct KvPlace<'a, B: Backend + ?Sized> {
     pub heads: Heads,
 }
 
+/// The root-mean-square norm that an op's input goes through first.
+pub struct RmsNorm<'a, B: Backend + ?Sized> {
+    /// `[1, cols]`
+    pub weight: &'a B::Tensor,
+    /// Added to the mean square.
+    pub eps: f32,
+    /// As many rows as the input: for backends that write the normed input down.
+    pub scratch: &'a mut B::Tensor,
+}
+
+/// A group of ops that a model is going to use, so that their kernels can be compiled while its weights are on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Expected {
+    /// [`Backend::embed`] from a table of this format, and products with it.
+    Embed(Format),
+    /// [`Backend::linear`] and [`Backend::norm_linear`] with weights of this format.
+    Linear(Format),
+    /// [`Backend::norm_qkv_rope_kv`]: the formats of the three matrices, and of the cache.
+    Qkv([Format; 3], KvFormat),
+    /// [`Backend::norm_gate_up`]: the formats of both matrices.
+    GateUp([Format; 2]),
+    /// [`Backend::attention`] with heads of this width over a cache of this format.
+    Attention(usize, KvFormat),
+    /// [`Backend::attention_full`] with heads of this width.
+    AttentionFull(usize),
+    /// Everything else that a decoder takes.
+    Decoder,
+    /// Everything else that a vision tower takes.
+    Vision,
+}
+
 /// What a backend has asked its device to do so far; all zero where calls are plain function calls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Launches {
@@ -137,6 +171,10 @@ pub struct Launches {
     pub submits: u64,
     /// Sets of buffers bound for the first time.
     pub bind_groups: u64,
+    /// Kernels compiled.
+    pub pipelines: u64,
+    /// Buffers made.
+    pub buffers: u64,
 }
 
 /// A device that computes.
@@ -150,9 +188,17 @@ pub trait Backend {
     type MatrixBuilder;
     /// Keys and values of all layers.
     type KvCache;
+    /// A token that was chosen, on its way to the host. One that nobody waits for may be dropped.
+    type Chosen;
 
     /// Rows of a matrix must be handed over in multiples of this, but for the last ones.
     const ROW_GROUP: usize;
+    /// Rows of a prompt that are best run at once.
+    const PREFILL_ROWS: usize;
+    /// Multiply-adds that may be recorded before a caller gets its turn again.
+    const STEP_WORK: u64;
+    /// Tokens that may be under way behind the one that is waited for.
+    const LOOK_AHEAD: usize;
 
     /// A tensor of zeros.
     ///
@@ -195,6 +241,30 @@ pub trait Backend {
 
     /// Bytes that weights take on the device.
     fn weight_bytes(&self) -> u64;
+
+    /// Tells what is going to be used. Nothing depends on it but when kernels are compiled.
+    fn expect(&mut self, _expected: &[Expected]) {}
+
+    /// Where much work is recorded: hands it over, and waits until the device has done what was handed over before. So the device
+    /// always has something to do, and a caller that stops in between does not wait for long. With `all` waits for everything.
+    ///
+    /// # Errors
+    /// `device_lost`.
+    async fn settle(&mut self, _all: bool) -> Result<()> {
+        Ok(())
+    }
+
+    /// Chooses a token by its logits `[1, n_vocab]` and the rule, as [`choice::choose`] does; `unit` (evenly in [0, 1)) decides a draw.
+    fn choose(&mut self, logits: &Self::Tensor, choice: &Choice, unit: f64) -> Self::Chosen;
+
+    /// `out[0] = table[id]` for the token that was chosen last.
+    fn embed_chosen(&mut self, table: &Self::Matrix, out: &mut Self::Tensor);
+
+    /// The token that was chosen; `None` where a logit was no finite number.
+    ///
+    /// # Errors
+    /// `device_lost`.
+    async fn chosen(&mut self, token: Self::Chosen) -> Result<Option<u32>>;
 
     /// What has been launched so far.
     fn launches(&self) -> Launches {
@@ -331,5 +401,52 @@ pub trait Backend {
         self.linear(x, gate_layer, gate, n, Epilogue::Store);
         self.linear(x, up_layer, up, n, Epilogue::Store);
         self.silu_mul(gate, up, n);
+    }
+
+    /// [`Self::linear`] of `rms_norm(x)`.
+    fn norm_linear(
+        &mut self,
+        x: &Self::Tensor,
+        norm: RmsNorm<'_, Self>,
+        layer: &Linear<Self>,
+        out: &mut Self::Tensor,
+        n: usize,
+        epilogue: Epilogue,
+    ) {
+        self.rms_norm(x, norm.weight, norm.eps, norm.scratch, n);
+        self.linear(norm.scratch, layer, out, n, epilogue);
+    }
+
+    /// [`Self::qkv_rope_kv`] of `rms_norm(x)`.
+    #[allow(clippy::too_many_arguments, reason = "a fused group of ops")]
+    fn norm_qkv_rope_kv(
+        &mut self,
+        x: &Self::Tensor,
+        norm: RmsNorm<'_, Self>,
+        layers: &Qkv<'_, Self>,
+        place: KvPlace<'_, Self>,
+        q: &mut Self::Tensor,
+        k: &mut Self::Tensor,
+        v: &mut Self::Tensor,
+        n: usize,
+    ) {
+        self.rms_norm(x, norm.weight, norm.eps, norm.scratch, n);
+        self.qkv_rope_kv(norm.scratch, layers, place, q, k, v, n);
+    }
+
+    /// [`Self::gate_up`] of `rms_norm(x)`.
+    #[allow(clippy::too_many_arguments, reason = "a fused group of ops")]
+    fn norm_gate_up(
+        &mut self,
+        x: &Self::Tensor,
+        norm: RmsNorm<'_, Self>,
+        gate_layer: &Linear<Self>,
+        up_layer: &Linear<Self>,
+        gate: &mut Self::Tensor,
+        up: &mut Self::Tensor,
+        n: usize,
+    ) {
+        self.rms_norm(x, norm.weight, norm.eps, norm.scratch, n);
+        self.gate_up(norm.scratch, gate_layer, up_layer, gate, up, n);
     }
 }

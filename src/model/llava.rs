@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Expected, KvFormat};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::image::preprocess::{Grid, Layout, Mode, Pixels, PreprocessSpec, patches};
@@ -67,12 +67,14 @@ pub async fn load_language_model<B: Backend>(
     gguf: &Gguf,
     config: LlamaConfig,
     backend: &mut B,
+    kv_format: KvFormat,
     n_ctx: usize,
     n_chunk: usize,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(Llama<B>, u64)> {
     let mut plan = Plan::new(gguf);
     Llama::<B>::plan(&config, &mut plan);
+    Llama::<B>::expect(&config, gguf, backend, kv_format);
     let n_parameters = plan.n_parameters();
     let weights = plan.load(backend, None, progress).await?;
     Ok((Llama::new(config, backend, weights, n_ctx, n_chunk)?, n_parameters))
@@ -131,6 +133,9 @@ impl VisionConfig {
             plan.floats(name, &[width]);
         }
         let n_parameters = plan.n_parameters();
+        let mut expected = vec![Expected::Vision, Expected::AttentionFull(self.clip.n_embd / self.clip.n_heads)];
+        expected.extend(plan.formats(quantize_to).into_iter().map(Expected::Linear));
+        backend.expect(&expected);
         let mut weights = plan.load(backend, quantize_to, progress).await?;
         Ok(Vision {
             preprocess: self.preprocess,

@@ -1,6 +1,6 @@
 //! From a file's tensors to a backend's weights: the plan, its check, and the reading.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::backend::{Backend, Linear, MatrixSpec};
 use crate::error::{Error, Result};
@@ -207,10 +207,24 @@ impl<'a> Plan<'a> {
         Ok(weights)
     }
 
+    /// The formats in which matrices will be kept, see [`Self::load`].
+    pub fn formats(&self, quantize_to: Option<Format>) -> BTreeSet<Format> {
+        let kept = |(name, want): (&String, &Want)| {
+            let format = self.gguf.tensor(name)?.info.format;
+            matches!(want.role, Role::Matrices(_)).then(|| kept_as(format, quantize_to, want.n_in))
+        };
+        self.wants.iter().filter_map(kept).collect()
+    }
+
     /// The number of elements of all wanted tensors.
     pub fn n_parameters(&self) -> u64 {
         self.wants.values().map(|w| w.dims.iter().map(|d| *d as u64).product::<u64>()).sum()
     }
+}
+
+/// The format in which a matrix of rows of `n_in` is kept: the file's, or the one that floats are to be quantized to.
+fn kept_as(format: Format, quantize_to: Option<Format>, n_in: usize) -> Format {
+    quantize_to.filter(|to| !format.is_quantized() && n_in.is_multiple_of(to.block_len())).unwrap_or(format)
 }
 
 /// Trailing dimensions of 1 mean nothing.
@@ -272,7 +286,7 @@ impl Reader<'_> {
         quantize_to: Option<Format>,
     ) -> Result<B::Matrix> {
         let format = tensor.info.format;
-        let to = quantize_to.filter(|to| !format.is_quantized() && want.n_in.is_multiple_of(to.block_len())).unwrap_or(format);
+        let to = kept_as(format, quantize_to, want.n_in);
         let row_bytes = format.row_bytes(want.n_in);
         let spec = MatrixSpec { name: part.name.clone(), format: to, n_in: want.n_in, n_out: part.n_out };
         let mut builder = backend.matrix_begin(&spec)?;

@@ -4,11 +4,15 @@
 // A weight matrix is the buffer `M_w`: planes one after the other, each the numbers of one kind of all blocks of 32 elements, in the
 // order of the blocks (row by row). A plane of `b` bits per block begins behind those before it, at vec4 `P.M_n_blocks * (sum of their
 // bits) / 128`. The number of blocks is a multiple of 8 (of 64 for super-blocks of 256), so every plane begins at a whole vec4.
-// Each fragment defines
+// The fragment of a quantized format defines
+//
+//     fn M_block(block: u32) -> Block
+//
+// the 32 elements of a block as small integers with their scales, and that of a float format
 //
 //     fn M_weights(block: u32) -> array<vec4<f32>, 8>
 //
-// the 32 elements of a block, in order.
+// the elements themselves; quantized.wgsl makes the second of the first.
 
 // The u32 `i` of the plane that begins at vec4 `start`.
 fn M_plane_word(start: u32, i: u32) -> u32 {
@@ -31,12 +35,4 @@ fn M_plane_bytes(start: u32, i: u32) -> vec2<u32> {
 fn M_plane_signed_bytes(start: u32, i: u32) -> vec2<f32> {
     let bytes = vec2<i32>(M_plane_bytes(start, i));
     return vec2<f32>((bytes << vec2<u32>(24u)) >> vec2<u32>(24u));
-}
-
-// 2-bit elements: element `e` in the bits 2 e and 2 e + 1 of 64.
-fn M_pairs(start: u32, block: u32) -> array<vec4<f32>, 8> {
-    let a = M_plane_word(start, 2u * block);
-    let b = M_plane_word(start, 2u * block + 1u);
-    return array<vec4<f32>, 8>(
-        pairs_of(a, 0u), pairs_of(a, 1u), pairs_of(a, 2u), pairs_of(a, 3u), pairs_of(b, 0u), pairs_of(b, 1u), pairs_of(b, 2u), pairs_of(b, 3u));
 }

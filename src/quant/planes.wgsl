@@ -1,45 +1,43 @@
 // Arithmetic on blocks of 32 elements, which all formats' fragments share.
 
-fn low(q: u32) -> vec4<f32> {
-    return vec4<f32>(unpack4xU8(q & 0x0f0f0f0fu));
+// A block of a quantized format: element `e` is q d[e / 16] + m[e / 16], where q is the signed byte `e % 4` of word `e / 4` of (q0, q1).
+struct Block {
+    q0: vec4<u32>,
+    q1: vec4<u32>,
+    d: vec2<f32>,
+    m: vec2<f32>,
 }
 
-fn high(q: u32) -> vec4<f32> {
-    return vec4<f32>(unpack4xU8((q >> 4u) & 0x0f0f0f0fu));
+// Four signed bytes. Spelled with shifts: unpack4xI8 belongs to a language extension.
+fn bytes(q: u32) -> vec4<f32> {
+    return vec4<f32>(bitcast<vec4<i32>>(vec4<u32>(q) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
 }
 
-// 4-bit elements: byte `j` holds element `j` in its low and element `j + 16` in its high half.
-fn nibbles(q: vec4<u32>) -> array<vec4<f32>, 8> {
-    return array<vec4<f32>, 8>(low(q.x), low(q.y), low(q.z), low(q.w), high(q.x), high(q.y), high(q.z), high(q.w));
+// 4-bit elements: byte `j` of the 16 holds element `j` in its low and element `j + 16` in its high half.
+fn low(q: vec4<u32>) -> vec4<u32> {
+    return q & vec4<u32>(0x0f0f0f0fu);
 }
 
-// Four bits of `bits` from bit 4 i on, as 0 or `value`.
-fn bits_as(bits: u32, i: u32, value: f32) -> vec4<f32> {
-    return vec4<f32>((vec4<u32>(bits >> (4u * i)) >> vec4<u32>(0u, 1u, 2u, 3u)) & vec4<u32>(1u)) * value;
+fn high(q: vec4<u32>) -> vec4<u32> {
+    return (q >> vec4<u32>(4u)) & vec4<u32>(0x0f0f0f0fu);
 }
 
-// Adds to each element `value` times its bit of `bits`.
-fn with_bits(x: array<vec4<f32>, 8>, bits: u32, value: f32) -> array<vec4<f32>, 8> {
-    return array<vec4<f32>, 8>(
-        x[0] + bits_as(bits, 0u, value), x[1] + bits_as(bits, 1u, value), x[2] + bits_as(bits, 2u, value), x[3] + bits_as(bits, 3u, value),
-        x[4] + bits_as(bits, 4u, value), x[5] + bits_as(bits, 5u, value), x[6] + bits_as(bits, 6u, value), x[7] + bits_as(bits, 7u, value));
+// The lowest four bits of each word, one to a byte.
+fn spread_bits(b: vec4<u32>) -> vec4<u32> {
+    return (b & vec4<u32>(1u)) | ((b & vec4<u32>(2u)) << vec4<u32>(7u)) | ((b & vec4<u32>(4u)) << vec4<u32>(14u)) | ((b & vec4<u32>(8u)) << vec4<u32>(21u));
 }
 
-// Four pairs of bits of `pairs` from bit 8 i on.
-fn pairs_of(pairs: u32, i: u32) -> vec4<f32> {
-    return vec4<f32>((vec4<u32>(pairs >> (8u * i)) >> vec4<u32>(0u, 2u, 4u, 6u)) & vec4<u32>(3u));
+// Bits 0 to 15 of `bits`, and bits 16 to 31, one to a byte.
+fn bits_low(bits: u32) -> vec4<u32> {
+    return spread_bits(vec4<u32>(bits) >> vec4<u32>(0u, 4u, 8u, 12u));
 }
 
-// (x + offset) * d, with a `d` for each half.
-fn scaled(x: array<vec4<f32>, 8>, offset: f32, d: vec2<f32>) -> array<vec4<f32>, 8> {
-    return array<vec4<f32>, 8>(
-        (x[0] + offset) * d.x, (x[1] + offset) * d.x, (x[2] + offset) * d.x, (x[3] + offset) * d.x,
-        (x[4] + offset) * d.y, (x[5] + offset) * d.y, (x[6] + offset) * d.y, (x[7] + offset) * d.y);
+fn bits_high(bits: u32) -> vec4<u32> {
+    return spread_bits(vec4<u32>(bits) >> vec4<u32>(16u, 20u, 24u, 28u));
 }
 
-// x * d + m, with a `d` and an `m` for each half.
-fn affine(x: array<vec4<f32>, 8>, d: vec2<f32>, m: vec2<f32>) -> array<vec4<f32>, 8> {
-    return array<vec4<f32>, 8>(
-        x[0] * d.x + m.x, x[1] * d.x + m.x, x[2] * d.x + m.x, x[3] * d.x + m.x,
-        x[4] * d.y + m.y, x[5] * d.y + m.y, x[6] * d.y + m.y, x[7] * d.y + m.y);
+// The 16 pairs of bits of `pairs`, one to a byte.
+fn spread_pairs(pairs: u32) -> vec4<u32> {
+    let p = vec4<u32>(pairs) >> vec4<u32>(0u, 8u, 16u, 24u);
+    return (p & vec4<u32>(3u)) | ((p & vec4<u32>(12u)) << vec4<u32>(6u)) | ((p & vec4<u32>(48u)) << vec4<u32>(12u)) | ((p & vec4<u32>(192u)) << vec4<u32>(18u));
 }

@@ -1,7 +1,11 @@
 // Q2_K: d scale q - dmin min. Planes: elements (64 bits per block), scales and minima (16), d and dmin (4).
-fn M_weights(block: u32) -> array<vec4<f32>, 8> {
+fn M_block(block: u32) -> Block {
     let groups = P.M_n_blocks / 2u;
     let group = M_plane_bytes(groups, block);
     let d = unpack2x16float(M_plane_word(groups + P.M_n_blocks / 8u, block >> 3u));
-    return affine(M_pairs(0u, block), d.x * vec2<f32>(group & vec2<u32>(15u)), -d.y * vec2<f32>(group >> vec2<u32>(4u)));
+    return Block(
+        spread_pairs(M_plane_word(0u, 2u * block)),
+        spread_pairs(M_plane_word(0u, 2u * block + 1u)),
+        d.x * vec2<f32>(group & vec2<u32>(15u)),
+        -d.y * vec2<f32>(group >> vec2<u32>(4u)));
 }

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use crate::backend::choice::Choice;
 use crate::backend::{Backend, KvFormat, KvSpec};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, RangedSource};
@@ -13,20 +14,18 @@ use crate::image::{Pixels, RgbImage};
 use crate::model::llava::{PictureJob, Vision, VisionConfig, load_language_model};
 use crate::model::lm::{Llama, LlamaConfig};
 use crate::quant::Format;
+use crate::runtime::ahead::Ahead;
 use crate::runtime::pictures::{Picture, PictureCache};
 use crate::runtime::report::BytesInfo;
 use crate::runtime::request::{self, ChatRequest, CompletionRequest, EvaluateRequest, GenerationOptions};
 use crate::runtime::sampler::{Sampler, top_logprobs};
-use crate::runtime::session::{Prefill, STEP_WORK, Session, Slot};
+use crate::runtime::session::{Prefill, Session, Slot};
 use crate::runtime::stop::StopMatcher;
 use crate::text::{ChatTemplate, Chunk, Date, Segment, StreamDecoder, Tokenizer, encode_segments, parse_prompt};
 
 pub use crate::runtime::pictures::ImageInput;
 pub use crate::runtime::report::{BenchmarkReport, Event, FinishReason, Info, LoadProgress, TokenLogprob, Usage, VisionInfo};
 
-/// Rows of the prompt that are run at once. Enough that each weight is used often per load, few enough that a chunk's
-/// activations stay in a second-level cache.
-const N_CHUNK: usize = 64;
 /// No vocabulary has a longer piece: text beyond this many bytes for each position cannot fit, and need not be tokenized to know.
 const MAX_PIECE_BYTES: usize = 1024;
 
@@ -41,8 +40,8 @@ pub struct LoadOptions {
     pub quantize_mmproj: Option<Format>,
     /// How keys and values are kept.
     pub kv_format: KvFormat,
-    /// Multiply-adds of a prompt that a step may do.
-    pub step_work: u64,
+    /// Multiply-adds of a prompt that a step may do; default: what suits the backend.
+    pub step_work: Option<u64>,
     /// Milliseconds from any fixed point; the crate itself knows no clock that works everywhere.
     pub now: fn() -> f64,
     /// Today's date, for templates that tell the model what day it is.
@@ -57,7 +56,7 @@ impl LoadOptions {
             chat_template: None,
             quantize_mmproj: None,
             kv_format: KvFormat::F16,
-            step_work: STEP_WORK,
+            step_work: None,
             now,
             today: None,
         }
@@ -90,7 +89,9 @@ struct Generation<B: Backend> {
     n_generated: usize,
     max_tokens: usize,
     top_logprobs: Option<usize>,
-    /// Sampled, but not yet run.
+    /// Where the device chooses by itself.
+    ahead: Option<Ahead<B>>,
+    /// Sampled here, but not yet run.
     pending: Option<u32>,
     finished: Option<FinishReason>,
     aborted: bool,
@@ -162,7 +163,8 @@ impl<B: Backend> Engine<B> {
         let cache = backend.kv_cache(&spec)?;
 
         let file = gguf.name().to_string();
-        let (llm, n_llm) = load_language_model(&gguf, config, &mut backend, n_ctx, N_CHUNK, &mut |loaded, total| {
+        let n_chunk = B::PREFILL_ROWS.min(n_ctx);
+        let (llm, n_llm) = load_language_model(&gguf, config, &mut backend, options.kv_format, n_ctx, n_chunk, &mut |loaded, total| {
             progress(LoadProgress { stage: "model", file: &file, loaded, total });
         })
         .await?;
@@ -210,7 +212,7 @@ impl<B: Backend> Engine<B> {
             logits: Vec::new(),
             info,
             llm_bytes,
-            step_work: options.step_work,
+            step_work: options.step_work.unwrap_or(B::STEP_WORK),
             now: options.now,
             seed,
         })
@@ -343,6 +345,7 @@ impl<B: Backend> Engine<B> {
         let max_tokens = options.max_tokens()?;
         let run = self.run(chunks, images)?;
         let room = self.session.n_ctx - run.slots.len() + 1;
+        let ahead = sampler.config().plain_choice().map(Ahead::new);
         self.generation = Some(Generation {
             sampler,
             stop,
@@ -351,6 +354,7 @@ impl<B: Backend> Engine<B> {
             n_generated: 0,
             max_tokens: max_tokens.unwrap_or(usize::MAX).min(room),
             top_logprobs,
+            ahead,
             pending: None,
             finished: None,
             aborted: false,
@@ -407,7 +411,7 @@ impl<B: Backend> Engine<B> {
         Ok(Run { slots, jobs, pictures, prefill: None, usage })
     }
 
-    /// Does one bounded piece of a run. `None` when the logits of its last position are in `self.logits`.
+    /// Does one bounded piece of a run. `None` when the logits of its last position are recorded.
     async fn run_step(&mut self, run: &mut Run<B>) -> Result<Option<Event>> {
         let before = (self.now)();
         if let Some((hash, mut job)) = run.jobs.pop_front() {
@@ -425,6 +429,8 @@ impl<B: Backend> Engine<B> {
                     progress
                 }
             };
+            // The last picture's end is waited for, so that its time is its own.
+            self.backend.settle(run.jobs.is_empty()).await?;
             run.usage.image_ms += (self.now)() - before;
             return Ok(Some(Event::Progress { stage: "image", done, total }));
         }
@@ -435,16 +441,19 @@ impl<B: Backend> Engine<B> {
         }
         let Some(prefill) = &mut run.prefill else { return Ok(None) };
         let whole = prefill.step(&mut self.backend, &mut self.llm, &mut self.session)?;
-        if whole {
-            self.backend.read(&self.llm.logits, 0, 1, &mut self.logits).await?;
-        }
+        self.backend.settle(false).await?;
         run.usage.prefill_ms += (self.now)() - before;
         let (done, total) = prefill.progress(self.llm.config.n_layers);
         Ok(if whole { None } else { Some(Event::Progress { stage: "prefill", done, total }) })
     }
 
-    /// Runs one token and reads its logits.
-    async fn decode(&mut self, id: u32) -> Result<()> {
+    /// Waits for the logits.
+    async fn read_logits(&mut self) -> Result<()> {
+        self.backend.read(&self.llm.logits, 0, 1, &mut self.logits).await
+    }
+
+    /// Runs one token; its logits are recorded.
+    fn decode(&mut self, id: u32) {
         let position = self.session.slots.len();
         self.llm.embed(&mut self.backend, &[id], 0);
         for layer in 0..self.llm.config.n_layers {
@@ -452,7 +461,6 @@ impl<B: Backend> Engine<B> {
         }
         self.llm.logits(&mut self.backend, 0);
         self.session.slots.push(Slot::Token(id));
-        self.backend.read(&self.llm.logits, 0, 1, &mut self.logits).await
     }
 
     /// Whether a generation is under way.
@@ -495,21 +503,22 @@ impl<B: Backend> Engine<B> {
             return Ok(event);
         }
         let before = (self.now)();
-        if let Some(id) = g.pending.take() {
-            self.decode(id).await?;
-        }
-        let sampled = g.sampler.sample(&mut self.logits, &g.history)?;
-        let id = sampled.id;
-        let logprobs = match (g.top_logprobs, sampled.logprob) {
-            (Some(n), Some(logprob)) => {
-                let top = top_logprobs(&self.logits, n)?.into_iter().map(|t| self.token_logprob(t.id, t.logprob)).collect();
-                Some([TokenLogprob { top_logprobs: Some(top), ..self.token_logprob(id, logprob) }])
+        let (id, logprobs) = match &mut g.ahead {
+            Some(ahead) => {
+                let Self { backend, llm, session, .. } = self;
+                ahead.fill(backend, llm, session, g.max_tokens, || g.sampler.unit());
+                let id = ahead.next(backend, session).await?;
+                let id = id.ok_or_else(|| Error::internal("A token beyond the last was asked for."))?;
+                g.sampler.record(id);
+                (id, None)
             }
-            _ => None,
+            None => self.sample(g).await?,
         };
         g.history.push(id);
         g.n_generated += 1;
-        g.pending = Some(id);
+        if g.ahead.is_none() {
+            g.pending = Some(id);
+        }
         let mut text = String::new();
         if self.tokenizer.is_end_of_generation(id) {
             g.finished = Some(FinishReason::Stop);
@@ -521,8 +530,27 @@ impl<B: Backend> Engine<B> {
                 g.finished = Some(FinishReason::Length);
             }
         }
-        g.run.usage.decode_ms += (self.now)() - before;
+        // The first token comes out of the prompt's logits; waiting for it is waiting for the prompt.
+        let usage = &mut g.run.usage;
+        *(if g.n_generated == 1 { &mut usage.prefill_ms } else { &mut usage.decode_ms }) += (self.now)() - before;
         Ok(Event::Token { text, token_ids: [id], logprobs })
+    }
+
+    /// Runs the token that was sampled last, and samples the next from its logits here.
+    async fn sample(&mut self, g: &mut Generation<B>) -> Result<(u32, Option<[TokenLogprob; 1]>)> {
+        if let Some(id) = g.pending.take() {
+            self.decode(id);
+        }
+        self.read_logits().await?;
+        let sampled = g.sampler.sample(&mut self.logits, &g.history)?;
+        let logprobs = match (g.top_logprobs, sampled.logprob) {
+            (Some(n), Some(logprob)) => {
+                let top = top_logprobs(&self.logits, n)?.into_iter().map(|t| self.token_logprob(t.id, t.logprob)).collect();
+                Some([TokenLogprob { top_logprobs: Some(top), ..self.token_logprob(sampled.id, logprob) }])
+            }
+            _ => None,
+        };
+        Ok((sampled.id, logprobs))
     }
 
     fn token_logprob(&self, id: u32, logprob: f32) -> TokenLogprob {
@@ -554,6 +582,7 @@ impl<B: Backend> Engine<B> {
         let ids = run.slots.iter().map(Slot::token).collect();
         self.reset();
         while self.run_step(&mut run).await?.is_some() {}
+        self.read_logits().await?;
         Ok((self.logits.clone(), ids))
     }
 
@@ -583,11 +612,15 @@ impl<B: Backend> Engine<B> {
             let mut run = self.run(&[Chunk::Tokens(ids.clone())], &[])?;
             let start = (self.now)();
             while self.run_step(&mut run).await?.is_some() {}
+            let mut ahead = Ahead::new(Choice::GREEDY);
+            let Self { backend, llm, session, .. } = self;
+            ahead.fill(backend, llm, session, 1, || 0.0);
+            ahead.next(backend, session).await?;
             let middle = (self.now)();
-            launches_before = self.backend.launches();
+            launches_before = backend.launches();
             for _ in 0..generated_tokens {
-                let id = argmax(&self.logits);
-                self.decode(id).await?;
+                ahead.fill(backend, llm, session, 1 + generated_tokens, || 0.0);
+                ahead.next(backend, session).await?;
             }
             let end = (self.now)();
             if counted {
@@ -621,16 +654,6 @@ fn done<B: Backend>(g: &mut Generation<B>, finish_reason: FinishReason) -> Event
     // The first token comes out of the prompt's logits and costs no decoding.
     usage.decode_tokens_per_second = per_second(usage.completion_tokens.saturating_sub(1), usage.decode_ms);
     Event::Done { text, finish_reason, usage }
-}
-
-fn argmax(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (i, v) in logits.iter().enumerate() {
-        if *v > logits[best] {
-            best = i;
-        }
-    }
-    best as u32
 }
 
 fn median(values: &mut [f64]) -> f64 {

@@ -2,6 +2,7 @@
 //! context is already computed ([`session`]), which pictures were seen ([`pictures`]), what is told about it ([`report`]), and the engine that
 //! holds it all ([`engine`]).
 
+pub mod ahead;
 pub mod engine;
 pub mod pictures;
 pub mod report;

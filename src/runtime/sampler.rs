@@ -4,11 +4,11 @@
 //! temperature is 0, the largest logit; else top-k, top-p, min-p, temperature, and a draw. Top-p and min-p therefore
 //! judge the distribution as it was before the temperature flattens or sharpens it.
 //!
-//! Nothing sorts the vocabulary: top-k and top-p select what they keep and sort only that.
+//! The rule itself is [`crate::backend::choice`], because devices follow it too.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use crate::backend::choice::{self, Candidate, Choice, by_rank};
 use crate::error::{Error, Result};
 
 /// How many of the last tokens the repetition penalty looks at, prompt included.
@@ -78,13 +78,18 @@ impl SamplerConfig {
         self.logit_bias.iter().try_for_each(|&(id, bias)| check(&format!("logit_bias[{id}]"), bias, -100.0, 100.0))
     }
 
-    /// Whether the token is always the one with the largest logit, so that the choice can be left to the device.
-    pub fn is_plain_greedy(&self) -> bool {
-        self.temperature == 0.0
-            && self.repetition_penalty == 1.0
+    /// The rule alone, where nothing but the last position's logits decides: then the choice can be left to the device.
+    pub fn plain_choice(&self) -> Option<Choice> {
+        let is_plain = self.repetition_penalty == 1.0
             && self.frequency_penalty == 0.0
             && self.presence_penalty == 0.0
             && self.logit_bias.is_empty()
+            && !self.logprobs;
+        is_plain.then(|| self.choice())
+    }
+
+    fn choice(&self) -> Choice {
+        Choice { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p, min_p: self.min_p }
     }
 }
 
@@ -105,18 +110,6 @@ pub struct TokenLogprob {
     pub id: u32,
     /// Its natural log-probability.
     pub logprob: f32,
-}
-
-/// A token that may be drawn.
-#[derive(Debug, Clone, Copy)]
-struct Candidate {
-    logit: f32,
-    id: u32,
-}
-
-/// Likeliest first, of equals the lower id. Logits have no NaN here.
-fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
-    b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
 }
 
 /// Chooses the tokens of one reply.
@@ -217,94 +210,31 @@ impl Sampler {
         }
     }
 
-    /// Draws from the distribution that top-k, top-p, min-p and the temperature leave. At least one logit is finite, the
-    /// largest is `max`.
-    fn draw(&mut self, logits: &[f32], max: f32) -> u32 {
-        let Self { config, candidates: c, random, .. } = self;
-        c.clear();
-        c.extend((0u32..).zip(logits).filter(|(_, l)| **l > f32::NEG_INFINITY).map(|(id, &logit)| Candidate { logit, id }));
-        if config.top_k > 0 {
-            keep_best(c, config.top_k);
-        }
-        if config.top_p < 1.0 {
-            let weight = |candidate: &Candidate| f64::from(candidate.logit - max).exp();
-            let wanted = f64::from(config.top_p) * c.iter().map(weight).sum::<f64>();
-            // The nucleus is a few tokens or a few hundred: look among the best ever wider.
-            let mut width = 64;
-            loop {
-                width = width.min(c.len());
-                if width < c.len() {
-                    c.select_nth_unstable_by(width - 1, by_rank);
-                }
-                c[..width].sort_unstable_by(by_rank);
-                let mut sum = 0.0;
-                let reached = c[..width].iter().position(|candidate| {
-                    sum += weight(candidate);
-                    sum >= wanted
-                });
-                if let Some(last) = reached {
-                    c.truncate(last + 1);
-                    break;
-                }
-                if width == c.len() {
-                    break;
-                }
-                width *= 8;
-            }
-        }
-        if config.min_p > 0.0 {
-            let least = max + config.min_p.ln();
-            c.retain(|candidate| candidate.logit >= least);
-        }
-        let temperature = f64::from(config.temperature);
-        let weight = |candidate: &Candidate| (f64::from(candidate.logit - max) / temperature).exp();
-        let mut rest = random.unit() * c.iter().map(weight).sum::<f64>();
-        // Rounding may leave a remainder after the last candidate; then it is the last that had a chance.
-        let mut id = 0;
-        for candidate in c.iter() {
-            let weight = weight(candidate);
-            if weight > 0.0 {
-                id = candidate.id;
-                if rest < weight {
-                    break;
-                }
-                rest -= weight;
-            }
-        }
-        id
+    /// The next random number, evenly in [0, 1): what a device is to draw by. A greedy choice takes none.
+    pub fn unit(&mut self) -> f64 {
+        if self.config.temperature == 0.0 { 0.0 } else { self.random.unit() }
     }
-}
 
-/// Leaves the `n` best candidates, sorted; all of them, in the order of their ids, where there are no more than `n`.
-fn keep_best(candidates: &mut Vec<Candidate>, n: usize) {
-    if n < candidates.len() {
-        candidates.select_nth_unstable_by(n - 1, by_rank);
-        candidates.truncate(n);
-        candidates.sort_unstable_by(by_rank);
+    /// Draws by the rule. At least one logit is finite, the largest is `max`.
+    fn draw(&mut self, logits: &[f32], max: f32) -> u32 {
+        choice::draw(logits, max, &self.config.choice(), self.random.unit(), &mut self.candidates)
     }
 }
 
 /// The largest logit, of equals the one with the lowest id.
 fn best(logits: &[f32]) -> Result<Candidate> {
-    let mut best = Candidate { logit: f32::NEG_INFINITY, id: 0 };
-    let mut sound = true;
-    for (id, &logit) in (0u32..).zip(logits) {
-        sound &= logit < f32::INFINITY;
-        if logit > best.logit {
-            best = Candidate { logit, id };
-        }
-    }
-    if !sound {
-        return Err(Error::invalid_gguf(
-            "The model computed something that is not a number; its file is probably damaged. Load it anew.",
-        ));
-    }
+    let best = choice::best(logits).ok_or_else(not_a_number)?;
     if best.logit == f32::NEG_INFINITY {
         return Err(Error::invalid_request(
             "Every token is ruled out, so the reply cannot go on; loosen the response format or the logit biases.",
         ));
     }
     Ok(best)
+}
+
+/// What is said where a logit is no finite number.
+pub fn not_a_number() -> Error {
+    Error::invalid_gguf("The model computed something that is not a number; its file is probably damaged. Load it anew.")
 }
 
 /// ln Σ exp(logit), `max` being the largest logit.

@@ -7,10 +7,6 @@ use crate::error::{Error, Result};
 use crate::model::lm::Llama;
 use crate::runtime::pictures::Picture;
 
-/// Multiply-adds that may be recorded before a caller gets its turn again, at least one layer of one chunk: some tens of milliseconds
-/// on one CPU core for a small model, up to a second for a layer of a 7B.
-pub const STEP_WORK: u64 = 1 << 30;
-
 /// What stands at one position of the context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slot {

@@ -32,14 +32,16 @@ struct Options {
     device: Option<String>,
     /// Threads of the adapter's smallest subgroup, where the page has seen to it that devices are made with subgroups.
     subgroup_min_size: u32,
+    /// Whether the browser's WGSL has products of four packed bytes.
+    packed_dots: bool,
 }
 
 impl Options {
     /// The GPU to compute on, where one is asked for; where any device will do, one that passes, or why it did not.
     async fn gpu(&self) -> Result<(Option<Gpu>, Option<String>)> {
         let open = async |allow_software| {
-            let subgroup_min_size = self.subgroup_min_size;
-            let options = DeviceOptions { allow_software, subgroup_min_size, ..DeviceOptions::default() };
+            let Self { subgroup_min_size, packed_dots, .. } = *self;
+            let options = DeviceOptions { allow_software, subgroup_min_size, packed_dots, ..DeviceOptions::default() };
             let mut gpu = Gpu::new(Device::open(options).await?)?;
             gpu.self_test().await?;
             Ok(gpu)
@@ -122,7 +124,7 @@ macro_rules! on {
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum DeviceInfo<'a> {
     Cpu { threads: usize, simd: String },
-    Webgpu { adapter: &'a str, features: &'a [&'static str] },
+    Webgpu { adapter: &'a str, features: Vec<&'static str> },
 }
 
 /// `engine.info`.

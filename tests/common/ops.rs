@@ -222,11 +222,16 @@ pub fn tests<'a, B: Backend + 'a>(make: &'a impl Fn() -> B) -> Vec<Test<'a>> {
     all
 }
 
-/// Everything, one after another.
-pub async fn suite<B: Backend>(make: impl Fn() -> B) {
-    for test in tests(&make) {
+/// Tests one after another.
+pub async fn run(tests: Vec<Test<'_>>) {
+    for test in tests {
         test.run.await;
     }
+}
+
+/// Everything, one after another.
+pub async fn suite<B: Backend>(make: impl Fn() -> B) {
+    run(tests(&make)).await;
 }
 
 pub async fn rows_of_tensors<B: Backend>(backend: &mut B) {

@@ -1,13 +1,13 @@
-//! What the WebGPU backend has to show beside the common table of ops: all forms of its kernels, matrices in pieces, fused kernels,
-//! and the self-test. Natively and in browsers alike: no files, and nothing that blocks.
+//! What the WebGPU backend has to show beside the common table of ops: all forms of its kernels, matrices in pieces, and the self-test. Natively and in browsers alike: no files, and nothing that blocks.
 
 use std::rc::Rc;
 
-use llava_web::backend::gpu::kernels::{Kernel, Variant};
+use llava_web::backend::Backend;
+use llava_web::backend::gpu::kernels::{Kernel, Products, Variant};
 use llava_web::backend::gpu::{Device, DeviceOptions, Gpu};
-use llava_web::backend::{Backend, Epilogue, Heads, KvFormat, KvPlace, KvSpec, Linear, MatrixSpec, Qkv, RopeStyle};
 use llava_web::quant::Format;
 
+use crate::decode_ops;
 use crate::ops::{self, Test};
 
 /// Opens the first adapter there is; one that computes on the CPU will do.
@@ -21,30 +21,43 @@ fn backend(device: &Rc<Device>) -> Gpu {
     Gpu::new(device.clone()).expect("a backend")
 }
 
-/// Every test that a browser can run, the common table once for each form of the kernels. `options` are what the page knows of the
-/// adapter.
+/// What products of many rows are computed in, and the bounds of their errors: 32-bit sums; operands rounded to 11 bits; activations of
+/// 8 bits.
+pub const PRODUCTS: [(Products, f64, f64); 3] =
+    [(Products::Float, 1e-11, 1e-5), (Products::Half, 1e-6, 4e-3), (Products::Bytes, 4e-4, 0.05)];
+
+/// Every test that a browser can run: the common table once for each number of lanes that kernels can have, products of many rows in all
+/// that they can be computed in. `options` are what the page knows of the adapter.
 #[allow(dead_code, reason = "natively each is a test of its own")]
 pub async fn tests(options: DeviceOptions) -> Vec<Test<'static>> {
     let device = open(options).await;
     let mut all = Vec::new();
-    for variant in device.variants() {
-        let device = open(DeviceOptions { variant: Some(variant), ..options }).await;
+    let make = async |options: DeviceOptions| -> &'static _ {
+        let device = open(options).await;
         // The tests borrow it, and live as long as whoever runs them.
-        let make: &'static _ = Box::leak(Box::new(move || backend(&device)));
+        &*Box::leak(Box::new(move || backend(&device)))
+    };
+    let named = |what: String| move |test: Test<'static>| Test { name: format!("{}, {what}", test.name), ..test };
+    for lanes in device.lanes() {
+        let make = make(DeviceOptions { lanes: Some(lanes), ..options }).await;
         let possible = ops::tests(make).into_iter().filter(|test| test.name != "out_of_memory_matrices");
-        all.extend(possible.map(|test| Test { name: format!("{} ({variant:?})", test.name), ..test }));
+        all.extend(possible.chain(decode_ops::tests(make)).map(named(format!("{lanes} lanes"))));
     }
-    for (format, other) in Format::ALL.into_iter().map(|format| (format, format)).chain([(Format::Q4_K, Format::Q6_K)]) {
-        let device = device.clone();
-        let run = async move { fused_decoding(&device, format, other).await };
-        all.push(Test::new(format!("fused_decoding {} {}", format.name(), other.name()), run));
+    for (products, nmse, max) in PRODUCTS.into_iter().filter(|(products, ..)| device.products().contains(products)) {
+        let make = make(DeviceOptions { products: Some(products), ..options }).await;
+        all.extend(decode_ops::products(make, nmse, max).into_iter().map(named(format!("{products:?}"))));
     }
     let whole = device.clone();
     all.push(Test::new("matrices_in_pieces", async move { matrices_in_pieces(options, &whole).await }));
     all.push(Test::new("self_test", self_test(options)));
-    all.push(Test::new("self_test replaces a variant", wrong_variant(options)));
+    if device.lanes().len() > 1 {
+        all.push(Test::new("self_test replaces subgroups", wrong_lanes(options)));
+    }
+    for wrong in WRONG_PRODUCTS.iter().filter(|wrong| device.products().contains(&wrong.0)) {
+        all.push(Test::new(format!("self_test replaces {:?}", wrong.0), wrong_products(options, *wrong)));
+    }
     // Each compiles every kernel before it; one shows that a browser's compiler is asked at all.
-    all.push(Test::new("self_test rules an adapter out", wrong_kernels(options, &WRONG_KERNELS[..1])));
+    all.push(Test::new("self_test rules the adapter out", wrong_kernel(options, WRONG_KERNELS[0])));
     all.push(Test::new("weight_bytes", async move { ops::weight_bytes(|| backend(&device)) }));
     all
 }
@@ -63,70 +76,6 @@ pub async fn matrices_in_pieces(options: DeviceOptions, whole: &Rc<Device>) {
     }
 }
 
-/// The fused kernels take layers without bias, which the common table has not.
-pub async fn fused_decoding(device: &Rc<Device>, format: Format, other: Format) {
-    let mut random = ops::Random::new(2 + format as u64);
-    for (cache_format, style, n_rot) in [
-        (KvFormat::F32, RopeStyle::Adjacent, 16),
-        (KvFormat::F16, RopeStyle::Halves, 16),
-        (KvFormat::F16, RopeStyle::Adjacent, 8),
-        (KvFormat::F32, RopeStyle::Halves, 8),
-    ] {
-        let mut backend = backend(device);
-        let heads = Heads { n_heads: 6, n_kv_heads: 2, head_dim: 16 };
-        let (n_embd, n_q, n_kv, n_ctx, n) = (256, 96, 32, 9, 3);
-        let mut layer = |backend: &mut Gpu, format: Format, n_out: usize| {
-            let spec = MatrixSpec { name: "w".into(), format, n_in: n_embd, n_out };
-            let mut builder = backend.matrix_begin(&spec).expect("matrix_begin");
-            backend.matrix_rows(&mut builder, &random.matrix(format, n_embd, n_out)).expect("matrix_rows");
-            Linear::<Gpu> { weight: backend.matrix_end(builder).expect("matrix_end"), bias: None }
-        };
-        let [q, k, v] = [(format, n_q), (format, n_kv), (other, n_kv)].map(|(f, n_out)| layer(&mut backend, f, n_out));
-        let [gate, up] = [format, other].map(|f| layer(&mut backend, f, n_q));
-        let mut filled = |backend: &mut Gpu, rows: usize, cols: usize| {
-            let mut tensor = backend.tensor(rows, cols).expect("tensor");
-            backend.write(&mut tensor, 0, &random.floats(rows * cols));
-            tensor
-        };
-        let (x, rope) = (filled(&mut backend, n, n_embd), filled(&mut backend, n_ctx, n_rot));
-        let mut attend = async |is_fused: bool| {
-            let spec = KvSpec { n_layers: 2, n_ctx, n_kv, format: cache_format };
-            let mut cache = backend.kv_cache(&spec).expect("kv_cache");
-            let [mut qt, mut kt, mut vt, mut out] = [n_q, n_kv, n_kv, n_q].map(|cols| backend.tensor(n, cols).expect("tensor"));
-            for position in [0, n] {
-                if is_fused {
-                    let cache = &mut cache;
-                    let place = KvPlace { cache, layer: 1, position, rope: &rope, style, heads };
-                    backend.qkv_rope_kv(&x, &Qkv { q: &q, k: &k, v: &v }, place, &mut qt, &mut kt, &mut vt, n);
-                } else {
-                    backend.qkv(&x, &Qkv { q: &q, k: &k, v: &v }, &mut qt, &mut kt, &mut vt, n);
-                    backend.rope(&mut qt, &rope, style, 6, 16, position, n);
-                    backend.rope(&mut kt, &rope, style, 2, 16, position, n);
-                    backend.kv_write(&mut cache, 1, position, &kt, &vt, n);
-                }
-            }
-            backend.attention(&qt, &cache, 1, n, heads, 0.25, &mut out, n);
-            let [mut a, mut b] = [(); 2].map(|()| backend.tensor(n, n_q).expect("tensor"));
-            if is_fused {
-                backend.gate_up(&x, &gate, &up, &mut a, &mut b, n);
-            } else {
-                backend.linear(&x, &gate, &mut a, n, Epilogue::Store);
-                backend.linear(&x, &up, &mut b, n, Epilogue::Store);
-                backend.silu_mul(&mut a, &b, n);
-            }
-            (ops::read(&mut backend, &out, 0, n).await, ops::read(&mut backend, &a, 0, n).await)
-        };
-        let wide = |x: Vec<f32>| x.into_iter().map(f64::from).collect::<Vec<_>>();
-        let (fused, plain) = (attend(true).await, attend(false).await);
-        let what = format!("{} {} {cache_format:?} {style:?} {n_rot}", format.name(), other.name());
-        // Scores of some tens: what is rounded off them is rounded off their exponentials that many times over. A difference in a key's
-        // last bit may round it to the next half.
-        let (nmse, max) = if cache_format == KvFormat::F16 { (1e-7, 1e-3) } else { (1e-9, 1e-4) };
-        ops::assert_near(&format!("qkv_rope_kv {what}"), &fused.0, &wide(plain.0), nmse, max);
-        ops::assert_near(&format!("gate_up {what}"), &fused.1, &wide(plain.1), 1e-11, 1e-5);
-    }
-}
-
 /// A right GPU passes its self-test as it is, which leaves nothing behind.
 pub async fn self_test(options: DeviceOptions) {
     let device = open(options).await;
@@ -137,41 +86,69 @@ pub async fn self_test(options: DeviceOptions) {
     assert_eq!(backend.weight_bytes(), 0, "the self-test leaves nothing behind");
 }
 
-/// A variant that computes wrongly is replaced by the plain kernels.
-pub async fn wrong_variant(options: DeviceOptions) {
-    let edit_source = |_, variant: Variant, source: String| {
-        if variant.lanes > 0 { source.replace("subgroupShuffleXor(sum, 1u)", "vec2<f32>(0.0)") } else { source }
-    };
+/// Subgroups that compute wrongly are not used any more.
+pub async fn wrong_lanes(options: DeviceOptions) {
+    let edit_source = |_, _, source: String| source.replace("subgroupShuffleXor(sum, 1u)", "vec3<f32>(0.0)");
     let device = open(DeviceOptions { edit_source: Some(edit_source), ..options }).await;
-    if device.variants().len() == 1 {
-        // Nothing to go wrong: an adapter that has the plain kernels alone.
-        assert_eq!(device.variant(), Variant::default());
-        return;
-    }
+    let before = device.variant();
+    assert!(before.lanes > 0, "this adapter has no subgroups to go wrong");
     let mut backend = backend(&device);
     backend.self_test().await.expect("the plain kernels are right");
-    assert_eq!(device.variant(), Variant::default());
+    assert_eq!(device.variant(), Variant { lanes: 0, ..before });
     assert!(device.notes()[0].contains("mat_vec"), "{:?}", device.notes());
+    assert!(!device.features().contains(&"subgroups"));
     ops::linear_epilogues(&mut backend).await;
 }
 
-/// Kernels, and what is replaced in them by what that makes them wrong.
-pub const WRONG_KERNELS: [(&str, &str, &str); 3] =
-    [("rms_norm", "1.0 / sqrt", "2.0 / sqrt"), ("attention f16", "fade;", "1.0;"), ("mat_mul Q6_K", "16.0", "15.0")];
+/// A kernel, and what is replaced in it by what that makes it wrong.
+type Edit = (&'static str, &'static str, &'static str);
+
+/// Replaces in the named kernel alone. A function pointer captures nothing, so there is one for each edit.
+macro_rules! edit {
+    ($edit:expr) => {
+        |kernel: Kernel, _, source: String| {
+            let (name, from, to): Edit = $edit;
+            if kernel.name() != name {
+                return source;
+            }
+            assert!(source.contains(from), "{name} has no '{from}'");
+            source.replace(from, to)
+        }
+    };
+}
+
+type EditSource = fn(Kernel, u32, String) -> String;
+
+/// Kernels of products of many rows, made wrong.
+pub const WRONG_PRODUCTS: [(Products, EditSource); 2] = [
+    (Products::Half, edit!(("mat_mul_64 Q4_K f16", "return vec4<f16>(clamp(x", "return vec4<f16>(clamp(0.9 * x"))),
+    (Products::Bytes, edit!(("quantize_rows", "127.0 / all", "100.0 / all"))),
+];
+
+/// Products of many rows that are wrong are computed in floats from then on.
+pub async fn wrong_products(options: DeviceOptions, (products, edit_source): (Products, EditSource)) {
+    let device = open(DeviceOptions { edit_source: Some(edit_source), products: Some(products), ..options }).await;
+    let before = device.variant();
+    assert_eq!(before.products, products, "this adapter does not have them");
+    backend(&device).self_test().await.expect("floats are right");
+    assert_eq!(device.variant(), Variant { products: Products::Float, ..before });
+    assert!(device.notes()[0].contains("mat_mul"), "{:?}", device.notes());
+}
+
+/// Plain kernels, made wrong, and what an error about them must contain.
+pub const WRONG_KERNELS: [(&str, EditSource); 6] = [
+    ("rms", edit!(("rms_norm", "1.0 / sqrt", "2.0 / sqrt"))),
+    ("attention", edit!(("attention f16", "sum *= fade;", ""))),
+    ("attention", edit!(("attention_tile f16 1", "+= weight;", "+= 0.5 * weight;"))),
+    ("attention", edit!(("attention_merge", "sum / total", "sum"))),
+    ("choose", edit!(("choose", "key > least", "key > 0u"))),
+    ("mat", edit!(("mat_mul Q6_K", "-32.0", "-31.0"))),
+];
 
 /// A plain kernel that computes wrongly rules the adapter out.
-pub async fn wrong_kernels(options: DeviceOptions, cases: &[(&'static str, &'static str, &'static str)]) {
-    for (name, from, to) in cases {
-        // A function pointer captures nothing; the wrong kernel is named in a static.
-        static WRONG: std::sync::Mutex<(&str, &str, &str)> = std::sync::Mutex::new(("", "", ""));
-        *WRONG.lock().expect("one test") = (name, from, to);
-        let edit_source = |kernel: Kernel, _, source: String| {
-            let (name, from, to) = *WRONG.lock().expect("one test");
-            if kernel.name() == name { source.replace(from, to) } else { source }
-        };
-        let device = open(DeviceOptions { edit_source: Some(edit_source), ..options }).await;
-        let error = backend(&device).self_test().await.expect_err("a wrong kernel");
-        assert_eq!(error.code(), "unsupported_browser");
-        assert!(error.message().contains(name.split(' ').next().expect("a word")), "{error}");
-    }
+pub async fn wrong_kernel(options: DeviceOptions, (named, edit_source): (&'static str, EditSource)) {
+    let device = open(DeviceOptions { edit_source: Some(edit_source), ..options }).await;
+    let error = backend(&device).self_test().await.expect_err(named);
+    assert_eq!(error.code(), "unsupported_browser");
+    assert!(error.message().contains(named), "{error}");
 }

@@ -16,7 +16,8 @@ try {
   await init();
   // The page's own way to subgroups.
   const { adapterName, subgroupMinSize } = await chooseDevice("webgpu");
-  const suite = await Suite.open(subgroupMinSize);
+  const packedDots = navigator.gpu.wgslLanguageFeatures?.has("packed_4x8_integer_dot_product") ?? false;
+  const suite = await Suite.open(subgroupMinSize, packedDots);
   const names = suite.names();
   postMessage({ line: `${names.length} tests on ${adapterName || "an adapter without a name"}, ${subgroupMinSize ? `subgroups of ${subgroupMinSize}` : "no subgroups"}` });
   let next = 0;

@@ -13,6 +13,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::choice::{Candidate, Choice, choose};
 use super::{Backend, Epilogue, Heads, KvSpec, Linear, MatrixSpec, Qkv, RopeStyle};
 use crate::error::{Error, Result};
 
@@ -69,6 +70,9 @@ pub struct Cpu {
     weight_bytes: Arc<AtomicU64>,
     linear: linear::Scratch,
     attention: attention::Scratch,
+    /// The token that was chosen last, and scratch for choosing.
+    chosen: Option<u32>,
+    candidates: Vec<Candidate>,
 }
 
 impl Cpu {
@@ -102,8 +106,15 @@ impl Backend for Cpu {
     type Matrix = Matrix;
     type MatrixBuilder = MatrixBuilder;
     type KvCache = KvCache;
+    type Chosen = Option<u32>;
 
     const ROW_GROUP: usize = matrix::ROW_GROUP;
+    /// Enough that each weight is used often per load, few enough that a chunk's activations stay in a second-level cache.
+    const PREFILL_ROWS: usize = 64;
+    /// At least one layer of one chunk: some tens of milliseconds on one core for a small model, up to a second for a layer of a 7B.
+    const STEP_WORK: u64 = 1 << 30;
+    /// Nothing runs behind the caller's back.
+    const LOOK_AHEAD: usize = 0;
 
     fn tensor(&mut self, rows: usize, cols: usize) -> Result<Tensor> {
         Ok(Tensor { rows, cols, data: zeroed(rows.saturating_mul(cols), &format!("a tensor of {rows} by {cols} numbers"))? })
@@ -138,6 +149,21 @@ impl Backend for Cpu {
 
     fn weight_bytes(&self) -> u64 {
         self.weight_bytes.load(Ordering::Relaxed)
+    }
+
+    fn choose(&mut self, logits: &Tensor, choice: &Choice, unit: f64) -> Option<u32> {
+        self.chosen = choose(logits.rows_at(0, 1), choice, unit, &mut self.candidates);
+        self.chosen
+    }
+
+    fn embed_chosen(&mut self, table: &Matrix, out: &mut Tensor) {
+        if let Some(id) = self.chosen {
+            self.embed(table, &[id], out, 0);
+        }
+    }
+
+    async fn chosen(&mut self, token: Option<u32>) -> Result<Option<u32>> {
+        Ok(token)
     }
 
     fn embed(&mut self, table: &Matrix, ids: &[u32], out: &mut Tensor, row: usize) {

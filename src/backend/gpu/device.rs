@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::kernels::{Bindings, Kernel, Variant};
+use super::kernels::{Bindings, Kernel, Products, Variant};
 use crate::error::{Error, Result};
 
 /// The most that one weight buffer holds, whatever the adapter allows: what every adapter must be able to bind.
@@ -14,8 +14,6 @@ const MAX_BINDING: u64 = 128 << 20;
 const GUARD_BYTES: u64 = 4096;
 /// What they hold: not a number as 32 bits, nor as twice 16; as integers, far beyond any index.
 const GUARD: [u8; 4] = [0xff, 0x7f, 0xff, 0x7f];
-/// Bytes of parameters a dispatch can have: the alignment that dynamic offsets may need.
-pub(super) const PARAMS_BYTES: u64 = 256;
 
 /// What to open.
 #[derive(Debug, Clone, Copy)]
@@ -27,13 +25,17 @@ pub struct DeviceOptions {
     /// Threads that the smallest subgroup has, where the device was made with subgroups behind wgpu's back: in a browser wgpu cannot
     /// ask for them, and does not know them. Natively the adapter says it.
     pub subgroup_min_size: u32,
-    /// The form of the kernels, instead of the best that the adapter has. For tests, which try all of [`Device::variants`].
-    pub variant: Option<Variant>,
+    /// Whether WGSL has `dot4I8Packed` here: a language extension, which a browser tells of apart from its adapters.
+    pub packed_dots: bool,
+    /// What many rows are multiplied in, whatever the adapter would do best. For tests and benchmarks.
+    pub products: Option<Products>,
+    /// Neighbouring threads that kernels take for one subgroup, instead of as many as the adapter has. For tests; one of [`Device::lanes`].
+    pub lanes: Option<u32>,
     /// Whether shaders are compiled without the checks that keep an index within its buffer, and every buffer ends in numbers that
     /// are not a number. For tests: a kernel that reads only what is its own computes the same. Natively only; no browser leaves its checks out.
     pub unchecked: bool,
     /// Edits the sources of kernels before they are compiled. For tests of the self-test.
-    pub edit_source: Option<fn(Kernel, Variant, String) -> String>,
+    pub edit_source: Option<fn(Kernel, u32, String) -> String>,
 }
 
 impl Default for DeviceOptions {
@@ -42,7 +44,9 @@ impl Default for DeviceOptions {
             allow_software: true,
             max_binding: MAX_BINDING,
             subgroup_min_size: 0,
-            variant: None,
+            packed_dots: cfg!(not(target_arch = "wasm32")),
+            products: None,
+            lanes: None,
             unchecked: false,
             edit_source: None,
         }
@@ -92,15 +96,19 @@ pub struct Device {
     max_buffer: u64,
     name: String,
     is_software: bool,
-    /// The best that the adapter has.
-    best: Variant,
+    /// Threads of the adapter's smallest subgroup, as far as kernels make use of them.
+    max_lanes: u32,
+    has_f16: bool,
+    has_packed_dots: bool,
     variant: Cell<Variant>,
     unchecked: bool,
     /// What the self-test replaced.
     notes: RefCell<Vec<String>>,
-    edit_source: Option<fn(Kernel, Variant, String) -> String>,
+    edit_source: Option<fn(Kernel, u32, String) -> String>,
     layouts: RefCell<HashMap<Bindings, Rc<wgpu::BindGroupLayout>>>,
     pipelines: RefCell<HashMap<Kernel, Rc<Pipeline>>>,
+    /// Kernels compiled so far.
+    n_pipelines: Cell<u64>,
     next_id: Cell<u64>,
     failure: Arc<Mutex<Option<Failure>>>,
 }
@@ -137,8 +145,18 @@ impl Device {
             ..wgpu::Limits::default()
         };
         let max_buffer = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
-        let required_features = adapter.features() & wgpu::Features::SUBGROUP;
-        let subgroup_min_size = if required_features.is_empty() { options.subgroup_min_size } else { info.subgroup_min_size };
+        let required_features = adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16);
+        let has_subgroups = required_features.contains(wgpu::Features::SUBGROUP);
+        let subgroup_min_size = if has_subgroups { info.subgroup_min_size } else { options.subgroup_min_size };
+        // Half floats come nearer to what 32 bits would give than bytes do, and no adapter is known where bytes would be faster than both.
+        let has_f16 = required_features.contains(wgpu::Features::SHADER_F16);
+        let products = match options.products {
+            Some(Products::Half) if !has_f16 => Products::Float,
+            Some(products) => products,
+            None if has_f16 => Products::Half,
+            None if options.packed_dots => Products::Bytes,
+            None => Products::Float,
+        };
         let descriptor =
             wgpu::DeviceDescriptor { label: Some("llava-web"), required_features, required_limits: limits, ..Default::default() };
         let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| {
@@ -160,7 +178,7 @@ impl Device {
         device.set_device_lost_callback(move |_, message| {
             *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Failure::Lost(message));
         });
-        let best = Variant::for_subgroups(subgroup_min_size);
+        let max_lanes = Variant::lanes_for(subgroup_min_size);
         Ok(Rc::new(Self {
             device,
             queue,
@@ -168,13 +186,16 @@ impl Device {
             max_buffer,
             name: info.name,
             is_software,
-            best,
-            variant: Cell::new(options.variant.unwrap_or(best)),
+            max_lanes,
+            has_f16,
+            has_packed_dots: options.packed_dots,
+            variant: Cell::new(Variant { lanes: options.lanes.unwrap_or(max_lanes), products }),
             unchecked: options.unchecked,
             notes: RefCell::default(),
             edit_source: options.edit_source,
             layouts: RefCell::default(),
             pipelines: RefCell::default(),
+            n_pipelines: Cell::new(0),
             next_id: Cell::new(1),
             failure,
         }))
@@ -186,8 +207,14 @@ impl Device {
     }
 
     /// The optional features that kernels use here.
-    pub fn features(&self) -> &[&'static str] {
-        if self.variant.get().lanes > 0 { &["subgroups"] } else { &[] }
+    pub fn features(&self) -> Vec<&'static str> {
+        let Variant { lanes, products } = self.variant.get();
+        let products = match products {
+            Products::Float => None,
+            Products::Half => Some("shader-f16"),
+            Products::Bytes => Some("packed_4x8_integer_dot_product"),
+        };
+        (lanes > 0).then_some("subgroups").into_iter().chain(products).collect()
     }
 
     /// The form of the kernels.
@@ -195,9 +222,15 @@ impl Device {
         self.variant.get()
     }
 
-    /// All forms that kernels can have on this adapter.
-    pub fn variants(&self) -> Vec<Variant> {
-        Variant::ALL.into_iter().filter(|variant| variant.lanes <= self.best.lanes).collect()
+    /// All numbers of lanes that kernels can have on this adapter; the first needs nothing, the last is the best.
+    pub fn lanes(&self) -> Vec<u32> {
+        Variant::LANES.into_iter().filter(|lanes| *lanes <= self.max_lanes).collect()
+    }
+
+    /// All that products of many rows can be computed in on this adapter; the first needs nothing.
+    pub fn products(&self) -> Vec<Products> {
+        let all = [(Products::Float, true), (Products::Half, self.has_f16), (Products::Bytes, self.has_packed_dots)];
+        all.into_iter().filter(|(_, has)| *has).map(|(products, _)| products).collect()
     }
 
     /// What the self-test found wrong and replaced, in sentences.
@@ -205,11 +238,16 @@ impl Device {
         self.notes.borrow().clone()
     }
 
-    /// Goes back to the kernels that need nothing, because of what `note` says.
-    pub(super) fn use_plain_kernels(&self, note: String) {
-        self.variant.set(Variant::default());
-        self.pipelines.borrow_mut().retain(|kernel, _| !kernel.has_variants());
+    /// Goes back to a plainer form of the kernels, because of what `note` says.
+    pub(super) fn replace(&self, variant: Variant, note: String) {
+        self.variant.set(variant);
+        self.pipelines.borrow_mut().retain(|kernel, _| !kernel.uses_subgroups());
         self.notes.borrow_mut().push(note);
+    }
+
+    /// Kernels compiled so far.
+    pub(super) fn n_pipelines(&self) -> u64 {
+        self.n_pipelines.get()
     }
 
     /// Whether it computes on the CPU.
@@ -276,10 +314,12 @@ impl Device {
             return pipeline.clone();
         }
         let name = kernel.name();
-        let mut source = kernel.source(self.variant.get());
+        let lanes = self.variant.get().lanes;
+        let mut source = kernel.source(lanes);
         if let Some(edit) = self.edit_source {
-            source = edit(kernel, self.variant.get(), source);
+            source = edit(kernel, lanes, source);
         }
+        self.n_pipelines.set(self.n_pipelines.get() + 1);
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&name), source: wgpu::ShaderSource::Wgsl(source.into()) };
         let module = if self.unchecked {
             // SAFETY: only tests ask for it, of kernels whose indices they hold to be within their buffers, which have room behind them.
@@ -315,7 +355,7 @@ impl Device {
             let entry = |binding: u32, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {
                 binding,
                 visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: binding == 0, min_binding_size: None },
+                ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
                 count: None,
             };
             let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
@@ -323,6 +363,9 @@ impl Device {
             entries.extend(
                 (1..=bindings.n_write).map(|i| entry(bindings.n_read + i, wgpu::BufferBindingType::Storage { read_only: false })),
             );
+            if bindings.has_step {
+                entries.push(entry(bindings.n_read + bindings.n_write + 1, wgpu::BufferBindingType::Uniform));
+            }
             let descriptor = wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries };
             Rc::new(self.device.create_bind_group_layout(&descriptor))
         };

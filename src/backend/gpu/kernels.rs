@@ -18,7 +18,7 @@ pub enum Kernel {
     LayerNorm,
     /// `rope.wgsl`
     Rope,
-    /// `kv_write_f32.wgsl`, `kv_write_f16.wgsl`
+    /// `kv_write.wgsl`
     KvWrite(KvFormat),
     /// `attention.wgsl` over keys and values of this kind
     Attention {
@@ -27,10 +27,35 @@ pub enum Kernel {
         /// Whether heads begin at multiples of four elements.
         is_aligned: bool,
     },
+    /// `attention_merge.wgsl`
+    AttentionMerge,
+    /// `attention_tile.wgsl`
+    AttentionTile {
+        /// How keys and values are kept.
+        format: KvFormat,
+        /// Pieces of 32 elements that make a head, 1 to [`MAX_TILE_COLS`].
+        cols: u32,
+    },
     /// `mat_vec.wgsl`
-    MatVec(Format),
+    MatVec {
+        /// Of the weights.
+        format: Format,
+        /// Whether the input goes through `rms_norm` first.
+        normed: bool,
+    },
     /// `mat_mul.wgsl`
     MatMul(Format),
+    /// `mat_mul_64.wgsl`
+    MatMul64 {
+        /// Of the weights.
+        format: Format,
+        /// Whether workgroup memory holds 16-bit floats; needs [`Products::Half`].
+        half: bool,
+    },
+    /// `quantize_rows.wgsl`
+    QuantizeRows,
+    /// `mat_mul_dot8.wgsl`
+    MatMulDot8(Format),
     /// `embed.wgsl`
     Embed(Format),
     /// `gate_up.wgsl`
@@ -51,6 +76,25 @@ pub enum Kernel {
         /// How keys and values are kept.
         cache: KvFormat,
     },
+    /// `choose_best.wgsl`
+    ChooseBest,
+    /// `choose.wgsl`
+    Choose,
+}
+
+/// Pieces of 32 elements of the widest head that `attention_tile.wgsl` takes.
+pub const MAX_TILE_COLS: u32 = 4;
+
+/// What the products of many rows are computed in. Sums have 32 bits in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Products {
+    /// 32-bit floats.
+    #[default]
+    Float,
+    /// Operands rounded to 16-bit floats (`shader-f16`): half the traffic of workgroup memory.
+    Half,
+    /// Quantized weights with activations in 8 bits, four products to an instruction (`packed_4x8_integer_dot_product`).
+    Bytes,
 }
 
 /// The optional features that kernels are written for.
@@ -58,37 +102,49 @@ pub enum Kernel {
 pub struct Variant {
     /// Neighbouring threads that are surely in one subgroup: 4, 8 or 16; 0 where subgroups are not used.
     pub lanes: u32,
+    /// How many rows are multiplied.
+    pub products: Products,
 }
 
 impl Variant {
-    /// All there are; the first needs nothing.
-    pub const ALL: [Self; 4] = [Self { lanes: 0 }, Self { lanes: 4 }, Self { lanes: 8 }, Self { lanes: 16 }];
+    /// The numbers of lanes there are forms for; the first needs nothing.
+    pub const LANES: [u32; 4] = [0, 4, 8, 16];
 
-    /// For an adapter whose subgroups have at least this many threads.
-    pub fn for_subgroups(min_size: u32) -> Self {
-        Self { lanes: if min_size < 4 { 0 } else { 1 << min_size.ilog2().min(4) } }
+    /// Lanes for an adapter whose subgroups have at least this many threads.
+    pub fn lanes_for(min_size: u32) -> u32 {
+        if min_size < 4 { 0 } else { 1 << min_size.ilog2().min(4) }
     }
 }
 
-/// How many buffers a kernel reads and how many it writes. Bindings are numbered in this order behind the parameters, which are 0.
+/// How many buffers a kernel reads and how many it writes. Bindings are numbered in this order behind the parameters, which are 0; what
+/// changes from token to token (`step.wgsl`) is last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Bindings {
     /// Read-only storage buffers.
     pub n_read: u32,
     /// Storage buffers that are written.
     pub n_write: u32,
+    /// Whether the step is bound.
+    pub has_step: bool,
 }
 
 impl Kernel {
     /// Every kernel in every form; of those that mix formats every format alone, and with the one that files mix in.
     pub fn all() -> Vec<Self> {
         let mut all = vec![Self::CopyRows, Self::AddRows, Self::SiluMul, Self::RmsNorm, Self::LayerNorm, Self::Rope];
+        all.extend([Self::AttentionMerge, Self::QuantizeRows, Self::ChooseBest, Self::Choose]);
         for format in [KvFormat::F32, KvFormat::F16] {
             all.push(Self::KvWrite(format));
             all.extend([false, true].map(|is_aligned| Self::Attention { format, is_aligned }));
+            all.extend((1..=MAX_TILE_COLS).map(|cols| Self::AttentionTile { format, cols }));
         }
         for format in Format::ALL {
-            all.extend([Self::MatVec(format), Self::MatMul(format), Self::Embed(format)]);
+            all.extend([false, true].map(|normed| Self::MatVec { format, normed }));
+            all.extend([false, true].map(|half| Self::MatMul64 { format, half }));
+            all.extend([Self::MatMul(format), Self::Embed(format)]);
+            if format.is_quantized() {
+                all.push(Self::MatMulDot8(format));
+            }
             for other in [format, Format::Q6_K] {
                 all.push(Self::GateUp { gate: format, up: other });
                 let qkv = |cache| Self::QkvRopeKv { q: format, k: format, v: other, cache };
@@ -112,103 +168,190 @@ impl Kernel {
             Self::Attention { format, is_aligned } => {
                 format!("attention {}{}", kv(format), if is_aligned { "" } else { " any" })
             }
-            Self::MatVec(format) => format!("mat_vec {}", format.name()),
+            Self::AttentionMerge => "attention_merge".into(),
+            Self::AttentionTile { format, cols } => format!("attention_tile {} {cols}", kv(format)),
+            Self::MatVec { format, normed } => format!("mat_vec {}{}", format.name(), if normed { " normed" } else { "" }),
             Self::MatMul(format) => format!("mat_mul {}", format.name()),
+            Self::MatMul64 { format, half } => format!("mat_mul_64 {}{}", format.name(), if half { " f16" } else { "" }),
+            Self::QuantizeRows => "quantize_rows".into(),
+            Self::MatMulDot8(format) => format!("mat_mul_dot8 {}", format.name()),
             Self::Embed(format) => format!("embed {}", format.name()),
             Self::GateUp { gate, up } => format!("gate_up {} {}", gate.name(), up.name()),
             Self::QkvRopeKv { q, k, v, cache } => {
                 format!("qkv_rope_kv {} {} {} {}", q.name(), k.name(), v.name(), kv(cache))
             }
+            Self::ChooseBest => "choose_best".into(),
+            Self::Choose => "choose".into(),
         }
     }
 
-    /// Whether it has variants.
-    pub fn has_variants(self) -> bool {
-        matches!(self, Self::MatVec(_) | Self::GateUp { .. })
+    /// Whether it has a form for subgroups.
+    pub fn uses_subgroups(self) -> bool {
+        matches!(self, Self::MatVec { .. } | Self::GateUp { .. } | Self::QkvRopeKv { .. })
     }
 
-    /// The WGSL.
-    pub fn source(self, variant: Variant) -> String {
+    /// Whether it needs `shader-f16`.
+    pub fn needs_f16(self) -> bool {
+        matches!(self, Self::MatMul64 { half: true, .. })
+    }
+
+    /// The WGSL, with `lanes` threads surely in one subgroup.
+    pub fn source(self, lanes: u32) -> String {
+        let mut source = self.parts(lanes).join("\n");
+        // Directives stand before everything but comments. naga takes subgroups unasked, and does not know the word.
+        if self.needs_f16() {
+            source.insert_str(0, "enable f16;\n");
+        }
+        if cfg!(target_arch = "wasm32") && self.uses_subgroups() && lanes > 0 {
+            source.insert_str(0, "enable subgroups;\n");
+        }
+        source
+    }
+
+    fn parts(self, lanes: u32) -> Vec<String> {
         const PLANES: &str = include_str!("../../quant/planes.wgsl");
+        const STEP: &str = include_str!("shaders/step.wgsl");
         const LINEAR: &str = include_str!("shaders/linear.wgsl");
-        const EMBED: &str = include_str!("shaders/embed.wgsl");
-        const GATE_UP: &str = include_str!("shaders/gate_up.wgsl");
-        const QKV_ROPE_KV: &str = include_str!("shaders/qkv_rope_kv.wgsl");
-        let plain: &[&str] = match self {
-            Self::MatVec(format) => {
-                let parts = [LINEAR, include_str!("shaders/mat_vec.wgsl"), PLANES, &row_part(format, ""), &sum16(variant)];
-                return with_features(parts.join("\n"), variant);
+        const LINEAR_X: &str = include_str!("shaders/linear_x.wgsl");
+        const INPUT: &str = include_str!("shaders/input.wgsl");
+        const GAIN_NORM: &str = include_str!("shaders/gain_norm.wgsl");
+        const ATTENTION: &str = include_str!("shaders/attention_params.wgsl");
+        let whole = |parts: &[&str]| parts.iter().map(ToString::to_string).collect::<Vec<_>>();
+        match self {
+            Self::MatVec { format, normed } => {
+                let (operands, gain) = if normed {
+                    (include_str!("shaders/linear_normed_x.wgsl"), GAIN_NORM)
+                } else {
+                    (LINEAR_X, include_str!("shaders/gain_none.wgsl"))
+                };
+                let main = include_str!("shaders/mat_vec.wgsl");
+                let mut parts = whole(&[LINEAR, operands, main, INPUT, gain, PLANES]);
+                parts.extend([dot(format, "w_"), sum16(lanes)]);
+                parts
             }
             Self::MatMul(format) => {
-                return [LINEAR, include_str!("shaders/mat_mul.wgsl"), PLANES, &weights(format, "")].join("\n");
+                let mut parts = whole(&[LINEAR, LINEAR_X, include_str!("shaders/mat_mul.wgsl"), PLANES]);
+                parts.push(weights(format, "w_"));
+                parts
             }
-            Self::Embed(format) => return [EMBED, PLANES, &weights(format, "")].join("\n"),
+            Self::MatMul64 { format, half } => {
+                let quad =
+                    if half { include_str!("shaders/quad_f16.wgsl") } else { include_str!("shaders/quad_f32.wgsl") };
+                let mut parts = whole(&[LINEAR, LINEAR_X, quad, include_str!("shaders/mat_mul_64.wgsl"), PLANES]);
+                parts.push(weights(format, "w_"));
+                parts
+            }
+            Self::MatMulDot8(format) => {
+                let operands = include_str!("shaders/linear_bytes_x.wgsl");
+                let mut parts = whole(&[LINEAR, operands, include_str!("shaders/mat_mul_dot8.wgsl"), PLANES]);
+                parts.push(weights(format, "w_"));
+                parts
+            }
+            Self::Embed(format) => {
+                let mut parts = whole(&[include_str!("shaders/embed.wgsl"), PLANES]);
+                parts.push(weights(format, "w_"));
+                parts
+            }
             Self::GateUp { gate, up } => {
-                let parts = [GATE_UP, PLANES, &row_part(gate, "gate_"), &row_part(up, "up_"), &sum16(variant)];
-                return with_features(parts.join("\n"), variant);
+                let mut parts = whole(&[include_str!("shaders/gate_up.wgsl"), INPUT, GAIN_NORM, PLANES]);
+                parts.extend([dot(gate, "gate_"), dot(up, "up_"), sum16(lanes)]);
+                parts
             }
             Self::QkvRopeKv { q, k, v, cache } => {
-                let store = match cache {
-                    KvFormat::F32 => include_str!("shaders/kv_store_f32.wgsl"),
-                    KvFormat::F16 => include_str!("shaders/kv_store_f16.wgsl"),
-                };
-                let [q, k, v] = [(q, "q_"), (k, "k_"), (v, "v_")].map(|(format, name)| row_part(format, name));
-                return [QKV_ROPE_KV, store, PLANES, &q, &k, &v].join("\n");
+                let main = include_str!("shaders/qkv_rope_kv.wgsl");
+                let mut parts = whole(&[main, STEP, kv_out(cache), INPUT, GAIN_NORM, PLANES]);
+                parts.extend([dot(q, "q_"), dot(k, "k_"), dot(v, "v_"), sum16(lanes)]);
+                parts
             }
-            Self::CopyRows => &[include_str!("shaders/copy_rows.wgsl")],
-            Self::AddRows => &[include_str!("shaders/add_rows.wgsl")],
-            Self::SiluMul => &[include_str!("shaders/silu_mul.wgsl")],
-            Self::RmsNorm => &[include_str!("shaders/rms_norm.wgsl")],
-            Self::LayerNorm => &[include_str!("shaders/layer_norm.wgsl")],
-            Self::Rope => &[include_str!("shaders/rope.wgsl")],
-            Self::KvWrite(KvFormat::F32) => &[include_str!("shaders/kv_write_f32.wgsl")],
-            Self::KvWrite(KvFormat::F16) => &[include_str!("shaders/kv_write_f16.wgsl")],
+            Self::CopyRows => whole(&[include_str!("shaders/copy_rows.wgsl")]),
+            Self::AddRows => whole(&[include_str!("shaders/add_rows.wgsl")]),
+            Self::SiluMul => whole(&[include_str!("shaders/silu_mul.wgsl")]),
+            Self::RmsNorm => whole(&[include_str!("shaders/rms_norm.wgsl")]),
+            Self::LayerNorm => whole(&[include_str!("shaders/layer_norm.wgsl")]),
+            Self::QuantizeRows => whole(&[include_str!("shaders/quantize_rows.wgsl")]),
+            Self::AttentionMerge => whole(&[include_str!("shaders/attention_merge.wgsl")]),
+            Self::ChooseBest => whole(&[include_str!("shaders/choose_best.wgsl")]),
+            Self::Choose => whole(&[include_str!("shaders/choose.wgsl"), STEP]),
+            Self::Rope => whole(&[include_str!("shaders/rope.wgsl"), STEP]),
+            Self::KvWrite(format) => {
+                // In the fused kernel it is one binding further behind.
+                let out = kv_out(format).replace("@binding(8)", "@binding(3)");
+                vec![include_str!("shaders/kv_write.wgsl").into(), STEP.into(), out]
+            }
             Self::Attention { format, is_aligned } => {
-                let keys = match (format, is_aligned) {
-                    (KvFormat::F32, true) => include_str!("shaders/kv_f32.wgsl"),
-                    (KvFormat::F16, true) => include_str!("shaders/kv_f16.wgsl"),
-                    (KvFormat::F32, false) => include_str!("shaders/kv_f32_any.wgsl"),
-                    (KvFormat::F16, false) => include_str!("shaders/kv_f16_any.wgsl"),
-                };
-                &[include_str!("shaders/attention.wgsl"), keys]
+                whole(&[ATTENTION, STEP, include_str!("shaders/attention.wgsl"), kv_in(format, is_aligned)])
             }
-        };
-        plain.join("\n")
+            Self::AttentionTile { format, cols } => {
+                let mut parts = whole(&[ATTENTION, STEP, include_str!("shaders/attention_tile.wgsl"), kv_in(format, true)]);
+                parts.push(format!("const COLS: u32 = {cols}u;"));
+                parts
+            }
+        }
     }
 
     /// The buffers it takes.
     pub fn bindings(self) -> Bindings {
         let (n_read, n_write) = match self {
-            Self::CopyRows | Self::AddRows | Self::SiluMul | Self::Rope | Self::Embed(_) => (1, 1),
-            Self::RmsNorm => (2, 1),
-            Self::LayerNorm | Self::Attention { .. } | Self::MatVec(_) | Self::MatMul(_) => (3, 1),
-            Self::KvWrite(_) => (2, 2),
-            Self::GateUp { .. } => (3, 1),
-            Self::QkvRopeKv { .. } => (5, 3),
+            Self::CopyRows | Self::AddRows | Self::SiluMul | Self::Rope | Self::AttentionMerge | Self::ChooseBest => (1, 1),
+            Self::QuantizeRows => (1, 2),
+            Self::RmsNorm | Self::Embed(_) | Self::Choose | Self::KvWrite(_) => (2, 1),
+            Self::LayerNorm | Self::Attention { .. } | Self::AttentionTile { .. } | Self::MatMul(_) | Self::MatMul64 { .. } => (3, 1),
+            Self::MatVec { normed, .. } => (if normed { 4 } else { 3 }, 1),
+            Self::MatMulDot8(_) | Self::GateUp { .. } => (4, 1),
+            Self::QkvRopeKv { .. } => (6, 2),
         };
-        Bindings { n_read, n_write }
+        let has_step = matches!(
+            self,
+            Self::Rope
+                | Self::KvWrite(_)
+                | Self::Attention { .. }
+                | Self::AttentionTile { .. }
+                | Self::QkvRopeKv { .. }
+                | Self::Choose
+        );
+        Bindings { n_read, n_write, has_step }
     }
 }
 
-/// The fragment that decodes a matrix of this format, as `{name}weights`.
+/// The fragment that decodes a matrix of this format, as `{name}weights`, and, where it is quantized, `{name}block`.
 fn weights(format: Format, name: &str) -> String {
-    [include_str!("../../quant/plane.wgsl"), format.wgsl()].join("\n").replace("M_", name)
+    let mut parts = vec![include_str!("../../quant/plane.wgsl"), format.wgsl()];
+    if format.is_quantized() {
+        parts.push(include_str!("../../quant/quantized.wgsl"));
+    }
+    parts.join("\n").replace("M_", name)
 }
 
-/// The same, and the product of a row with a row of x, as `{name}row_part`.
-fn row_part(format: Format, name: &str) -> String {
-    weights(format, name) + &include_str!("shaders/row_part.wgsl").replace("M_", name)
+/// The same, and the product of a block with 32 elements of x, as `{name}dot`.
+fn dot(format: Format, name: &str) -> String {
+    let dot = if format.is_quantized() {
+        include_str!("shaders/dot_quantized.wgsl")
+    } else {
+        include_str!("shaders/dot_float.wgsl")
+    };
+    weights(format, name) + &dot.replace("M_", name)
 }
 
 /// The sums of 16 threads.
-fn sum16(variant: Variant) -> String {
-    match variant.lanes {
+fn sum16(lanes: u32) -> String {
+    match lanes {
         0 => include_str!("shaders/sum16.wgsl").into(),
         lanes => format!("const LANES: u32 = {lanes}u;\n{}", include_str!("shaders/sum16_subgroups.wgsl")),
     }
 }
 
-/// Browsers want to be told which features a shader uses; naga takes them unasked and does not know the words.
-fn with_features(source: String, variant: Variant) -> String {
-    if cfg!(target_arch = "wasm32") && variant.lanes > 0 { format!("enable subgroups;\n{source}") } else { source }
+fn kv_out(format: KvFormat) -> &'static str {
+    match format {
+        KvFormat::F32 => include_str!("shaders/kv_out_f32.wgsl"),
+        KvFormat::F16 => include_str!("shaders/kv_out_f16.wgsl"),
+    }
+}
+
+fn kv_in(format: KvFormat, is_aligned: bool) -> &'static str {
+    match (format, is_aligned) {
+        (KvFormat::F32, true) => include_str!("shaders/kv_in_f32.wgsl"),
+        (KvFormat::F16, true) => include_str!("shaders/kv_in_f16.wgsl"),
+        (KvFormat::F32, false) => include_str!("shaders/kv_in_f32_any.wgsl"),
+        (KvFormat::F16, false) => include_str!("shaders/kv_in_f16_any.wgsl"),
+    }
 }

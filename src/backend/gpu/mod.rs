@@ -11,10 +11,15 @@
 //! whole blocks without looking at the row's end, and write zeros there.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::{Backend, Epilogue, Heads, KvFormat, KvPlace, KvSpec, Launches, Linear, MatrixSpec, Qkv, RopeStyle};
+use super::choice::Choice;
+use super::{
+    Backend, Epilogue, Expected, Heads, KvFormat, KvPlace, KvSpec, Launches, Linear, MatrixSpec, Qkv, RmsNorm, RopeStyle,
+};
 use crate::error::Result;
+use crate::quant::Format;
 
 mod device;
 pub mod kernels;
@@ -24,21 +29,29 @@ mod self_test;
 
 pub use device::{Device, DeviceOptions};
 pub use matrix::{Matrix, MatrixBuilder};
+pub use recorder::Word;
 
 use device::{Buffer, Dropped};
-use kernels::Kernel;
+use kernels::{Kernel, MAX_TILE_COLS, Products};
 use recorder::Recorder;
 
 /// Elements that rows are padded to: a block of weights.
 const ROW_MULTIPLE: usize = 32;
 /// Rows of x up to which a product is made row by row: a tile of `mat_mul` would be almost empty.
 const MAX_VEC_ROWS: usize = 4;
-/// Ids that one dispatch looks up; they go with its parameters.
-const MAX_IDS: usize = 48;
-/// Workgroups along x; what is more goes along y. `mat_vec.wgsl` knows the number.
+/// Rows of x up to which `mat_mul`'s tiles of 32 rows do; more take tiles of 64.
+const MAX_SMALL_ROWS: usize = 32;
+/// Ids that one dispatch looks up.
+const MAX_IDS: usize = 4096;
+/// Workgroups along x; what is more goes along y. `mat_vec.wgsl` and `gate_up.wgsl` know the number.
 const MAX_GRID_X: usize = 32768;
 /// The widest head that `attention.wgsl` has room for.
 const MAX_HEAD_DIM: usize = 256;
+/// Positions of a cache for each part that a query's keys are cut into, and the most parts.
+const SPLIT_KEYS: usize = 512;
+const MAX_SPLITS: usize = 16;
+/// Logits that a workgroup of `choose_best.wgsl` looks through.
+const CHOOSE_PART: usize = 2048;
 
 /// `[rows, cols]` floats; rows `stride` elements apart.
 #[derive(Debug)]
@@ -49,13 +62,33 @@ pub struct Tensor {
     buffer: Buffer,
 }
 
-/// Keys and values: two buffers `[n_ctx, stride]` for each layer.
+/// Keys and values: a buffer for each layer, keys `[n_ctx, stride]`, then values `[n_ctx, stride]`.
 #[derive(Debug)]
 pub struct KvCache {
     spec: KvSpec,
     /// Elements between rows.
     stride: usize,
-    layers: Vec<(Buffer, Buffer)>,
+    layers: Vec<Buffer>,
+}
+
+impl KvCache {
+    /// The element that values begin at.
+    fn v_first(&self) -> usize {
+        self.spec.n_ctx * self.stride
+    }
+}
+
+/// Where keys and values are read from.
+struct Keys<'a> {
+    k: &'a Buffer,
+    v: &'a Buffer,
+    format: KvFormat,
+    stride: usize,
+    v_first: usize,
+    /// Keys that every query sees, or 0 where each sees those up to its own position.
+    n_keys: usize,
+    /// Keys there may be.
+    max_keys: usize,
 }
 
 /// The WebGPU backend.
@@ -66,6 +99,14 @@ pub struct Gpu {
     dropped: Dropped,
     /// Bound where a layer has no bias.
     nothing: Buffer,
+    /// Ids to be looked up.
+    ids: Buffer,
+    /// The token that was chosen last.
+    chosen: Buffer,
+    /// What kernels leave for other kernels, by name: the buffer and its bytes.
+    scratch: HashMap<&'static str, (Rc<Buffer>, u64)>,
+    /// Norms with the biases of the projections behind them, by the ids of the buffers they were made of.
+    packed: HashMap<[u64; 4], Rc<Buffer>>,
     weight_bytes: Rc<Cell<u64>>,
 }
 
@@ -77,8 +118,21 @@ impl Gpu {
     pub fn new(device: Rc<Device>) -> Result<Self> {
         let dropped = Dropped::default();
         let nothing = device.buffer(16, wgpu::BufferUsages::STORAGE, &dropped, "nothing")?;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        let ids = device.buffer(MAX_IDS as u64 * 4, usage, &dropped, "ids")?;
+        let chosen = device.buffer(16, usage, &dropped, "the chosen token")?;
         let recorder = Recorder::new(device.clone(), dropped.clone())?;
-        Ok(Self { device, recorder, dropped, nothing, weight_bytes: Rc::default() })
+        Ok(Self {
+            device,
+            recorder,
+            dropped,
+            nothing,
+            ids,
+            chosen,
+            scratch: HashMap::new(),
+            packed: HashMap::new(),
+            weight_bytes: Rc::default(),
+        })
     }
 
     /// Holds the kernels against plain loops on small numbers. Variants that are wrong are replaced, which [`Device::notes`] then says.
@@ -94,9 +148,62 @@ impl Gpu {
         &self.device
     }
 
-    fn storage(&self, n_elements: usize, element: usize, what: &str) -> Result<Buffer> {
+    fn storage(&mut self, n_elements: usize, element: usize, what: &str) -> Result<Buffer> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        self.recorder.launches.buffers += 1;
         self.device.buffer((n_elements as u64).saturating_mul(element as u64), usage, &self.dropped, what)
+    }
+
+    /// A buffer of at least so many bytes whose content nobody relies on from one op to the next. `None` where there is no memory for
+    /// it, which whoever waits for the device next is told.
+    fn scratch(&mut self, name: &'static str, n_bytes: usize) -> Option<Rc<Buffer>> {
+        if let Some((buffer, size)) = self.scratch.get(name)
+            && *size >= n_bytes as u64
+        {
+            return Some(buffer.clone());
+        }
+        let n_bytes = n_bytes.next_power_of_two();
+        match self.storage(n_bytes, 1, name) {
+            Ok(buffer) => {
+                let buffer = Rc::new(buffer);
+                self.scratch.insert(name, (buffer.clone(), n_bytes as u64));
+                Some(buffer)
+            }
+            Err(error) => {
+                self.recorder.fail(error);
+                None
+            }
+        }
+    }
+
+    /// A norm's weights, and behind them the biases there are: the buffer, and where each bias begins (in floats; 0 for none).
+    fn packed(&mut self, norm: &Tensor, biases: [Option<&Tensor>; 3]) -> Option<(Rc<Buffer>, [usize; 3])> {
+        let mut starts = [0; 3];
+        let mut n = norm.stride;
+        for (start, bias) in starts.iter_mut().zip(biases) {
+            if let Some(bias) = bias {
+                *start = n;
+                n += bias.stride;
+            }
+        }
+        let ids = [Some(norm), biases[0], biases[1], biases[2]].map(|part| part.map_or(0, |part| part.buffer.id));
+        if let Some(buffer) = self.packed.get(&ids) {
+            return Some((buffer.clone(), starts));
+        }
+        let buffer = match self.storage(n, 4, "biases") {
+            Ok(buffer) => Rc::new(buffer),
+            Err(error) => {
+                self.recorder.fail(error);
+                return None;
+            }
+        };
+        let parts: Vec<(&Buffer, u64)> = std::iter::once(norm)
+            .chain(biases.into_iter().flatten())
+            .map(|part| (&part.buffer, part.stride as u64 * 4))
+            .collect();
+        self.recorder.copy(&parts, &buffer);
+        self.packed.insert(ids, buffer.clone());
+        Some((buffer, starts))
     }
 
     /// Records an op on `n` rows, one thread for each of `per_row` things in a row.
@@ -105,33 +212,154 @@ impl Gpu {
         self.recorder.dispatch(kernel, read, written, params, grid, 0);
     }
 
+    /// What multiplies many rows with weights of this format.
+    fn wide(&self, format: Format) -> Kernel {
+        match self.device.variant().products {
+            Products::Half => Kernel::MatMul64 { format, half: true },
+            Products::Bytes if format.is_quantized() => Kernel::MatMulDot8(format),
+            Products::Bytes | Products::Float => Kernel::MatMul64 { format, half: false },
+        }
+    }
+
+    /// The first `n` rows of x in bytes: their buffers, `x_bytes` and `x_scales` of `quantize_rows.wgsl`.
+    fn in_bytes(&mut self, x: &Tensor, n: usize) -> Option<(Rc<Buffer>, Rc<Buffer>)> {
+        let row_blocks = x.stride / 32;
+        let bytes = self.scratch("activations in bytes", n * row_blocks * 32)?;
+        let scales = self.scratch("scales of activations", n * row_blocks * 16)?;
+        let params = [(x.stride / 4) as u32, row_blocks as u32];
+        self.by_row(Kernel::QuantizeRows, &[&x.buffer], &[&bytes, &scales], &params, row_blocks, n);
+        Some((bytes, scales))
+    }
+
+    /// The products of `n` rows of x with a layer. `in_bytes` are those rows in bytes, where the caller has them already; `norm` is what
+    /// x goes through first: only for few rows.
     #[allow(clippy::too_many_arguments, reason = "a formula with that many operands")]
-    fn attend(
+    fn product(
         &mut self,
-        q: &Tensor,
-        keys: (&Buffer, &Buffer, KvFormat, usize),
-        heads: Heads,
-        n_keys: usize,
-        more: u32,
-        scale: f32,
+        x: &Tensor,
+        norm: Option<(&Tensor, f32)>,
+        in_bytes: Option<&(Rc<Buffer>, Rc<Buffer>)>,
+        layer: &Linear<Self>,
         out: &Tensor,
         n: usize,
+        epilogue: Epilogue,
     ) {
-        let (k, v, format, kv_stride) = keys;
+        let Matrix { spec, row_blocks, shards, .. } = &layer.weight;
+        assert!(x.cols == spec.n_in && out.cols == spec.n_out, "linear {}: row lengths differ", spec.name);
+        assert!(n <= x.rows && n <= out.rows, "linear {}: beyond the rows", spec.name);
+        let kernel = match n {
+            ..=MAX_VEC_ROWS => Kernel::MatVec { format: spec.format, normed: norm.is_some() },
+            ..=MAX_SMALL_ROWS => Kernel::MatMul(spec.format),
+            _ => self.wide(spec.format),
+        };
+        let own;
+        let in_bytes = match (kernel, in_bytes) {
+            (Kernel::MatMulDot8(_), None) => {
+                own = self.in_bytes(x, n);
+                if own.is_none() {
+                    return;
+                }
+                own.as_ref()
+            }
+            (_, given) => given,
+        };
+        let bias = layer.bias.as_ref().map_or(&self.nothing, |bias| &bias.buffer);
+        for shard in shards {
+            let params = [
+                shard.n_blocks as u32,
+                *row_blocks as u32,
+                shard.n_rows as u32,
+                shard.first_row as u32,
+                (x.stride / 4) as u32,
+                out.stride as u32,
+                n as u32,
+                match epilogue {
+                    Epilogue::Store => 0,
+                    Epilogue::Add => 1,
+                    Epilogue::Gelu => 2,
+                    Epilogue::QuickGelu => 3,
+                },
+                u32::from(layer.bias.is_some()),
+                (x.cols as f32).to_bits(),
+                norm.map_or(0, |(_, eps)| eps.to_bits()),
+            ];
+            let mut read = vec![&shard.buffer, bias];
+            match (kernel, in_bytes) {
+                (Kernel::MatMulDot8(_), Some((bytes, scales))) => read.extend([&**bytes, &**scales]),
+                _ => read.push(&x.buffer),
+            }
+            if let Some((weight, _)) = norm {
+                read.push(&weight.buffer);
+            }
+            let grid = match kernel {
+                Kernel::MatVec { .. } => {
+                    let groups = shard.n_rows.div_ceil(8);
+                    [groups.min(MAX_GRID_X), groups.div_ceil(MAX_GRID_X), n]
+                }
+                Kernel::MatMul(_) => [shard.n_rows.div_ceil(32), n.div_ceil(32), 1],
+                _ => [shard.n_rows.div_ceil(64), n.div_ceil(64), 1],
+            };
+            let work = (n * shard.n_rows * spec.n_in) as u64;
+            self.recorder.dispatch(kernel, &read, &[&out.buffer], &params, grid.map(|n| n as u32), work);
+        }
+    }
+
+    fn attend(&mut self, q: &Tensor, keys: &Keys<'_>, heads: Heads, scale: f32, out: &Tensor, n: usize) {
         let Heads { n_heads, n_kv_heads, head_dim } = heads;
         assert!(head_dim <= MAX_HEAD_DIM, "attention: heads of {head_dim} elements are wider than {MAX_HEAD_DIM}");
-        let kernel = Kernel::Attention { format, is_aligned: head_dim.is_multiple_of(4) };
+        let is_aligned = head_dim.is_multiple_of(4);
+        let cols = head_dim.div_ceil(32) as u32;
+        let is_tiled = n > MAX_VEC_ROWS && is_aligned && cols <= MAX_TILE_COLS;
+        let n_splits = if n <= MAX_VEC_ROWS && is_aligned { (keys.max_keys / SPLIT_KEYS).clamp(1, MAX_SPLITS) } else { 1 };
+        let part = head_dim + 2;
         let params = [
-            head_dim as u32,
-            (n_heads / n_kv_heads) as u32,
-            q.stride as u32,
-            kv_stride as u32,
-            n_keys as u32,
-            more,
-            scale.to_bits(),
-        ];
-        let work = (2 * n * n_heads * head_dim * (n_keys + n)) as u64;
-        self.recorder.dispatch(kernel, &[&q.buffer, k, v], &[&out.buffer], &params, [n_heads as u32, n as u32, 1], work);
+            head_dim,
+            n_heads / n_kv_heads,
+            q.stride,
+            keys.stride,
+            keys.v_first,
+            n,
+            keys.n_keys,
+            scale.to_bits() as usize,
+            n_splits,
+            n_heads,
+            part,
+        ]
+        .map(|p| p as u32);
+        let work = (2 * n * n_heads * head_dim * keys.max_keys) as u64;
+        let read = [&q.buffer, keys.k, keys.v];
+        if is_tiled {
+            let kernel = Kernel::AttentionTile { format: keys.format, cols };
+            let grid = [n_heads as u32, n.div_ceil(32) as u32, 1];
+            self.recorder.dispatch(kernel, &read, &[&out.buffer], &params, grid, work);
+            return;
+        }
+        let kernel = Kernel::Attention { format: keys.format, is_aligned };
+        let grid = [n_heads as u32, n as u32, n_splits as u32];
+        if n_splits == 1 {
+            self.recorder.dispatch(kernel, &read, &[&out.buffer], &params, grid, work);
+            return;
+        }
+        let Some(parts) = self.scratch("parts of attention", MAX_VEC_ROWS * n_heads * n_splits * part * 4) else { return };
+        self.recorder.dispatch(kernel, &read, &[&parts], &params, grid, work);
+        let params = [head_dim, out.stride, n_heads, n_splits, part].map(|p| p as u32);
+        let grid = [n_heads as u32, n as u32, 1];
+        self.recorder.dispatch(Kernel::AttentionMerge, &[&parts], &[&out.buffer], &params, grid, 0);
+    }
+
+    fn compile(&self, kernels: &[Kernel]) {
+        for kernel in kernels {
+            self.device.pipeline(*kernel);
+        }
+    }
+
+    fn compile_attention(&self, head_dim: usize, format: KvFormat) {
+        let is_aligned = head_dim.is_multiple_of(4);
+        let cols = head_dim.div_ceil(32) as u32;
+        self.compile(&[Kernel::Attention { format, is_aligned }, Kernel::AttentionMerge]);
+        if is_aligned && cols <= MAX_TILE_COLS {
+            self.compile(&[Kernel::AttentionTile { format, cols }]);
+        }
     }
 }
 
@@ -140,8 +368,15 @@ impl Backend for Gpu {
     type Matrix = Matrix;
     type MatrixBuilder = MatrixBuilder;
     type KvCache = KvCache;
+    type Chosen = Word;
 
     const ROW_GROUP: usize = matrix::ROW_GROUP;
+    /// Enough workgroups for every part of a large adapter.
+    const PREFILL_ROWS: usize = 512;
+    /// What is worth a submit of its own decides when a caller gets its turn ([`Backend::settle`]).
+    const STEP_WORK: u64 = 1 << 35;
+    /// While the host looks at one token the device has the next, and one more behind it.
+    const LOOK_AHEAD: usize = 2;
 
     fn tensor(&mut self, rows: usize, cols: usize) -> Result<Tensor> {
         let stride = cols.next_multiple_of(ROW_MULTIPLE);
@@ -195,11 +430,10 @@ impl Backend for Gpu {
             KvFormat::F16 => 2,
         };
         let what = format!("the keys and values of {} positions", spec.n_ctx);
-        let layer = |_| {
-            let n = spec.n_ctx.saturating_mul(stride);
-            Ok((self.storage(n, element, &what)?, self.storage(n, element, &what)?))
-        };
-        Ok(KvCache { spec: *spec, stride, layers: (0..spec.n_layers).map(layer).collect::<Result<_>>()? })
+        let layers = (0..spec.n_layers)
+            .map(|_| self.storage(spec.n_ctx.saturating_mul(2 * stride), element, &what))
+            .collect::<Result<_>>()?;
+        Ok(KvCache { spec: *spec, stride, layers })
     }
 
     fn weight_bytes(&self) -> u64 {
@@ -207,28 +441,75 @@ impl Backend for Gpu {
     }
 
     fn launches(&self) -> Launches {
-        self.recorder.launches
+        Launches { pipelines: self.device.n_pipelines(), ..self.recorder.launches }
+    }
+
+    fn expect(&mut self, expected: &[Expected]) {
+        for expected in expected {
+            match *expected {
+                Expected::Embed(format) => self.compile(&[Kernel::Embed(format)]),
+                Expected::Linear(format) => {
+                    self.compile(&[false, true].map(|normed| Kernel::MatVec { format, normed }));
+                    let wide = self.wide(format);
+                    self.compile(&[Kernel::MatMul(format), wide]);
+                    if matches!(wide, Kernel::MatMulDot8(_)) {
+                        self.compile(&[Kernel::QuantizeRows]);
+                    }
+                }
+                Expected::Qkv([q, k, v], cache) => {
+                    self.compile(&[Kernel::QkvRopeKv { q, k, v, cache }, Kernel::Rope, Kernel::KvWrite(cache)]);
+                }
+                Expected::GateUp([gate, up]) => self.compile(&[Kernel::GateUp { gate, up }, Kernel::SiluMul]),
+                Expected::Attention(head_dim, format) => self.compile_attention(head_dim, format),
+                Expected::AttentionFull(head_dim) => self.compile_attention(head_dim, KvFormat::F32),
+                Expected::Decoder => {
+                    self.compile(&[Kernel::RmsNorm, Kernel::CopyRows, Kernel::ChooseBest, Kernel::Choose]);
+                }
+                Expected::Vision => self.compile(&[Kernel::LayerNorm, Kernel::AddRows, Kernel::CopyRows]),
+            }
+        }
+    }
+
+    async fn settle(&mut self, all: bool) -> Result<()> {
+        self.recorder.settle(all).await
+    }
+
+    fn choose(&mut self, logits: &Tensor, choice: &Choice, unit: f64) -> Word {
+        let n_parts = logits.cols.div_ceil(CHOOSE_PART);
+        if let Some(best) = self.scratch("the best logits", n_parts * 16) {
+            let n = logits.cols as u32;
+            let grid = [n_parts as u32, 1, 1];
+            self.recorder.dispatch(Kernel::ChooseBest, &[&logits.buffer], &[&best], &[n], grid, 0);
+            self.recorder.draw_by(unit);
+            let params = [
+                n,
+                n_parts as u32,
+                choice.temperature.to_bits(),
+                u32::try_from(choice.top_k).unwrap_or(u32::MAX),
+                choice.top_p.to_bits(),
+                choice.min_p.to_bits(),
+            ];
+            self.recorder.dispatch(Kernel::Choose, &[&logits.buffer, &best], &[&self.chosen], &params, [1, 1, 1], 0);
+        }
+        self.recorder.fetch(&self.chosen)
+    }
+
+    fn embed_chosen(&mut self, table: &Matrix, out: &mut Tensor) {
+        look_up(&mut self.recorder, table, &self.chosen, 1, out, 0);
+    }
+
+    async fn chosen(&mut self, token: Word) -> Result<Option<u32>> {
+        let id = self.recorder.word(token).await?;
+        Ok(if id == u32::MAX { None } else { Some(id) })
     }
 
     fn embed(&mut self, table: &Matrix, ids: &[u32], out: &mut Tensor, row: usize) {
-        assert_eq!(table.spec.n_in, out.cols, "embed: row lengths differ");
         assert!(row + ids.len() <= out.rows, "embed: {} rows from {row} on of {}", ids.len(), out.rows);
         for (i, ids) in ids.chunks(MAX_IDS).enumerate() {
-            for shard in &table.shards {
-                let mut params = vec![
-                    shard.n_blocks as u32,
-                    table.row_blocks as u32,
-                    shard.first_row as u32,
-                    shard.n_rows as u32,
-                    (row + i * MAX_IDS) as u32,
-                    (out.stride / 4) as u32,
-                    0,
-                    0,
-                ];
-                params.extend(ids);
-                let kernel = Kernel::Embed(table.spec.format);
-                self.by_row(kernel, &[&shard.buffer], &[&out.buffer], &params, table.row_blocks, ids.len());
-            }
+            self.recorder.new_ids();
+            let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+            self.device.queue.write_buffer(&self.ids.raw, 0, &bytes);
+            look_up(&mut self.recorder, table, &self.ids, ids.len(), out, row + i * MAX_IDS);
         }
     }
 
@@ -263,38 +544,32 @@ impl Backend for Gpu {
     }
 
     fn linear(&mut self, x: &Tensor, layer: &Linear<Self>, out: &mut Tensor, n: usize, epilogue: Epilogue) {
-        let Matrix { spec, row_blocks, shards, .. } = &layer.weight;
-        assert!(x.cols == spec.n_in && out.cols == spec.n_out, "linear {}: row lengths differ", spec.name);
-        assert!(n <= x.rows && n <= out.rows, "linear {}: beyond the rows", spec.name);
-        let is_vec = n <= MAX_VEC_ROWS;
-        for shard in shards {
-            let params = [
-                shard.n_blocks as u32,
-                *row_blocks as u32,
-                shard.n_rows as u32,
-                shard.first_row as u32,
-                (x.stride / 4) as u32,
-                out.stride as u32,
-                n as u32,
-                match epilogue {
-                    Epilogue::Store => 0,
-                    Epilogue::Add => 1,
-                    Epilogue::Gelu => 2,
-                    Epilogue::QuickGelu => 3,
-                },
-                u32::from(layer.bias.is_some()),
-            ];
-            let bias = layer.bias.as_ref().map_or(&self.nothing, |bias| &bias.buffer);
-            let (read, written) = ([&shard.buffer, &x.buffer, bias], [&out.buffer]);
-            let (kernel, grid) = if is_vec {
-                let groups = shard.n_rows.div_ceil(4);
-                let grid = [groups.min(MAX_GRID_X), groups.div_ceil(MAX_GRID_X), n];
-                (Kernel::MatVec(spec.format), grid)
-            } else {
-                (Kernel::MatMul(spec.format), [shard.n_rows.div_ceil(32), n.div_ceil(32), 1])
-            };
-            let work = (n * shard.n_rows * spec.n_in) as u64;
-            self.recorder.dispatch(kernel, &read, &written, &params, grid.map(|n| n as u32), work);
+        self.product(x, None, None, layer, out, n, epilogue);
+    }
+
+    fn norm_linear(
+        &mut self,
+        x: &Tensor,
+        norm: RmsNorm<'_, Self>,
+        layer: &Linear<Self>,
+        out: &mut Tensor,
+        n: usize,
+        epilogue: Epilogue,
+    ) {
+        if n <= MAX_VEC_ROWS {
+            assert_eq!(x.cols, norm.weight.cols, "norm_linear: row lengths differ");
+            self.product(x, Some((norm.weight, norm.eps)), None, layer, out, n, epilogue);
+        } else {
+            self.rms_norm(x, norm.weight, norm.eps, norm.scratch, n);
+            self.product(norm.scratch, None, None, layer, out, n, epilogue);
+        }
+    }
+
+    fn qkv(&mut self, x: &Tensor, layers: &Qkv<'_, Self>, q: &mut Tensor, k: &mut Tensor, v: &mut Tensor, n: usize) {
+        let is_wide = |layer: &Linear<Self>| n > MAX_SMALL_ROWS && matches!(self.wide(layer.weight.spec.format), Kernel::MatMulDot8(_));
+        let in_bytes = if [layers.q, layers.k, layers.v].into_iter().any(is_wide) { self.in_bytes(x, n) } else { None };
+        for (layer, out) in [(layers.q, q), (layers.k, k), (layers.v, v)] {
+            self.product(x, None, in_bytes.as_ref(), layer, out, n, Epilogue::Store);
         }
     }
 
@@ -320,7 +595,8 @@ impl Backend for Gpu {
         let half = rope.cols / 2;
         let n_pairs = n_heads * half;
         let halves = usize::from(style == RopeStyle::Halves);
-        let params = [x.stride, rope.stride, position, n_pairs, half, head_dim, halves].map(|p| p as u32);
+        let params = [x.stride, rope.stride, n_pairs, half, head_dim, halves].map(|p| p as u32);
+        self.recorder.at(position);
         self.by_row(Kernel::Rope, &[&rope.buffer], &[&x.buffer], &params, n_pairs, n);
     }
 
@@ -328,14 +604,10 @@ impl Backend for Gpu {
         let KvSpec { n_ctx, n_kv, format, .. } = cache.spec;
         assert!(k.cols == n_kv && v.cols == n_kv, "kv_write: row lengths differ");
         assert!(n <= k.rows && n <= v.rows && position + n <= n_ctx, "kv_write: beyond the rows");
-        let stride = match format {
-            KvFormat::F32 => cache.stride,
-            KvFormat::F16 => cache.stride / 2,
-        };
-        let params = [k.stride, stride, position].map(|p| p as u32);
-        let (k_cache, v_cache) = &cache.layers[layer];
-        let (read, written) = ([&k.buffer, &v.buffer], [k_cache, v_cache]);
-        self.by_row(Kernel::KvWrite(format), &read, &written, &params, stride, n);
+        let params = [k.stride / 2, cache.stride, cache.v_first()].map(|p| p as u32);
+        self.recorder.at(position);
+        let kv = &cache.layers[layer];
+        self.by_row(Kernel::KvWrite(format), &[&k.buffer, &v.buffer], &[kv], &params, cache.stride / 2, n);
     }
 
     fn attention(
@@ -352,20 +624,40 @@ impl Backend for Gpu {
         assert!(q.cols == heads.n_heads * heads.head_dim && out.cols == q.cols, "attention: shapes differ");
         assert_eq!(cache.spec.n_kv, heads.n_kv_heads * heads.head_dim, "attention: the cache is of another model");
         assert!(n <= q.rows && n <= out.rows && position + n <= cache.spec.n_ctx, "attention: beyond the rows");
-        let (k, v) = &cache.layers[layer];
-        self.attend(q, (k, v, cache.spec.format, cache.stride), heads, position + 1, 1, scale, out, n);
+        let kv = &cache.layers[layer];
+        let keys = Keys {
+            k: kv,
+            v: kv,
+            format: cache.spec.format,
+            stride: cache.stride,
+            v_first: cache.v_first(),
+            n_keys: 0,
+            max_keys: cache.spec.n_ctx,
+        };
+        self.recorder.at(position);
+        self.attend(q, &keys, heads, scale, out, n);
     }
 
     fn attention_full(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, scale: f32, out: &mut Tensor, n: usize) {
         assert!(q.cols == k.cols && q.cols == v.cols && q.cols == out.cols, "attention_full: shapes differ");
         assert!(n <= q.rows && n <= k.rows && n <= v.rows && n <= out.rows, "attention_full: beyond the rows");
         let heads = Heads { n_heads, n_kv_heads: n_heads, head_dim: q.cols / n_heads };
-        self.attend(q, (&k.buffer, &v.buffer, KvFormat::F32, k.stride), heads, n, 0, scale, out, n);
+        let keys = Keys {
+            k: &k.buffer,
+            v: &v.buffer,
+            format: KvFormat::F32,
+            stride: k.stride,
+            v_first: 0,
+            n_keys: n,
+            max_keys: n,
+        };
+        self.attend(q, &keys, heads, scale, out, n);
     }
 
-    fn qkv_rope_kv(
+    fn norm_qkv_rope_kv(
         &mut self,
         x: &Tensor,
+        norm: RmsNorm<'_, Self>,
         layers: &Qkv<'_, Self>,
         place: KvPlace<'_, Self>,
         q: &mut Tensor,
@@ -375,24 +667,32 @@ impl Backend for Gpu {
     ) {
         let Heads { n_heads, n_kv_heads, head_dim } = place.heads;
         let KvSpec { n_ctx, n_kv, format: cache_format, .. } = place.cache.spec;
-        let whole = [layers.q, layers.k, layers.v].map(sole_shard);
         let n_groups = (n_heads + 2 * n_kv_heads) * head_dim / 4;
+        let shards = [layers.q, layers.k, layers.v].map(|layer| sole_shard(&layer.weight));
         let ([Some(q_shard), Some(k_shard), Some(v_shard)], true) = (
-            whole,
+            shards,
             n <= MAX_VEC_ROWS && head_dim.is_multiple_of(4) && place.rope.cols.is_multiple_of(4) && n_groups <= MAX_GRID_X,
         ) else {
-            self.qkv(x, layers, q, k, v, n);
-            self.rope(q, place.rope, place.style, n_heads, head_dim, place.position, n);
-            self.rope(k, place.rope, place.style, n_kv_heads, head_dim, place.position, n);
-            self.kv_write(place.cache, place.layer, place.position, k, v, n);
+            self.rms_norm(x, norm.weight, norm.eps, norm.scratch, n);
+            self.qkv_rope_kv(norm.scratch, layers, place, q, k, v, n);
             return;
         };
         let [q_spec, k_spec, v_spec] = [layers.q, layers.k, layers.v].map(|layer| &layer.weight.spec);
         assert!([q_spec, k_spec, v_spec].iter().all(|spec| spec.n_in == x.cols), "qkv_rope_kv: row lengths differ");
+        assert!(x.cols == norm.weight.cols, "qkv_rope_kv: row lengths differ");
         assert!(q_spec.n_out == n_heads * head_dim && q_spec.n_out == q.cols, "qkv_rope_kv: shapes differ");
         assert!(n_kv == n_kv_heads * head_dim && k_spec.n_out == n_kv && v_spec.n_out == n_kv, "qkv_rope_kv: shapes differ");
         assert!(place.rope.cols <= head_dim, "qkv_rope_kv: shapes differ");
         assert!(n <= x.rows && n <= q.rows && place.position + n <= n_ctx.min(place.rope.rows), "qkv_rope_kv: beyond the rows");
+        let biases = [layers.q, layers.k, layers.v].map(|layer| layer.bias.as_ref());
+        let packed;
+        let (vectors, starts) = if biases.iter().all(Option::is_none) {
+            (&norm.weight.buffer, [0; 3])
+        } else {
+            packed = self.packed(norm.weight, biases);
+            let Some((buffer, starts)) = &packed else { return };
+            (&**buffer, *starts)
+        };
         let params = [
             q_shard.n_blocks,
             k_shard.n_blocks,
@@ -401,56 +701,84 @@ impl Backend for Gpu {
             x.stride / 4,
             q.stride,
             place.cache.stride,
-            place.position,
+            place.cache.v_first(),
             place.rope.stride,
             place.rope.cols / 2,
             head_dim,
             usize::from(place.style == RopeStyle::Halves),
             q_spec.n_out / 4,
             (q_spec.n_out + n_kv) / 4,
+            (x.cols as f32).to_bits() as usize,
+            norm.eps.to_bits() as usize,
+            starts[0],
+            starts[1],
+            starts[2],
         ]
         .map(|p| p as u32);
         let kernel = Kernel::QkvRopeKv { q: q_spec.format, k: k_spec.format, v: v_spec.format, cache: cache_format };
-        let (k_cache, v_cache) = &place.cache.layers[place.layer];
-        let read = [&x.buffer, &q_shard.buffer, &k_shard.buffer, &v_shard.buffer, &place.rope.buffer];
-        let written = [&q.buffer, k_cache, v_cache];
+        let read = [&x.buffer, vectors, &q_shard.buffer, &k_shard.buffer, &v_shard.buffer, &place.rope.buffer];
+        let written = [&q.buffer, &place.cache.layers[place.layer]];
+        self.recorder.at(place.position);
         self.recorder.dispatch(kernel, &read, &written, &params, [n_groups as u32, n as u32, 1], 0);
     }
 
-    fn gate_up(
+    fn norm_gate_up(
         &mut self,
         x: &Tensor,
+        norm: RmsNorm<'_, Self>,
         gate_layer: &Linear<Self>,
         up_layer: &Linear<Self>,
         gate: &mut Tensor,
         up: &mut Tensor,
         n: usize,
     ) {
-        let (Some(gate_shard), Some(up_shard), true) = (sole_shard(gate_layer), sole_shard(up_layer), n <= MAX_VEC_ROWS) else {
-            self.linear(x, gate_layer, gate, n, Epilogue::Store);
-            self.linear(x, up_layer, up, n, Epilogue::Store);
-            self.silu_mul(gate, up, n);
+        let shards = (sole_shard(&gate_layer.weight), sole_shard(&up_layer.weight));
+        let has_bias = gate_layer.bias.is_some() || up_layer.bias.is_some();
+        let ((Some(gate_shard), Some(up_shard)), true) = (shards, n <= MAX_VEC_ROWS && !has_bias) else {
+            self.rms_norm(x, norm.weight, norm.eps, norm.scratch, n);
+            self.gate_up(norm.scratch, gate_layer, up_layer, gate, up, n);
             return;
         };
         let (gate_spec, up_spec) = (&gate_layer.weight.spec, &up_layer.weight.spec);
         assert!(gate_spec.n_in == x.cols && up_spec.n_in == x.cols, "gate_up: row lengths differ");
+        assert!(x.cols == norm.weight.cols, "gate_up: row lengths differ");
         assert!(gate_spec.n_out == gate.cols && up_spec.n_out == gate.cols, "gate_up: shapes differ");
         assert!(n <= x.rows && n <= gate.rows, "gate_up: beyond the rows");
-        let params =
-            [gate_shard.n_blocks, up_shard.n_blocks, gate_layer.weight.row_blocks, gate_spec.n_out, x.stride / 4, gate.stride]
-                .map(|p| p as u32);
+        let params = [
+            gate_shard.n_blocks,
+            up_shard.n_blocks,
+            gate_layer.weight.row_blocks,
+            gate_spec.n_out,
+            x.stride / 4,
+            gate.stride,
+            (x.cols as f32).to_bits() as usize,
+            norm.eps.to_bits() as usize,
+        ]
+        .map(|p| p as u32);
         let groups = gate_spec.n_out.div_ceil(4);
         let grid = [groups.min(MAX_GRID_X), groups.div_ceil(MAX_GRID_X), n].map(|n| n as u32);
         let kernel = Kernel::GateUp { gate: gate_spec.format, up: up_spec.format };
-        let read = [&x.buffer, &gate_shard.buffer, &up_shard.buffer];
+        let read = [&x.buffer, &norm.weight.buffer, &gate_shard.buffer, &up_shard.buffer];
         self.recorder.dispatch(kernel, &read, &[&gate.buffer], &params, grid, 0);
     }
 }
 
-/// The whole of a layer's weights, where they are in one buffer and there is no bias: what the fused kernels take.
-fn sole_shard(layer: &Linear<Gpu>) -> Option<&matrix::Shard> {
-    match (&layer.weight.shards[..], &layer.bias) {
-        ([shard], None) => Some(shard),
+/// Records the look-up of `n` ids that are in a buffer.
+fn look_up(recorder: &mut Recorder, table: &Matrix, ids: &Buffer, n: usize, out: &Tensor, row: usize) {
+    assert_eq!(table.spec.n_in, out.cols, "embed: row lengths differ");
+    for shard in &table.shards {
+        let params =
+            [shard.n_blocks, table.row_blocks, shard.first_row, shard.n_rows, row, out.stride / 4].map(|p| p as u32);
+        let grid = [table.row_blocks.div_ceil(64) as u32, n as u32, 1];
+        let read = [&shard.buffer, ids];
+        recorder.dispatch(Kernel::Embed(table.spec.format), &read, &[&out.buffer], &params, grid, 0);
+    }
+}
+
+/// The whole of a matrix, where it is in one buffer: what the fused kernels take.
+fn sole_shard(matrix: &Matrix) -> Option<&matrix::Shard> {
+    match &matrix.shards[..] {
+        [shard] => Some(shard),
         _ => None,
     }
 }

@@ -1,8 +1,10 @@
 //! What every adapter's drivers are asked before a model is trusted to them: small cases of every kernel against plain loops. Drivers
 //! compile shaders wrongly more often than CPUs compute wrongly, and the first sign would otherwise be an answer that makes no sense.
 
-use super::{Backend, Gpu, Tensor};
-use crate::backend::{Epilogue, Heads, KvFormat, KvPlace, KvSpec, Linear, MatrixSpec, Qkv, RopeStyle};
+use super::kernels::{Products, Variant};
+use super::{Backend, Gpu, MAX_SMALL_ROWS, SPLIT_KEYS, Tensor};
+use crate::backend::choice::Choice;
+use crate::backend::{Epilogue, Heads, KvFormat, KvPlace, KvSpec, Linear, MatrixSpec, Qkv, RmsNorm, RopeStyle};
 use crate::error::{Error, Result};
 use crate::quant::Format;
 
@@ -10,26 +12,32 @@ use crate::quant::Format;
 const TOLERANCE: f64 = 1e-4;
 /// The same where keys and values have 16 bits.
 const TOLERANCE_HALF: f64 = 1e-2;
+/// The same of products whose operands have 16 bits, and 8.
+const TOLERANCE_PRODUCTS: [(Products, f64); 3] = [(Products::Float, TOLERANCE), (Products::Half, 2e-3), (Products::Bytes, 3e-2)];
 /// Formats of weights that are tried: each way in which fragments read their planes is in one of them.
 const FORMATS: [Format; 4] = [Format::F16, Format::Q4_0, Format::Q4_K, Format::Q6_K];
 
 pub(super) async fn run(gpu: &mut Gpu) -> Result<()> {
-    if gpu.device.variant() != super::kernels::Variant::default()
-        && let Some(wrong) = products(gpu).await?
-    {
-        let note = format!("The GPU computes {wrong} wrongly with subgroups; they are not used.");
-        gpu.device.use_plain_kernels(note);
-    }
-    let wrong = match products(gpu).await? {
-        None => rest(gpu).await?,
-        wrong => wrong,
-    };
-    match wrong {
-        None => Ok(()),
-        Some(wrong) => Err(Error::unsupported_browser(format!(
-            "The GPU {} computes {wrong} wrongly. Update the browser or the graphics driver, or use device \"cpu\".",
-            gpu.device.name()
-        ))),
+    loop {
+        let wrong = match products(gpu).await? {
+            None => rest(gpu).await?,
+            wrong => wrong,
+        };
+        let Some(wrong) = wrong else { return Ok(()) };
+        let variant = gpu.device.variant();
+        let is_wide = wrong.starts_with("mat_mul of many rows");
+        let (plainer, with) = match variant {
+            Variant { products: Products::Half, .. } if is_wide => (Variant { products: Products::Float, ..variant }, "16-bit floats"),
+            Variant { products: Products::Bytes, .. } if is_wide => (Variant { products: Products::Float, ..variant }, "packed bytes"),
+            Variant { lanes: 1.., .. } if !is_wide => (Variant { lanes: 0, ..variant }, "subgroups"),
+            _ => {
+                return Err(Error::unsupported_browser(format!(
+                    "The GPU {} computes {wrong} wrongly. Update the browser or the graphics driver, or use device \"cpu\".",
+                    gpu.device.name()
+                )));
+            }
+        };
+        gpu.device.replace(plainer, format!("The GPU computes {wrong} wrongly with {with}; they are not used."));
     }
 }
 
@@ -97,34 +105,55 @@ fn silu(x: f64) -> f64 {
     x / (1.0 + (-x).exp())
 }
 
+fn rms(row: &[f32], eps: f64) -> f64 {
+    (row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>() / row.len() as f64 + eps).sqrt()
+}
+
 /// Tries everything that reads weights; gives the name of what is wrong.
 async fn products(gpu: &mut Gpu) -> Result<Option<String>> {
     let mut numbers = Numbers(7);
-    // More than 16 blocks, so that every thread has some and not all as many; rows that fill no workgroup.
-    let (n_in, n_out, n) = (768, 39, 5);
+    // More than 16 blocks, so that every thread has some and not all as many; rows that fill no workgroup, and no tile.
+    let (n_in, n_out, n, eps) = (768, 39, MAX_SMALL_ROWS + 2, 1e-5);
+    let data = numbers.floats(n * n_in);
+    let norm = numbers.floats(n_in);
+    let (x, norm_weight) = (filled(gpu, n_in, &data)?, filled(gpu, n_in, &norm)?);
+    let normed: Vec<f32> = data[..n_in].iter().zip(&norm).map(|(x, w)| (f64::from(x * w) / rms(&data[..n_in], eps)) as f32).collect();
+    let mut scratch = gpu.tensor(1, n_in)?;
     for format in FORMATS {
         let [bytes, other] = [(); 2].map(|()| numbers.matrix(format, n_in * n_out));
         let (mut weights, mut others) = (vec![0.0; n_in * n_out], vec![0.0; n_in * n_out]);
         format.decode_row(&bytes, &mut weights);
         format.decode_row(&other, &mut others);
-        let data = numbers.floats(n * n_in);
-        let (first, x) = (layer(gpu, format, n_in, n_out, &bytes)?, filled(gpu, n_in, &data)?);
+        let first = layer(gpu, format, n_in, n_out, &bytes)?;
         let second = layer(gpu, format, n_in, n_out, &other)?;
         let mut out = gpu.tensor(n, n_out)?;
-        let mut scratch = gpu.tensor(n, n_out)?;
+        let mut unused = gpu.tensor(1, n_out)?;
         let want = product(&weights, &data, n_in);
 
         gpu.linear(&x, &first, &mut out, 1, Epilogue::Store);
         if !is_near(gpu, &out, &want[..n_out], TOLERANCE).await? {
             return Ok(Some(format!("mat_vec {}", format.name())));
         }
-        gpu.linear(&x, &first, &mut out, n, Epilogue::Store);
-        if !is_near(gpu, &out, &want, TOLERANCE).await? {
+        let norm = RmsNorm { weight: &norm_weight, eps: eps as f32, scratch: &mut scratch };
+        gpu.norm_linear(&x, norm, &first, &mut out, 1, Epilogue::Store);
+        let of_normed = product(&weights, &normed, n_in);
+        if !is_near(gpu, &out, &of_normed, TOLERANCE).await? {
+            return Ok(Some(format!("mat_vec {} with its norm", format.name())));
+        }
+        gpu.linear(&x, &first, &mut out, 5, Epilogue::Store);
+        if !is_near(gpu, &out, &want[..5 * n_out], TOLERANCE).await? {
             return Ok(Some(format!("mat_mul {}", format.name())));
         }
-        gpu.gate_up(&x, &first, &second, &mut out, &mut scratch, 1);
-        let up = product(&others, &data[..n_in], n_in);
-        let gated: Vec<f64> = want.iter().zip(&up).map(|(g, u)| silu(*g) * u).collect();
+        gpu.linear(&x, &first, &mut out, n, Epilogue::Store);
+        let products = gpu.device.variant().products;
+        let tolerance = TOLERANCE_PRODUCTS.iter().find(|(p, _)| *p == products).map_or(TOLERANCE, |(_, t)| *t);
+        if !is_near(gpu, &out, &want, tolerance).await? {
+            return Ok(Some(format!("mat_mul of many rows {}", format.name())));
+        }
+        let norm = RmsNorm { weight: &norm_weight, eps: eps as f32, scratch: &mut scratch };
+        gpu.norm_gate_up(&x, norm, &first, &second, &mut out, &mut unused, 1);
+        let up = product(&others, &normed, n_in);
+        let gated: Vec<f64> = of_normed.iter().zip(&up).map(|(g, u)| silu(*g) * u).collect();
         if !is_near(gpu, &out, &gated, TOLERANCE).await? {
             return Ok(Some(format!("gate_up {}", format.name())));
         }
@@ -175,13 +204,33 @@ async fn rest(gpu: &mut Gpu) -> Result<Option<String>> {
     if !is_near(gpu, &out, &normed, TOLERANCE).await? {
         return Ok(Some("layer_norm".into()));
     }
+    if let Some(wrong) = choice(gpu, &mut numbers).await? {
+        return Ok(Some(wrong));
+    }
     attention(gpu, &mut numbers).await
 }
 
-/// The front half of an attention layer in one go and in pieces, then attention; keys beyond one tile.
+/// The likeliest token of several parts of logits, and a draw that only one of them can win.
+async fn choice(gpu: &mut Gpu, numbers: &mut Numbers) -> Result<Option<String>> {
+    let mut data = numbers.floats(5000);
+    (data[4321], data[17]) = (9.0, 8.0);
+    let logits = filled(gpu, data.len(), &data)?;
+    // Two tokens stand out, the first of them by e: a draw by less than 0.27 is the less likely one's, which has the lower id.
+    let nucleus = Choice { temperature: 1.0, top_k: 3, top_p: 0.99, min_p: 0.3 };
+    for (choice, unit, want) in [(Choice::GREEDY, 0.0, 4321), (nucleus, 0.5, 4321), (nucleus, 0.25, 17)] {
+        let token = gpu.choose(&logits, &choice, unit);
+        if gpu.chosen(token).await? != Some(want) {
+            return Ok(Some("choose".into()));
+        }
+    }
+    Ok(None)
+}
+
+/// The front half of an attention layer in one go and in pieces, then attention; keys beyond one tile, and in several parts.
 async fn attention(gpu: &mut Gpu, numbers: &mut Numbers) -> Result<Option<String>> {
     let heads = Heads { n_heads: 2, n_kv_heads: 1, head_dim: 16 };
-    let (n_embd, n_keys, n_rot) = (32, 70, 16);
+    // Two parts of keys, the first of them of two tiles.
+    let (n_embd, n_keys, n_rot, eps) = (32, 140, 16, 1e-5);
     let bytes = [32, 16, 16].map(|n_out| numbers.matrix(Format::Q4_0, n_embd * n_out));
     let weights = bytes.each_ref().map(|bytes| {
         let mut weights = vec![0.0; bytes.len() / 18 * 32];
@@ -191,9 +240,14 @@ async fn attention(gpu: &mut Gpu, numbers: &mut Numbers) -> Result<Option<String
     let [q, k, v] =
         [(&bytes[0], 32), (&bytes[1], 16), (&bytes[2], 16)].map(|(bytes, n_out)| layer(gpu, Format::Q4_0, n_embd, n_out, bytes));
     let (q, k, v) = (q?, k?, v?);
-    let mut data = numbers.floats(n_keys * n_embd);
-    // The keys of the second tile outweigh those of the first: what was summed up before them must fade.
-    data[64 * n_embd..].iter_mut().for_each(|x| *x *= 4.0);
+    let data = numbers.floats(n_keys * n_embd);
+    // A norm that makes keys of the second tile, and parts, outweigh those before: what was summed up before them must fade.
+    let norm_data: Vec<f32> = numbers.floats(n_embd).iter().map(|x| 4.0 * x).collect();
+    let norm_weight = filled(gpu, n_embd, &norm_data)?;
+    let normed: Vec<f32> = data
+        .chunks(n_embd)
+        .flat_map(|row| row.iter().zip(&norm_data).map(move |(x, w)| (f64::from(*x) * f64::from(*w) / rms(row, eps)) as f32))
+        .collect();
     let angles: Vec<f32> = (0..n_keys).flat_map(|p| (0..n_rot).map(move |i| ((p + i) as f32).sin())).collect();
     let rope = filled(gpu, n_rot, &angles)?;
     // Row by row on the host.
@@ -208,35 +262,52 @@ async fn attention(gpu: &mut Gpu, numbers: &mut Numbers) -> Result<Option<String
             }
         }
     };
-    let [mut queries, mut keys, values] = weights.each_ref().map(|weights| product(weights, &data, n_embd));
+    let [mut queries, mut keys, values] = weights.each_ref().map(|weights| product(weights, &normed, n_embd));
+    let narrow = |x: &[f64]| x.iter().map(|x| *x as f32).collect::<Vec<_>>();
+    let [plain_q, plain_k, plain_v] = [&queries, &keys, &values].map(|x| narrow(x));
+    let (mut plain_q, mut plain_k) = (filled(gpu, 32, &plain_q)?, filled(gpu, 16, &plain_k)?);
+    let plain_v = filled(gpu, 16, &plain_v)?;
+    let style = RopeStyle::Adjacent;
+    gpu.rope(&mut plain_q, &rope, style, 2, 16, 0, n_keys);
+    gpu.rope(&mut plain_k, &rope, style, 1, 16, 0, n_keys);
     turned(&mut queries, 32);
     turned(&mut keys, 16);
     let last = n_keys - 1;
-    let mut want = Vec::new();
-    for head in queries[32 * last..].chunks(16) {
-        let score = |key: &[f64]| 0.5 * head.iter().zip(key).map(|(q, k)| q * k).sum::<f64>();
-        let scores: Vec<f64> = keys.chunks(16).map(score).collect();
-        let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let total: f64 = scores.iter().map(|s| (s - largest).exp()).sum();
-        want.extend(
-            (0..16).map(|d| scores.iter().zip(values.chunks(16)).map(|(s, v)| (s - largest).exp() / total * v[d]).sum::<f64>()),
-        );
-    }
-    for (format, tolerance) in [(KvFormat::F32, TOLERANCE), (KvFormat::F16, TOLERANCE_HALF)] {
-        let mut cache = gpu.kv_cache(&KvSpec { n_layers: 1, n_ctx: n_keys, n_kv: 16, format })?;
-        let layers = Qkv { q: &q, k: &k, v: &v };
-        let style = RopeStyle::Adjacent;
+    let attended = |row: usize| -> Vec<f64> {
+        let mut want = Vec::new();
+        for head in queries[32 * row..32 * (row + 1)].chunks(16) {
+            let score = |key: &[f64]| 0.5 * head.iter().zip(key).map(|(q, k)| q * k).sum::<f64>();
+            let scores: Vec<f64> = keys.chunks(16).take(row + 1).map(score).collect();
+            let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let total: f64 = scores.iter().map(|s| (s - largest).exp()).sum();
+            want.extend(
+                (0..16)
+                    .map(|d| scores.iter().zip(values.chunks(16)).map(|(s, v)| (s - largest).exp() / total * v[d]).sum::<f64>()),
+            );
+        }
+        want
+    };
+    let many: Vec<f64> = (0..last).flat_map(attended).collect();
+    let one = attended(last);
+    for (format, tolerance) in [(KvFormat::F32, 5.0 * TOLERANCE), (KvFormat::F16, TOLERANCE_HALF)] {
+        // With room for so many keys they are cut into parts.
+        let mut cache = gpu.kv_cache(&KvSpec { n_layers: 1, n_ctx: 2 * SPLIT_KEYS, n_kv: 16, format })?;
+        let mut out = gpu.tensor(n_keys, 32)?;
         // Many rows take the plain kernels, one the fused one.
-        for (from, n) in [(0, last), (last, 1)] {
-            let x = filled(gpu, n_embd, &data[from * n_embd..][..n * n_embd])?;
-            let [qt, kt, vt, out] = [32, 16, 16, 32].map(|cols| gpu.tensor(n, cols));
-            let (mut qt, mut kt, mut vt, mut out) = (qt?, kt?, vt?, out?);
-            let place = KvPlace { cache: &mut cache, layer: 0, position: from, rope: &rope, style, heads };
-            gpu.qkv_rope_kv(&x, &layers, place, &mut qt, &mut kt, &mut vt, n);
-            gpu.attention(&qt, &cache, 0, from, heads, 0.5, &mut out, n);
-            if n == 1 && !is_near(gpu, &out, &want, tolerance).await? {
-                return Ok(Some(format!("attention over {format:?}")));
-            }
+        gpu.kv_write(&mut cache, 0, 0, &plain_k, &plain_v, last);
+        gpu.attention(&plain_q, &cache, 0, 0, heads, 0.5, &mut out, last);
+        if !is_near(gpu, &out, &many, tolerance).await? {
+            return Ok(Some(format!("attention of many rows over {format:?}")));
+        }
+        let x = filled(gpu, n_embd, &data[last * n_embd..])?;
+        let [qt, kt, vt, scratch] = [32, 16, 16, n_embd].map(|cols| gpu.tensor(1, cols));
+        let (mut qt, mut kt, mut vt, mut scratch) = (qt?, kt?, vt?, scratch?);
+        let place = KvPlace { cache: &mut cache, layer: 0, position: last, rope: &rope, style, heads };
+        let norm = RmsNorm { weight: &norm_weight, eps: eps as f32, scratch: &mut scratch };
+        gpu.norm_qkv_rope_kv(&x, norm, &Qkv { q: &q, k: &k, v: &v }, place, &mut qt, &mut kt, &mut vt, 1);
+        gpu.attention(&qt, &cache, 0, last, heads, 0.5, &mut out, 1);
+        if !is_near(gpu, &out, &one, tolerance).await? {
+            return Ok(Some(format!("attention over {format:?}")));
         }
     }
     Ok(None)

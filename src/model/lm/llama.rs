@@ -5,11 +5,15 @@
 //! h += Wdown · (silu(Wgate·n) · Wup·n),                n = rms_norm(h)
 //! ```
 
-use crate::backend::{Backend, Epilogue, KvPlace, Linear, Qkv};
+use std::collections::HashSet;
+
+use crate::backend::{Backend, Epilogue, Expected, KvFormat, KvPlace, Linear, Qkv, RmsNorm};
 use crate::error::{Error, Result};
 use crate::model::lm::config::LlamaConfig;
 use crate::model::rope;
+use crate::gguf::Gguf;
 use crate::model::weights::{Plan, Weights};
+use crate::quant::Format;
 
 struct Layer<B: Backend> {
     attn_norm: B::Tensor,
@@ -101,6 +105,31 @@ impl<B: Backend> Llama<B> {
         }
     }
 
+    /// Tells the backend which kernels the file's formats are going to take, before its weights arrive.
+    pub fn expect(config: &LlamaConfig, gguf: &Gguf, backend: &mut B, kv_format: KvFormat) {
+        let format = |name: &str| gguf.tensor(name).map(|t| t.info.format);
+        let of_layer = |i: usize, part: &str| format(&format!("blk.{i}.{part}.weight"));
+        let mut expected = vec![Expected::Decoder, Expected::Attention(config.heads.head_dim, kv_format)];
+        let table = format("token_embd.weight");
+        expected.extend(table.map(Expected::Embed));
+        expected.extend(format("output.weight").or(table).map(Expected::Linear));
+        let mut seen = HashSet::new();
+        for i in 0..config.n_layers {
+            let [qkv, gate_up]: [&[&str]; 2] =
+                if config.fused { [&["attn_qkv"; 3], &["ffn_up"; 2]] } else { [&["attn_q", "attn_k", "attn_v"], &["ffn_gate", "ffn_up"]] };
+            let formats = |parts: &[&str]| parts.iter().filter_map(|part| of_layer(i, part)).collect::<Vec<Format>>();
+            let (qkv, gate_up) = (formats(qkv), formats(gate_up));
+            let single = qkv.iter().chain(&gate_up).copied().chain(of_layer(i, "attn_output")).chain(of_layer(i, "ffn_down"));
+            expected.extend(single.filter(|format| seen.insert(Expected::Linear(*format))).map(Expected::Linear));
+            let fused = [
+                <[Format; 3]>::try_from(qkv).ok().map(|formats| Expected::Qkv(formats, kv_format)),
+                <[Format; 2]>::try_from(gate_up).ok().map(Expected::GateUp),
+            ];
+            expected.extend(fused.into_iter().flatten().filter(|fused| seen.insert(*fused)));
+        }
+        backend.expect(&expected);
+    }
+
     /// Makes the model of its weights, for contexts of `n_ctx` positions run in chunks of at most `n_chunk`.
     ///
     /// # Errors
@@ -167,26 +196,36 @@ impl<B: Backend> Llama<B> {
         backend.embed(&self.token_embd.weight, ids, &mut self.h, row);
     }
 
+    /// Puts the embedding of the token that was chosen last into the first row of `h`.
+    pub fn embed_chosen(&mut self, backend: &mut B) {
+        backend.embed_chosen(&self.token_embd.weight, &mut self.h);
+    }
+
     /// Runs the first `n` rows of `h` through one layer, at positions `position ..`.
     pub fn layer(&mut self, backend: &mut B, cache: &mut B::KvCache, layer: usize, position: usize, n: usize) {
         let Self { config, h, scratch: s, layers, rope, scale, .. } = self;
         let l = &layers[layer];
-        backend.rms_norm(h, &l.attn_norm, config.eps, &mut s.norm, n);
         let place = KvPlace { cache, layer, position, rope, style: config.rope_style, heads: config.heads };
-        backend.qkv_rope_kv(&s.norm, &Qkv { q: &l.q, k: &l.k, v: &l.v }, place, &mut s.q, &mut s.k, &mut s.v, n);
+        let norm = RmsNorm { weight: &l.attn_norm, eps: config.eps, scratch: &mut s.norm };
+        backend.norm_qkv_rope_kv(h, norm, &Qkv { q: &l.q, k: &l.k, v: &l.v }, place, &mut s.q, &mut s.k, &mut s.v, n);
         backend.attention(&s.q, cache, layer, position, config.heads, *scale, &mut s.attn, n);
         backend.linear(&s.attn, &l.attn_output, h, n, Epilogue::Add);
-        backend.rms_norm(h, &l.ffn_norm, config.eps, &mut s.norm, n);
-        backend.gate_up(&s.norm, &l.gate, &l.up, &mut s.gate, &mut s.up, n);
+        let norm = RmsNorm { weight: &l.ffn_norm, eps: config.eps, scratch: &mut s.norm };
+        backend.norm_gate_up(h, norm, &l.gate, &l.up, &mut s.gate, &mut s.up, n);
         backend.linear(&s.gate, &l.down, h, n, Epilogue::Add);
     }
 
     /// Computes the logits of one row of `h` after all layers.
     pub fn logits(&mut self, backend: &mut B, row: usize) {
         let Self { config, h, logits, scratch: s, output_norm, output, token_embd, .. } = self;
-        backend.copy_rows(h, row, &mut s.last, 0, 1);
-        backend.rms_norm(&s.last, output_norm, config.eps, &mut s.last_norm, 1);
-        backend.linear(&s.last_norm, output.as_ref().unwrap_or(token_embd), logits, 1, Epilogue::Store);
+        let row_h = if row == 0 {
+            &*h
+        } else {
+            backend.copy_rows(h, row, &mut s.last, 0, 1);
+            &s.last
+        };
+        let norm = RmsNorm { weight: output_norm, eps: config.eps, scratch: &mut s.last_norm };
+        backend.norm_linear(row_h, norm, output.as_ref().unwrap_or(token_embd), logits, 1, Epilogue::Store);
     }
 }
 

@@ -1,32 +1,21 @@
-// out[i, h] = softmax(scale q[i, h] K^T) V over the keys that query i sees, with the key-value head h / group.
-// Shapes: q, out [rows, stride]; k, v [keys, kv_stride] through a fragment that defines key4 and value.
-// Mapping: one query of one head a workgroup. Keys pass in tiles of 64, one thread a key for the scores, then one thread up to four
-// elements of the head for the values; the softmax is online, so no more than a tile of scores is ever kept.
+// out[i, h] = softmax(scale q[i, h] K^T) V over the keys that query i sees, with the key-value head h / group, for few queries: decoding.
+// Mapping: one part of the keys of one query of one head a workgroup. Keys pass in tiles of 64, one thread a key for the scores; then
+// four elements of the head a thread, and as many keys side by side as the threads are enough for. The softmax is online, so no more than a
+// tile of scores is ever kept. With more than one part, out is scratch: attention_merge puts the parts together.
 // Needs: head_dim <= 256.
-struct Params {
-    head_dim: u32,
-    group: u32,
-    stride: u32,
-    kv_stride: u32,
-    // Keys that the first query sees; each later one sees `more` further ones.
-    n_keys: u32,
-    more: u32,
-    scale: f32,
-}
-
-@group(0) @binding(0) var<uniform> P: Params;
-@group(0) @binding(1) var<storage, read> q: array<f32>;
-@group(0) @binding(4) var<storage, read_write> out: array<f32>;
-
 var<workgroup> query: array<vec4<f32>, 64>;
 var<workgroup> scores: array<f32, 64>;
 var<workgroup> weights: array<f32, 64>;
+var<workgroup> sums: array<vec4<f32>, 64>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let first = group.y * P.stride + group.x * P.head_dim;
     let kv_first = group.x / P.group * P.head_dim;
-    let n_keys = P.n_keys + P.more * group.y;
+    let n_keys = keys_of(group.y);
+    let per_split = (n_keys + 64u * P.n_splits - 1u) / (64u * P.n_splits) * 64u;
+    let start = min(group.z * per_split, n_keys);
+    let until = min(start + per_split, n_keys);
     let n_quads = (P.head_dim + 3u) / 4u;
     if (thread < n_quads) {
         var x = vec4<f32>(0.0);
@@ -35,12 +24,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         query[thread] = x;
     }
+    // Keys that are weighed side by side, which of them this thread takes, and which elements.
+    let n_lanes = 64u / n_quads;
+    let lane = thread / n_quads;
+    let element = 4u * (thread % n_quads);
     workgroupBarrier();
     var largest = -3.0e38;
     var total = 0.0;
     var sum = vec4<f32>(0.0);
-    for (var tile = 0u; tile < n_keys; tile += 64u) {
-        let n_tile = min(64u, n_keys - tile);
+    for (var tile = start; tile < until; tile += 64u) {
+        let n_tile = min(64u, until - tile);
         var score = -3.0e38;
         if (thread < n_tile) {
             let row = (tile + thread) * P.kv_stride + kv_first;
@@ -63,21 +56,34 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         total *= fade;
         sum *= fade;
         for (var i = 0u; i < n_tile; i++) {
-            let weight = weights[i];
-            total += weight;
-            let row = (tile + i) * P.kv_stride + kv_first;
-            for (var j = 0u; j < 4u; j++) {
-                let d = thread + 64u * j;
-                if (d < P.head_dim) {
-                    sum[j] += weight * value(row + d);
-                }
+            total += weights[i];
+        }
+        if (lane < n_lanes) {
+            for (var i = lane; i < n_tile; i += n_lanes) {
+                sum += weights[i] * value4(P.v_first + (tile + i) * P.kv_stride + kv_first + element, P.head_dim - element);
             }
         }
     }
-    for (var j = 0u; j < 4u; j++) {
-        let d = thread + 64u * j;
-        if (d < P.head_dim) {
-            out[first + d] = sum[j] / total;
+    sums[thread] = sum;
+    workgroupBarrier();
+    if (lane > 0u) {
+        return;
+    }
+    for (var i = 1u; i < n_lanes; i++) {
+        sum += sums[thread + i * n_quads];
+    }
+    var to = first + element;
+    if (P.n_splits == 1u) {
+        sum /= total;
+    } else {
+        let part = ((group.y * P.n_heads + group.x) * P.n_splits + group.z) * P.part;
+        to = part + element;
+        if (thread == 0u) {
+            out[part + P.head_dim] = largest;
+            out[part + P.head_dim + 1u] = total;
         }
+    }
+    for (var i = 0u; i < min(4u, P.head_dim - element); i++) {
+        out[to + i] = sum[i];
     }
 }

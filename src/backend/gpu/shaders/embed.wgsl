@@ -1,28 +1,28 @@
 // out[row + i] = table[ids[i]], decoded.
-// Shapes: w some rows of the table in planes of blocks of 32; ids up to 48, in the parameters; out [rows, stride], stride in vec4.
+// Shapes: w some rows of the table in planes of blocks of 32; ids [n]; out [rows, stride], stride in vec4.
 // Mapping: one thread a block, one id a workgroup row. Ids of other parts of the table are left to their dispatches.
 struct Params {
-    n_blocks: u32,
+    w_n_blocks: u32,
     row_blocks: u32,
     // The first row of the table that is in w, and how many are.
     first: u32,
     n_rows: u32,
     row: u32,
     stride: u32,
-    ids: array<vec4<u32>, 12>,
 }
 
 @group(0) @binding(0) var<uniform> P: Params;
-@group(0) @binding(1) var<storage, read> w: array<vec4<u32>>;
-@group(0) @binding(2) var<storage, read_write> out: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> w_w: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> ids: array<u32>;
+@group(0) @binding(3) var<storage, read_write> out: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let row = P.ids[id.y >> 2u][id.y & 3u] - P.first;
+    let row = ids[id.y] - P.first;
     if (id.x >= P.row_blocks || row >= P.n_rows) {
         return;
     }
-    let x = weights(row * P.row_blocks + id.x);
+    let x = w_weights(row * P.row_blocks + id.x);
     let to = (P.row + id.y) * P.stride + 8u * id.x;
     out[to] = x[0];
     out[to + 1u] = x[1];

@@ -1,9 +1,9 @@
-// What mat_vec and mat_mul share: the operands of y = x W^T + bias and what is done with y.
+// What mat_vec and the mat_muls share: the operands of y = x W^T + bias and what is done with y.
 // Shapes: w [n_out, n_in] in planes of blocks of 32 (n_in padded to whole blocks); x [rows, x_stride], x_stride in vec4, zero beyond
 // n_in; bias [n_out]; out [rows, out_stride].
 struct Params {
     // Blocks in all of w, which may be some rows of a larger matrix.
-    n_blocks: u32,
+    w_n_blocks: u32,
     row_blocks: u32,
     n_out: u32,
     // The column of out that the first row of w computes.
@@ -14,13 +14,14 @@ struct Params {
     n: u32,
     epilogue: u32,
     has_bias: u32,
+    // Of the norm that x goes through, where it does: elements in a row, and what keeps it from dividing by zero.
+    n_cols: f32,
+    eps: f32,
 }
 
 @group(0) @binding(0) var<uniform> P: Params;
-@group(0) @binding(1) var<storage, read> w: array<vec4<u32>>;
-@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read_write> out: array<f32>;
+@group(0) @binding(1) var<storage, read> w_w: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> bias: array<f32>;
 
 // 1 + erf(z): Abramowitz and Stegun, 7.1.26, to 1.5e-7.
 fn one_plus_erf(z: f32) -> f32 {

@@ -1,4 +1,4 @@
-// y = x W^T for many rows of x: prefill and the vision tower.
+// y = x W^T for some rows of x: the end of a prompt, or a matrix too small for mat_mul_64.
 // Mapping: a tile of 32 rows of W by 32 rows of x a workgroup, 4 by 4 of them a thread. Block by block of 32 elements, half of the
 // threads decode the tile's weights into workgroup memory while the others load x; rows there are 9 vec4 apart, so that threads
 // of different rows meet different banks.
@@ -15,7 +15,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var block = 0u; block < P.row_blocks; block++) {
         if (thread < 32u) {
             let row = min(first_row + thread, P.n_out - 1u);
-            let q = weights(row * P.row_blocks + block);
+            let q = w_weights(row * P.row_blocks + block);
             let to = 9u * thread;
             ws[to] = q[0];
             ws[to + 1u] = q[1];

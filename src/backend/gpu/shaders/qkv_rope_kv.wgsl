@@ -1,6 +1,7 @@
-// q = rope(x Wq^T), k_cache[position + i] = rope(x Wk^T), v_cache[position + i] = x Wv^T for few rows of x: decoding.
-// Shapes: q_w, k_w, v_w in planes of blocks of 32, formats apart; x [rows, x_stride], x_stride in vec4; angles [n_ctx, angle_stride], a
-// row holds `half` cosines, then as many sines; q [rows, q_stride]; caches [n_ctx, cache_stride].
+// q = rope(n Wq^T + bq), keys[position + i] = rope(n Wk^T + bk), values[position + i] = n Wv^T + bv, n = rms_norm(x), for few rows of x: decoding.
+// Shapes: q_w, k_w, v_w in planes of blocks of 32, formats apart; x [rows, x_stride], x_stride in vec4; norm [x_stride] with the biases of q, k
+// and v behind it, where there are any; angles [n_ctx, angle_stride], a row holds `half` cosines, then as many sines; q [rows, q_stride];
+// kv keys [n_ctx, kv_stride], then values from v_first on.
 // Mapping: as mat_vec, four rows of one of the matrices a workgroup: those of q first, then k, then v. The four are two pairs that
 // rope turns together, and at the same time two pairs of neighbours, which is what a cache of halves takes.
 // Needs: head_dim and 2 half multiples of 4.
@@ -11,8 +12,8 @@ struct Params {
     row_blocks: u32,
     x_stride: u32,
     q_stride: u32,
-    cache_stride: u32,
-    position: u32,
+    kv_stride: u32,
+    v_first: u32,
     angle_stride: u32,
     half: u32,
     head_dim: u32,
@@ -20,17 +21,31 @@ struct Params {
     // Workgroups of q, and those of q and k.
     q_groups: u32,
     qk_groups: u32,
+    n_cols: f32,
+    eps: f32,
+    // Where the biases of q, k and v begin, in floats; 0 where there is none.
+    biases: vec3<u32>,
 }
 
 @group(0) @binding(0) var<uniform> P: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> q_w: array<vec4<u32>>;
-@group(0) @binding(3) var<storage, read> k_w: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read> v_w: array<vec4<u32>>;
-@group(0) @binding(5) var<storage, read> angles: array<f32>;
-@group(0) @binding(6) var<storage, read_write> q: array<f32>;
+@group(0) @binding(2) var<storage, read> norm: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> q_w: array<vec4<u32>>;
+@group(0) @binding(4) var<storage, read> k_w: array<vec4<u32>>;
+@group(0) @binding(5) var<storage, read> v_w: array<vec4<u32>>;
+@group(0) @binding(6) var<storage, read> angles: array<f32>;
+@group(0) @binding(7) var<storage, read_write> q: array<f32>;
+@group(0) @binding(9) var<uniform> S: Step;
 
-var<workgroup> sums: array<f32, 64>;
+var<workgroup> products: array<f32, 4>;
+
+fn bias_of(start: u32, row: u32) -> f32 {
+    if (start == 0u) {
+        return 0.0;
+    }
+    let i = start + row;
+    return norm[i >> 2u][i & 3u];
+}
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -50,25 +65,36 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let r = thread >> 4u;
     let row = select(first, second, r >= 2u) + (r & 1u);
     let xs = group.y * P.x_stride;
-    var sum = 0.0;
+    var sum = vec3<f32>(0.0);
     if (is_q) {
-        sum = q_row_part(row, lane, xs);
+        for (var b = lane; b < P.row_blocks; b += 16u) {
+            let part = input(xs, b);
+            sum += vec3<f32>(q_dot(row * P.row_blocks + b, part), 0.0, part.square);
+        }
     } else if (is_v) {
-        sum = v_row_part(row, lane, xs);
+        for (var b = lane; b < P.row_blocks; b += 16u) {
+            let part = input(xs, b);
+            sum += vec3<f32>(v_dot(row * P.row_blocks + b, part), 0.0, part.square);
+        }
     } else {
-        sum = k_row_part(row, lane, xs);
+        for (var b = lane; b < P.row_blocks; b += 16u) {
+            let part = input(xs, b);
+            sum += vec3<f32>(k_dot(row * P.row_blocks + b, part), 0.0, part.square);
+        }
     }
-    sums[thread] = sum;
+    let total = sum16(thread, sum);
+    if (lane == 0u) {
+        let bias = select(select(P.biases.y, P.biases.x, is_q), P.biases.z, is_v);
+        products[r] = total.x * scale_of(total.z) + bias_of(bias, row);
+    }
     workgroupBarrier();
     if (thread > 0u) {
         return;
     }
-    var y = vec4<f32>(0.0);
-    for (var i = 0u; i < 16u; i++) {
-        y += vec4<f32>(sums[i], sums[16u + i], sums[32u + i], sums[48u + i]);
-    }
+    var y = vec4<f32>(products[0], products[1], products[2], products[3]);
+    let position = S.position + group.y;
     if (is_turned) {
-        let angle = (P.position + group.y) * P.angle_stride + 2u * in_head;
+        let angle = position * P.angle_stride + 2u * in_head;
         let c = vec2<f32>(angles[angle], angles[angle + 1u]);
         let s = vec2<f32>(angles[angle + P.half], angles[angle + P.half + 1u]);
         if (is_apart) {
@@ -77,18 +103,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             y = vec4<f32>(y.x * c.x - y.y * s.x, y.x * s.x + y.y * c.x, y.z * c.y - y.w * s.y, y.z * s.y + y.w * c.y);
         }
     }
-    let at = (P.position + group.y) * P.cache_stride;
     if (is_q) {
         let to = group.y * P.q_stride;
         q[to + first] = y.x;
         q[to + first + 1u] = y.y;
         q[to + second] = y.z;
         q[to + second + 1u] = y.w;
-    } else if (is_v) {
-        store_v(at + first, y.xy);
-        store_v(at + second, y.zw);
     } else {
-        store_k(at + first, y.xy);
-        store_k(at + second, y.zw);
+        let to = position * P.kv_stride + select(0u, P.v_first, is_v);
+        store(to + first, y.xy);
+        store(to + second, y.zw);
     }
 }

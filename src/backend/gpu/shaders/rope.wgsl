@@ -4,7 +4,6 @@
 struct Params {
     stride: u32,
     angle_stride: u32,
-    position: u32,
     n_pairs: u32,
     half: u32,
     head_dim: u32,
@@ -14,6 +13,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> P: Params;
 @group(0) @binding(1) var<storage, read> angles: array<f32>;
 @group(0) @binding(2) var<storage, read_write> x: array<f32>;
+@group(0) @binding(3) var<uniform> S: Step;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -25,7 +25,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let first = id.y * P.stride + head * P.head_dim;
     let a = first + select(2u * pair, pair, P.halves == 1u);
     let b = select(a + 1u, a + P.half, P.halves == 1u);
-    let angle = (P.position + id.y) * P.angle_stride + pair;
+    let angle = (S.position + id.y) * P.angle_stride + pair;
     let c = angles[angle];
     let s = angles[angle + P.half];
     let v = vec2<f32>(x[a], x[b]);

@@ -1,8 +1,8 @@
 // The sums of 16 neighbouring threads' values, as far as subgroups reach: LANES neighbours (4, 8 or 16) are surely in one. With 16 there
 // is no barrier left; with fewer the subgroups' sums meet in workgroup memory.
-var<workgroup> parts: array<vec2<f32>, 16>;
+var<workgroup> parts: array<vec3<f32>, 16>;
 
-fn sum16(thread: u32, value: vec2<f32>) -> vec2<f32> {
+fn sum16(thread: u32, value: vec3<f32>) -> vec3<f32> {
     var sum = value;
     sum += subgroupShuffleXor(sum, 1u);
     sum += subgroupShuffleXor(sum, 2u);
@@ -17,7 +17,7 @@ fn sum16(thread: u32, value: vec2<f32>) -> vec2<f32> {
         }
         workgroupBarrier();
         let first = (thread / 16u) * (16u / LANES);
-        sum = vec2<f32>(0.0);
+        sum = vec3<f32>(0.0);
         for (var i = 0u; i < 16u / LANES; i++) {
             sum += parts[first + i];
         }

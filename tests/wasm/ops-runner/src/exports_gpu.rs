@@ -21,10 +21,11 @@ pub struct Suite(Vec<Option<Test<'static>>>);
 
 #[wasm_bindgen]
 impl Suite {
-    /// Opens the adapter. `subgroup_min_size` is the number of threads of its smallest subgroup, where devices are made with subgroups.
-    pub async fn open(subgroup_min_size: u32) -> Suite {
+    /// Opens the adapter. `subgroup_min_size` is the number of threads of its smallest subgroup, where devices are made with subgroups;
+    /// `packed_dots`, whether WGSL has products of four packed bytes.
+    pub async fn open(subgroup_min_size: u32, packed_dots: bool) -> Suite {
         std::panic::set_hook(Box::new(|panic| test_failed(&panic.to_string())));
-        let options = DeviceOptions { subgroup_min_size, ..DeviceOptions::default() };
+        let options = DeviceOptions { subgroup_min_size, packed_dots, ..DeviceOptions::default() };
         Self(ops_gpu::tests(options).await.into_iter().map(Some).collect())
     }
 

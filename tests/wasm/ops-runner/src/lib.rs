@@ -6,6 +6,9 @@ extern crate self as llava_web;
 
 #[path = "../../../../src/backend/mod.rs"]
 pub mod backend;
+#[cfg(feature = "gpu")]
+#[path = "../../../common/decode_ops.rs"]
+pub mod decode_ops;
 #[path = "../../../../src/error.rs"]
 pub mod error;
 #[path = "../../../common/ops.rs"]

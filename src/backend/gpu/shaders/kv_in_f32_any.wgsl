@@ -10,6 +10,10 @@ fn key4(at: u32, n: u32) -> vec4<f32> {
     return x;
 }
 
-fn value(at: u32) -> f32 {
-    return v[at];
+fn value4(at: u32, n: u32) -> vec4<f32> {
+    var x = vec4<f32>(0.0);
+    for (var i = 0u; i < min(n, 4u); i++) {
+        x[i] = v[at + i];
+    }
+    return x;
 }

@@ -6,6 +6,6 @@ fn key4(at: u32, n: u32) -> vec4<f32> {
     return k[at >> 2u];
 }
 
-fn value(at: u32) -> f32 {
-    return v[at >> 2u][at & 3u];
+fn value4(at: u32, n: u32) -> vec4<f32> {
+    return v[at >> 2u];
 }

@@ -15,6 +15,10 @@ fn key4(at: u32, n: u32) -> vec4<f32> {
     return x;
 }
 
-fn value(at: u32) -> f32 {
-    return of_pair(v[at >> 1u], at);
+fn value4(at: u32, n: u32) -> vec4<f32> {
+    var x = vec4<f32>(0.0);
+    for (var i = 0u; i < min(n, 4u); i++) {
+        x[i] = of_pair(v[(at + i) >> 1u], at + i);
+    }
+    return x;
 }

@@ -1,0 +1,7 @@
+// Two neighbouring elements into keys and values kept as 32-bit floats.
+@group(0) @binding(8) var<storage, read_write> kv: array<f32>;
+
+fn store(at: u32, y: vec2<f32>) {
+    kv[at] = y.x;
+    kv[at + 1u] = y.y;
+}

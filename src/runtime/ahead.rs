@@ -1,0 +1,87 @@
+//! Tokens that the device chooses by itself. While the host waits for one, the device runs it already and chooses those behind it
+//! ([`Backend::LOOK_AHEAD`]); what turns out not to be wanted, because the answer ended, is forgotten.
+
+use std::collections::VecDeque;
+
+use crate::backend::Backend;
+use crate::backend::choice::Choice;
+use crate::error::Result;
+use crate::model::lm::Llama;
+use crate::runtime::sampler::not_a_number;
+use crate::runtime::session::{Session, Slot};
+
+/// A generation whose tokens are chosen on the device.
+pub struct Ahead<B: Backend> {
+    choice: Choice,
+    /// Chosen on the device and not yet known here, with the random numbers they were drawn by.
+    under_way: VecDeque<(B::Chosen, f64)>,
+    /// Random numbers of tokens that were under way on a device that is gone.
+    again: VecDeque<f64>,
+    /// Known here, but the context does not hold them yet.
+    pending: VecDeque<u32>,
+    /// Tokens known here.
+    n_known: usize,
+    /// Tokens whose run is recorded: the first of them stands behind the prompt.
+    n_run: usize,
+}
+
+impl<B: Backend> Ahead<B> {
+    /// A generation by this rule. The logits of the prompt's last position are in the model.
+    pub fn new(choice: Choice) -> Self {
+        Self { choice, under_way: VecDeque::new(), again: VecDeque::new(), pending: VecDeque::new(), n_known: 0, n_run: 0 }
+    }
+
+    /// Records what the device can do before the next token is known here, up to `max_tokens` in all; `unit` gives random numbers.
+    pub fn fill(
+        &mut self,
+        backend: &mut B,
+        llm: &mut Llama<B>,
+        session: &mut Session<B>,
+        max_tokens: usize,
+        mut unit: impl FnMut() -> f64,
+    ) {
+        while self.under_way.len() <= B::LOOK_AHEAD && self.n_known + self.under_way.len() < max_tokens {
+            if self.n_known + self.under_way.len() > 0 {
+                // Known or under way, all tokens but the last are run; the context holds those that are known.
+                let position = session.slots.len() + self.n_run.saturating_sub(self.n_known - self.pending.len());
+                llm.embed_chosen(backend);
+                for layer in 0..llm.config.n_layers {
+                    llm.layer(backend, &mut session.cache, layer, position, 1);
+                }
+                llm.logits(backend, 0);
+                self.n_run += 1;
+            }
+            let unit = self.again.pop_front().unwrap_or_else(&mut unit);
+            self.under_way.push_back((backend.choose(&llm.logits, &self.choice, unit), unit));
+        }
+        self.keep(session);
+    }
+
+    /// Waits for the next token.
+    ///
+    /// # Errors
+    /// `invalid_gguf` where a logit was no finite number; `device_lost`, after which the same tokens can be chosen on another device.
+    pub async fn next(&mut self, backend: &mut B, session: &mut Session<B>) -> Result<Option<u32>> {
+        let Some((token, unit)) = self.under_way.pop_front() else { return Ok(None) };
+        let id = match backend.chosen(token).await {
+            Ok(id) => id.ok_or_else(not_a_number)?,
+            Err(error) => {
+                let units = std::iter::once(unit).chain(self.under_way.drain(..).map(|(_, unit)| unit));
+                self.again = units.chain(std::mem::take(&mut self.again)).collect();
+                return Err(error);
+            }
+        };
+        self.n_known += 1;
+        self.pending.push_back(id);
+        self.keep(session);
+        Ok(Some(id))
+    }
+
+    /// Notes what the context holds now: tokens that are both known and run.
+    fn keep(&mut self, session: &mut Session<B>) {
+        while self.n_known - self.pending.len() < self.n_run {
+            let Some(id) = self.pending.pop_front() else { return };
+            session.slots.push(Slot::Token(id));
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The ops of a generated token and of long prompts, on any backend: norms in front of products, keys in several parts, products of many
+//! rows, and choosing a token.
+
+use llava_web::backend::choice::{Choice, choose};
+use llava_web::backend::{Backend, Epilogue, Heads, KvFormat, KvPlace, KvSpec, Linear, MatrixSpec, Qkv, RmsNorm, RopeStyle};
+use llava_web::quant::Format;
+
+use crate::ops::{self, Random, Test, assert_near};
+
+/// Everything but products of many rows, each test on a fresh backend.
+pub fn tests<'a, B: Backend + 'a>(make: &'a impl Fn() -> B) -> Vec<Test<'a>> {
+    let mut all = vec![
+        Test::new("keys_in_parts", async { keys_in_parts(&mut make()).await }),
+        Test::new("wide_heads", async { wide_heads(&mut make()).await }),
+        Test::new("choices", async { choices(&mut make()).await }),
+    ];
+    for (format, other) in Format::ALL.into_iter().map(|format| (format, format)).chain([(Format::Q4_K, Format::Q6_K)]) {
+        let name = format!("normed {} {}", format.name(), other.name());
+        all.push(Test::new(name, async move { normed(&mut make(), format, other).await }));
+    }
+    all
+}
+
+/// Products of many rows, in every format; `nmse` and `max` bound their error, see [`many_rows`].
+pub fn products<'a, B: Backend + 'a>(make: &'a impl Fn() -> B, nmse: f64, max: f64) -> Vec<Test<'a>> {
+    let test = |format: Format| {
+        Test::new(format!("many_rows {}", format.name()), async move { many_rows(&mut make(), format, nmse, max).await })
+    };
+    Format::ALL.into_iter().map(test).collect()
+}
+
+async fn read<B: Backend>(backend: &mut B, x: &B::Tensor, n: usize) -> Vec<f32> {
+    ops::read(backend, x, 0, n).await
+}
+
+fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().copied().map(f64::from).collect()
+}
+
+fn filled<B: Backend>(backend: &mut B, cols: usize, data: &[f32]) -> B::Tensor {
+    let mut x = backend.tensor(data.len() / cols, cols).expect("tensor");
+    backend.write(&mut x, 0, data);
+    x
+}
+
+fn linear<B: Backend>(
+    backend: &mut B,
+    format: Format,
+    n_in: usize,
+    n_out: usize,
+    bytes: &[u8],
+    bias: Option<&[f32]>,
+) -> Linear<B> {
+    let spec = MatrixSpec { name: "w".into(), format, n_in, n_out };
+    let mut builder = backend.matrix_begin(&spec).expect("matrix_begin");
+    backend.matrix_rows(&mut builder, bytes).expect("matrix_rows");
+    let weight = backend.matrix_end(builder).expect("matrix_end");
+    Linear { weight, bias: bias.map(|bias| filled(backend, n_out, bias)) }
+}
+
+/// Products, projections and gates of a normed input in one go are what the plain ops give one after the other.
+pub async fn normed<B: Backend>(backend: &mut B, format: Format, other: Format) {
+    let mut random = Random::new(31);
+    let heads = Heads { n_heads: 6, n_kv_heads: 2, head_dim: 16 };
+    let (n_embd, n_q, n_kv, n_ctx) = (256, 96, 32, 9);
+    let (nmse, max) = (1e-11, 1e-5);
+    for (cache_format, style, n_rot, has_bias) in [
+        (KvFormat::F32, RopeStyle::Adjacent, 16, false),
+        (KvFormat::F16, RopeStyle::Halves, 16, true),
+        (KvFormat::F16, RopeStyle::Adjacent, 8, false),
+        (KvFormat::F32, RopeStyle::Halves, 8, true),
+    ] {
+        for n in [1, 3] {
+            let mut layer = |backend: &mut B, format: Format, n_out: usize, has_bias: bool| {
+                let (bytes, bias) = (random.matrix(format, n_embd, n_out), random.floats(n_out));
+                linear(backend, format, n_embd, n_out, &bytes, has_bias.then_some(&bias[..]))
+            };
+            let q = layer(backend, format, n_q, has_bias);
+            let k = layer(backend, format, n_kv, has_bias);
+            // Some files have biases for some of them alone.
+            let v = layer(backend, other, n_kv, has_bias && n == 1);
+            let (gate, up) = (layer(backend, format, n_q, false), layer(backend, other, n_q, false));
+            let x = filled(backend, n_embd, &random.floats(n * n_embd));
+            let weight = filled(backend, n_embd, &random.floats(n_embd));
+            let rope = filled(backend, n_rot, &random.floats(n_ctx * n_rot));
+            let mut results = Vec::new();
+            for is_fused in [true, false] {
+                let mut cache = backend.kv_cache(&KvSpec { n_layers: 2, n_ctx, n_kv, format: cache_format }).expect("kv_cache");
+                let tensor = |backend: &mut B, cols| backend.tensor(n, cols).expect("tensor");
+                let (mut qt, mut kt, mut vt) = (tensor(backend, n_q), tensor(backend, n_kv), tensor(backend, n_kv));
+                let (mut out, mut scratch) = (tensor(backend, n_q), tensor(backend, n_embd));
+                let layers = Qkv { q: &q, k: &k, v: &v };
+                for position in [0, n] {
+                    let place = KvPlace { cache: &mut cache, layer: 1, position, rope: &rope, style, heads };
+                    if is_fused {
+                        let norm = RmsNorm { weight: &weight, eps: 1e-5, scratch: &mut scratch };
+                        backend.norm_qkv_rope_kv(&x, norm, &layers, place, &mut qt, &mut kt, &mut vt, n);
+                    } else {
+                        backend.rms_norm(&x, &weight, 1e-5, &mut scratch, n);
+                        backend.qkv_rope_kv(&scratch, &layers, place, &mut qt, &mut kt, &mut vt, n);
+                    }
+                }
+                backend.attention(&qt, &cache, 1, n, heads, 0.25, &mut out, n);
+                let (mut a, mut b, mut c) = (tensor(backend, n_q), tensor(backend, n_q), tensor(backend, n_q));
+                if is_fused {
+                    let norm = RmsNorm { weight: &weight, eps: 1e-5, scratch: &mut scratch };
+                    backend.norm_gate_up(&x, norm, &gate, &up, &mut a, &mut b, n);
+                    let norm = RmsNorm { weight: &weight, eps: 1e-5, scratch: &mut scratch };
+                    backend.norm_linear(&x, norm, &q, &mut c, n, Epilogue::Gelu);
+                } else {
+                    backend.rms_norm(&x, &weight, 1e-5, &mut scratch, n);
+                    backend.gate_up(&scratch, &gate, &up, &mut a, &mut b, n);
+                    backend.linear(&scratch, &q, &mut c, n, Epilogue::Gelu);
+                }
+                results.push([read(backend, &out, n).await, read(backend, &a, n).await, read(backend, &c, n).await]);
+            }
+            let what = format!("{} {} {cache_format:?} {style:?} {n_rot}, {n} rows", format.name(), other.name());
+            let [fused, plain] = &results[..] else { unreachable!("two results") };
+            // A difference in a key's last bit may round it to the next half.
+            let of_cache = if cache_format == KvFormat::F16 { (1e-7, 1e-3) } else { (nmse, max) };
+            assert_near(&format!("norm_qkv_rope_kv {what}"), &fused[0], &wide(&plain[0]), of_cache.0, of_cache.1);
+            assert_near(&format!("norm_gate_up {what}"), &fused[1], &wide(&plain[1]), nmse, max);
+            assert_near(&format!("norm_linear {what}"), &fused[2], &wide(&plain[2]), nmse, max);
+        }
+    }
+}
+
+/// Products of so many rows that they come in large tiles, which they do not fill.
+pub async fn many_rows<B: Backend>(backend: &mut B, format: Format, nmse: f64, max: f64) {
+    let mut random = Random::new(32 + format as u64);
+    let n_in = if format.block_len() == 1 { 100 } else { 256 };
+    for (n_out, n) in [(5, 33), (64, 64), (70, 130)] {
+        let bytes = random.matrix(format, n_in, n_out);
+        let mut weights = vec![0.0; n_in * n_out];
+        format.decode_row(&bytes, &mut weights);
+        let (data, bias) = (random.floats(n * n_in), random.floats(n_out));
+        let layer = linear(backend, format, n_in, n_out, &bytes, Some(&bias));
+        let x = filled(backend, n_in, &data);
+        let mut out = backend.tensor(n + 1, n_out).expect("tensor");
+        backend.linear(&x, &layer, &mut out, n, Epilogue::Store);
+        let dot = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum::<f64>();
+        let want: Vec<f64> = data
+            .chunks(n_in)
+            .flat_map(|x| weights.chunks(n_in).zip(&bias).map(move |(w, b)| dot(x, w) + f64::from(*b)))
+            .collect();
+        let got = read(backend, &out, n + 1).await;
+        assert_near(&format!("{} [{n_out}, {n_in}], {n} rows", format.name()), &got[..n * n_out], &want, nmse, max);
+        assert!(got[n * n_out..].iter().all(|y| *y == 0.0), "{}: a row beyond the last was written", format.name());
+    }
+}
+
+/// One query of one head: `softmax(scale · q Kᵀ) V` of keys and values `[keys, cols]`, the head beginning at `first`.
+fn attend(q: &[f64], keys: &[f64], values: &[f64], cols: usize, first: usize, scale: f64) -> Vec<f64> {
+    let head = |row: &[f64]| row[first..first + q.len()].to_vec();
+    let scores: Vec<f64> = keys.chunks(cols).map(|k| scale * q.iter().zip(head(k)).map(|(q, k)| q * k).sum::<f64>()).collect();
+    let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
+    let total: f64 = weights.iter().sum();
+    let mut out = vec![0.0; q.len()];
+    for (weight, v) in weights.iter().zip(values.chunks(cols)) {
+        out.iter_mut().zip(head(v)).for_each(|(out, v)| *out += weight / total * v);
+    }
+    out
+}
+
+/// A cache of thousands of positions, of which few, some and all are filled.
+pub async fn keys_in_parts<B: Backend>(backend: &mut B) {
+    let mut random = Random::new(33);
+    let heads = Heads { n_heads: 4, n_kv_heads: 2, head_dim: 20 };
+    let (cols, n_kv, n_ctx) = (80, 40, 2600);
+    for (format, nmse, max) in [(KvFormat::F32, 1e-11, 1e-5), (KvFormat::F16, 1e-6, 2e-3)] {
+        let mut cache = backend.kv_cache(&KvSpec { n_layers: 1, n_ctx, n_kv, format }).expect("kv_cache");
+        let (k, v) = (random.floats(n_ctx * n_kv), random.floats(n_ctx * n_kv));
+        let (kt, vt) = (filled(backend, n_kv, &k), filled(backend, n_kv, &v));
+        backend.kv_write(&mut cache, 0, 0, &kt, &vt, n_ctx);
+        for (position, n) in [(0, 1), (64, 1), (700, 2), (2598, 2)] {
+            let q = random.floats(n * cols);
+            let (qt, mut out) = (filled(backend, cols, &q), backend.tensor(n, cols).expect("tensor"));
+            backend.attention(&qt, &cache, 0, position, heads, 0.5, &mut out, n);
+            let (k, v) = (wide(&k), wide(&v));
+            let mut want = Vec::new();
+            for (i, row) in wide(&q).chunks(cols).enumerate() {
+                let seen = (position + i + 1) * n_kv;
+                for (h, q) in row.chunks(heads.head_dim).enumerate() {
+                    want.extend(attend(q, &k[..seen], &v[..seen], n_kv, h / 2 * heads.head_dim, 0.5));
+                }
+            }
+            let what = format!("attention in parts {format:?} at {position}, {n} rows");
+            assert_near(&what, &read(backend, &out, n).await, &want, nmse, max);
+        }
+    }
+}
+
+/// Heads of every width that tiles come in, and wider ones.
+pub async fn wide_heads<B: Backend>(backend: &mut B) {
+    let mut random = Random::new(34);
+    for head_dim in [32, 36, 80, 128, 132, 256] {
+        let (n, n_heads) = (37, 2);
+        let cols = n_heads * head_dim;
+        let [q, k, v] = [(); 3].map(|()| random.floats(n * cols));
+        let [qt, kt, vt] = [&q, &k, &v].map(|x| filled(backend, cols, x));
+        let mut out = backend.tensor(n, cols).expect("tensor");
+        backend.attention_full(&qt, &kt, &vt, n_heads, 0.3, &mut out, n);
+        let (k, v) = (wide(&k), wide(&v));
+        let want: Vec<f64> = wide(&q)
+            .chunks(cols)
+            .flat_map(|row| row.chunks(head_dim).enumerate().map(|(h, q)| (h, q.to_vec())).collect::<Vec<_>>())
+            .flat_map(|(h, q)| attend(&q, &k, &v, cols, h * head_dim, 0.3))
+            .collect();
+        assert_near(&format!("attention_full, heads of {head_dim}"), &read(backend, &out, n).await, &want, 1e-11, 1e-5);
+    }
+}
+
+/// The token that is chosen is the one of the definition, or beside it where the random number falls on the border between two.
+pub async fn choices<B: Backend>(backend: &mut B) {
+    let mut random = Random::new(35);
+    let mut candidates = Vec::new();
+    for n in [1, 3, 257, 2048, 2049, 9001] {
+        let mut data: Vec<f32> = random.floats(n).iter().map(|x| 6.0 * x).collect();
+        let half = n / 2;
+        // Of equals the lowest id is the likeliest.
+        data[half] = 7.0;
+        data[n - 1] = 7.0;
+        let logits = filled(backend, n, &data);
+        let token = backend.choose(&logits, &Choice::GREEDY, 0.0);
+        assert_eq!(backend.chosen(token).await.expect("chosen"), Some(half as u32), "the likeliest of {n}");
+        let base = Choice::default();
+        for choice in [
+            base,
+            Choice { temperature: 0.7, ..base },
+            Choice { temperature: 1.8, top_k: 5, ..base },
+            Choice { top_p: 0.6, ..base },
+            Choice { temperature: 1.3, min_p: 0.2, ..base },
+            Choice { temperature: 0.9, top_k: 40, top_p: 0.9, min_p: 0.05 },
+            Choice { top_p: 0.0, ..base },
+            Choice { top_k: 1, ..base },
+        ] {
+            for unit in [0.0, 0.03, 0.31, 0.5, 0.77, 0.9999] {
+                let token = backend.choose(&logits, &choice, unit);
+                let got = backend.chosen(token).await.expect("chosen");
+                // What a float's rounding may make of the random number and the sums.
+                let near = [-2e-5, 0.0, 2e-5].map(|d| choose(&data, &choice, f64::clamp(unit + d, 0.0, 1.0), &mut candidates));
+                assert!(near.contains(&got), "{choice:?} by {unit} of {n}: {got:?}, not {near:?}");
+            }
+        }
+        let table_bytes = Random::new(36).matrix(Format::F32, 32, n);
+        let table = linear(backend, Format::F32, 32, n, &table_bytes, None);
+        let mut rows = backend.tensor(2, 32).expect("tensor");
+        let token = backend.choose(&logits, &Choice::GREEDY, 0.0);
+        backend.embed_chosen(&table.weight, &mut rows);
+        drop(token);
+        let mut row = vec![0.0; 32];
+        Format::F32.decode_row(&table_bytes[half * 128..(half + 1) * 128], &mut row);
+        assert_eq!(read(backend, &rows, 1).await, row, "the embedding of the token chosen last");
+    }
+    for bad in [f32::NAN, f32::INFINITY] {
+        let mut data = random.floats(3000);
+        data[2999] = bad;
+        let logits = filled(backend, data.len(), &data);
+        for choice in [Choice::GREEDY, Choice::default()] {
+            let token = backend.choose(&logits, &choice, 0.5);
+            assert_eq!(backend.chosen(token).await.expect("chosen"), None, "{bad} among the logits");
+        }
+    }
+}
