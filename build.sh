@@ -12,6 +12,7 @@ readonly RELAXED_FLAGS="-C target-feature=+simd128,+relaxed-simd"
 # Bytes of the module after gzip -9: what a visitor downloads before the model.
 readonly WASM_BUDGET=1600000
 readonly CHROMIUM=${CHROMIUM:-/usr/bin/chromium}
+readonly FIREFOX=${FIREFOX:-/usr/bin/firefox-esr}
 
 say() { printf '\n== %s\n' "$*"; }
 fail() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
@@ -72,17 +73,25 @@ fetch_models() {
   tests/tools/fetch_models.sh models
 }
 
+# Installs one of Debian's packages, quietly; fails where that is not possible.
+debian_package() {
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
+  say "installing $1"
+  apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$1" >/dev/null
+}
+
 browser() {
   need node "install Node.js 20 or newer"
-  if [ ! -x "$CHROMIUM" ]; then
-    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then fail "Chromium is not at $CHROMIUM; install it, or set CHROMIUM to where it is"; fi
-    say "installing Chromium"
-    apt-get update -q >/dev/null
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium >/dev/null
-  fi
+  [ -x "$CHROMIUM" ] || debian_package chromium || fail "Chromium is not at $CHROMIUM; install it, or set CHROMIUM to where it is"
   if [ ! -d tests/node_modules ] || [ tests/package-lock.json -nt tests/node_modules ]; then
     (cd tests && npm ci --ignore-scripts --no-audit --no-fund)
   fi
+}
+
+# The second browser. Not every system has a package of it: what is tested there is then skipped, and says so.
+firefox() {
+  [ -x "$FIREFOX" ] || debian_package firefox-esr ||
+    say "Firefox is not at $FIREFOX and cannot be installed here: its tests are SKIPPED. Install firefox-esr, or set FIREFOX to where it is"
 }
 
 # A Vulkan adapter for the tests of the GPU backend; where there is no GPU, Mesa's that computes on the CPU.
@@ -92,6 +101,19 @@ vulkan() {
   say "installing Mesa's Vulkan drivers"
   apt-get update -q >/dev/null
   DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends mesa-vulkan-drivers libvulkan1 >/dev/null
+}
+
+# The kernels on another driver, the one that Chromium brings along: it has other subgroups and no 16-bit floats. What depends on the
+# driver least and takes longest is left to the first one.
+swiftshader() {
+  local icd=/usr/lib/chromium/vk_swiftshader_icd.json
+  if [ ! -f "$icd" ]; then
+    say "this Chromium has no $icd: the kernels are NOT tested on SwiftShader natively"
+    skipped=$((skipped + 1))
+    return
+  fi
+  suite "kernels on SwiftShader" env VK_DRIVER_FILES="$icd" VK_ICD_FILENAMES="$icd" \
+    cargo test --quiet --test ops_gpu -- --skip results_do_not_depend_on_checks_of_indices
 }
 
 bench() {
@@ -171,7 +193,11 @@ run_tests() {
   check "wasm module" build
   check "wasm size" wasm_budget
   browser
+  firefox
+  swiftshader
   check "kernels in wasm" node tests/wasm/ops.mjs run chromium
+  check "kernels on Chromium's GPU" node tests/wasm/ops.mjs run chromium-gpu
+  if [ -x "$FIREFOX" ]; then check "kernels on Firefox's GPU" node tests/wasm/ops.mjs run firefox-gpu; else skipped=$((skipped + 1)); fi
   check "types" npm --prefix tests run --silent types
   suite "browser tests" npm --prefix tests test --silent
   say "all tests: $((SECONDS - start)) s"

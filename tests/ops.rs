@@ -9,13 +9,13 @@ use llava_web::backend::cpu::{Cpu, Kernels};
 #[test]
 fn cpu_ops() {
     for kernels in Kernels::ALL {
-        ops::suite(|| Cpu::with_kernels(*kernels));
+        pollster::block_on(ops::suite(|| Cpu::with_kernels(*kernels)));
     }
 }
 
 #[test]
 fn cpu_twins() {
-    ops::twins(|| Cpu::with_kernels(Kernels::Scalar), Cpu::new);
+    pollster::block_on(ops::twins(|| Cpu::with_kernels(Kernels::Scalar), Cpu::new));
 }
 
 #[test]

@@ -1,132 +1,132 @@
-//! Every op against its formula in double precision, on the WebGPU backend over Vulkan. The cases are in `common/ops.rs`, for
-//! every backend alike.
+//! Every op against its formula in double precision, on the WebGPU backend over Vulkan. The cases are in `common/ops.rs` and
+//! `common/decode_ops.rs`, for every backend alike, and in `common/ops_gpu.rs`; browsers run the same ones (`wasm/ops-runner`).
+//! `build.sh` runs these tests on two drivers that compute on the CPU: Mesa's lavapipe and Chromium's SwiftShader, whose
+//! `pack4xI8Clamp` is known to be wrong.
 
 #[path = "common/decode_ops.rs"]
 mod decode_ops;
-#[path = "common/gpu.rs"]
-mod gpu;
 #[path = "common/ops.rs"]
 mod ops;
+#[path = "common/ops_gpu.rs"]
+mod ops_gpu;
 
-use llava_web::backend::Backend;
-use llava_web::backend::gpu::kernels::{Kernel, Products, Variant};
 use llava_web::backend::gpu::{DeviceOptions, Gpu};
-use llava_web::quant::Format;
+use pollster::block_on;
+
+fn options() -> DeviceOptions {
+    DeviceOptions::default()
+}
 
 #[test]
 fn gpu_ops() {
-    let device = gpu::device(DeviceOptions::default());
-    println!("on {}", device.name());
-    ops::suite(|| Gpu::new(device.clone()).expect("a backend"));
+    block_on(async {
+        let device = ops_gpu::open(options()).await;
+        for lanes in device.lanes() {
+            println!("{lanes} lanes on {}", device.name());
+            let device = ops_gpu::open(DeviceOptions { lanes: Some(lanes), ..options() }).await;
+            assert_eq!(device.variant().lanes, lanes);
+            let make = || Gpu::new(device.clone()).expect("a backend");
+            ops::suite(make).await;
+            ops::run(decode_ops::tests(&make)).await;
+        }
+    });
+}
+
+#[test]
+fn gpu_products_of_many_rows() {
+    block_on(async {
+        let device = ops_gpu::open(options()).await;
+        for (products, nmse, max) in ops_gpu::PRODUCTS {
+            if !device.products().contains(&products) {
+                println!("{products:?}: {} has them not", device.name());
+                continue;
+            }
+            let device = ops_gpu::open(DeviceOptions { products: Some(products), ..options() }).await;
+            assert_eq!(device.variant().products, products);
+            println!("{products:?}: {:?}", device.features());
+            ops::run(decode_ops::products(&|| Gpu::new(device.clone()).expect("a backend"), nmse, max)).await;
+        }
+    });
 }
 
 #[test]
 fn gpu_weight_bytes_are_given_back() {
-    let device = gpu::device(DeviceOptions::default());
+    let device = block_on(ops_gpu::open(options()));
     ops::weight_bytes(|| Gpu::new(device.clone()).expect("a backend"));
 }
 
 #[test]
 fn matrices_beyond_the_binding_limit_are_cut_by_rows() {
-    // Eight rows of 96 floats of 32 bits, or some more of the other formats.
-    let device = gpu::device(DeviceOptions { max_binding: 3 << 10, ..DeviceOptions::default() });
-    let whole = gpu::device(DeviceOptions::default());
-    for format in [Format::F32, Format::F16, Format::Q4_0, Format::Q5_1, Format::Q8_0] {
-        let mut backend = Gpu::new(device.clone()).expect("a backend");
-        ops::upload_in_groups(&mut backend, format);
-        let mut random = ops::Random::new(1);
-        let (weights, x) = (random.matrix(format, 96, 61), random.floats(96 * 6));
-        let cut = ops::product_of(&mut backend, format, 96, &weights, &x);
-        let mut whole = Gpu::new(whole.clone()).expect("a backend");
-        assert_eq!(cut, ops::product_of(&mut whole, format, 96, &weights, &x), "{}", format.name());
-    }
-}
-
-#[test]
-fn gpu_decode_ops() {
-    // The bounds of products of many rows: 32-bit sums; operands rounded to 11 bits; activations of 8 bits.
-    for (products, nmse, max) in [(Products::Float, 1e-11, 1e-5), (Products::Half, 1e-6, 4e-3), (Products::Bytes, 4e-4, 0.05)] {
-        let device = gpu::device(DeviceOptions { products: Some(products), ..DeviceOptions::default() });
-        assert_eq!(device.variant().products, products, "this adapter does not have it");
-        println!("{products:?}: {:?}", device.features());
-        pollster::block_on(decode_ops::suite(|| Gpu::new(device.clone()).expect("a backend"), nmse, max));
-    }
+    block_on(async { ops_gpu::matrices_in_pieces(options(), &ops_gpu::open(options()).await).await });
 }
 
 #[test]
 fn a_right_gpu_passes_the_self_test() {
-    let device = gpu::device(DeviceOptions::default());
-    let (features, mut backend) = (device.features().to_vec(), Gpu::new(device.clone()).expect("a backend"));
-    println!("features {features:?}, {:?}", device.variant());
-    pollster::block_on(backend.self_test()).expect("passes");
-    assert_eq!(device.notes(), [""; 0]);
-    assert_eq!(device.features(), features);
-    assert_eq!(backend.weight_bytes(), 0, "the self-test leaves nothing behind");
+    block_on(ops_gpu::self_test(options()));
 }
 
 #[test]
-fn a_variant_that_computes_wrongly_is_replaced() {
-    let edit_source = |_, _, source: String| source.replace("subgroupShuffleXor(sum, 1u)", "vec3<f32>(0.0)");
-    let device = gpu::device(DeviceOptions { edit_source: Some(edit_source), ..DeviceOptions::default() });
-    let before = device.variant();
-    assert!(before.lanes > 0, "this adapter has no subgroups to go wrong");
-    let mut backend = Gpu::new(device.clone()).expect("a backend");
-    pollster::block_on(backend.self_test()).expect("the plain kernels are right");
-    assert_eq!(device.variant(), Variant { lanes: 0, ..before });
-    assert!(device.notes()[0].contains("mat_vec"), "{:?}", device.notes());
-    assert!(!device.features().contains(&"subgroups"));
-    ops::linear_epilogues(&mut backend);
+fn subgroups_that_compute_wrongly_are_replaced() {
+    block_on(ops_gpu::wrong_lanes(options()));
 }
 
 #[test]
 fn products_of_many_rows_that_are_wrong_are_replaced() {
-    for (products, kernel, wrong, right) in [
-        (Products::Half, "mat_mul_64 Q4_K f16", "return vec4<f16>(clamp(x", "return vec4<f16>(clamp(0.9 * x"),
-        (Products::Bytes, "quantize_rows", "127.0 / all", "100.0 / all"),
-    ] {
-        static EDIT: std::sync::Mutex<[&str; 3]> = std::sync::Mutex::new([""; 3]);
-        *EDIT.lock().expect("one test") = [kernel, wrong, right];
-        let edit_source = |kernel: Kernel, _, source: String| {
-            let [name, from, to] = *EDIT.lock().expect("one test");
-            if kernel.name() == name { source.replace(from, to) } else { source }
-        };
-        let options = DeviceOptions { edit_source: Some(edit_source), products: Some(products), ..DeviceOptions::default() };
-        let device = gpu::device(options);
-        let before = device.variant();
-        let mut backend = Gpu::new(device.clone()).expect("a backend");
-        pollster::block_on(backend.self_test()).expect("floats are right");
-        assert_eq!(device.variant(), Variant { products: Products::Float, ..before });
-        assert!(device.notes()[0].contains("mat_mul"), "{:?}", device.notes());
+    let device = block_on(ops_gpu::open(options()));
+    for wrong in ops_gpu::WRONG_PRODUCTS.iter().filter(|wrong| device.products().contains(&wrong.0)) {
+        block_on(ops_gpu::wrong_products(options(), *wrong));
     }
 }
 
 #[test]
 fn a_plain_kernel_that_computes_wrongly_rules_the_adapter_out() {
-    for (name, from, to) in [
-        ("rms_norm", "1.0 / sqrt", "2.0 / sqrt"),
-        ("attention f16", "sum *= fade;", ""),
-        ("attention_tile f16 1", "+= weight;", "+= 0.5 * weight;"),
-        ("attention_merge", "sum / total", "sum"),
-        ("choose", "key > least", "key > 0u"),
-        ("mat_mul Q6_K", "-32.0", "-31.0"),
-    ] {
-        // A function pointer captures nothing; the wrong kernel is named in a static.
-        static WRONG: std::sync::Mutex<(&str, &str, &str)> = std::sync::Mutex::new(("", "", ""));
-        *WRONG.lock().expect("one test") = (name, from, to);
-        let edit_source = |kernel: Kernel, _, source: String| {
-            let (name, from, to) = *WRONG.lock().expect("one test");
-            if kernel.name() == name {
-                assert!(source.contains(from), "{name} has no '{from}'");
-                source.replace(from, to)
-            } else {
-                source
-            }
-        };
-        let device = gpu::device(DeviceOptions { edit_source: Some(edit_source), ..DeviceOptions::default() });
-        let mut backend = Gpu::new(device).expect("a backend");
-        let error = pollster::block_on(backend.self_test()).expect_err(name);
-        assert_eq!(error.code(), "unsupported_browser");
-        let kernel = name.split([' ', '_']).next().expect("a word");
-        assert!(error.message().contains(kernel), "{error}");
+    for wrong in ops_gpu::WRONG_KERNELS {
+        block_on(ops_gpu::wrong_kernel(options(), wrong));
     }
+}
+
+/// Where indices are not checked and numbers that are not numbers stand behind every buffer, each bit of each result is the same:
+/// nothing depends on what lies beyond a buffer.
+#[test]
+fn results_do_not_depend_on_checks_of_indices() {
+    let transcript = async |options: DeviceOptions| {
+        let device = ops_gpu::open(options).await;
+        let make = || Gpu::new(device.clone()).expect("a backend");
+        let work = async {
+            ops::suite(make).await;
+            ops::run(decode_ops::tests(&make)).await;
+            let (_, nmse, max) =
+                ops_gpu::PRODUCTS.into_iter().find(|(p, ..)| *p == device.variant().products).expect("in the table");
+            ops::run(decode_ops::products(&make, nmse, max)).await;
+        };
+        ops::transcript_of(work).await
+    };
+    block_on(async {
+        let device = ops_gpu::open(options()).await;
+        // Every kernel is in one of these.
+        let mut lanes = device.lanes().into_iter().rev();
+        for products in device.products() {
+            let options = DeviceOptions { lanes: Some(lanes.next().unwrap_or(0)), products: Some(products), ..options() };
+            let checked = transcript(options).await;
+            let unchecked = transcript(DeviceOptions { unchecked: true, ..options }).await;
+            assert!(checked.len() > 50_000, "{options:?}: {} numbers were read", checked.len());
+            assert_eq!(checked.len(), unchecked.len());
+            let differ = checked.iter().zip(&unchecked).filter(|(a, b)| a != b).count();
+            assert_eq!(differ, 0, "{options:?}: of {} numbers", checked.len());
+        }
+    });
+}
+
+/// The test above sees a kernel that reads one vector too far, though the rest of it hides that from who checks indices.
+#[test]
+#[should_panic(expected = "is NaN")]
+fn a_read_beyond_a_buffer_is_seen() {
+    let edit_source = |_, _, source: String| source.replace("* weight[i]", "* (weight[i] + P.eps * 1e-30 * weight[i + 1u])");
+    let norms = async |unchecked: bool| {
+        let options = DeviceOptions { unchecked, edit_source: Some(edit_source), ..options() };
+        let device = ops_gpu::open(options).await;
+        ops::norms(&mut Gpu::new(device).expect("a backend")).await;
+    };
+    block_on(norms(false));
+    block_on(norms(true));
 }

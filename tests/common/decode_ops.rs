@@ -5,24 +5,32 @@ use llava_web::backend::choice::{Choice, choose};
 use llava_web::backend::{Backend, Epilogue, Heads, KvFormat, KvPlace, KvSpec, Linear, MatrixSpec, Qkv, RmsNorm, RopeStyle};
 use llava_web::quant::Format;
 
-use crate::ops::{Random, assert_near};
+use crate::ops::{self, Random, Test, assert_near};
 
-/// Everything, on fresh backends. `nmse` and `max` bound the error of products of many rows, see [`many_rows`].
-pub async fn suite<B: Backend>(make: impl Fn() -> B, nmse: f64, max: f64) {
-    for format in Format::ALL {
-        normed(&mut make(), format, format).await;
-        many_rows(&mut make(), format, nmse, max).await;
+/// Everything but products of many rows, each test on a fresh backend.
+pub fn tests<'a, B: Backend + 'a>(make: &'a impl Fn() -> B) -> Vec<Test<'a>> {
+    let mut all = vec![
+        Test::new("keys_in_parts", async { keys_in_parts(&mut make()).await }),
+        Test::new("wide_heads", async { wide_heads(&mut make()).await }),
+        Test::new("choices", async { choices(&mut make()).await }),
+    ];
+    for (format, other) in Format::ALL.into_iter().map(|format| (format, format)).chain([(Format::Q4_K, Format::Q6_K)]) {
+        let name = format!("normed {} {}", format.name(), other.name());
+        all.push(Test::new(name, async move { normed(&mut make(), format, other).await }));
     }
-    normed(&mut make(), Format::Q4_K, Format::Q6_K).await;
-    keys_in_parts(&mut make()).await;
-    wide_heads(&mut make()).await;
-    choices(&mut make()).await;
+    all
+}
+
+/// Products of many rows, in every format; `nmse` and `max` bound their error, see [`many_rows`].
+pub fn products<'a, B: Backend + 'a>(make: &'a impl Fn() -> B, nmse: f64, max: f64) -> Vec<Test<'a>> {
+    let test = |format: Format| {
+        Test::new(format!("many_rows {}", format.name()), async move { many_rows(&mut make(), format, nmse, max).await })
+    };
+    Format::ALL.into_iter().map(test).collect()
 }
 
 async fn read<B: Backend>(backend: &mut B, x: &B::Tensor, n: usize) -> Vec<f32> {
-    let mut out = Vec::new();
-    backend.read(x, 0, n, &mut out).await.expect("read");
-    out
+    ops::read(backend, x, 0, n).await
 }
 
 fn wide(x: &[f32]) -> Vec<f64> {

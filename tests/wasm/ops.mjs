@@ -1,4 +1,4 @@
-// Runs the op suite on the CPU backend as WebAssembly: once with simd128, once with relaxed SIMD too.
+// Runs the op suite as WebAssembly: on the CPU backend, once with simd128, once with relaxed SIMD too; or on the GPU of a browser.
 //
 //   node tests/wasm/ops.mjs                        the tests
 //   node tests/wasm/ops.mjs bench                  times of the kernels
@@ -6,6 +6,8 @@
 //   node tests/wasm/ops.mjs bench candle           the same beside candle's kernels
 //   node tests/wasm/ops.mjs bench simd128          one build only
 //   node tests/wasm/ops.mjs bench chromium         in Chromium (the program CHROMIUM, or /usr/bin/chromium), not in node
+//   node tests/wasm/ops.mjs run chromium-gpu       the tests on WebGPU in Chromium, on its adapter that computes on the CPU (SwiftShader)
+//   node tests/wasm/ops.mjs run firefox-gpu        the same in Firefox (the program FIREFOX, or /usr/bin/firefox-esr) on Mesa's (lavapipe)
 //
 // Node 20 has relaxed SIMD behind a flag, in a draft that gives other results: that build is skipped there.
 
@@ -107,7 +109,64 @@ async function callInChromium(path, name) {
   return status;
 }
 
+// The module of the WebGPU backend with its bindings; gives their folder.
+function buildGpu() {
+  const target = join(root, 'target', 'ops-runner', 'gpu');
+  const env = { ...process.env, CARGO_TARGET_DIR: target, CARGO_PROFILE_RELEASE_LTO: 'off', CARGO_PROFILE_RELEASE_CODEGEN_UNITS: '4' };
+  const args = ['build', '--quiet', '--release', '--target', 'wasm32-unknown-unknown', '-p', 'ops-runner', '--features', 'gpu'];
+  execFileSync('cargo', args, { cwd: root, env, stdio: 'inherit' });
+  const wasm = join(target, 'wasm32-unknown-unknown', 'release', 'ops_runner.wasm');
+  const folder = join(target, 'pkg');
+  execFileSync('cargo', ['run', '--quiet', '--package', 'bindgen', '--', wasm, folder, 'ops_runner'], { cwd: root, stdio: 'inherit' });
+  return folder;
+}
+
+// Runs in a page: the worker's lines are printed as they come.
+async function runWorker() {
+  const worker = new Worker('/wasm/gpu-worker.js', { type: 'module' });
+  return new Promise((resolve, reject) => {
+    worker.onerror = (event) => reject(new Error(event.message || 'the worker could not be started'));
+    worker.onmessage = ({ data: { line, ...end } }) => {
+      if (line) globalThis.say(line);
+      else resolve(end);
+    };
+  });
+}
+
+// The suite on a browser's GPU; gives the exit status.
+async function runOnGpu(name) {
+  const { serve } = await import('../tools/serve.mjs');
+  const tests = join(root, 'tests');
+  const mounts = { '/www/': join(root, 'www'), '/pkg/': buildGpu(), '/wasm/': join(tests, 'wasm') };
+  const server = await serve({ root: join(tests, 'browser'), mounts });
+  const start = performance.now();
+  let browser;
+  try {
+    let page;
+    if (name === 'firefox-gpu') {
+      const { launchFirefox } = await import('../browser/firefox.mjs');
+      browser = page = await launchFirefox(`${server.origin}/firefox.html`);
+    } else {
+      const { chromium } = await import('playwright-core');
+      const args = ['--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
+      browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', headless: true, args });
+      page = await browser.newPage();
+      await page.exposeFunction('say', (line) => console.log(line));
+      await page.goto(`${server.origin}/blank.html`);
+    }
+    const { passed, failed } = await page.evaluate(runWorker);
+    if (failed) console.error(failed);
+    else console.log(`${passed} tests passed in ${((performance.now() - start) / 1000).toFixed(1)} s`);
+    return failed ? 1 : 0;
+  } finally {
+    await browser?.close();
+    await server.close();
+  }
+}
+
 const [command = 'run', ...options] = process.argv.slice(2);
+const gpu = options.find((option) => option.endsWith('-gpu'));
+if (gpu) process.exit(await runOnGpu(gpu));
 if (command === 'call') {
   await call(options[0], options[1]);
 } else {

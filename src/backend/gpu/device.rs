@@ -10,6 +10,10 @@ use crate::error::{Error, Result};
 
 /// The most that one weight buffer holds, whatever the adapter allows: what every adapter must be able to bind.
 const MAX_BINDING: u64 = 128 << 20;
+/// Bytes behind the end of each buffer where nothing is checked.
+const GUARD_BYTES: u64 = 4096;
+/// What they hold: not a number as 32 bits, nor as twice 16; as integers, far beyond any index.
+const GUARD: [u8; 4] = [0xff, 0x7f, 0xff, 0x7f];
 
 /// What to open.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +29,11 @@ pub struct DeviceOptions {
     pub packed_dots: bool,
     /// What many rows are multiplied in, whatever the adapter would do best. For tests and benchmarks.
     pub products: Option<Products>,
+    /// Neighbouring threads that kernels take for one subgroup, instead of as many as the adapter has. For tests; one of [`Device::lanes`].
+    pub lanes: Option<u32>,
+    /// Whether shaders are compiled without the checks that keep an index within its buffer, and every buffer ends in numbers that
+    /// are not a number. For tests: a kernel that reads only what is its own computes the same. Natively only; no browser leaves its checks out.
+    pub unchecked: bool,
     /// Edits the sources of kernels before they are compiled. For tests of the self-test.
     pub edit_source: Option<fn(Kernel, u32, String) -> String>,
 }
@@ -37,6 +46,8 @@ impl Default for DeviceOptions {
             subgroup_min_size: 0,
             packed_dots: cfg!(not(target_arch = "wasm32")),
             products: None,
+            lanes: None,
+            unchecked: false,
             edit_source: None,
         }
     }
@@ -85,7 +96,12 @@ pub struct Device {
     max_buffer: u64,
     name: String,
     is_software: bool,
+    /// Threads of the adapter's smallest subgroup, as far as kernels make use of them.
+    max_lanes: u32,
+    has_f16: bool,
+    has_packed_dots: bool,
     variant: Cell<Variant>,
+    unchecked: bool,
     /// What the self-test replaced.
     notes: RefCell<Vec<String>>,
     edit_source: Option<fn(Kernel, u32, String) -> String>,
@@ -162,6 +178,7 @@ impl Device {
         device.set_device_lost_callback(move |_, message| {
             *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Failure::Lost(message));
         });
+        let max_lanes = Variant::lanes_for(subgroup_min_size);
         Ok(Rc::new(Self {
             device,
             queue,
@@ -169,7 +186,11 @@ impl Device {
             max_buffer,
             name: info.name,
             is_software,
-            variant: Cell::new(Variant { lanes: Variant::lanes_for(subgroup_min_size), products }),
+            max_lanes,
+            has_f16,
+            has_packed_dots: options.packed_dots,
+            variant: Cell::new(Variant { lanes: options.lanes.unwrap_or(max_lanes), products }),
+            unchecked: options.unchecked,
             notes: RefCell::default(),
             edit_source: options.edit_source,
             layouts: RefCell::default(),
@@ -199,6 +220,17 @@ impl Device {
     /// The form of the kernels.
     pub fn variant(&self) -> Variant {
         self.variant.get()
+    }
+
+    /// All numbers of lanes that kernels can have on this adapter; the first needs nothing, the last is the best.
+    pub fn lanes(&self) -> Vec<u32> {
+        Variant::LANES.into_iter().filter(|lanes| *lanes <= self.max_lanes).collect()
+    }
+
+    /// All that products of many rows can be computed in on this adapter; the first needs nothing.
+    pub fn products(&self) -> Vec<Products> {
+        let all = [(Products::Float, true), (Products::Half, self.has_f16), (Products::Bytes, self.has_packed_dots)];
+        all.into_iter().filter(|(_, has)| *has).map(|(products, _)| products).collect()
     }
 
     /// What the self-test found wrong and replaced, in sentences.
@@ -258,12 +290,17 @@ impl Device {
             return Err(too_large(format!(", but a buffer can have {} on this GPU", self.max_buffer)));
         }
         self.check()?;
+        let size = n_bytes.next_multiple_of(16).max(16);
+        let (guarded, usage) = if self.unchecked { (GUARD_BYTES, usage | wgpu::BufferUsages::COPY_DST) } else { (0, usage) };
         let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(what),
-            size: n_bytes.next_multiple_of(16).max(16),
+            size: size + guarded,
             usage,
             mapped_at_creation: false,
         });
+        if guarded > 0 {
+            self.queue.write_buffer(&raw, size, &GUARD.repeat((guarded / 4) as usize));
+        }
         if let Err(error) = self.check() {
             return Err(if matches!(error, Error::OutOfMemory(_)) { too_large(String::new()) } else { error });
         }
@@ -283,10 +320,13 @@ impl Device {
             source = edit(kernel, lanes, source);
         }
         self.n_pipelines.set(self.n_pipelines.get() + 1);
-        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some(&name),
-            source: wgpu::ShaderSource::Wgsl(source.into()),
-        });
+        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&name), source: wgpu::ShaderSource::Wgsl(source.into()) };
+        let module = if self.unchecked {
+            // SAFETY: only tests ask for it, of kernels whose indices they hold to be within their buffers, which have room behind them.
+            unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+        } else {
+            self.device.create_shader_module(descriptor)
+        };
         let layout = self.layout(kernel.bindings());
         let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(&name),
