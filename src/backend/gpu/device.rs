@@ -2,14 +2,20 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use super::kernels::{Bindings, Kernel, Variant};
 use crate::error::{Error, Result};
 
 /// The most that one weight buffer holds, whatever the adapter allows: what every adapter must be able to bind.
 const MAX_BINDING: u64 = 128 << 20;
+/// Bytes of memory that is only tried, in one buffer.
+const SPARE_PIECE: u64 = 32 << 20;
 /// Bytes of parameters a dispatch can have: the alignment that dynamic offsets may need.
 pub(super) const PARAMS_BYTES: u64 = 256;
 
@@ -23,13 +29,15 @@ pub struct DeviceOptions {
     /// Threads that the smallest subgroup has, where the device was made with subgroups behind wgpu's back: in a browser wgpu cannot
     /// ask for them, and does not know them. Natively the adapter says it.
     pub subgroup_min_size: u32,
+    /// Refuses buffers beyond so many bytes in all, as an adapter does whose memory is used up. For tests.
+    pub memory_limit: Option<u64>,
     /// Edits the sources of kernels before they are compiled. For tests of the self-test.
     pub edit_source: Option<fn(Kernel, Variant, String) -> String>,
 }
 
 impl Default for DeviceOptions {
     fn default() -> Self {
-        Self { allow_software: true, max_binding: MAX_BINDING, subgroup_min_size: 0, edit_source: None }
+        Self { allow_software: true, max_binding: MAX_BINDING, subgroup_min_size: 0, memory_limit: None, edit_source: None }
     }
 }
 
@@ -54,6 +62,9 @@ pub(super) struct Buffer {
     pub(super) raw: wgpu::Buffer,
     pub(super) id: u64,
     dropped: Dropped,
+    n_bytes: u64,
+    /// The device's count of bytes.
+    in_use: Rc<Cell<u64>>,
 }
 
 /// Buffers that nothing but bind groups and recorded commands holds any more.
@@ -62,6 +73,21 @@ pub(super) type Dropped = Rc<RefCell<Vec<(u64, wgpu::Buffer)>>>;
 impl Drop for Buffer {
     fn drop(&mut self) {
         self.dropped.borrow_mut().push((self.id, self.raw.clone()));
+        self.in_use.set(self.in_use.get() - self.n_bytes);
+    }
+}
+
+/// Memory that was asked for, and that the device has not said yet whether it has.
+struct Asked {
+    what: String,
+    n_bytes: u64,
+    /// What it says: an error where it has not.
+    answer: Pin<Box<dyn Future<Output = Option<wgpu::Error>>>>,
+}
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes for {}", self.n_bytes, self.what)
     }
 }
 
@@ -84,6 +110,21 @@ pub struct Device {
     pipelines: RefCell<HashMap<Kernel, Rc<Pipeline>>>,
     next_id: Cell<u64>,
     failure: Arc<Mutex<Option<Failure>>>,
+    /// Bytes of all buffers that are in use.
+    in_use: Rc<Cell<u64>>,
+    memory_limit: u64,
+    /// Whether buffers are made in error scopes, whose outcome somebody waits for.
+    is_reserving: Cell<bool>,
+    asked: RefCell<Vec<Asked>>,
+    /// Bytes that were there, of those asked for since [`Self::reserve`].
+    granted: Cell<u64>,
+}
+
+/// Whatever is on a device that nobody uses any more is given back at once, not when a garbage collector finds it.
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.device.destroy();
+    }
 }
 
 impl Device {
@@ -155,6 +196,11 @@ impl Device {
             pipelines: RefCell::default(),
             next_id: Cell::new(1),
             failure,
+            in_use: Rc::default(),
+            memory_limit: options.memory_limit.unwrap_or(u64::MAX),
+            is_reserving: Cell::new(false),
+            asked: RefCell::default(),
+            granted: Cell::new(0),
         }))
     }
 
@@ -190,6 +236,92 @@ impl Device {
         self.is_software
     }
 
+    /// Gives everything back that is on it. Whoever uses it after that finds it lost.
+    pub fn destroy(&self) {
+        self.device.destroy();
+    }
+
+    /// Bytes of all buffers that are in use.
+    pub fn bytes_in_use(&self) -> u64 {
+        self.in_use.get()
+    }
+
+    /// From here to [`Self::reserved`] or a failure, a buffer that cannot be had is reported by those.
+    pub(super) fn reserve(&self) {
+        self.is_reserving.set(true);
+        self.asked.borrow_mut().clear();
+        self.granted.set(0);
+    }
+
+    /// Bytes that were there, of those asked for since [`Self::reserve`].
+    pub(super) fn granted(&self) -> u64 {
+        self.granted.get()
+    }
+
+    /// Waits until the buffers made since [`Self::reserve`] are there.
+    pub(super) async fn confirm(&self) -> Result<()> {
+        let asked = self.asked.take();
+        for Asked { what, n_bytes, answer } in asked {
+            match answer.await {
+                None => self.granted.set(self.granted.get() + n_bytes),
+                Some(_) => {
+                    self.is_reserving.set(false);
+                    return Err(no_room(&what, n_bytes, ""));
+                }
+            }
+        }
+        self.check()
+    }
+
+    /// [`Self::confirm`], with `spare` bytes more, which are given back at once.
+    pub(super) async fn reserved(&self, spare: u64) -> Result<()> {
+        let mut tried = Vec::new();
+        let dropped = Dropped::default();
+        let mut rest = spare;
+        while rest > 0 {
+            let piece = rest.min(SPARE_PIECE).min(self.max_buffer);
+            tried.push(self.buffer(piece, wgpu::BufferUsages::STORAGE, &dropped, "activations")?);
+            rest -= piece;
+        }
+        let confirmed = self.confirm().await;
+        self.is_reserving.set(false);
+        tried.iter().for_each(|buffer| buffer.raw.destroy());
+        confirmed
+    }
+
+    /// What is behind an error. A device that is being lost refuses memory and commands before it says that it is lost, so it is asked for
+    /// something that no device refuses.
+    pub(super) async fn cause(&self, error: Error) -> Error {
+        if !matches!(error, Error::OutOfMemory(_) | Error::Internal(_)) || self.is_alive().await {
+            return error;
+        }
+        let lost = Failure::Lost("It does not answer.".into());
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(&*failure, Some(Failure::Lost(_))) {
+            *failure = Some(lost);
+        }
+        drop(failure);
+        self.check().err().unwrap_or(error)
+    }
+
+    /// Whether it still does what it is told.
+    async fn is_alive(&self) -> bool {
+        let probe = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("probe"),
+            size: 16,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let answer = Answer::default();
+        let slot = answer.clone();
+        probe.map_async(wgpu::MapMode::Read, .., move |result| slot.set(result.is_ok()));
+        // In a browser this does nothing: its event loop calls back. Natively it is also what makes a loss known.
+        let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
+        let is_alive = polled.is_ok() && answer.await;
+        probe.destroy();
+        is_alive && !matches!(&*self.failure.lock().unwrap_or_else(PoisonError::into_inner), Some(Failure::Lost(_)))
+    }
+
     /// Fails where something has failed since the last call, which was not awaited then. A lost device stays lost.
     pub(super) fn check(&self) -> Result<()> {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -215,27 +347,37 @@ impl Device {
 
     /// A buffer of zeros for `what`, bound as a whole.
     pub(super) fn buffer(&self, n_bytes: u64, usage: wgpu::BufferUsages, dropped: &Dropped, what: &str) -> Result<Buffer> {
-        let too_large = |limit: String| {
-            Error::out_of_memory(format!(
-                "There is not enough GPU memory for {what}: {n_bytes} bytes were needed{limit}. Close other tabs, or choose a smaller model or \
-                 context."
-            ))
-        };
         if n_bytes > self.max_buffer {
-            return Err(too_large(format!(", but a buffer can have {} on this GPU", self.max_buffer)));
+            return Err(no_room(what, n_bytes, &format!(", but a buffer can have {} on this GPU", self.max_buffer)));
         }
         self.check()?;
+        let is_refused = self.in_use.get().saturating_add(n_bytes) > self.memory_limit;
+        let is_reserving = self.is_reserving.get();
+        if is_refused && !is_reserving {
+            return Err(no_room(what, n_bytes, ""));
+        }
+        let scope = is_reserving.then(|| self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory));
         let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(what),
             size: n_bytes.next_multiple_of(16).max(16),
             usage,
             mapped_at_creation: false,
         });
+        if let Some(scope) = scope {
+            let answer = scope.pop();
+            let answer: Pin<Box<dyn Future<Output = Option<wgpu::Error>>>> = if is_refused {
+                Box::pin(std::future::ready(Some(wgpu::Error::OutOfMemory { source: "a test's limit".into() })))
+            } else {
+                Box::pin(answer)
+            };
+            self.asked.borrow_mut().push(Asked { what: what.to_string(), n_bytes, answer });
+        }
         if let Err(error) = self.check() {
-            return Err(if matches!(error, Error::OutOfMemory(_)) { too_large(String::new()) } else { error });
+            return Err(if matches!(error, Error::OutOfMemory(_)) { no_room(what, n_bytes, "") } else { error });
         }
         let id = self.next_id.replace(self.next_id.get() + 1);
-        Ok(Buffer { raw, id, dropped: dropped.clone() })
+        self.in_use.set(self.in_use.get() + n_bytes);
+        Ok(Buffer { raw, id, dropped: dropped.clone(), n_bytes, in_use: self.in_use.clone() })
     }
 
     /// The kernel, compiled now where it has not been before.
@@ -292,5 +434,41 @@ impl Device {
             Rc::new(self.device.create_bind_group_layout(&descriptor))
         };
         self.layouts.borrow_mut().entry(bindings).or_insert_with(make).clone()
+    }
+}
+
+/// The error of a buffer that cannot be had; `limit` says why, where that is known.
+fn no_room(what: &str, n_bytes: u64, limit: &str) -> Error {
+    Error::out_of_memory(format!(
+        "There is not enough GPU memory for {what}: {n_bytes} bytes were needed{limit}. Close other tabs, or choose a smaller model or context."
+    ))
+}
+
+/// Resolves to what it is set to.
+#[derive(Debug, Clone, Default)]
+struct Answer(Arc<Mutex<(Option<bool>, Option<Waker>)>>);
+
+impl Answer {
+    fn set(&self, value: bool) {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.0 = Some(value);
+        if let Some(waker) = slot.1.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Future for Answer {
+    type Output = bool;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<bool> {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match slot.0 {
+            Some(value) => Poll::Ready(value),
+            None => {
+                slot.1 = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
     }
 }

@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use super::{Backend, Epilogue, Heads, KvFormat, KvPlace, KvSpec, Launches, Linear, MatrixSpec, Qkv, RopeStyle};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 mod device;
 pub mod kernels;
@@ -142,6 +142,7 @@ impl Backend for Gpu {
     type KvCache = KvCache;
 
     const ROW_GROUP: usize = matrix::ROW_GROUP;
+    const CAN_BE_LOST: bool = true;
 
     fn tensor(&mut self, rows: usize, cols: usize) -> Result<Tensor> {
         let stride = cols.next_multiple_of(ROW_MULTIPLE);
@@ -204,6 +205,35 @@ impl Backend for Gpu {
 
     fn weight_bytes(&self) -> u64 {
         self.weight_bytes.get()
+    }
+
+    fn matrix_bytes(&self, spec: &MatrixSpec) -> u64 {
+        matrix::n_bytes(spec)
+    }
+
+    fn elsewhere(&self, n_bytes: u64) -> Option<&'static str> {
+        // What a 32-bit module can address.
+        (n_bytes < 1 << 32).then_some("The CPU (device \"cpu\") has other memory, in which the model may fit, and is slower.")
+    }
+
+    fn reserve(&mut self) {
+        self.device.reserve();
+    }
+
+    async fn confirm(&mut self) -> Result<()> {
+        self.device.confirm().await
+    }
+
+    async fn reserved(&mut self, spare: u64) -> Result<()> {
+        self.device.reserved(spare).await
+    }
+
+    fn granted(&self) -> u64 {
+        self.device.granted()
+    }
+
+    async fn cause(&mut self, error: Error) -> Error {
+        self.device.cause(error).await
     }
 
     fn launches(&self) -> Launches {
