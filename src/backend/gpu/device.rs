@@ -291,7 +291,7 @@ impl Device {
 
     /// What is behind an error. A device that is being lost refuses memory and commands before it says that it is lost, so it is asked for
     /// something that no device refuses.
-    pub(super) async fn cause(&self, error: Error) -> Error {
+    pub async fn cause(&self, error: Error) -> Error {
         if !matches!(error, Error::OutOfMemory(_) | Error::Internal(_)) || self.is_alive().await {
             return error;
         }
@@ -319,7 +319,12 @@ impl Device {
         let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
         let is_alive = polled.is_ok() && answer.await;
         probe.destroy();
-        is_alive && !matches!(&*self.failure.lock().unwrap_or_else(PoisonError::into_inner), Some(Failure::Lost(_)))
+        is_alive && !self.is_lost()
+    }
+
+    /// Whether it is known to have gone away.
+    pub fn is_lost(&self) -> bool {
+        matches!(&*self.failure.lock().unwrap_or_else(PoisonError::into_inner), Some(Failure::Lost(_)))
     }
 
     /// Fails where something has failed since the last call, which was not awaited then. A lost device stays lost.
