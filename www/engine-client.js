@@ -51,21 +51,31 @@ export class EngineClient {
   /**
    * Starts a generation; resolves once the engine has accepted it.
    * @param {WithoutId<Request>} request
-   * @param {{ transfer?: Transferable[], signal?: AbortSignal | null }} [options]
+   * @param {{ transfer?: Transferable[], signal?: AbortSignal | null, onProgress?: (progress: object) => void }} [options]  `onProgress`: told
+   *   of what happens before that
    * @returns {Promise<GenerationEvents>}
    */
-  generate(request, { transfer, signal } = {}) {
+  generate(request, { transfer, signal, onProgress } = {}) {
     if (signal?.aborted && !this.#closed) return Promise.resolve(abortedBefore());
     return new Promise((resolve, reject) => {
       const abort = () => {
         if (this.#waiting.has(id) && !this.#closed) this.#worker.postMessage({ abort: id });
       };
+      let started = false;
       const settled = () => signal?.removeEventListener("abort", abort);
       const events = new GenerationEvents(abort);
       const id = this.#send(request, transfer, {
         onAnswer: (answer) => {
-          if (answer.kind === "started") resolve(events);
-          if (answer.kind === "event") events.push(answer.event);
+          if (answer.kind === "started") {
+            started = true;
+            resolve(events);
+          }
+          if (answer.kind === "event" && answer.event.type === "progress" && !started) {
+            const { stage, done, total } = answer.event;
+            onProgress?.({ stage, done, total });
+          } else if (answer.kind === "event") {
+            events.push(answer.event);
+          }
           if (answer.kind === "result") {
             events.end();
             settled();

@@ -37,6 +37,8 @@ export class LlavaChat extends HTMLElement {
   #messages = [];
   /** Ends the load or the generation that is going on. @type {AbortController | null} */
   #running = null;
+  /** Whether the GPU went away and another one is awaited. */
+  #isRecovering = false;
   #panel;
   #composer;
   #conversation;
@@ -191,6 +193,14 @@ export class LlavaChat extends HTMLElement {
    * @param {Partial<Sources>} [sources]
    */
   async load({ model = this.model, mmproj = this.mmproj || undefined } = {}) {
+    return this.#load({ model, mmproj });
+  }
+
+  /**
+   * @param {Sources} sources
+   * @param {{ device?: "auto" | "webgpu" | "cpu", keep?: boolean }} [options]  `keep`: the conversation goes on
+   */
+  async #load({ model, mmproj }, { device = /** @type {any} */ (this.device || "auto"), keep = false } = {}) {
     this.#unload();
     this.#hideAlert();
     this.#sources = { model, mmproj };
@@ -203,7 +213,7 @@ export class LlavaChat extends HTMLElement {
     try {
       const engine = await createEngine({
         model, mmproj,
-        device: /** @type {any} */ (this.device || "auto"),
+        device,
         signal: running.signal,
         onProgress: (progress) => {
           this.#panel.update(progress);
@@ -212,14 +222,14 @@ export class LlavaChat extends HTMLElement {
       });
       this.#engine = engine;
       this.#running = null;
-      this.#showChat(engine.info);
+      this.#showChat(engine.info, { keep });
       this.#emit("llava-ready", { info: engine.info });
     } catch (error) {
       if (this.#running === running) {
         this.#running = null;
         this.#panel.showForm();
         this.#panel.focus();
-        this.#failed(error, { loading: true });
+        this.#failed(error, { loading: true, keep });
       }
       throw error;
     }
@@ -324,6 +334,7 @@ export class LlavaChat extends HTMLElement {
         signal: running.signal,
         onProgress: (progress) => {
           turn.progress(progress);
+          this.#recovering(progress);
           this.#conversation.scrollAlong();
           this.#emit("llava-progress", progress);
         },
@@ -334,6 +345,7 @@ export class LlavaChat extends HTMLElement {
       let usage;
       for await (const chunk of stream) {
         const [{ delta, finish_reason }] = chunk.choices;
+        this.#recovering(null);
         if (delta.content !== "") firstTokenSeconds ??= (performance.now() - askedAt) / 1000;
         turn.add(delta.content);
         this.#conversation.scrollAlong();
@@ -361,13 +373,32 @@ export class LlavaChat extends HTMLElement {
     }
   }
 
-  /** @param {import("./llava-web.js").EngineInfo} info */
-  #showChat(info) {
+  /**
+   * Says that the GPU went away, and that the answer goes on.
+   * @param {import("./llava-web.js").GenerationProgress | null} progress  null: there is a word again
+   */
+  #recovering(progress) {
+    const now = progress ? progress.stage === "recovering" : false;
+    // The prompt's own stages may follow: they are a part of it.
+    if (progress && !now) return;
+    if (now && !this.#isRecovering) this.#announce("The GPU went away. The model is being loaded again, then the answer goes on.");
+    if (!now && this.#isRecovering) this.#announce("The answer goes on");
+    if (now || this.#isRecovering) this.#showStatus({ note: now ? "The GPU went away; loading the model again" : undefined });
+    this.#isRecovering = now;
+  }
+
+  /**
+   * @param {import("./llava-web.js").EngineInfo} info
+   * @param {{ keep: boolean }} options
+   */
+  #showChat(info, { keep }) {
     this.#panel.element.hidden = true;
     this.#chat.hidden = false;
     this.#composer.element.before(this.#alert);
-    this.#messages = [];
-    this.#conversation.clear();
+    if (!keep) {
+      this.#messages = [];
+      this.#conversation.clear();
+    }
     this.#modelName.replaceChildren(
       element("bdi", { class: "name" }, info.name || "Model"),
       element("span", { class: "size" }, [info.quantization, `${info.contextSize} tokens of context`].filter(Boolean).join(" · ")));
@@ -426,48 +457,55 @@ export class LlavaChat extends HTMLElement {
     this.#invite();
   }
 
-  /** @param {{ usage?: import("./llava-web.js").Usage, firstTokenSeconds?: number }} [last] */
+  /** @param {{ usage?: import("./llava-web.js").Usage, firstTokenSeconds?: number, note?: string }} [last] */
   #showStatus(last = {}) {
     if (!this.#engine) return;
     const { info } = this.#engine;
-    const parts = [...statusText(info, last), `${bytes(Math.max(info.bytes.wasmHeap, info.bytes.weights + info.bytes.kvCache))} of memory`];
+    const parts = [...(last.note ? [last.note] : []), ...statusText(info, last), `${bytes(Math.max(info.bytes.wasmHeap, info.bytes.weights + info.bytes.kvCache))} of memory`];
     this.#status.replaceChildren(...parts.map((part) => element("span", {}, part)));
   }
 
   /**
    * @param {unknown} error
-   * @param {{ loading?: boolean }} [options]
+   * @param {{ loading?: boolean, keep?: boolean }} [options]
    */
-  #failed(error, { loading = false } = {}) {
+  #failed(error, { loading = false, keep = false } = {}) {
     const { code, message } = error instanceof LlavaError ? error : new LlavaError("internal", String(error));
     if (code === "aborted") {
       this.#announce("Stopped");
       return;
     }
     const sources = this.#sources;
+    /** @type {{ text: string, onclick: () => void }[]} */
+    const actions = [];
     if (loading && sources?.mmproj && ["mmproj_mismatch", "unsupported_architecture"].includes(code)) {
-      this.#showAlert(message, { action: { text: "Swap the two files", onclick: () => {
+      actions.push({ text: "Swap the two files", onclick: () => {
         this.#hideAlert();
         this.#panel.swap();
         this.#panel.focus();
-      } } });
-    } else if (!loading && sources && FATAL.includes(code)) {
-      this.#showAlert(message, { action: { text: "Load the model again", onclick: () => this.load(sources).catch(() => {}) } });
-    } else {
-      this.#showAlert(message);
+      } });
     }
+    if (sources && (code === "device_lost" || (loading && code === "out_of_memory" && message.includes('device "cpu"')))) {
+      const text = loading && !keep ? "Load it on the CPU" : "Continue on the CPU";
+      actions.push({ text, onclick: () => this.#load(sources, { device: "cpu", keep: keep || !loading }).catch(() => {}) });
+    }
+    if (!loading && sources && FATAL.includes(code)) {
+      // What was said stays where the model is the same.
+      actions.push({ text: "Load the model again", onclick: () => this.#load(sources, { keep: true }).catch(() => {}) });
+    }
+    this.#showAlert(message, { actions });
     this.#emit("llava-error", { code, message, error });
   }
 
   /**
    * @param {string} message
-   * @param {{ action?: { text: string, onclick: () => void }, notice?: boolean }} [options]  `notice`: no failure
+   * @param {{ actions?: { text: string, onclick: () => void }[], notice?: boolean }} [options]  `notice`: no failure
    */
-  #showAlert(message, { action, notice = false } = {}) {
+  #showAlert(message, { actions = [], notice = false } = {}) {
     this.#alert.classList.toggle("notice", notice);
     this.#alert.replaceChildren(
       element("p", { dir: "auto" }, message),
-      ...(action ? [button({ ...action, class: "plain" })] : []),
+      ...actions.map((action) => button({ ...action, class: "plain" })),
       button({ label: "Close this message", icon: "close", class: "quiet round", onclick: () => this.#hideAlert() }));
     this.#alert.hidden = false;
   }

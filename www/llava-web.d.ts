@@ -39,7 +39,8 @@ export interface EngineOptions {
 }
 
 export interface LoadProgress {
-  stage: "header" | "model" | "mmproj" | "ready";
+  /** `recovering`: the GPU went away, and the load begins again on another device. */
+  stage: "header" | "model" | "mmproj" | "recovering" | "ready";
   /** The file's name. */
   file: string;
   /** Bytes of the file's tensors. With the stage `header`: bytes of a file that another tab is downloading, which is waited for. */
@@ -94,12 +95,16 @@ export interface Sampling {
   top_logprobs?: number | null;
   /** Stops the generation; what was generated stays, with `finish_reason: "abort"`. */
   signal?: AbortSignal | null;
-  /** Told of the work before the first token: images encoded, prompt tokens read. */
+  /** Told of the work before the first token (images encoded, prompt tokens read), and of a recovery after the GPU went away. */
   onProgress?: (progress: GenerationProgress) => void;
 }
 
 export interface GenerationProgress {
-  stage: "image" | "prefill";
+  /**
+   * `recovering`: the GPU went away, perhaps amid the answer, and the stream will go on where it was. `done` and `total` are bytes of the
+   * model that is loaded again, then what of the conversation is computed again.
+   */
+  stage: "image" | "prefill" | "recovering";
   done: number;
   total: number;
 }

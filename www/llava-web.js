@@ -174,7 +174,7 @@ class Engine {
    * @param {any} request
    */
   async #generate(kind, message, transfer, request) {
-    const events = await this.#client.generate(message, { transfer, signal: request.signal });
+    const events = await this.#client.generate(message, { transfer, signal: request.signal, onProgress: request.onProgress });
     return respond(kind, events, request, this.info?.name ?? "");
   }
 

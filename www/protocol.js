@@ -39,7 +39,7 @@
 /** @typedef {{ abort: number }} Abort */
 
 /**
- * @typedef {{ stage: "header" | "model" | "mmproj" | "ready", file: string, loaded: number, total: number,
+ * @typedef {{ stage: "header" | "model" | "mmproj" | "recovering" | "ready", file: string, loaded: number, total: number,
  *   bytesPerSecond: number, cached: boolean }} LoadProgress
  */
 
@@ -56,7 +56,7 @@
 
 /**
  * One step of a generation.
- * @typedef {{ type: "progress", stage: "image" | "prefill", done: number, total: number } |
+ * @typedef {{ type: "progress", stage: "image" | "prefill" | "recovering", done: number, total: number } |
  *   { type: "token", text: string, token_ids: number[], logprobs: TokenLogprob[] | null } |
  *   { type: "done", text: string, finish_reason: "stop" | "length" | "abort", usage: Usage }} GenerationEvent
  */

@@ -5,10 +5,13 @@ import { isFault, LlavaError, toLlavaError } from "./errors.js";
 import { decodeImage } from "./image-reader.js";
 import { ModelStore } from "./model-store.js";
 import { noUsage } from "./protocol.js";
+import { ADAPTER_DELAYS, Interrupted, isLoss, Losses, lostTooOften, notRecovered, unlessAborted } from "./recovery.js";
 import { SourceReader } from "./source-reader.js";
 
 /** @typedef {import("./protocol.js").Request} Request */
 /** @typedef {import("./protocol.js").Answer} Answer */
+
+/** @typedef {Extract<Request, { method: "load" }>} LoadRequest */
 
 /** The wasm module's JavaScript side, once it is there. @type {any} */
 let pkg = null;
@@ -20,6 +23,18 @@ let adapterName = "";
 let fault = null;
 /** What was said when the model was loaded, though it is no error. @type {string[]} */
 let warnings = [];
+/** What the engine on a GPU was loaded from, to load it again. @type {LoadRequest | null} */
+let origin = null;
+/** What is left of an engine whose GPU went away, until another one takes over. @type {any} */
+let rescued = null;
+/** The taking over, while it goes on. @type {Promise<void> | null} */
+let recovery = null;
+/** Told of how far it is. @type {(done: number, total: number) => void} */
+let tellRecovery = () => {};
+let recoveries = 0;
+const losses = new Losses();
+/** Why no GPU is tried any more. @type {LlavaError | null} */
+let gaveUp = null;
 /** The requests that have been received and not yet answered. @type {Map<number, AbortController>} */
 const open = new Map();
 /** The requests whose turn has come. @type {Set<number>} */
@@ -66,6 +81,7 @@ async function answer(request) {
       throw new LlavaError("internal",
         "The engine stopped after a failure and cannot go on. Create the engine again.", { cause: fault });
     }
+    if (gaveUp) throw gaveUp;
     const { value, transfer, info } = await run(request, controller.signal);
     post({ id: request.id, kind: "result", value, info }, transfer);
   } catch (thrown) {
@@ -93,27 +109,32 @@ async function run(request, signal) {
       await generate(request, signal);
       return { info: info() };
     case "tokenize": {
-      const ids = engine.tokenize(request.text, request.special, request.bos);
+      const ids = await withEngine(() => engine.tokenize(request.text, request.special, request.bos));
       return { value: ids, transfer: [ids.buffer] };
     }
     case "detokenize":
-      return { value: engine.detokenize(request.ids) };
+      return { value: await withEngine(() => engine.detokenize(request.ids)) };
     case "applyChatTemplate":
-      return { value: engine.applyChatTemplate(JSON.stringify(request.messages), request.addGenerationPrompt) };
-    case "embedImage":
+      return { value: await withEngine(() => engine.applyChatTemplate(JSON.stringify(request.messages), request.addGenerationPrompt)) };
+    case "embedImage": {
+      const image = await decodeImage(request.image);
+      const value = await surviving(() => engine.embedImage(image));
+      return { value, transfer: [value.data.buffer] };
+    }
     case "preprocessImage": {
-      const value = await engine[request.method](await decodeImage(request.image));
+      const image = await decodeImage(request.image);
+      const value = await withEngine(() => engine.preprocessImage(image));
       return { value, transfer: [value.data.buffer] };
     }
     case "evaluate": {
       const images = await Promise.all(request.images.map((image) => decodeImage(image)));
-      const value = await engine.evaluate(JSON.stringify(request.request), images);
+      const value = await surviving(() => engine.evaluate(JSON.stringify(request.request), images));
       return { value, transfer: [value.logits.buffer, value.tokens.buffer] };
     }
     case "benchmark":
-      return { value: JSON.parse(await engine.benchmark(JSON.stringify(request.options))) };
+      return { value: JSON.parse(await surviving(() => engine.benchmark(JSON.stringify(request.options)))) };
     case "reset":
-      engine.reset();
+      await withEngine(() => engine.reset());
       return { info: info() };
     default:
       throw new LlavaError("internal", `The worker knows no method '${/** @type {any} */ (request).method}'.`);
@@ -122,18 +143,49 @@ async function run(request, signal) {
 
 function info() {
   const info = JSON.parse(engine.info());
-  if (warnings.length > 0) info.warnings = [...(info.warnings ?? []), ...warnings];
+  const recovered = recoveries === 0 ? [] :
+    [`The GPU went away ${recoveries === 1 ? "once" : `${recoveries} times`} since the model was loaded; it was loaded again.`];
+  const more = [...warnings, ...recovered];
+  if (more.length > 0) info.warnings = [...(info.warnings ?? []), ...more];
   // Browsers tell the page more about an adapter than the module is told.
   if (info.device?.kind === "webgpu") info.device.adapter ||= adapterName;
   return info;
 }
 
-/** @param {Extract<Request, { method: "load" }>} request */
-async function load({ id, model, mmproj, sha256, cache, options }) {
-  const chosen = await chooseDevice(options.device);
+/** @param {LoadRequest} request */
+async function load(request) {
+  const { id, model, options } = request;
+  const tell = (/** @type {import("./protocol.js").LoadProgress} */ progress) => post({ id, kind: "progress", progress });
+  let firstStored = false;
+  for (;;) {
+    const progress = new Progress(tell);
+    try {
+      const loaded = await loadEngine(request, await chooseDevice(options.device), progress);
+      engine = loaded.engine;
+      firstStored ||= loaded.firstStored;
+      progress.ready(model[0]?.name ?? "");
+      break;
+    } catch (error) {
+      if (!isLoss(error)) throw error;
+      if (!losses.add()) throw lostTooOften(error);
+      tell({ stage: "recovering", file: model[0]?.name ?? "", loaded: 0, total: 0, bytesPerSecond: 0, cached: false });
+    }
+  }
+  if (info().device.kind === "webgpu") origin = request;
+  return { firstStored };
+}
+
+/**
+ * Reads the files into a new engine on this device. After a failure nothing of it is left.
+ * @param {LoadRequest} request
+ * @param {Awaited<ReturnType<typeof chooseDevice>>} chosen
+ * @param {Progress} progress
+ */
+async function loadEngine({ model, mmproj, sha256, cache, options }, chosen, progress) {
   ({ adapterName } = chosen);
   pkg ??= await loadModule();
-  const progress = new Progress((progress) => post({ id, kind: "progress", progress }));
+  /** @type {any} */
+  let engine = null;
   /** @type {SourceReader[]} */
   const readers = [];
   const store = await ModelStore.lock(cache === "none" ? [] : [...model, ...(mmproj ?? [])], {
@@ -161,7 +213,6 @@ async function load({ id, model, mmproj, sha256, cache, options }) {
     for (const reader of readers) await reader.finish();
   } catch (error) {
     if (engine && !isFault(error)) engine.free();
-    engine = null;
     await store.failed(toLlavaError(error));
     throw error;
   } finally {
@@ -169,8 +220,123 @@ async function load({ id, model, mmproj, sha256, cache, options }) {
     store.close();
   }
   ({ warnings } = store);
-  progress.ready(model[0]?.name ?? "");
-  return { firstStored: store.firstStored };
+  return { engine, firstStored: store.firstStored };
+}
+
+/**
+ * Does something that needs the engine, but not its GPU.
+ * @template T
+ * @param {() => T} work
+ */
+async function withEngine(work) {
+  if (rescued) await recovered();
+  return work();
+}
+
+/**
+ * Does something on the GPU. Where it goes away meanwhile, does it on the next one.
+ * @template T
+ * @param {() => T | Promise<T>} work
+ * @param {{ signal?: AbortSignal, onProgress?: (done: number, total: number) => void }} [options]
+ * @returns {Promise<T>}
+ */
+async function surviving(work, options) {
+  for (;;) {
+    // A tab that was in the background for long finds it gone; then the work need not be begun to know.
+    if (engine?.isLost()) lose(null);
+    if (rescued) await recovered(options);
+    try {
+      return await work();
+    } catch (error) {
+      if (!isLoss(error)) throw error;
+      lose(error);
+    }
+  }
+}
+
+/**
+ * The GPU went away: what was on it is given up.
+ * @param {unknown} cause
+ */
+function lose(cause) {
+  rescued = engine.rescue();
+  engine = null;
+  if (!losses.add()) giveUp(cause);
+}
+
+/**
+ * @param {unknown} cause
+ * @returns {never}
+ */
+function giveUp(cause) {
+  gaveUp = lostTooOften(cause);
+  rescued?.free();
+  rescued = null;
+  throw gaveUp;
+}
+
+/**
+ * Resolves once there is an engine again. A request that is stopped need not wait; the next one finds what was done until then.
+ * @param {{ signal?: AbortSignal, onProgress?: (done: number, total: number) => void }} [options]
+ */
+function recovered({ signal, onProgress = () => {} } = {}) {
+  if (signal?.aborted) return Promise.reject(new Interrupted());
+  tellRecovery = onProgress;
+  if (!recovery) {
+    recovery = recover().finally(() => {
+      recovery = null;
+    });
+    // Nobody may be waiting any more.
+    recovery.catch(() => {});
+  }
+  return unlessAborted(recovery, signal);
+}
+
+/** Loads the model on a new device; what was under way goes on there. */
+async function recover() {
+  const request = /** @type {LoadRequest} */ (origin);
+  tellRecovery(0, 0);
+  const progress = new Progress(({ loaded, total }) => tellRecovery(loaded, total));
+  /** @type {any} */
+  let fresh = null;
+  while (!fresh) {
+    try {
+      fresh = (await loadEngine(request, await chooseAgain(request.options.device), progress)).engine;
+    } catch (error) {
+      if (isFault(error)) fault = toLlavaError(error);
+      if (isLoss(error)) {
+        if (!losses.add()) giveUp(error);
+      } else {
+        // Whoever waited for it is told of the failure, so it ends here. The next request tries again.
+        rescued?.abort();
+        throw notRecovered(error);
+      }
+    }
+  }
+  const old = rescued;
+  rescued = null;
+  engine = fresh;
+  recoveries += 1;
+  engine.resume(old);
+}
+
+/**
+ * A GPU after another one went away. A program on the CPU, which some browsers then offer instead, is no substitute unless it was asked for.
+ * @param {"auto" | "webgpu" | "cpu"} wanted
+ */
+async function chooseAgain(wanted) {
+  /** @type {unknown} */
+  let cause = null;
+  for (const delay of ADAPTER_DELAYS) {
+    await new Promise((resolve) => setTimeout(resolve, delay));
+    try {
+      const chosen = await chooseDevice(wanted);
+      if (chosen.device !== "cpu") return { ...chosen, device: /** @type {const} */ ("webgpu") };
+    } catch (error) {
+      cause = error;
+    }
+  }
+  throw cause ?? new LlavaError("unsupported_browser", "There is no other GPU.");
 }
 
 /** How often progress is told while nothing but bytes come in, in milliseconds. */
@@ -267,7 +433,8 @@ async function loadModule() {
  * @param {AbortSignal} signal
  */
 async function generate({ id, method, request, images }, signal) {
-  let decoded;
+  /** @type {any[]} */
+  let decoded = [];
   try {
     decoded = await Promise.all(images.map((image) => decodeImage(image, signal)));
   } catch (error) {
@@ -278,19 +445,41 @@ async function generate({ id, method, request, images }, signal) {
     post({ id, kind: "event", event: { type: "done", text: "", finish_reason: "abort", usage: noUsage() } });
     return;
   }
-  engine[method](JSON.stringify(request), decoded);
-  post({ id, kind: "started" });
-  let told = false;
-  for (;;) {
-    await nextTask();
-    if (signal.aborted && !told) {
-      engine.abort();
-      told = true;
+  let started = false;
+  const options = {
+    signal,
+    onProgress: (/** @type {number} */ done, /** @type {number} */ total) =>
+      post({ id, kind: "event", event: { type: "progress", stage: "recovering", done, total } }),
+  };
+  try {
+    await surviving(() => engine[method](JSON.stringify(request), decoded), options);
+    post({ id, kind: "started" });
+    started = true;
+    let told = false;
+    for (;;) {
+      await nextTask();
+      if (signal.aborted && !told) {
+        engine.abort();
+        told = true;
+      }
+      const event = JSON.parse(await surviving(() => engine.step(), options));
+      post({ id, kind: "event", event });
+      if (event.type === "done") return;
     }
-    const event = JSON.parse(await engine.step());
-    post({ id, kind: "event", event });
-    if (event.type === "done") return;
+  } catch (error) {
+    if (!(error instanceof Interrupted)) throw error;
+    const last = started ? await stopped() : null;
+    if (!started) post({ id, kind: "started" });
+    post({ id, kind: "event", event: last ?? { type: "done", text: "", finish_reason: "abort", usage: noUsage() } });
   }
+}
+
+/** Ends the generation that waited for another GPU; gives its last event, where there was one. */
+async function stopped() {
+  if (rescued) return JSON.parse(rescued.abort() ?? "null");
+  // It came at the same moment.
+  engine.abort();
+  return JSON.parse(await engine.step());
 }
 
 const channel = new MessageChannel();

@@ -8,7 +8,7 @@
 //! Callers keep the shapes right: an op whose operands do not fit is a bug of the model code, not of a file (files are
 //! checked when a model is loaded), and panics.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::quant::Format;
 
 use self::choice::Choice;
@@ -199,6 +199,8 @@ pub trait Backend {
     const STEP_WORK: u64;
     /// Tokens that may be under way behind the one that is waited for.
     const LOOK_AHEAD: usize;
+    /// Whether the device can go away (`device_lost`), so that a caller keeps what it needs to compute everything again.
+    const CAN_BE_LOST: bool = false;
 
     /// A tensor of zeros.
     ///
@@ -265,6 +267,48 @@ pub trait Backend {
     /// # Errors
     /// `device_lost`.
     async fn chosen(&mut self, token: Self::Chosen) -> Result<Option<u32>>;
+
+    /// Bytes that a matrix of this shape takes on the device.
+    fn matrix_bytes(&self, spec: &MatrixSpec) -> u64;
+
+    /// The most bytes that can be had from now on, where that is known without asking for them.
+    fn memory_limit(&self) -> Option<u64> {
+        None
+    }
+
+    /// Begins to ask for a model's memory. Until [`Self::reserved`] says that it is there, the device may be asked for more than it has,
+    /// and be late to say so.
+    fn reserve(&mut self) {}
+
+    /// Waits until the memory that was asked for since [`Self::reserve`] is there.
+    ///
+    /// # Errors
+    /// `out_of_memory` where some of it is not, `device_lost`.
+    async fn confirm(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// [`Self::confirm`], and that `spare` bytes more are there, which are given back at once. Ends what [`Self::reserve`] began.
+    ///
+    /// # Errors
+    /// As [`Self::confirm`].
+    async fn reserved(&mut self, spare: u64) -> Result<()>;
+
+    /// Bytes that were there when one was refused between [`Self::reserve`] and the end of [`Self::reserved`].
+    fn granted(&self) -> u64 {
+        self.weight_bytes()
+    }
+
+    /// Where else a model of so many bytes may fit, as a sentence.
+    fn elsewhere(&self, n_bytes: u64) -> Option<&'static str> {
+        let _ = n_bytes;
+        None
+    }
+
+    /// What is behind an error: a device that went away fails in many ways before it says so.
+    async fn cause(&mut self, error: Error) -> Error {
+        error
+    }
 
     /// What has been launched so far.
     fn launches(&self) -> Launches {

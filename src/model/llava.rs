@@ -2,15 +2,14 @@
 
 use std::collections::VecDeque;
 
-use crate::backend::{Backend, Expected, KvFormat};
+use crate::backend::{Backend, Expected};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::image::preprocess::{Grid, Layout, Mode, Pixels, PreprocessSpec, patches};
 use crate::model::lm::{Llama, LlamaConfig};
 use crate::model::projector::{Projector, ProjectorKind};
 use crate::model::vision::{Clip, ClipConfig, ClipJob};
-use crate::model::weights::Plan;
-use crate::quant::Format;
+use crate::model::weights::{Plan, Reserved};
 
 /// The part of a LLaVA model that sees.
 pub struct Vision<B: Backend> {
@@ -59,25 +58,15 @@ impl<B: Backend> PictureJob<B> {
     }
 }
 
-/// Loads a language model.
+/// Everything that a language model takes from its file, checked.
 ///
 /// # Errors
-/// As [`Plan::load`].
-pub async fn load_language_model<B: Backend>(
-    gguf: &Gguf,
-    config: LlamaConfig,
-    backend: &mut B,
-    kv_format: KvFormat,
-    n_ctx: usize,
-    n_chunk: usize,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<(Llama<B>, u64)> {
+/// As [`Plan::check`].
+pub fn language_model_plan<'a, B: Backend>(gguf: &'a Gguf, config: &LlamaConfig) -> Result<Plan<'a>> {
     let mut plan = Plan::new(gguf);
-    Llama::<B>::plan(&config, &mut plan);
-    Llama::<B>::expect(&config, gguf, backend, kv_format);
-    let n_parameters = plan.n_parameters();
-    let weights = plan.load(backend, None, progress).await?;
-    Ok((Llama::new(config, backend, weights, n_ctx, n_chunk)?, n_parameters))
+    Llama::<B>::plan(config, &mut plan);
+    plan.check()?;
+    Ok(plan)
 }
 
 /// What a vision file holds, known from its header alone.
@@ -113,35 +102,52 @@ impl VisionConfig {
         Ok(Self { preprocess, clip, projector })
     }
 
-    /// Loads the weights; matrices that the file holds as floats are stored in `quantize_to` where that is given.
+    /// Everything that the vision model takes from its file, checked.
     ///
     /// # Errors
-    /// As [`Plan::load`].
-    pub async fn load<B: Backend>(
-        self,
-        gguf: &Gguf,
-        backend: &mut B,
-        quantize_to: Option<Format>,
-        progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<Vision<B>> {
+    /// As [`Plan::check`].
+    pub fn plan<'a, B: Backend>(&self, gguf: &'a Gguf) -> Result<Plan<'a>> {
         let mut plan = Plan::new(gguf);
         Clip::<B>::plan(&self.clip, &mut plan);
         Projector::<B>::plan(self.projector, self.clip.n_embd, &mut plan)?;
         let width = Projector::<B>::output_width(gguf, self.projector)?;
-        let newline = newline_name(gguf);
-        if let Some(name) = newline {
+        if let Some(name) = newline_name(gguf) {
             plan.floats(name, &[width]);
         }
-        let n_parameters = plan.n_parameters();
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// Bytes of the activations of a picture's way through the tower.
+    pub fn scratch_bytes<B: Backend>(&self) -> u64 {
+        Clip::<B>::scratch_bytes(&self.clip)
+    }
+
+    /// Tells the backend which kernels the tower and the projector are going to take.
+    pub fn expect<B: Backend>(&self, backend: &mut B, reserved: &Reserved<'_, B>) {
         let mut expected = vec![Expected::Vision, Expected::AttentionFull(self.clip.n_embd / self.clip.n_heads)];
-        expected.extend(plan.formats(quantize_to).into_iter().map(Expected::Linear));
+        expected.extend(reserved.formats().into_iter().map(Expected::Linear));
         backend.expect(&expected);
-        let mut weights = plan.load(backend, quantize_to, progress).await?;
+    }
+
+    /// Loads the weights.
+    ///
+    /// # Errors
+    /// As [`Reserved::load`].
+    pub async fn load<B: Backend>(
+        &self,
+        gguf: &Gguf,
+        backend: &mut B,
+        reserved: Reserved<'_, B>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Vision<B>> {
+        let n_parameters = reserved.n_parameters();
+        let mut weights = reserved.load(backend, progress).await?;
         Ok(Vision {
-            preprocess: self.preprocess,
-            clip: Clip::new(self.clip, backend, &mut weights)?,
+            preprocess: self.preprocess.clone(),
+            clip: Clip::new(self.clip.clone(), backend, &mut weights)?,
             projector: Projector::new(gguf, self.projector, backend, &mut weights)?,
-            newline: match newline {
+            newline: match newline_name(gguf) {
                 Some(name) => weights.optional_row(backend, name)?,
                 None => None,
             },

@@ -1,4 +1,4 @@
-//! From a file's tensors to a backend's weights: the plan, its check, and the reading.
+//! From a file's tensors to a backend's weights: the plan, its check, the memory, and the reading.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -9,6 +9,9 @@ use crate::quant::{Format, quantize_row};
 
 /// Bytes of weights that are in flight between source and backend at a time.
 const STAGING: usize = 4 << 20;
+/// Bytes that are asked for before the device has to say whether it has them: few enough that one which has not is not asked for much
+/// more, enough that waiting takes no time that counts.
+const CONFIRM_EVERY: u64 = 256 << 20;
 /// More names than this are counted, not listed, in an error.
 const MAX_NAMED: usize = 6;
 
@@ -172,48 +175,25 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Reads everything, in the order in which it stands in the file.
-    ///
-    /// `quantize_to` stores matrices that the file holds as floats in that format instead. `progress` is called with the bytes
-    /// read so far of the bytes in all.
-    ///
-    /// # Errors
-    /// As [`Self::check`], as the source has them, and `invalid_gguf` for values that are not finite.
-    pub async fn load<B: Backend>(
-        self,
-        backend: &mut B,
-        quantize_to: Option<Format>,
-        progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<Weights<B>> {
-        self.check()?;
-        let total: u64 = self.wants.keys().filter_map(|n| self.gguf.tensor(n)).map(|t| t.info.n_bytes()).sum();
-        let mut reader = Reader { gguf: self.gguf, staging: Vec::new(), loaded: 0, total, progress };
-        let mut weights = Weights { matrices: HashMap::new(), floats: HashMap::new() };
-        (reader.progress)(0, total);
+    /// What the backend is asked for, in the order in which it stands in the file. `quantize_to` stores matrices that the file holds as
+    /// floats in that format instead.
+    fn specs(&self, quantize_to: Option<Format>) -> Vec<MatrixSpec> {
+        let mut specs = Vec::new();
         for tensor in self.gguf.in_file_order() {
-            let Some(want) = self.wants.get(&tensor.info.name) else { continue };
-            match &want.role {
-                Role::Floats => {
-                    weights.floats.insert(tensor.info.name.clone(), reader.floats(tensor).await?);
-                }
-                Role::Matrices(parts) => {
-                    for part in parts {
-                        let matrix = reader.matrix(backend, tensor, want, part, quantize_to).await?;
-                        weights.matrices.insert(part.name.clone(), matrix);
-                    }
-                }
-            }
+            let Some(Want { n_in, role: Role::Matrices(parts), .. }) = self.wants.get(&tensor.info.name) else { continue };
+            let stored = tensor.info.format;
+            let format = quantize_to.filter(|to| !stored.is_quantized() && n_in.is_multiple_of(to.block_len())).unwrap_or(stored);
+            specs.extend(parts.iter().map(|p| MatrixSpec { name: p.name.clone(), format, n_in: *n_in, n_out: p.n_out }));
         }
-        Ok(weights)
+        specs
     }
 
-    /// The formats in which matrices will be kept, see [`Self::load`].
-    pub fn formats(&self, quantize_to: Option<Format>) -> BTreeSet<Format> {
-        let kept = |(name, want): (&String, &Want)| {
-            let format = self.gguf.tensor(name)?.info.format;
-            matches!(want.role, Role::Matrices(_)).then(|| kept_as(format, quantize_to, want.n_in))
-        };
-        self.wants.iter().filter_map(kept).collect()
+    /// Bytes that all of it takes on the device.
+    pub fn n_bytes<B: Backend>(&self, backend: &B, quantize_to: Option<Format>) -> u64 {
+        let floats = self.wants.values().filter(|w| matches!(w.role, Role::Floats));
+        let floats = floats.map(|w| w.dims.iter().fold(4u64, |n, d| n.saturating_mul(*d as u64)));
+        let matrices = self.specs(quantize_to).into_iter().map(|spec| backend.matrix_bytes(&spec));
+        floats.chain(matrices).fold(0, u64::saturating_add)
     }
 
     /// The number of elements of all wanted tensors.
@@ -222,9 +202,77 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The format in which a matrix of rows of `n_in` is kept: the file's, or the one that floats are to be quantized to.
-fn kept_as(format: Format, quantize_to: Option<Format>, n_in: usize) -> Format {
-    quantize_to.filter(|to| !format.is_quantized() && n_in.is_multiple_of(to.block_len())).unwrap_or(format)
+/// A plan whose matrices have their memory, before the first byte of them is read.
+pub struct Reserved<'a, B: Backend> {
+    plan: Plan<'a>,
+    quantize_to: Option<Format>,
+    builders: HashMap<String, (MatrixSpec, B::MatrixBuilder)>,
+}
+
+impl<'a, B: Backend> Reserved<'a, B> {
+    /// A plan that is checked, whose matrices have no memory yet; `quantize_to` stores those that the file holds as floats in that format
+    /// instead.
+    pub fn new(plan: Plan<'a>, quantize_to: Option<Format>) -> Self {
+        Self { plan, quantize_to, builders: HashMap::new() }
+    }
+
+    /// Asks for the memory of every matrix. The backend is between [`Backend::reserve`] and [`Backend::reserved`].
+    ///
+    /// # Errors
+    /// `out_of_memory`; what was had until then is given back when this is dropped.
+    pub async fn take_memory(&mut self, backend: &mut B) -> Result<()> {
+        let mut unconfirmed = 0;
+        for spec in self.plan.specs(self.quantize_to) {
+            let builder = backend.matrix_begin(&spec)?;
+            unconfirmed += backend.matrix_bytes(&spec);
+            self.builders.insert(spec.name.clone(), (spec, builder));
+            if unconfirmed > CONFIRM_EVERY {
+                backend.confirm().await?;
+                unconfirmed = 0;
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of elements of all tensors.
+    pub fn n_parameters(&self) -> u64 {
+        self.plan.n_parameters()
+    }
+
+    /// The formats in which matrices are kept.
+    pub fn formats(&self) -> BTreeSet<Format> {
+        self.builders.values().map(|(spec, _)| spec.format).collect()
+    }
+
+    /// Reads everything, in the order in which it stands in the file. `progress` is called with the bytes read so far of the bytes
+    /// in all.
+    ///
+    /// # Errors
+    /// As the source has them, and `invalid_gguf` for values that are not finite.
+    pub async fn load(mut self, backend: &mut B, progress: &mut dyn FnMut(u64, u64)) -> Result<Weights<B>> {
+        let gguf = self.plan.gguf;
+        let total: u64 = self.plan.wants.keys().filter_map(|n| gguf.tensor(n)).map(|t| t.info.n_bytes()).sum();
+        let mut reader = Reader { gguf, staging: Vec::new(), loaded: 0, total, progress };
+        let mut weights = Weights { matrices: HashMap::new(), floats: HashMap::new() };
+        (reader.progress)(0, total);
+        for tensor in gguf.in_file_order() {
+            let Some(want) = self.plan.wants.get(&tensor.info.name) else { continue };
+            match &want.role {
+                Role::Floats => {
+                    weights.floats.insert(tensor.info.name.clone(), reader.floats(tensor).await?);
+                }
+                Role::Matrices(parts) => {
+                    for part in parts {
+                        let reserved = self.builders.remove(&part.name);
+                        let (spec, builder) = reserved.ok_or_else(|| not_planned(&part.name))?;
+                        let matrix = reader.matrix(backend, tensor, part, &spec, builder).await?;
+                        weights.matrices.insert(part.name.clone(), matrix);
+                    }
+                }
+            }
+        }
+        Ok(weights)
+    }
 }
 
 /// Trailing dimensions of 1 mean nothing.
@@ -281,15 +329,12 @@ impl Reader<'_> {
         &mut self,
         backend: &mut B,
         tensor: &Tensor,
-        want: &Want,
         part: &Part,
-        quantize_to: Option<Format>,
+        spec: &MatrixSpec,
+        mut builder: B::MatrixBuilder,
     ) -> Result<B::Matrix> {
-        let format = tensor.info.format;
-        let to = kept_as(format, quantize_to, want.n_in);
-        let row_bytes = format.row_bytes(want.n_in);
-        let spec = MatrixSpec { name: part.name.clone(), format: to, n_in: want.n_in, n_out: part.n_out };
-        let mut builder = backend.matrix_begin(&spec)?;
+        let (format, to, n_in) = (tensor.info.format, spec.format, spec.n_in);
+        let row_bytes = format.row_bytes(n_in);
         let group = B::ROW_GROUP;
         let chunk = (STAGING / row_bytes / group * group).max(group);
         let (mut decoded, mut quantized) = (Vec::new(), Vec::new());
@@ -305,7 +350,7 @@ impl Reader<'_> {
                 if !format.check_finite(bytes) {
                     return Err(not_finite(&tensor.info.name));
                 }
-                decoded.resize(n * want.n_in, 0.0);
+                decoded.resize(n * n_in, 0.0);
                 format.decode_row(bytes, &mut decoded);
                 quantized.clear();
                 quantize_row(to, &decoded, &mut quantized)
@@ -316,6 +361,10 @@ impl Reader<'_> {
         }
         backend.matrix_end(builder)
     }
+}
+
+fn not_planned(name: &str) -> Error {
+    Error::internal(format!("The weight '{name}' was not planned."))
 }
 
 fn not_finite(name: &str) -> Error {
@@ -336,7 +385,7 @@ impl<B: Backend> Weights<B> {
     /// # Errors
     /// `internal` where the plan had no such matrix.
     pub fn matrix(&mut self, name: &str) -> Result<B::Matrix> {
-        self.matrices.remove(name).ok_or_else(|| Error::internal(format!("The weight '{name}' was not planned.")))
+        self.matrices.remove(name).ok_or_else(|| not_planned(name))
     }
 
     /// Takes floats of the plan.
@@ -349,7 +398,7 @@ impl<B: Backend> Weights<B> {
     /// # Errors
     /// `internal` where the plan had no such tensor, `out_of_memory`.
     pub fn tensor(&mut self, backend: &mut B, name: &str, cols: usize) -> Result<B::Tensor> {
-        let data = self.floats(name).ok_or_else(|| Error::internal(format!("The weight '{name}' was not planned.")))?;
+        let data = self.floats(name).ok_or_else(|| not_planned(name))?;
         let mut out = backend.tensor(data.len() / cols, cols)?;
         backend.write(&mut out, 0, &data);
         Ok(out)

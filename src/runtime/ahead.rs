@@ -16,6 +16,12 @@ const MAX_LOOK_AHEAD: usize = 8;
 const LONG_WAIT: f64 = 40.0;
 const NO_WAIT: f64 = 4.0;
 
+/// A generation whose tokens were chosen on a device that is gone.
+pub struct Drawing {
+    choice: Choice,
+    again: VecDeque<f64>,
+}
+
 /// A generation whose tokens are chosen on the device.
 pub struct Ahead<B: Backend> {
     choice: Choice,
@@ -27,7 +33,9 @@ pub struct Ahead<B: Backend> {
     again: VecDeque<f64>,
     /// Known here, but the context does not hold them yet.
     pending: VecDeque<u32>,
-    /// Tokens known here.
+    /// Tokens that were chosen on a device before this one.
+    n_before: usize,
+    /// Tokens of this device known here.
     n_known: usize,
     /// Tokens whose run is recorded: the first of them stands behind the prompt.
     n_run: usize,
@@ -43,9 +51,20 @@ impl<B: Backend> Ahead<B> {
             under_way: VecDeque::new(),
             again: VecDeque::new(),
             pending: VecDeque::new(),
+            n_before: 0,
             n_known: 0,
             n_run: 0,
         }
+    }
+
+    /// What is left of it when its device is gone: what was under way will be drawn by the same random numbers again.
+    pub fn drawing(self) -> Drawing {
+        Drawing { choice: self.choice, again: self.under_way.iter().map(|(_, unit)| *unit).chain(self.again).collect() }
+    }
+
+    /// Goes on with it on another device, behind `n_generated` tokens that were given out.
+    pub fn resumed(Drawing { choice, again }: Drawing, n_generated: usize) -> Self {
+        Self { again, n_before: n_generated, ..Self::new(choice) }
     }
 
     /// Records what the device can do before the next token is known here, up to `max_tokens` in all; `unit` gives random numbers.
@@ -57,7 +76,7 @@ impl<B: Backend> Ahead<B> {
         max_tokens: usize,
         mut unit: impl FnMut() -> f64,
     ) {
-        while self.under_way.len() <= self.look_ahead && self.n_known + self.under_way.len() < max_tokens {
+        while self.under_way.len() <= self.look_ahead && self.n_before + self.n_known + self.under_way.len() < max_tokens {
             if self.n_known + self.under_way.len() > 0 {
                 // Known or under way, all tokens but the last are run; the context holds those that are known.
                 let position = session.slots.len() + self.n_run.saturating_sub(self.n_known - self.pending.len());

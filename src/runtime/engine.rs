@@ -11,10 +11,11 @@ use crate::backend::{Backend, KvFormat, KvSpec};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, RangedSource};
 use crate::image::{Pixels, RgbImage};
-use crate::model::llava::{PictureJob, Vision, VisionConfig, load_language_model};
+use crate::model::llava::{PictureJob, Vision, VisionConfig, language_model_plan};
 use crate::model::lm::{Llama, LlamaConfig};
 use crate::quant::Format;
 use crate::runtime::ahead::Ahead;
+use crate::runtime::memory::Memory;
 use crate::runtime::pictures::{Picture, PictureCache};
 use crate::runtime::report::BytesInfo;
 use crate::runtime::request::{self, ChatRequest, CompletionRequest, EvaluateRequest, GenerationOptions};
@@ -70,49 +71,59 @@ struct Shown {
 }
 
 /// From a prompt to logits: pictures first, then the positions.
-struct Run<B: Backend> {
-    slots: Vec<Slot>,
-    jobs: VecDeque<(u64, PictureJob<B>)>,
-    pictures: Vec<Rc<Picture<B>>>,
-    prefill: Option<Prefill<B>>,
-    usage: Usage,
+pub(super) struct Run<B: Backend> {
+    pub(super) slots: Vec<Slot>,
+    pub(super) jobs: VecDeque<(u64, PictureJob<B>)>,
+    pub(super) pictures: Vec<Rc<Picture<B>>>,
+    /// The pictures that it shows, where the device can be lost.
+    pub(super) originals: Vec<(u64, Rc<Pixels>)>,
+    /// The first position that is computed alone.
+    pub(super) single_from: usize,
+    pub(super) prefill: Option<Prefill<B>>,
+    pub(super) usage: Usage,
 }
 
 /// The generation under way.
-struct Generation<B: Backend> {
-    run: Run<B>,
-    sampler: Sampler,
-    stop: StopMatcher,
-    decoder: StreamDecoder,
+pub(super) struct Generation<B: Backend> {
+    pub(super) run: Run<B>,
+    pub(super) sampler: Sampler,
+    pub(super) stop: StopMatcher,
+    pub(super) decoder: StreamDecoder,
     /// Tokens of the prompt and of the answer, which the repetition penalty looks at.
-    history: Vec<u32>,
-    n_generated: usize,
-    max_tokens: usize,
-    top_logprobs: Option<usize>,
+    pub(super) history: Vec<u32>,
+    pub(super) n_generated: usize,
+    pub(super) max_tokens: usize,
+    pub(super) top_logprobs: Option<usize>,
     /// Where the device chooses by itself.
-    ahead: Option<Ahead<B>>,
+    pub(super) ahead: Option<Ahead<B>>,
     /// Sampled here, but not yet run.
-    pending: Option<u32>,
-    finished: Option<FinishReason>,
-    aborted: bool,
+    pub(super) pending: Option<u32>,
+    pub(super) finished: Option<FinishReason>,
+    pub(super) aborted: bool,
+    /// What the prompt became.
+    pub(super) prompt: Vec<Slot>,
+    /// After a loss: the prompt and the answer so far, on their way into the new device's context.
+    pub(super) replay: Option<Run<B>>,
+    /// After a loss: positions of the prompt that were computed before it.
+    pub(super) n_computed: Option<usize>,
 }
 
 /// A loaded model, ready to be asked.
 pub struct Engine<B: Backend> {
-    backend: B,
-    llm: Llama<B>,
-    vision: Option<Vision<B>>,
+    pub(super) backend: B,
+    pub(super) llm: Llama<B>,
+    pub(super) vision: Option<Vision<B>>,
     tokenizer: Tokenizer,
     template: ChatTemplate,
-    session: Session<B>,
+    pub(super) session: Session<B>,
     pictures: PictureCache<B>,
-    generation: Option<Generation<B>>,
+    pub(super) generation: Option<Generation<B>>,
     logits: Vec<f32>,
     info: Info,
     llm_bytes: u64,
-    step_work: u64,
+    pub(super) step_work: u64,
     now: fn() -> f64,
-    seed: u64,
+    pub(super) seed: u64,
 }
 
 impl<B: Backend> Engine<B> {
@@ -160,22 +171,36 @@ impl<B: Backend> Engine<B> {
                 spec.n_bytes()
             )));
         }
-        let cache = backend.kv_cache(&spec)?;
+        // Everything is checked and has its memory before any weight is read: nothing is loaded half.
+        let n_chunk = B::PREFILL_ROWS.min(n_ctx);
+        let plan = language_model_plan::<B>(&gguf, &config)?;
+        let mut activations = Llama::<B>::scratch_bytes(&config, n_ctx, n_chunk);
+        let vision_plan = match &mmproj {
+            Some((gguf, config)) => {
+                activations = activations.saturating_add(config.scratch_bytes::<B>());
+                Some((config.plan::<B>(gguf)?, options.quantize_mmproj))
+            }
+            None => None,
+        };
+        let memory = Memory::take(&mut backend, plan, vision_plan, &spec, activations).await?;
+        let Memory { language_model: reserved, vision: reserved_vision, cache, language_model_bytes: llm_bytes } = memory;
+        // Kernels are compiled while weights are on their way.
+        Llama::<B>::expect(&config, &gguf, &mut backend, options.kv_format);
+        if let (Some((_, config)), Some(reserved)) = (&mmproj, &reserved_vision) {
+            config.expect(&mut backend, reserved);
+        }
 
         let file = gguf.name().to_string();
-        let n_chunk = B::PREFILL_ROWS.min(n_ctx);
-        let (llm, n_llm) =
-            load_language_model(&gguf, config, &mut backend, options.kv_format, n_ctx, n_chunk, &mut |loaded, total| {
-                progress(LoadProgress { stage: "model", file: &file, loaded, total });
-            })
+        let mut n_parameters = reserved.n_parameters();
+        let weights = reserved
+            .load(&mut backend, &mut |loaded, total| progress(LoadProgress { stage: "model", file: &file, loaded, total }))
             .await?;
-        let llm_bytes = backend.weight_bytes();
-        let mut n_parameters = n_llm;
+        let llm = Llama::new(config, &mut backend, weights, n_ctx, n_chunk)?;
         let mut vision = None;
-        if let Some((gguf, config)) = mmproj {
+        if let (Some((gguf, config)), Some(reserved)) = (&mmproj, reserved_vision) {
             let file = gguf.name().to_string();
             let loaded = config
-                .load(&gguf, &mut backend, options.quantize_mmproj, &mut |loaded, total| {
+                .load(gguf, &mut backend, reserved, &mut |loaded, total| {
                     progress(LoadProgress { stage: "mmproj", file: &file, loaded, total });
                 })
                 .await?;
@@ -271,7 +296,7 @@ impl<B: Backend> Engine<B> {
         let picture = match self.pictures.get(image.content_hash()) {
             Some(picture) => picture,
             None => {
-                let pixels = self.preprocess(image)?;
+                let pixels = Rc::new(self.preprocess(image)?);
                 let vision = self.vision()?;
                 let mut job = vision.begin(&pixels);
                 let n_rows = job.n_rows();
@@ -281,7 +306,8 @@ impl<B: Backend> Engine<B> {
                         break rows;
                     }
                 };
-                self.pictures.keep(Picture { hash: image.content_hash(), rows, n_rows })
+                let original = B::CAN_BE_LOST.then_some(pixels);
+                self.pictures.keep(Picture { hash: image.content_hash(), rows, n_rows, original })
             }
         };
         let mut data = Vec::new();
@@ -359,6 +385,9 @@ impl<B: Backend> Engine<B> {
             pending: None,
             finished: None,
             aborted: false,
+            prompt: run.slots.clone(),
+            replay: None,
+            n_computed: None,
             run,
         });
         Ok(())
@@ -369,11 +398,13 @@ impl<B: Backend> Engine<B> {
         let before = (self.now)();
         let mut jobs: VecDeque<(u64, PictureJob<B>)> = VecDeque::new();
         let mut pictures: Vec<Rc<Picture<B>>> = Vec::new();
+        let mut originals = Vec::new();
         let mut shown = Vec::with_capacity(images.len());
         for image in images {
             let (hash, pixels) = self.pictures.look_at(image)?;
             let n_rows = if let Some(picture) = self.pictures.get(hash) {
                 let n_rows = picture.n_rows;
+                originals.extend(picture.original.clone().map(|original| (hash, original)));
                 pictures.push(picture);
                 n_rows
             } else if let Some((_, job)) = jobs.iter().find(|(h, _)| *h == hash) {
@@ -381,9 +412,11 @@ impl<B: Backend> Engine<B> {
             } else {
                 let vision = self.vision()?;
                 let pixels = pixels.ok_or_else(|| Error::internal("A picture is gone."))?;
-                let job = vision.begin(&vision.preprocess.preprocess(&pixels)?);
+                let pixels = Rc::new(vision.preprocess.preprocess(&pixels)?);
+                let job = vision.begin(&pixels);
                 let n_rows = job.n_rows();
                 jobs.push_back((hash, job));
+                originals.extend(B::CAN_BE_LOST.then_some((hash, pixels)));
                 n_rows
             };
             shown.push(Shown { hash, n_rows });
@@ -403,24 +436,27 @@ impl<B: Backend> Engine<B> {
                 self.session.n_ctx
             )));
         }
+        let mut seen = std::collections::BTreeSet::new();
+        originals.retain(|(hash, _)| seen.insert(*hash));
         // What the context holds already need not be looked at again, even where the embedding is gone.
         let kept = self.session.n_common(&slots);
         jobs.retain(|(hash, _)| slots[kept..].iter().any(|s| matches!(s, Slot::Picture { hash: h, .. } if h == hash)));
         // A picture that was seen before costs nothing.
         let image_ms = if jobs.is_empty() { 0.0 } else { (self.now)() - before };
         let usage = Usage { prompt_tokens: slots.len(), image_tokens, image_ms, ..Usage::default() };
-        Ok(Run { slots, jobs, pictures, prefill: None, usage })
+        Ok(Run { slots, jobs, pictures, originals, single_from: usize::MAX, prefill: None, usage })
     }
 
     /// Does one bounded piece of a run. `None` when the logits of its last position are recorded.
-    async fn run_step(&mut self, run: &mut Run<B>) -> Result<Option<Event>> {
+    pub(super) async fn run_step(&mut self, run: &mut Run<B>) -> Result<Option<Event>> {
         let before = (self.now)();
         if let Some((hash, mut job)) = run.jobs.pop_front() {
             let vision = self.vision.as_ref().ok_or_else(|| Error::internal("The vision model is gone."))?;
             let (done, total) = match vision.step(&mut self.backend, &mut job)? {
                 Some(rows) => {
                     let (_, total) = job.progress();
-                    let picture = Picture { hash, rows, n_rows: job.n_rows() };
+                    let original = run.originals.iter().find(|(h, _)| *h == hash).map(|(_, original)| original.clone());
+                    let picture = Picture { hash, rows, n_rows: job.n_rows(), original };
                     run.pictures.push(self.pictures.keep(picture));
                     (total, total)
                 }
@@ -438,7 +474,8 @@ impl<B: Backend> Engine<B> {
         if run.prefill.is_none() {
             run.usage.cached_tokens = self.session.reuse(&run.slots);
             let (slots, pictures) = (std::mem::take(&mut run.slots), std::mem::take(&mut run.pictures));
-            run.prefill = Some(Prefill::new(slots, pictures, &self.session, self.step_work));
+            let prefill = Prefill::new(slots, pictures, &self.session, self.step_work);
+            run.prefill = Some(prefill.one_by_one_from(run.single_from));
         }
         let Some(prefill) = &mut run.prefill else { return Ok(None) };
         let whole = prefill.step(&mut self.backend, &mut self.llm, &mut self.session)?;
@@ -479,17 +516,21 @@ impl<B: Backend> Engine<B> {
     /// Does one bounded piece of work of the generation under way.
     ///
     /// # Errors
-    /// `invalid_request` where none is under way; what the backend has. The generation is then over, the engine as good as before.
+    /// `invalid_request` where none is under way; what the backend has. The generation is then over, the engine as good as before; but
+    /// after `device_lost` it can be had back with [`Self::rescue`], and nothing else can be done.
     pub async fn step(&mut self) -> Result<Event> {
         let mut generation = self
             .generation
             .take()
             .ok_or_else(|| Error::invalid_request("Nothing is being generated; start a completion first."))?;
-        let event = self.step_of(&mut generation).await?;
-        if !matches!(event, Event::Done { .. }) {
+        let event = match self.step_of(&mut generation).await {
+            Ok(event) => Ok(event),
+            Err(error) => Err(self.cause(error).await),
+        };
+        if !matches!(event, Ok(Event::Done { .. }) | Err(_)) || matches!(event, Err(Error::DeviceLost(_))) {
             self.generation = Some(generation);
         }
-        Ok(event)
+        event
     }
 
     async fn step_of(&mut self, g: &mut Generation<B>) -> Result<Event> {
@@ -498,6 +539,9 @@ impl<B: Backend> Engine<B> {
         }
         if let Some(reason) = g.finished {
             return Ok(done(g, reason));
+        }
+        if let Some(event) = self.replay(g).await? {
+            return Ok(event);
         }
         let ready = g.run.prefill.as_ref().is_some_and(Prefill::is_done);
         if !ready && let Some(event) = self.run_step(&mut g.run).await? {
@@ -646,14 +690,24 @@ impl<B: Backend> Engine<B> {
 }
 
 fn done<B: Backend>(g: &mut Generation<B>, finish_reason: FinishReason) -> Event {
-    let mut text = g.stop.push(&g.decoder.flush());
-    text.push_str(&g.stop.flush());
-    let mut usage = g.run.usage;
-    usage.completion_tokens = g.n_generated;
+    let computed = g.n_computed.or(g.run.prefill.as_ref().map(Prefill::n_computed)).unwrap_or(0);
+    ended(&mut g.stop, &mut g.decoder, g.run.usage, (computed, g.n_generated), finish_reason)
+}
+
+/// The end of a generation that computed and generated so many positions.
+pub(super) fn ended(
+    stop: &mut StopMatcher,
+    decoder: &mut StreamDecoder,
+    mut usage: Usage,
+    (n_computed, n_generated): (usize, usize),
+    finish_reason: FinishReason,
+) -> Event {
+    let mut text = stop.push(&decoder.flush());
+    text.push_str(&stop.flush());
+    usage.completion_tokens = n_generated;
     usage.total_tokens = usage.prompt_tokens + usage.completion_tokens;
     let per_second = |n: usize, ms: f64| if ms > 0.0 { n as f64 / ms * 1e3 } else { 0.0 };
-    let computed = g.run.prefill.as_ref().map_or(0, Prefill::n_computed);
-    usage.prefill_tokens_per_second = per_second(computed, usage.prefill_ms);
+    usage.prefill_tokens_per_second = per_second(n_computed, usage.prefill_ms);
     // The first token comes out of the prompt's logits and costs no decoding.
     usage.decode_tokens_per_second = per_second(usage.completion_tokens.saturating_sub(1), usage.decode_ms);
     Event::Done { text, finish_reason, usage }

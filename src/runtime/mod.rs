@@ -1,10 +1,12 @@
 //! Running a model: what is asked ([`request`]), which token comes next ([`sampler`]), where to stop ([`stop`]), what of the
-//! context is already computed ([`session`]), which pictures were seen ([`pictures`]), what is told about it ([`report`]), and the engine that
-//! holds it all ([`engine`]).
+//! context is already computed ([`session`]), which pictures were seen ([`pictures`]), what is told about it ([`report`]), the engine that
+//! holds it all ([`engine`]), and what it does when its device goes away ([`recovery`]).
 
 pub mod ahead;
 pub mod engine;
+mod memory;
 pub mod pictures;
+pub mod recovery;
 pub mod report;
 pub mod request;
 pub mod sampler;

@@ -6,10 +6,12 @@ use std::rc::Rc;
 
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::image::{RgbImage, decode};
+use crate::image::{Pixels, RgbImage, decode};
 
 /// Bytes of picture embeddings that are kept, the last one apart; one of LLaVA-1.5-7B takes 9.4 MB.
 const MAX_BYTES: usize = 64 << 20;
+/// Bytes of pictures that are kept beside their embeddings; one of LLaVA-1.5 takes 1.35 MB. They are in the module's own memory.
+const MAX_ORIGINAL_BYTES: usize = 16 << 20;
 /// Files whose pictures' hashes are remembered, so that a conversation's pictures are not decoded again for each of its questions.
 const MAX_KNOWN_FILES: usize = 64;
 
@@ -43,6 +45,8 @@ pub struct Picture<B: Backend> {
     pub rows: B::Tensor,
     /// How many they are.
     pub n_rows: usize,
+    /// What they were made of, where the device that holds them can be lost.
+    pub original: Option<Rc<Pixels>>,
 }
 
 /// The embeddings that were used last.
@@ -72,9 +76,14 @@ impl<B: Backend> PictureCache<B> {
     pub fn keep(&mut self, picture: Picture<B>) -> Rc<Picture<B>> {
         let picture = Rc::new(picture);
         self.pictures.push_back(picture.clone());
+        let original_bytes = |p: &Picture<B>| p.original.as_ref().map_or(0, |pixels| pixels.data.len() * 4);
         let mut bytes: usize = self.pictures.iter().map(|p| p.n_rows * self.row_bytes).sum();
-        while bytes > MAX_BYTES && self.pictures.len() > 1 {
-            bytes -= self.pictures.pop_front().map_or(0, |p| p.n_rows * self.row_bytes);
+        let mut original: usize = self.pictures.iter().map(|p| original_bytes(p)).sum();
+        while (bytes > MAX_BYTES || original > MAX_ORIGINAL_BYTES) && self.pictures.len() > 1 {
+            if let Some(picture) = self.pictures.pop_front() {
+                bytes -= picture.n_rows * self.row_bytes;
+                original -= original_bytes(&picture);
+            }
         }
         picture
     }

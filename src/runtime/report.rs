@@ -110,7 +110,8 @@ pub enum FinishReason {
 pub enum Event {
     /// A piece of the way to the first token.
     Progress {
-        /// `image` (done and total count blocks of the tower) or `prefill` (positions of the prompt).
+        /// `image` (done and total count blocks of the tower), `prefill` (positions of the prompt), or, amid an answer whose device was
+        /// lost, `recovering` (what is being computed again, first blocks, then positions).
         stage: &'static str,
         /// Done.
         done: usize,

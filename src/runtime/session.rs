@@ -67,6 +67,8 @@ pub struct Prefill<B: Backend> {
     position: usize,
     /// The first position that was to be computed.
     first: usize,
+    /// The first position that is computed alone, and all behind it.
+    single_from: usize,
     step_work: u64,
 }
 
@@ -75,7 +77,13 @@ impl<B: Backend> Prefill<B> {
     /// `step_work` multiply-adds, but at least a layer.
     pub fn new(slots: Vec<Slot>, pictures: Vec<Rc<Picture<B>>>, session: &Session<B>, step_work: u64) -> Self {
         let first = session.slots.len();
-        Self { slots, pictures, chunk: None, position: first, first, step_work }
+        Self { slots, pictures, chunk: None, position: first, first, single_from: usize::MAX, step_work }
+    }
+
+    /// From this position on, one position is computed after another, by the very kernels that generated them.
+    pub fn one_by_one_from(mut self, position: usize) -> Self {
+        self.single_from = position;
+        self
     }
 
     /// Positions computed and positions to compute; those of the chunk under way count as far as its layers are run.
@@ -102,7 +110,11 @@ impl<B: Backend> Prefill<B> {
         let (n, mut layer) = match self.chunk.take() {
             Some(chunk) => chunk,
             None => {
-                let n = llm.n_chunk().min(self.slots.len() - self.position);
+                let until = match self.single_from {
+                    from if self.position < from => from.min(self.slots.len()),
+                    _ => self.position + 1,
+                };
+                let n = llm.n_chunk().min(until - self.position);
                 self.embed(backend, llm, n)?;
                 (n, 0)
             }

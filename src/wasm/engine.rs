@@ -1,5 +1,7 @@
 //! The engine's bindings. Requests and replies are JSON; bytes, pixels and floats are typed arrays.
 
+use std::rc::Rc;
+
 use js_sys::{Array, Float32Array, Function, Int32Array, Object};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
@@ -11,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::gguf::RangedSource;
 use crate::quant::Format;
 use crate::runtime::engine::{Engine as Generic, ImageInput, Info, LoadOptions, LoadProgress};
+use crate::runtime::recovery;
 use crate::runtime::request::{self, RequestMessage};
 use crate::text::{Date, Special, Tokenizer};
 use crate::wasm::source::JsSource;
@@ -34,23 +37,32 @@ struct Options {
     subgroup_min_size: u32,
     /// Whether the browser's WGSL has products of four packed bytes.
     packed_dots: bool,
+    /// Trusts the GPU without asking. For tests of other things on adapters that take long to answer.
+    skip_self_test: bool,
 }
 
 impl Options {
     /// The GPU to compute on, where one is asked for; where any device will do, one that passes, or why it did not.
-    async fn gpu(&self) -> Result<(Option<Gpu>, Option<String>)> {
+    async fn gpu(&self) -> Result<(Option<(Rc<Device>, Gpu)>, Option<String>)> {
         let open = async |allow_software| {
             let Self { subgroup_min_size, packed_dots, .. } = *self;
             let options = DeviceOptions { allow_software, subgroup_min_size, packed_dots, ..DeviceOptions::default() };
-            let mut gpu = Gpu::new(Device::open(options).await?)?;
-            gpu.self_test().await?;
-            Ok(gpu)
+            let device = Device::open(options).await?;
+            let mut gpu = Gpu::new(device.clone())?;
+            if !self.skip_self_test
+                && let Err(error) = gpu.self_test().await
+            {
+                return Err(device.cause(error).await);
+            }
+            Ok((device, gpu))
         };
         match self.device.as_deref() {
             None | Some("cpu") => Ok((None, None)),
             Some("webgpu") => open(true).await.map(|gpu| (Some(gpu), None)),
             Some("auto") => Ok(match open(false).await {
                 Ok(gpu) => (Some(gpu), None),
+                // It may be back in a moment.
+                Err(error @ Error::DeviceLost(_)) => return Err(error),
                 Err(error) => (None, Some(format!("The engine computes on the CPU: {}", error.message()))),
             }),
             Some(other) => Err(Error::invalid_request(format!("device is '{other}'; it can be 'auto', 'webgpu' or 'cpu'."))),
@@ -119,6 +131,16 @@ macro_rules! on {
     };
 }
 
+/// Does the same with the engine of either backend and waits for it; an error is put down to what is behind it.
+macro_rules! wait_on {
+    ($runtime:expr, $engine:ident => $do:expr) => {
+        on!($runtime, $engine => match $do.await {
+            Ok(done) => Ok(done),
+            Err(error) => Err($engine.cause(error).await),
+        })
+    };
+}
+
 /// `engine.info.device`.
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -176,7 +198,10 @@ impl Engine {
                 }
             };
             let runtime = match gpu {
-                Some(gpu) => Runtime::Gpu(Box::new(Generic::load(gpu, model, mmproj, options, &mut progress).await?)),
+                Some((device, gpu)) => match Generic::load(gpu, model, mmproj, options, &mut progress).await {
+                    Ok(engine) => Runtime::Gpu(Box::new(engine)),
+                    Err(error) => return Err(device.cause(error).await),
+                },
                 None => Runtime::Cpu(Box::new(Generic::load(Cpu::new(), model, mmproj, options, &mut progress).await?)),
             };
             Ok(Engine { runtime, note })
@@ -263,7 +288,7 @@ impl Engine {
         let start = performance_now();
         let embedded = async {
             let picture = image(&picture)?.decoded()?;
-            on!(&mut self.runtime, engine => engine.embed_image(&picture).await)
+            wait_on!(&mut self.runtime, engine => engine.embed_image(&picture))
         };
         let (data, shape) = checked(embedded.await)?;
         let out = tensor(&data, &shape);
@@ -283,7 +308,8 @@ impl Engine {
     pub async fn evaluate(&mut self, request: String, pictures: Array) -> std::result::Result<Object, JsValue> {
         let evaluated = async {
             let pictures = images(&pictures)?;
-            on!(&mut self.runtime, engine => engine.evaluate(&request::parse(&request)?, &pictures).await)
+            let request = request::parse(&request)?;
+            wait_on!(&mut self.runtime, engine => engine.evaluate(&request, &pictures))
         };
         let (logits, ids) = checked(evaluated.await)?;
         let ids: Vec<i32> = ids.into_iter().map(|id| id.map_or(-1, |id| id as i32)).collect();
@@ -297,7 +323,7 @@ impl Engine {
     pub async fn benchmark(&mut self, options: String) -> std::result::Result<String, JsValue> {
         let measured = async {
             let BenchmarkOptions { prompt_tokens, generated_tokens, runs } = request::parse(&options)?;
-            on!(&mut self.runtime, engine => engine.benchmark(prompt_tokens, generated_tokens, runs).await)
+            wait_on!(&mut self.runtime, engine => engine.benchmark(prompt_tokens, generated_tokens, runs))
         };
         checked(measured.await.and_then(|report| json(&report)))
     }
@@ -305,6 +331,37 @@ impl Engine {
     /// Forgets the conversation.
     pub fn reset(&mut self) {
         on!(&mut self.runtime, engine => engine.reset());
+    }
+
+    /// Whether its GPU is known to have gone away.
+    #[wasm_bindgen(js_name = isLost)]
+    pub fn is_lost(&self) -> bool {
+        match &self.runtime {
+            Runtime::Cpu(_) => false,
+            Runtime::Gpu(engine) => engine.backend().device().is_lost(),
+        }
+    }
+
+    /// Gives up the device and all that is on it, and keeps what is needed to go on with another one.
+    pub fn rescue(self) -> Rescued {
+        Rescued(on!(self.runtime, engine => engine.rescue()))
+    }
+
+    /// Takes over what was under way on a device that went away.
+    pub fn resume(&mut self, rescued: Rescued) -> std::result::Result<(), JsValue> {
+        checked(on!(&mut self.runtime, engine => engine.resume(rescued.0)))
+    }
+}
+
+/// What is left of an engine whose device went away.
+#[wasm_bindgen]
+pub struct Rescued(recovery::Rescued);
+
+#[wasm_bindgen]
+impl Rescued {
+    /// Ends the generation that was under way; gives its last event as JSON, where there was one.
+    pub fn abort(&mut self) -> std::result::Result<Option<String>, JsValue> {
+        checked(self.0.abort().map(|event| json(&event)).transpose())
     }
 }
 

@@ -6,7 +6,7 @@ import { decimals, duration } from "./format.js";
 /** @typedef {import("./composer.js").Picture} Picture */
 
 /** Words for what happens before the first word of an answer. */
-const STAGES = { image: "Looking at the picture", prefill: "Reading the question" };
+const STAGES = { image: "Looking at the picture", prefill: "Reading the question", recovering: "The GPU went away. Getting the model ready again" };
 
 /** How close to the end somebody must be for the text to scroll along, in CSS pixels. */
 const NEAR_END = 48;
@@ -48,16 +48,19 @@ export class Turn {
 
   /** @param {import("../llava-web.js").GenerationProgress} progress */
   progress({ stage, done, total }) {
-    this.stage.textContent = stage === "image" ?
-      `${STAGES.image}${total > 1 ? ` · ${done} of ${total}` : ""}` :
-      `${STAGES.prefill} · ${done} of ${total} tokens`;
+    this.stage.textContent = stage === "prefill" ?
+      `${STAGES.prefill} · ${done} of ${total} tokens` :
+      `${STAGES[stage]}${total <= 1 ? "" : stage === "image" ? ` · ${done} of ${total}` : ` · ${Math.floor(100 * done / total)} %`}`;
+    // It may happen amid an answer.
+    this.waiting.hidden = false;
     if (total > 0) this.bar.value = done / total;
+    else this.bar.removeAttribute("value");
   }
 
   /** @param {string} text */
   add(text) {
     if (text === "") return;
-    this.waiting.hidden = true;
+    if (!this.waiting.hidden) this.waiting.hidden = true;
     this.#text.appendData(text);
   }
 

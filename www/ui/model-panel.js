@@ -13,7 +13,10 @@ const SLOTS = /** @type {const} */ ({
 });
 
 /** What is being done, in the order in which it is done. */
-const STAGES = { header: "Reading what is in the file", model: "Loading the language model", mmproj: "Loading the vision file", ready: "Ready" };
+const STAGES = {
+  header: "Reading what is in the file", model: "Loading the language model", mmproj: "Loading the vision file",
+  recovering: "The GPU went away; loading again", ready: "Ready",
+};
 
 /** One of the two files: an address somebody typed, or files somebody chose. */
 class FileSlot {

@@ -104,19 +104,28 @@ pub struct MatrixBuilder {
     rows: usize,
 }
 
+/// Bytes that a matrix takes here.
+pub(super) fn n_bytes(spec: &MatrixSpec) -> usize {
+    let MatrixSpec { format, n_in, n_out, .. } = *spec;
+    match format {
+        Format::F32 | Format::F16 | Format::BF16 => {
+            n_out.div_ceil(WIDTH).saturating_mul(n_in).saturating_mul(WIDTH * format.block_bytes())
+        }
+        _ => with_quant!(format, Q => n_out.div_ceil(QUAD).saturating_mul(n_in / format.block_len() * Q::BYTES)),
+    }
+}
+
 impl MatrixBuilder {
     pub(super) fn new(spec: &MatrixSpec, weight_bytes: &Arc<AtomicU64>) -> Result<Self> {
         let MatrixSpec { format, n_in, n_out, .. } = *spec;
         let what = format!("the weights {}", spec.name);
         let n_panel = n_out.div_ceil(WIDTH).saturating_mul(n_in);
-        let (weights, n_bytes) = match format {
-            Format::F32 => (Weights::F32(zeroed(n_panel, &what)?), n_panel.saturating_mul(WIDTH * 4)),
-            Format::F16 => (Weights::F16(zeroed(n_panel, &what)?), n_panel.saturating_mul(WIDTH * 2)),
-            Format::BF16 => (Weights::BF16(zeroed(n_panel, &what)?), n_panel.saturating_mul(WIDTH * 2)),
-            _ => {
-                let n_bytes = with_quant!(format, Q => n_out.div_ceil(QUAD).saturating_mul(n_in / format.block_len() * Q::BYTES));
-                (Weights::Quads(zeroed(n_bytes, &what)?), n_bytes)
-            }
+        let n_bytes = n_bytes(spec);
+        let weights = match format {
+            Format::F32 => Weights::F32(zeroed(n_panel, &what)?),
+            Format::F16 => Weights::F16(zeroed(n_panel, &what)?),
+            Format::BF16 => Weights::BF16(zeroed(n_panel, &what)?),
+            _ => Weights::Quads(zeroed(n_bytes, &what)?),
         };
         let n_bytes = n_bytes as u64;
         weight_bytes.fetch_add(n_bytes, Ordering::Relaxed);

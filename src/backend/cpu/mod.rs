@@ -68,6 +68,8 @@ impl Tensor {
 pub struct Cpu {
     /// Bytes of all living weight matrices; each takes its part away when it is dropped.
     weight_bytes: Arc<AtomicU64>,
+    /// What a test allows it.
+    memory_limit: Option<u64>,
     linear: linear::Scratch,
     attention: attention::Scratch,
     /// The token that was chosen last, and scratch for choosing.
@@ -79,6 +81,11 @@ impl Cpu {
     /// A backend without weights, with the fastest kernels there are in this build.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same where no more than so many bytes can be had. For tests of what a small memory leads to.
+    pub fn with_memory_limit(n_bytes: u64) -> Self {
+        Self { memory_limit: Some(n_bytes), ..Self::default() }
     }
 
     /// The same with other kernels, to compare them.
@@ -164,6 +171,27 @@ impl Backend for Cpu {
 
     async fn chosen(&mut self, token: Option<u32>) -> Result<Option<u32>> {
         Ok(token)
+    }
+
+    fn matrix_bytes(&self, spec: &MatrixSpec) -> u64 {
+        matrix::n_bytes(spec) as u64
+    }
+
+    fn memory_limit(&self) -> Option<u64> {
+        // A 32-bit module has 4 GiB of addresses, and what it once took it keeps.
+        #[cfg(target_arch = "wasm32")]
+        let platform = Some((1 << 32) - core::arch::wasm32::memory_size::<0>() as u64 * 65536);
+        #[cfg(not(target_arch = "wasm32"))]
+        let platform = None;
+        self.memory_limit.or(platform)
+    }
+
+    async fn reserved(&mut self, spare: u64) -> Result<()> {
+        // Only asked for, so it costs no time to clear it.
+        let n_bytes = usize::try_from(spare).unwrap_or(usize::MAX);
+        Vec::<u8>::new()
+            .try_reserve_exact(n_bytes)
+            .map_err(|_| Error::out_of_memory(format!("There is not enough memory for activations: {spare} bytes were needed.")))
     }
 
     fn embed(&mut self, table: &Matrix, ids: &[u32], out: &mut Tensor, row: usize) {

@@ -2,8 +2,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use super::kernels::{Bindings, Kernel, Products, Variant};
 use crate::error::{Error, Result};
@@ -14,6 +18,8 @@ const MAX_BINDING: u64 = 128 << 20;
 const GUARD_BYTES: u64 = 4096;
 /// What they hold: not a number as 32 bits, nor as twice 16; as integers, far beyond any index.
 const GUARD: [u8; 4] = [0xff, 0x7f, 0xff, 0x7f];
+/// Bytes of memory that is only tried, in one buffer.
+const SPARE_PIECE: u64 = 32 << 20;
 
 /// What to open.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +40,8 @@ pub struct DeviceOptions {
     /// Whether shaders are compiled without the checks that keep an index within its buffer, and every buffer ends in numbers that
     /// are not a number. For tests: a kernel that reads only what is its own computes the same. Natively only; no browser leaves its checks out.
     pub unchecked: bool,
+    /// Refuses buffers beyond so many bytes in all, as an adapter does whose memory is used up. For tests.
+    pub memory_limit: Option<u64>,
     /// Edits the sources of kernels before they are compiled. For tests of the self-test.
     pub edit_source: Option<fn(Kernel, u32, String) -> String>,
 }
@@ -48,6 +56,7 @@ impl Default for DeviceOptions {
             products: None,
             lanes: None,
             unchecked: false,
+            memory_limit: None,
             edit_source: None,
         }
     }
@@ -74,6 +83,9 @@ pub(super) struct Buffer {
     pub(super) raw: wgpu::Buffer,
     pub(super) id: u64,
     dropped: Dropped,
+    n_bytes: u64,
+    /// The device's count of bytes.
+    in_use: Rc<Cell<u64>>,
 }
 
 /// Buffers that nothing but bind groups and recorded commands holds any more.
@@ -82,6 +94,21 @@ pub(super) type Dropped = Rc<RefCell<Vec<(u64, wgpu::Buffer)>>>;
 impl Drop for Buffer {
     fn drop(&mut self) {
         self.dropped.borrow_mut().push((self.id, self.raw.clone()));
+        self.in_use.set(self.in_use.get() - self.n_bytes);
+    }
+}
+
+/// Memory that was asked for, and that the device has not said yet whether it has.
+struct Asked {
+    what: String,
+    n_bytes: u64,
+    /// What it says: an error where it has not.
+    answer: Pin<Box<dyn Future<Output = Option<wgpu::Error>>>>,
+}
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes for {}", self.n_bytes, self.what)
     }
 }
 
@@ -111,6 +138,21 @@ pub struct Device {
     n_pipelines: Cell<u64>,
     next_id: Cell<u64>,
     failure: Arc<Mutex<Option<Failure>>>,
+    /// Bytes of all buffers that are in use.
+    in_use: Rc<Cell<u64>>,
+    memory_limit: u64,
+    /// Whether buffers are made in error scopes, whose outcome somebody waits for.
+    is_reserving: Cell<bool>,
+    asked: RefCell<Vec<Asked>>,
+    /// Bytes that were there, of those asked for since [`Self::reserve`].
+    granted: Cell<u64>,
+}
+
+/// Whatever is on a device that nobody uses any more is given back at once, not when a garbage collector finds it.
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.device.destroy();
+    }
 }
 
 impl Device {
@@ -198,6 +240,11 @@ impl Device {
             n_pipelines: Cell::new(0),
             next_id: Cell::new(1),
             failure,
+            in_use: Rc::default(),
+            memory_limit: options.memory_limit.unwrap_or(u64::MAX),
+            is_reserving: Cell::new(false),
+            asked: RefCell::default(),
+            granted: Cell::new(0),
         }))
     }
 
@@ -255,6 +302,97 @@ impl Device {
         self.is_software
     }
 
+    /// Gives everything back that is on it. Whoever uses it after that finds it lost.
+    pub fn destroy(&self) {
+        self.device.destroy();
+    }
+
+    /// Bytes of all buffers that are in use.
+    pub fn bytes_in_use(&self) -> u64 {
+        self.in_use.get()
+    }
+
+    /// From here to [`Self::reserved`] or a failure, a buffer that cannot be had is reported by those.
+    pub(super) fn reserve(&self) {
+        self.is_reserving.set(true);
+        self.asked.borrow_mut().clear();
+        self.granted.set(0);
+    }
+
+    /// Bytes that were there, of those asked for since [`Self::reserve`].
+    pub(super) fn granted(&self) -> u64 {
+        self.granted.get()
+    }
+
+    /// Waits until the buffers made since [`Self::reserve`] are there.
+    pub(super) async fn confirm(&self) -> Result<()> {
+        let asked = self.asked.take();
+        for Asked { what, n_bytes, answer } in asked {
+            match answer.await {
+                None => self.granted.set(self.granted.get() + n_bytes),
+                Some(_) => {
+                    self.is_reserving.set(false);
+                    return Err(no_room(&what, n_bytes, ""));
+                }
+            }
+        }
+        self.check()
+    }
+
+    /// [`Self::confirm`], with `spare` bytes more, which are given back at once.
+    pub(super) async fn reserved(&self, spare: u64) -> Result<()> {
+        let mut tried = Vec::new();
+        let dropped = Dropped::default();
+        let mut rest = spare;
+        while rest > 0 {
+            let piece = rest.min(SPARE_PIECE).min(self.max_buffer);
+            tried.push(self.buffer(piece, wgpu::BufferUsages::STORAGE, &dropped, "activations")?);
+            rest -= piece;
+        }
+        let confirmed = self.confirm().await;
+        self.is_reserving.set(false);
+        tried.iter().for_each(|buffer| buffer.raw.destroy());
+        confirmed
+    }
+
+    /// What is behind an error. A device that is being lost refuses memory and commands before it says that it is lost, so it is asked for
+    /// something that no device refuses.
+    pub async fn cause(&self, error: Error) -> Error {
+        if !matches!(error, Error::OutOfMemory(_) | Error::Internal(_)) || self.is_alive().await {
+            return error;
+        }
+        let lost = Failure::Lost("It does not answer.".into());
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(&*failure, Some(Failure::Lost(_))) {
+            *failure = Some(lost);
+        }
+        drop(failure);
+        self.check().err().unwrap_or(error)
+    }
+
+    /// Whether it still does what it is told.
+    async fn is_alive(&self) -> bool {
+        let probe = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("probe"),
+            size: 16,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let answer = Answer::default();
+        let slot = answer.clone();
+        probe.map_async(wgpu::MapMode::Read, .., move |result| slot.set(result.is_ok()));
+        // In a browser this does nothing: its event loop calls back. Natively it is also what makes a loss known.
+        let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
+        let is_alive = polled.is_ok() && answer.await;
+        probe.destroy();
+        is_alive && !self.is_lost()
+    }
+
+    /// Whether it is known to have gone away.
+    pub fn is_lost(&self) -> bool {
+        matches!(&*self.failure.lock().unwrap_or_else(PoisonError::into_inner), Some(Failure::Lost(_)))
+    }
+
     /// Fails where something has failed since the last call, which was not awaited then. A lost device stays lost.
     pub(super) fn check(&self) -> Result<()> {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -280,18 +418,18 @@ impl Device {
 
     /// A buffer of zeros for `what`, bound as a whole.
     pub(super) fn buffer(&self, n_bytes: u64, usage: wgpu::BufferUsages, dropped: &Dropped, what: &str) -> Result<Buffer> {
-        let too_large = |limit: String| {
-            Error::out_of_memory(format!(
-                "There is not enough GPU memory for {what}: {n_bytes} bytes were needed{limit}. Close other tabs, or choose a smaller model or \
-                 context."
-            ))
-        };
         if n_bytes > self.max_buffer {
-            return Err(too_large(format!(", but a buffer can have {} on this GPU", self.max_buffer)));
+            return Err(no_room(what, n_bytes, &format!(", but a buffer can have {} on this GPU", self.max_buffer)));
         }
         self.check()?;
         let size = n_bytes.next_multiple_of(16).max(16);
         let (guarded, usage) = if self.unchecked { (GUARD_BYTES, usage | wgpu::BufferUsages::COPY_DST) } else { (0, usage) };
+        let is_refused = self.in_use.get().saturating_add(n_bytes) > self.memory_limit;
+        let is_reserving = self.is_reserving.get();
+        if is_refused && !is_reserving {
+            return Err(no_room(what, n_bytes, ""));
+        }
+        let scope = is_reserving.then(|| self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory));
         let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(what),
             size: size + guarded,
@@ -301,11 +439,21 @@ impl Device {
         if guarded > 0 {
             self.queue.write_buffer(&raw, size, &GUARD.repeat((guarded / 4) as usize));
         }
+        if let Some(scope) = scope {
+            let answer = scope.pop();
+            let answer: Pin<Box<dyn Future<Output = Option<wgpu::Error>>>> = if is_refused {
+                Box::pin(std::future::ready(Some(wgpu::Error::OutOfMemory { source: "a test's limit".into() })))
+            } else {
+                Box::pin(answer)
+            };
+            self.asked.borrow_mut().push(Asked { what: what.to_string(), n_bytes, answer });
+        }
         if let Err(error) = self.check() {
-            return Err(if matches!(error, Error::OutOfMemory(_)) { too_large(String::new()) } else { error });
+            return Err(if matches!(error, Error::OutOfMemory(_)) { no_room(what, n_bytes, "") } else { error });
         }
         let id = self.next_id.replace(self.next_id.get() + 1);
-        Ok(Buffer { raw, id, dropped: dropped.clone() })
+        self.in_use.set(self.in_use.get() + n_bytes);
+        Ok(Buffer { raw, id, dropped: dropped.clone(), n_bytes, in_use: self.in_use.clone() })
     }
 
     /// The kernel, compiled now where it has not been before.
@@ -370,5 +518,41 @@ impl Device {
             Rc::new(self.device.create_bind_group_layout(&descriptor))
         };
         self.layouts.borrow_mut().entry(bindings).or_insert_with(make).clone()
+    }
+}
+
+/// The error of a buffer that cannot be had; `limit` says why, where that is known.
+fn no_room(what: &str, n_bytes: u64, limit: &str) -> Error {
+    Error::out_of_memory(format!(
+        "There is not enough GPU memory for {what}: {n_bytes} bytes were needed{limit}. Close other tabs, or choose a smaller model or context."
+    ))
+}
+
+/// Resolves to what it is set to.
+#[derive(Debug, Clone, Default)]
+struct Answer(Arc<Mutex<(Option<bool>, Option<Waker>)>>);
+
+impl Answer {
+    fn set(&self, value: bool) {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.0 = Some(value);
+        if let Some(waker) = slot.1.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Future for Answer {
+    type Output = bool;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<bool> {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match slot.0 {
+            Some(value) => Poll::Ready(value),
+            None => {
+                slot.1 = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
     }
 }

@@ -50,6 +50,13 @@ pub struct MatrixBuilder {
     uploaded: u64,
 }
 
+/// Bytes that a matrix takes here.
+pub(super) fn n_bytes(spec: &MatrixSpec) -> u64 {
+    let block_bits: u64 = spec.format.planes().iter().copied().map(u64::from).sum();
+    let n_blocks = (spec.n_out.next_multiple_of(ROW_GROUP) as u64).saturating_mul(spec.n_in.div_ceil(32) as u64);
+    n_blocks.saturating_mul(block_bits) / 8
+}
+
 impl MatrixBuilder {
     pub(super) fn new(device: &Device, spec: &MatrixSpec, weight_bytes: &Rc<Cell<u64>>, dropped: &Dropped) -> Result<Self> {
         let planes = spec.format.planes();

@@ -18,7 +18,7 @@ use super::choice::Choice;
 use super::{
     Backend, Epilogue, Expected, Heads, KvFormat, KvPlace, KvSpec, Launches, Linear, MatrixSpec, Qkv, RmsNorm, RopeStyle,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::quant::Format;
 
 mod device;
@@ -248,8 +248,8 @@ impl Gpu {
         assert!(x.cols == spec.n_in && out.cols == spec.n_out, "linear {}: row lengths differ", spec.name);
         assert!(n <= x.rows && n <= out.rows, "linear {}: beyond the rows", spec.name);
         let kernel = match n {
-            ..=MAX_VEC_ROWS => Kernel::MatVec { format: spec.format, normed: norm.is_some() },
-            ..=MAX_SMALL_ROWS => Kernel::MatMul(spec.format),
+            n if n <= MAX_VEC_ROWS => Kernel::MatVec { format: spec.format, normed: norm.is_some() },
+            n if n <= MAX_SMALL_ROWS => Kernel::MatMul(spec.format),
             _ => self.wide(spec.format),
         };
         let own;
@@ -377,6 +377,7 @@ impl Backend for Gpu {
     const STEP_WORK: u64 = 1 << 35;
     /// While the host looks at one token the device has the next, and one more behind it.
     const LOOK_AHEAD: usize = 2;
+    const CAN_BE_LOST: bool = true;
 
     fn tensor(&mut self, rows: usize, cols: usize) -> Result<Tensor> {
         let stride = cols.next_multiple_of(ROW_MULTIPLE);
@@ -438,6 +439,35 @@ impl Backend for Gpu {
 
     fn weight_bytes(&self) -> u64 {
         self.weight_bytes.get()
+    }
+
+    fn matrix_bytes(&self, spec: &MatrixSpec) -> u64 {
+        matrix::n_bytes(spec)
+    }
+
+    fn elsewhere(&self, n_bytes: u64) -> Option<&'static str> {
+        // What a 32-bit module can address.
+        (n_bytes < 1 << 32).then_some("The CPU (device \"cpu\") has other memory, in which the model may fit, and is slower.")
+    }
+
+    fn reserve(&mut self) {
+        self.device.reserve();
+    }
+
+    async fn confirm(&mut self) -> Result<()> {
+        self.device.confirm().await
+    }
+
+    async fn reserved(&mut self, spare: u64) -> Result<()> {
+        self.device.reserved(spare).await
+    }
+
+    fn granted(&self) -> u64 {
+        self.device.granted()
+    }
+
+    async fn cause(&mut self, error: Error) -> Error {
+        self.device.cause(error).await
     }
 
     fn launches(&self) -> Launches {

@@ -133,6 +133,14 @@ impl<B: Backend> Llama<B> {
         backend.expect(&expected);
     }
 
+    /// Bytes of everything that [`Self::new`] makes beside the weights.
+    pub fn scratch_bytes(config: &LlamaConfig, n_ctx: usize, n_chunk: usize) -> u64 {
+        let rows =
+            [config.n_embd, config.n_q(), config.n_kv(), config.n_ff].map(|n| (n as u64).saturating_mul(2 * n_chunk as u64));
+        let rest = [2 * config.n_embd as u64, config.n_vocab as u64, (n_ctx as u64).saturating_mul(config.rope.n_rot as u64)];
+        rows.into_iter().chain(rest).fold(0, u64::saturating_add).saturating_mul(4)
+    }
+
     /// Makes the model of its weights, for contexts of `n_ctx` positions run in chunks of at most `n_chunk`.
     ///
     /// # Errors

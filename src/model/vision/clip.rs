@@ -127,6 +127,13 @@ impl<B: Backend> Clip<B> {
         })
     }
 
+    /// Bytes of a [`ClipJob`] and of the patches it begins with.
+    pub fn scratch_bytes(config: &ClipConfig) -> u64 {
+        let (rows, width) = (config.n_positions() as u64, config.n_embd as u64);
+        let pixels = 3 * (config.image_size as u64).saturating_mul(config.image_size as u64);
+        rows.saturating_mul(width.saturating_mul(6).saturating_add(config.n_ff as u64)).saturating_add(pixels).saturating_mul(4)
+    }
+
     /// Embeds the patches of one tile: `patches [n_patches, 3 · patch_size²]`, elements in the order x, y, channel (x fastest).
     ///
     /// # Errors

@@ -1,0 +1,422 @@
+// The GPU goes away: in the middle of everything, in a browser whose adapter computes on the CPU (SwiftShader). Answers must be the
+// undisturbed ones.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+
+import { LOSS_WINDOW, Losses } from "../../www/recovery.js";
+import { openTab, start, withoutEngine } from "./support.mjs";
+
+const PROMPT = "USER: <image>\nWhat is in this image? ASSISTANT:";
+
+/**
+ * What goes wrong in the engine's worker, added to its device.js. A plan says what happens with which call:
+ *   { call: "submit" | "writeBuffer" | "mapAsync" | "createBuffer", after: N, refuse?: true }
+ * destroys the device with the N-th of those calls from then on; `refuse` also lets memory run out at that moment.
+ */
+function saboteur(plan, memory) {
+  if (!globalThis.WorkerGlobalScope) return;
+  let device = null;
+  let calls = {};
+  const { requestDevice } = GPUAdapter.prototype;
+  GPUAdapter.prototype.requestDevice = async function (...args) {
+    device = await requestDevice.apply(this, args);
+    return device;
+  };
+  const count = (call) => {
+    calls[call] = (calls[call] ?? 0) + 1;
+    if (plan?.call !== call || calls[call] < plan.after) return;
+    const { refuse } = plan;
+    plan = null;
+    if (refuse) device.dispatchEvent(new GPUUncapturedErrorEvent("uncapturederror", { error: new GPUOutOfMemoryError("of 16 bytes") }));
+    device.destroy();
+  };
+  for (const [type, call] of [[GPUQueue, "submit"], [GPUQueue, "writeBuffer"], [GPUBuffer, "mapAsync"], [GPUDevice, "createBuffer"]]) {
+    const original = type.prototype[call];
+    type.prototype[call] = function (...args) {
+      // Before: whoever asks then asks a device that is gone.
+      if (call !== "submit") count(call);
+      const result = original.apply(this, args);
+      if (call === "submit") count(call);
+      return result;
+    };
+  }
+  if (memory !== null) {
+    // As many bytes as there are; beyond them every scope tells of a refusal.
+    let left = memory;
+    const { createBuffer, popErrorScope } = GPUDevice.prototype;
+    let refused = false;
+    GPUDevice.prototype.createBuffer = function (descriptor) {
+      refused = descriptor.size > left;
+      if (!refused) left -= descriptor.size;
+      return createBuffer.call(this, descriptor);
+    };
+    GPUDevice.prototype.popErrorScope = async function () {
+      const wasRefused = refused;
+      refused = false;
+      return (await popErrorScope.call(this)) ?? (wasRefused ? new GPUOutOfMemoryError("The heap is full.") : null);
+    };
+  }
+  const channel = new BroadcastChannel("saboteur");
+  channel.onmessage = ({ data }) => {
+    if (data.destroy) device.destroy();
+    if ("plan" in data) plan = data.plan;
+    channel.postMessage({ done: data.id, calls });
+    calls = {};
+  };
+}
+
+test("two losses within a minute are too many, two with more time between them are not", () => {
+  let now = 1000;
+  const losses = new Losses(() => now);
+  assert.equal(losses.add(), true);
+  now += LOSS_WINDOW;
+  assert.equal(losses.add(), true);
+  now += LOSS_WINDOW - 1;
+  assert.equal(losses.add(), false);
+});
+
+describe("a GPU that goes away", { skip: withoutEngine }, () => {
+  let host;
+  let tab;
+  let page;
+  /** What a worker that is made from now on is to suffer. */
+  let plan = null;
+  let memory = null;
+  /** Whether losses are forgotten at once, so that there can be many in a test. */
+  let patient = true;
+  let expected;
+
+  before(async () => {
+    host = await start({ flags: ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"] });
+    tab = await openTab(host.browser);
+    page = tab.page;
+    page.setDefaultTimeout(0);
+    await page.context().route("**/device.js", async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, body: `${await response.text()}\n(${saboteur})(${JSON.stringify(plan)}, ${JSON.stringify(memory)});` });
+    });
+    await page.context().route("**/recovery.js", async (route) => {
+      const response = await route.fetch();
+      const body = await response.text();
+      assert.match(body, /LOSS_WINDOW = 60_000/);
+      await route.fulfill({ response, body: patient ? body.replace("LOSS_WINDOW = 60_000", "LOSS_WINDOW = 0") : body });
+    });
+    await page.goto(`${host.server.origin}/tests/blank.html`);
+    await page.evaluate(prepare, { site: host.site, origin: host.server.origin, prompt: PROMPT });
+    await page.evaluate(() => globalThis.load());
+    expected = await page.evaluate(() => globalThis.ask());
+    assert.equal(expected.ids.length, 16);
+  });
+
+  after(async () => {
+    const complaints = tab?.complaints.filter((text) => !text.includes("Failed to load resource")) ?? [];
+    await host?.close();
+    assert.deepEqual(complaints, []);
+  });
+
+  /** Functions for the tests, in the page. */
+  async function prepare({ site, origin, prompt }) {
+    const api = await import(`${site}llava-web.js`);
+    const channel = new BroadcastChannel("saboteur");
+    let id = 0;
+    Object.assign(globalThis, {
+      files: { model: `${origin}/golden/tiny-llava/tiny-llava-f16.gguf`, mmproj: `${origin}/golden/tiny-llava/mmproj-legacy-f16.gguf` },
+      picture: async (name = "astronaut") => (await fetch(`${origin}/golden/images/${name}.png`)).blob(),
+      async load(options) {
+        await globalThis.engine?.unload();
+        globalThis.engine = await api.createEngine({ ...globalThis.files, device: "webgpu", kvFormat: "f32", cache: "none", ...options });
+      },
+      /** Tells the worker something; gives what it counted since the last time. */
+      sabotage: (message) => new Promise((resolve) => {
+        const mine = ++id;
+        channel.addEventListener("message", function listen({ data }) {
+          if (data.done !== mine) return;
+          channel.removeEventListener("message", listen);
+          resolve(data.calls);
+        });
+        channel.postMessage({ ...message, id: mine });
+      }),
+      async ask(request = {}, { onToken = async () => {}, signal } = {}) {
+        const images = [await globalThis.picture()];
+        const stages = [];
+        const answer = { text: "", ids: [], stages, error: null, code: null };
+        try {
+          const stream = await globalThis.engine.completions.create({
+            prompt, images, max_tokens: 16, temperature: 0, stream: true, logprobs: true, ...request, signal,
+            onProgress: ({ stage, done, total }) => {
+              if (!(done <= total)) throw new Error(`${stage}: ${done} of ${total}`);
+              if (stages.at(-1) !== stage) stages.push(stage);
+            },
+          });
+          for await (const chunk of stream) {
+            const [choice] = chunk.choices;
+            answer.text += choice.text;
+            answer.ids.push(...choice.token_ids);
+            if (choice.finish_reason) Object.assign(answer, { finish: choice.finish_reason, usage: chunk.usage });
+            await onToken(answer);
+          }
+        } catch (error) {
+          Object.assign(answer, { error: error.message, code: error.code });
+        }
+        answer.warnings = globalThis.engine.info.warnings ?? [];
+        return answer;
+      },
+    });
+  }
+
+  /** @param {any} got */
+  function assertSame(got, want = expected) {
+    assert.equal(got.error, null);
+    assert.deepEqual(got.ids, want.ids);
+    assert.equal(got.text, want.text);
+    assert.equal(got.finish, want.finish);
+    for (const count of ["prompt_tokens", "completion_tokens", "total_tokens", "image_tokens"]) assert.equal(got.usage[count], want.usage[count], count);
+  }
+
+  const calls = () => page.evaluate(() => globalThis.sabotage({}));
+
+  test("an answer goes on wherever the device is lost", async () => {
+    await page.evaluate(() => globalThis.load());
+    await calls();
+    assertSame(await page.evaluate(() => globalThis.ask()));
+    const counted = await calls();
+    assert.ok(counted.mapAsync >= 16 && counted.submit >= 16 && counted.createBuffer > 4, JSON.stringify(counted));
+    const cases = [
+      // While the picture is looked at, while the prompt is read, and amid the answer.
+      { call: "createBuffer", after: 1 }, { call: "createBuffer", after: counted.createBuffer - 1 }, { call: "submit", after: 1 },
+      ...[1, 2, 8, counted.mapAsync - 1, counted.mapAsync].map((after) => ({ call: "mapAsync", after })),
+      { call: "submit", after: Math.ceil(counted.submit / 2) }, { call: "createBuffer", after: 2, refuse: true }, { call: "mapAsync", after: 5, refuse: true },
+    ];
+    for (const [i, plan] of cases.entries()) {
+      await page.evaluate(async () => globalThis.engine.reset());
+      // A picture that was not seen yet, but for its name: each engine has forgotten it.
+      const got = await page.evaluate(async (plan) => {
+        await globalThis.sabotage({ plan });
+        return globalThis.ask();
+      }, plan);
+      assertSame(got);
+      assert.ok(got.stages.includes("recovering"), `${JSON.stringify(plan)}: ${got.stages}`);
+      assert.ok(got.warnings.some((text) => text.includes(i === 0 ? "went away once" : `went away ${i + 1} times`)), JSON.stringify(got.warnings));
+    }
+  });
+
+  test("a drawn answer goes on with the same draws", async () => {
+    await page.evaluate(() => globalThis.load());
+    const drawn = { temperature: 1.3, seed: 11, top_p: 0.95, repetition_penalty: 1.2, presence_penalty: 0.3, stop: ["zzzz"] };
+    const want = await page.evaluate((request) => globalThis.ask(request), drawn);
+    assert.notDeepEqual(want.ids, expected.ids);
+    for (const after of [3, 7, 12]) {
+      const got = await page.evaluate(async ({ request, after }) => {
+        await globalThis.engine.reset();
+        await globalThis.sabotage({ plan: { call: "mapAsync", after } });
+        return globalThis.ask(request);
+      }, { request: drawn, after });
+      assertSame(got, want);
+      assert.ok(got.stages.includes("recovering"));
+    }
+  });
+
+  test("a device lost while the model loads is loaded again", async () => {
+    for (const [call, after] of [["writeBuffer", 3], ["writeBuffer", 60], ["createBuffer", 1], ["createBuffer", 120], ["mapAsync", 2]]) {
+      plan = { call, after };
+      const stages = await page.evaluate(async () => {
+        const stages = [];
+        await globalThis.load({ onProgress: ({ stage }) => stages.at(-1) !== stage && stages.push(stage) });
+        return stages;
+      });
+      plan = null;
+      assert.deepEqual([stages.includes("recovering"), stages.at(-1)], [true, "ready"], `${call} ${after}: ${stages}`);
+      assertSame(await page.evaluate(() => globalThis.ask()));
+    }
+  });
+
+  test("a device lost between two questions is replaced without a word", async () => {
+    await page.evaluate(() => globalThis.load());
+    assertSame(await page.evaluate(() => globalThis.ask()));
+    await page.evaluate(() => globalThis.sabotage({ destroy: true }));
+    // What needs no device does not notice.
+    assert.equal(await page.evaluate(async () => globalThis.engine.detokenize(await globalThis.engine.tokenize("Hello"))), "Hello");
+    const again = await page.evaluate(() => globalThis.ask());
+    assertSame(again);
+    assert.equal(again.usage.cached_tokens, 0);
+    const third = await page.evaluate(() => globalThis.ask());
+    assertSame(third);
+    assert.equal(third.usage.cached_tokens, third.usage.prompt_tokens - 1);
+  });
+
+  test("single calls are made again", async () => {
+    await page.evaluate(() => globalThis.load());
+    const results = await page.evaluate(async (prompt) => {
+      const run = async (after) => {
+        const plan = after ? { call: "mapAsync", after } : null;
+        const results = [];
+        for (const name of ["astronaut", "chelsea"]) {
+          await globalThis.sabotage({ plan });
+          results.push([...(await globalThis.engine.embedImage(await globalThis.picture(name))).data]);
+          await globalThis.sabotage({ plan });
+          const { logits, tokens } = await globalThis.engine.evaluate({ prompt, images: [await globalThis.picture(name)] });
+          results.push([...logits], [...tokens]);
+        }
+        await globalThis.sabotage({ plan });
+        const report = await globalThis.engine.benchmark({ promptTokens: 8, generatedTokens: 4, runs: 1 });
+        if (!(report.decode_tokens_per_second > 0)) throw new Error("no speed");
+        return results;
+      };
+      const [plain, disturbed] = [await run(0), await run(1)];
+      await globalThis.ask({ max_tokens: 1 });
+      return { plain, disturbed, warnings: globalThis.engine.info.warnings };
+    }, PROMPT);
+    assert.deepEqual(results.disturbed, results.plain);
+    assert.match(results.warnings.join(" "), /went away 5 times/);
+  });
+
+  test("a recovery reads the storage, or the very file, again", async () => {
+    for (const source of ["opfs", "file"]) {
+      const requests = await page.evaluate(async (source) => {
+        if (source === "opfs") {
+          await globalThis.load({ cache: "opfs" });
+        } else {
+          const files = {};
+          for (const [name, url] of Object.entries(globalThis.files)) files[name] = new File([await (await fetch(url)).blob()], `${name}.gguf`);
+          await globalThis.load(files);
+        }
+        await globalThis.sabotage({ plan: { call: "mapAsync", after: 6 } });
+      }, source);
+      const before = host.server.requests.length;
+      const got = await page.evaluate(() => globalThis.ask());
+      assertSame(got);
+      assert.ok(got.stages.includes("recovering"), `${source}: ${got.stages} ${requests}`);
+      const asked = host.server.requests.slice(before).filter(({ url }) => url.includes(".gguf"));
+      assert.deepEqual(asked, [], source);
+    }
+  });
+
+  test("whoever stops a recovery need not wait for it, and the next question finds what it did", async () => {
+    await page.evaluate(() => {
+      // Half a minute to read the model again.
+      const slow = Object.fromEntries(Object.entries(globalThis.files).map(([name, url]) => [name, `${url}?rate=2000000`]));
+      return globalThis.load(slow);
+    });
+    const { stopped, waited } = await page.evaluate(async () => {
+      await globalThis.sabotage({ plan: { call: "mapAsync", after: 5 } });
+      const controller = new AbortController();
+      let at = 0;
+      const answer = globalThis.ask({}, { signal: controller.signal });
+      for (let tries = 0; tries < 600; tries++) {
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        if ((await globalThis.sabotage({})).writeBuffer > 30) break;
+      }
+      at = performance.now();
+      controller.abort();
+      return { stopped: await answer, waited: performance.now() - at };
+    });
+    assert.equal(stopped.error, null);
+    assert.equal(stopped.finish, "abort");
+    assert.ok(waited < 1000, `${waited} ms`);
+    assert.deepEqual(stopped.ids, expected.ids.slice(0, stopped.ids.length));
+    assert.ok(stopped.ids.length >= 3 && stopped.stages.includes("recovering"), JSON.stringify(stopped));
+    assertSame(await page.evaluate(() => globalThis.ask()));
+  });
+
+  test("two losses within a minute end with device_lost, which offers the CPU", async () => {
+    patient = false;
+    await page.evaluate(() => globalThis.load());
+    const got = await page.evaluate(() => globalThis.ask({}, { onToken: async ({ ids }) => {
+      if (ids.length === 3 || ids.length === 9) await globalThis.sabotage({ destroy: true });
+    } }));
+    patient = true;
+    assert.equal(got.code, "device_lost");
+    assert.match(got.error, /2 times within a minute.*device "cpu"/);
+    assert.deepEqual(got.ids, expected.ids.slice(0, got.ids.length));
+    assert.ok(got.stages.includes("recovering"));
+    assert.deepEqual(await page.evaluate(() => globalThis.engine.tokenize("x").then(() => null, ({ code }) => code)), "device_lost");
+    assertSame(await page.evaluate(async () => {
+      await globalThis.load();
+      return globalThis.ask();
+    }));
+  });
+
+  test("a file that is gone ends a recovery with its reason, and the next question tries again", async () => {
+    await page.evaluate(() => globalThis.load());
+    await page.context().route("**/*.gguf", (route) => route.fulfill({ status: 404 }));
+    const failed = await page.evaluate(async () => {
+      await globalThis.sabotage({ plan: { call: "mapAsync", after: 5 } });
+      return globalThis.ask();
+    });
+    await page.context().unroute("**/*.gguf");
+    assert.equal(failed.code, "device_lost");
+    assert.match(failed.error, /could not be loaded again.*404.*device "cpu"/);
+    assert.deepEqual(failed.ids, expected.ids.slice(0, failed.ids.length));
+    assertSame(await page.evaluate(() => globalThis.ask()));
+  });
+
+  test("a model beyond the GPU's memory is refused before it is read, with the bytes it needs and those there are", async () => {
+    memory = 2_000_000;
+    const refused = await page.evaluate(async () => {
+      const loaded = [];
+      const error = await globalThis.load({ onProgress: (progress) => loaded.push(progress) }).catch(({ code, message }) => ({ code, message }));
+      return { ...error, read: Math.max(...loaded.map((progress) => progress.loaded)), stages: [...new Set(loaded.map(({ stage }) => stage))] };
+    });
+    memory = null;
+    assert.equal(refused.code, "out_of_memory");
+    const { weights, kvCache } = await page.evaluate(async () => {
+      await globalThis.load();
+      return globalThis.engine.info.bytes;
+    });
+    const [, needed, granted] = /needs (\d+) bytes of memory.* but after (\d+) bytes there were no more/.exec(refused.message).map(Number);
+    assert.ok(needed > weights + kvCache && needed < 1.5 * (weights + kvCache), `${needed} of ${weights + kvCache}`);
+    assert.ok(granted <= 2_000_000, String(granted));
+    assert.match(refused.message, /device "cpu"/);
+    assert.deepEqual([refused.read, refused.stages], [0, ["header"]]);
+    assertSame(await page.evaluate(() => globalThis.ask()));
+  });
+
+  test("the page says what happens, and goes on with the CPU where the GPU does not last", async () => {
+    patient = false;
+    const own = await openTab(host.browser);
+    await own.page.context().route("**/device.js", async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, body: `${await response.text()}\n(${saboteur})(null, null);` });
+    });
+    try {
+      await own.page.goto(host.site);
+      await own.page.evaluate(prepare, { site: host.site, origin: host.server.origin, prompt: PROMPT });
+      await own.page.evaluate(async () => {
+        const chat = document.querySelector("llava-chat");
+        chat.device = "webgpu";
+        globalThis.said = [];
+        const live = chat.shadowRoot.querySelector("[aria-live=polite]");
+        new MutationObserver(() => globalThis.said.push(live.textContent)).observe(live, { childList: true, characterData: true, subtree: true });
+        const status = chat.shadowRoot.querySelector("[part=status]");
+        globalThis.statuses = [];
+        new MutationObserver(() => globalThis.statuses.push(status.textContent)).observe(status, { childList: true, characterData: true, subtree: true });
+        await chat.load(globalThis.files);
+      });
+      const chat = own.page.locator("llava-chat");
+      const ask = (text) => own.page.evaluate(async (text) => document.querySelector("llava-chat").ask(text).catch(({ code }) => code), text);
+      await own.page.evaluate(() => globalThis.sabotage({ plan: { call: "mapAsync", after: 4 } }));
+      const first = await ask("What is this?");
+      const said = await own.page.evaluate(() => globalThis.said.join(" | "));
+      assert.match(said, /The GPU went away.*loaded again.*The answer goes on/);
+      assert.match(await own.page.evaluate(() => globalThis.statuses.join(" | ")), /The GPU went away; loading the model again/);
+      assert.equal(await chat.locator("[part=answer]").first().textContent(), first);
+      await own.page.evaluate(() => globalThis.sabotage({ plan: { call: "mapAsync", after: 3 } }));
+      assert.equal(await ask("And why?"), "device_lost");
+      assert.match(await chat.locator("[part=error]").textContent(), /within a minute/);
+      await chat.getByRole("button", { name: "Continue on the CPU" }).click();
+      await chat.locator("[part=status]", { hasText: "CPU" }).waitFor();
+      // What was said is still there, and what was asked waits to be asked again.
+      assert.equal(await chat.locator("[part=answer]").first().textContent(), first);
+      assert.equal(await chat.locator("[part=question]").inputValue(), "And why?");
+      assert.equal(await own.page.evaluate(() => document.querySelector("llava-chat").messages.length), 2);
+      assert.equal(await own.page.evaluate(() => document.querySelector("llava-chat").engine.info.device.kind), "cpu");
+      assert.ok((await ask("And why?")).length > 0);
+      assert.equal(await own.page.evaluate(() => document.querySelector("llava-chat").messages.length), 4);
+      assert.deepEqual(own.complaints.filter((text) => !text.includes("Failed to load resource")), []);
+    } finally {
+      patient = true;
+      await own.close();
+    }
+  });
+});
