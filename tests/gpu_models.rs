@@ -8,6 +8,7 @@ mod gpu;
 use common::llava::{
     complete, cosine, file, golden, golden_json, inputs, log_softmax, max_diff, options, picture, tensors, tiny_llava_on,
 };
+use llava_web::backend::cpu::Cpu;
 use llava_web::backend::gpu::kernels::Products;
 use llava_web::backend::gpu::{DeviceOptions, Gpu};
 use llava_web::backend::{Backend, KvFormat, Launches};
@@ -131,7 +132,8 @@ fn teacher_forced(engine: &mut Engine<Gpu>, golden_file: &str) -> f64 {
 fn random_models_of_the_other_formats_agree_with_float64() {
     for format in ["q5_0", "q5_1", "q6_k"] {
         let path = golden(&format!("rand-tiny/rand-tiny-{format}.gguf"));
-        let mut engine = pollster::block_on(Engine::load(backend(Products::Float), file(path), None, options(), &mut |_| {})).expect("loads");
+        let mut engine =
+            pollster::block_on(Engine::load(backend(Products::Float), file(path), None, options(), &mut |_| {})).expect("loads");
         let worst = teacher_forced(&mut engine, &format!("rand-tiny/rand-tiny-{format}.f64.json"));
         println!("rand-tiny {format}: worst {worst:.1e}");
         assert!(worst < f64::from(LOGITS), "{format}: worst {worst}");
@@ -192,4 +194,41 @@ fn an_answer_cut_short_goes_on_as_if_it_had_not_been() {
         assert_eq!(whole(&mut first, n), want[..n]);
         assert_eq!(whole(&mut first, 20), want, "after an answer of {n}");
     }
+}
+
+/// A prompt longer than the rows that are run at once here, and whose chunks are cut by layers.
+#[test]
+fn a_long_prompt_in_chunks_is_what_the_cpu_computes() {
+    let rows = <Gpu as Backend>::PREFILL_ROWS;
+    let tokens: Vec<u32> = (0..rows as u32 + 75).map(|i| 3 + i * 7919 % 250).collect();
+    let request = json!({ "tokens": tokens });
+    for (model, products, bound) in
+        [("f16", Products::Float, LOGITS), ("f16", Products::Half, 0.02), ("q4_0", Products::Bytes, 0.5)]
+    {
+        let model = format!("tiny-llava-{model}.gguf");
+        let mut cpu = tiny_llava_on(Cpu::new(), &model, "mmproj-legacy-f16.gguf", options()).expect("loads");
+        let parsed = request::parse(&request.to_string()).expect("sound");
+        let want = pollster::block_on(cpu.evaluate(&parsed, &[])).expect("evaluates").0;
+        for step_work in [None, Some(1)] {
+            let mut engine = engine(products, &model, LoadOptions { step_work, ..options() });
+            let diff = max_diff(&evaluate(&mut engine, &request, &[]), &want);
+            println!("{} tokens, {products:?}: max difference {diff:.1e}", tokens.len());
+            assert!(diff < bound, "{products:?}: max difference {diff}");
+        }
+    }
+}
+
+/// Everything that a model needs is compiled while its weights are on their way.
+#[test]
+fn no_kernel_is_compiled_after_loading() {
+    let mut engine = engine(Products::Half, "tiny-llava-q4_k_m.gguf", options());
+    let loaded = engine.backend().launches().pipelines;
+    let prompt = golden_json("tiny-llava/expected.json")["prompts"][0].clone();
+    for sampling in [json!({ "temperature": 0.9, "seed": 3 }), json!({ "temperature": 0, "logprobs": true })] {
+        let mut request = json!({ "prompt": prompt, "max_tokens": 4 });
+        request.as_object_mut().expect("an object").extend(sampling.as_object().expect("an object").clone());
+        complete(&mut engine, request, &[picture("astronaut.png")]).expect("answers");
+    }
+    evaluate(&mut engine, &json!({ "tokens": (3..80).collect::<Vec<u32>>() }), &[]);
+    assert_eq!(engine.backend().launches().pipelines, loaded);
 }

@@ -54,13 +54,13 @@ export async function detectDevice() {
 
 /**
  * The device to load a model for: "auto" is the GPU where a real one is there. With it what the module cannot find out by itself: what
- * its adapter is called, and the threads of its smallest subgroup, 0 where it has none.
+ * its adapter is called, the threads of its smallest subgroup (0 where it has none), and whether WGSL multiplies packed bytes here.
  * @param {"auto" | "webgpu" | "cpu"} wanted
- * @returns {Promise<{ device: "auto" | "webgpu" | "cpu", adapterName: string, subgroupMinSize: number }>}
+ * @returns {Promise<{ device: "auto" | "webgpu" | "cpu", adapterName: string, subgroupMinSize: number, packedDots: boolean }>}
  */
 export async function chooseDevice(wanted) {
-  /** @type {{ device: "cpu", adapterName: string, subgroupMinSize: number }} */
-  const cpu = { device: "cpu", adapterName: "", subgroupMinSize: 0 };
+  /** @type {{ device: "cpu", adapterName: string, subgroupMinSize: number, packedDots: boolean }} */
+  const cpu = { device: "cpu", adapterName: "", subgroupMinSize: 0, packedDots: false };
   if (wanted === "cpu") return cpu;
   const { available, software, adapter, features, subgroupMinSize } = await detectWebgpu();
   if (!available && wanted === "webgpu") {
@@ -74,6 +74,7 @@ export async function chooseDevice(wanted) {
     device: wanted,
     adapterName: description || [vendor, architecture].filter(Boolean).join(" "),
     subgroupMinSize: features.includes("subgroups") && askForSubgroups() ? subgroupMinSize : 0,
+    packedDots: Boolean(/** @type {any} */ (navigator).gpu.wgslLanguageFeatures?.has("packed_4x8_integer_dot_product")),
   };
 }
 

@@ -10,9 +10,17 @@ use crate::model::lm::Llama;
 use crate::runtime::sampler::not_a_number;
 use crate::runtime::session::{Session, Slot};
 
+/// Tokens under way at most, however late they come.
+const MAX_LOOK_AHEAD: usize = 8;
+/// A wait of so many milliseconds is long, and one of so few none.
+const LONG_WAIT: f64 = 40.0;
+const NO_WAIT: f64 = 4.0;
+
 /// A generation whose tokens are chosen on the device.
 pub struct Ahead<B: Backend> {
     choice: Choice,
+    look_ahead: usize,
+    waited_long: bool,
     /// Chosen on the device and not yet known here, with the random numbers they were drawn by.
     under_way: VecDeque<(B::Chosen, f64)>,
     /// Random numbers of tokens that were under way on a device that is gone.
@@ -28,7 +36,16 @@ pub struct Ahead<B: Backend> {
 impl<B: Backend> Ahead<B> {
     /// A generation by this rule. The logits of the prompt's last position are in the model.
     pub fn new(choice: Choice) -> Self {
-        Self { choice, under_way: VecDeque::new(), again: VecDeque::new(), pending: VecDeque::new(), n_known: 0, n_run: 0 }
+        Self {
+            choice,
+            look_ahead: B::LOOK_AHEAD,
+            waited_long: false,
+            under_way: VecDeque::new(),
+            again: VecDeque::new(),
+            pending: VecDeque::new(),
+            n_known: 0,
+            n_run: 0,
+        }
     }
 
     /// Records what the device can do before the next token is known here, up to `max_tokens` in all; `unit` gives random numbers.
@@ -40,7 +57,7 @@ impl<B: Backend> Ahead<B> {
         max_tokens: usize,
         mut unit: impl FnMut() -> f64,
     ) {
-        while self.under_way.len() <= B::LOOK_AHEAD && self.n_known + self.under_way.len() < max_tokens {
+        while self.under_way.len() <= self.look_ahead && self.n_known + self.under_way.len() < max_tokens {
             if self.n_known + self.under_way.len() > 0 {
                 // Known or under way, all tokens but the last are run; the context holds those that are known.
                 let position = session.slots.len() + self.n_run.saturating_sub(self.n_known - self.pending.len());
@@ -77,11 +94,38 @@ impl<B: Backend> Ahead<B> {
         Ok(Some(id))
     }
 
+    /// Learns from how long the last token was waited for, in milliseconds. Some browsers look only ten times a second whether a device
+    /// has answered: then several tokens come at once after a long wait, and more under way means fewer waits.
+    pub fn waited(&mut self, milliseconds: f64) {
+        if self.waited_long && milliseconds < NO_WAIT && self.look_ahead > 0 {
+            self.look_ahead = (2 * self.look_ahead).min(MAX_LOOK_AHEAD);
+        }
+        self.waited_long = milliseconds > LONG_WAIT;
+    }
+
     /// Notes what the context holds now: tokens that are both known and run.
     fn keep(&mut self, session: &mut Session<B>) {
         while self.n_known - self.pending.len() < self.n_run {
             let Some(id) = self.pending.pop_front() else { return };
             session.slots.push(Slot::Token(id));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::gpu::Gpu;
+
+    #[test]
+    fn tokens_that_come_several_at_once_are_looked_further_ahead_for() {
+        let mut ahead = Ahead::<Gpu>::new(Choice::GREEDY);
+        // A slow device: every token takes its time.
+        [90.0, 80.0, 100.0].into_iter().for_each(|ms| ahead.waited(ms));
+        assert_eq!(ahead.look_ahead, Gpu::LOOK_AHEAD);
+        for want in [4, 8, 8] {
+            [100.0, 0.5, 0.5].into_iter().for_each(|ms| ahead.waited(ms));
+            assert_eq!(ahead.look_ahead, want);
         }
     }
 }

@@ -164,10 +164,11 @@ impl<B: Backend> Engine<B> {
 
         let file = gguf.name().to_string();
         let n_chunk = B::PREFILL_ROWS.min(n_ctx);
-        let (llm, n_llm) = load_language_model(&gguf, config, &mut backend, options.kv_format, n_ctx, n_chunk, &mut |loaded, total| {
-            progress(LoadProgress { stage: "model", file: &file, loaded, total });
-        })
-        .await?;
+        let (llm, n_llm) =
+            load_language_model(&gguf, config, &mut backend, options.kv_format, n_ctx, n_chunk, &mut |loaded, total| {
+                progress(LoadProgress { stage: "model", file: &file, loaded, total });
+            })
+            .await?;
         let llm_bytes = backend.weight_bytes();
         let mut n_parameters = n_llm;
         let mut vision = None;
@@ -507,7 +508,9 @@ impl<B: Backend> Engine<B> {
             Some(ahead) => {
                 let Self { backend, llm, session, .. } = self;
                 ahead.fill(backend, llm, session, g.max_tokens, || g.sampler.unit());
+                let asked = (self.now)();
                 let id = ahead.next(backend, session).await?;
+                ahead.waited((self.now)() - asked);
                 let id = id.ok_or_else(|| Error::internal("A token beyond the last was asked for."))?;
                 g.sampler.record(id);
                 (id, None)

@@ -40,8 +40,8 @@ describe("WebGPU", { skip: withoutEngine }, () => {
     assert.deepEqual(warnings.filter((text) => text.includes("GPU")), []);
     assert.equal(device.kind, "webgpu");
     assert.match(device.adapter, /swiftshader/i);
-    // SwiftShader has them, and wgpu does not ask for them: this is the page's doing.
-    assert.deepEqual(device.features, ["subgroups"]);
+    // SwiftShader has subgroups, and wgpu does not ask for them: this is the page's doing. It has no 16-bit floats.
+    assert.deepEqual(device.features, ["subgroups", "packed_4x8_integer_dot_product"]);
     assert.ok(bytes.weights > 1e6);
   });
 
@@ -72,7 +72,7 @@ describe("WebGPU", { skip: withoutEngine }, () => {
       return [...logits];
     }, PROMPT);
     const difference = maxDifference(logits, goldenTensor("tiny-llava/logits.safetensors", "astronaut.q4_0.pad.hf.logits"));
-    assert.ok(difference < 0.03, `keys and values in 16 bits: ${difference}`);
+    assert.ok(difference < 0.5, `activations in bytes, as on the CPU: ${difference}`);
   });
 
   test("a benchmark tells launches per token", async () => {

@@ -235,8 +235,7 @@ impl Kernel {
                 parts
             }
             Self::MatMul64 { format, half } => {
-                let quad =
-                    if half { include_str!("shaders/quad_f16.wgsl") } else { include_str!("shaders/quad_f32.wgsl") };
+                let quad = if half { include_str!("shaders/quad_f16.wgsl") } else { include_str!("shaders/quad_f32.wgsl") };
                 let mut parts = whole(&[LINEAR, LINEAR_X, quad, include_str!("shaders/mat_mul_64.wgsl"), PLANES]);
                 parts.push(weights(format, "w_"));
                 parts
@@ -295,7 +294,9 @@ impl Kernel {
             Self::CopyRows | Self::AddRows | Self::SiluMul | Self::Rope | Self::AttentionMerge | Self::ChooseBest => (1, 1),
             Self::QuantizeRows => (1, 2),
             Self::RmsNorm | Self::Embed(_) | Self::Choose | Self::KvWrite(_) => (2, 1),
-            Self::LayerNorm | Self::Attention { .. } | Self::AttentionTile { .. } | Self::MatMul(_) | Self::MatMul64 { .. } => (3, 1),
+            Self::LayerNorm | Self::Attention { .. } | Self::AttentionTile { .. } | Self::MatMul(_) | Self::MatMul64 { .. } => {
+                (3, 1)
+            }
             Self::MatVec { normed, .. } => (if normed { 4 } else { 3 }, 1),
             Self::MatMulDot8(_) | Self::GateUp { .. } => (4, 1),
             Self::QkvRopeKv { .. } => (6, 2),
@@ -324,11 +325,8 @@ fn weights(format: Format, name: &str) -> String {
 
 /// The same, and the product of a block with 32 elements of x, as `{name}dot`.
 fn dot(format: Format, name: &str) -> String {
-    let dot = if format.is_quantized() {
-        include_str!("shaders/dot_quantized.wgsl")
-    } else {
-        include_str!("shaders/dot_float.wgsl")
-    };
+    let dot =
+        if format.is_quantized() { include_str!("shaders/dot_quantized.wgsl") } else { include_str!("shaders/dot_float.wgsl") };
     weights(format, name) + &dot.replace("M_", name)
 }
 

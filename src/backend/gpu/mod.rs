@@ -566,7 +566,8 @@ impl Backend for Gpu {
     }
 
     fn qkv(&mut self, x: &Tensor, layers: &Qkv<'_, Self>, q: &mut Tensor, k: &mut Tensor, v: &mut Tensor, n: usize) {
-        let is_wide = |layer: &Linear<Self>| n > MAX_SMALL_ROWS && matches!(self.wide(layer.weight.spec.format), Kernel::MatMulDot8(_));
+        let is_wide =
+            |layer: &Linear<Self>| n > MAX_SMALL_ROWS && matches!(self.wide(layer.weight.spec.format), Kernel::MatMulDot8(_));
         let in_bytes = if [layers.q, layers.k, layers.v].into_iter().any(is_wide) { self.in_bytes(x, n) } else { None };
         for (layer, out) in [(layers.q, q), (layers.k, k), (layers.v, v)] {
             self.product(x, None, in_bytes.as_ref(), layer, out, n, Epilogue::Store);
@@ -642,15 +643,8 @@ impl Backend for Gpu {
         assert!(q.cols == k.cols && q.cols == v.cols && q.cols == out.cols, "attention_full: shapes differ");
         assert!(n <= q.rows && n <= k.rows && n <= v.rows && n <= out.rows, "attention_full: beyond the rows");
         let heads = Heads { n_heads, n_kv_heads: n_heads, head_dim: q.cols / n_heads };
-        let keys = Keys {
-            k: &k.buffer,
-            v: &v.buffer,
-            format: KvFormat::F32,
-            stride: k.stride,
-            v_first: 0,
-            n_keys: n,
-            max_keys: n,
-        };
+        let keys =
+            Keys { k: &k.buffer, v: &v.buffer, format: KvFormat::F32, stride: k.stride, v_first: 0, n_keys: n, max_keys: n };
         self.attend(q, &keys, heads, scale, out, n);
     }
 
@@ -767,8 +761,7 @@ impl Backend for Gpu {
 fn look_up(recorder: &mut Recorder, table: &Matrix, ids: &Buffer, n: usize, out: &Tensor, row: usize) {
     assert_eq!(table.spec.n_in, out.cols, "embed: row lengths differ");
     for shard in &table.shards {
-        let params =
-            [shard.n_blocks, table.row_blocks, shard.first_row, shard.n_rows, row, out.stride / 4].map(|p| p as u32);
+        let params = [shard.n_blocks, table.row_blocks, shard.first_row, shard.n_rows, row, out.stride / 4].map(|p| p as u32);
         let grid = [table.row_blocks.div_ceil(64) as u32, n as u32, 1];
         let read = [&shard.buffer, ids];
         recorder.dispatch(Kernel::Embed(table.spec.format), &read, &[&out.buffer], &params, grid, 0);

@@ -187,17 +187,15 @@ impl Recorder {
         self.n_dispatches += 1;
         let pipeline = self.device.pipeline(kernel);
         let mut key = [0; MAX_BUFFERS + 1];
-        key[0] = params_at << 16 | u64::from(bindings.n_read) << 8 | u64::from(bindings.n_write) << 1 | u64::from(bindings.has_step);
+        key[0] =
+            params_at << 16 | u64::from(bindings.n_read) << 8 | u64::from(bindings.n_write) << 1 | u64::from(bindings.has_step);
         for (key, buffer) in key[1..].iter_mut().zip(read.iter().chain(written)) {
             *key = buffer.id;
         }
         let group = self.groups.entry(key).or_insert_with(|| {
             self.launches.bind_groups += 1;
-            let params = wgpu::BufferBinding {
-                buffer: &self.arena.raw,
-                offset: params_at,
-                size: std::num::NonZeroU64::new(PARAMS_BYTES),
-            };
+            let params =
+                wgpu::BufferBinding { buffer: &self.arena.raw, offset: params_at, size: std::num::NonZeroU64::new(PARAMS_BYTES) };
             let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(params) }];
             let step = bindings.has_step.then_some(&self.step_buffer);
             let buffers = read.iter().chain(written).copied().chain(step);

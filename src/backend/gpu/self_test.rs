@@ -27,8 +27,12 @@ pub(super) async fn run(gpu: &mut Gpu) -> Result<()> {
         let variant = gpu.device.variant();
         let is_wide = wrong.starts_with("mat_mul of many rows");
         let (plainer, with) = match variant {
-            Variant { products: Products::Half, .. } if is_wide => (Variant { products: Products::Float, ..variant }, "16-bit floats"),
-            Variant { products: Products::Bytes, .. } if is_wide => (Variant { products: Products::Float, ..variant }, "packed bytes"),
+            Variant { products: Products::Half, .. } if is_wide => {
+                (Variant { products: Products::Float, ..variant }, "16-bit floats")
+            }
+            Variant { products: Products::Bytes, .. } if is_wide => {
+                (Variant { products: Products::Float, ..variant }, "packed bytes")
+            }
             Variant { lanes: 1.., .. } if !is_wide => (Variant { lanes: 0, ..variant }, "subgroups"),
             _ => {
                 return Err(Error::unsupported_browser(format!(
@@ -117,7 +121,8 @@ async fn products(gpu: &mut Gpu) -> Result<Option<String>> {
     let data = numbers.floats(n * n_in);
     let norm = numbers.floats(n_in);
     let (x, norm_weight) = (filled(gpu, n_in, &data)?, filled(gpu, n_in, &norm)?);
-    let normed: Vec<f32> = data[..n_in].iter().zip(&norm).map(|(x, w)| (f64::from(x * w) / rms(&data[..n_in], eps)) as f32).collect();
+    let normed: Vec<f32> =
+        data[..n_in].iter().zip(&norm).map(|(x, w)| (f64::from(x * w) / rms(&data[..n_in], eps)) as f32).collect();
     let mut scratch = gpu.tensor(1, n_in)?;
     for format in FORMATS {
         let [bytes, other] = [(); 2].map(|()| numbers.matrix(format, n_in * n_out));

@@ -9,9 +9,9 @@ use std::collections::HashSet;
 
 use crate::backend::{Backend, Epilogue, Expected, KvFormat, KvPlace, Linear, Qkv, RmsNorm};
 use crate::error::{Error, Result};
+use crate::gguf::Gguf;
 use crate::model::lm::config::LlamaConfig;
 use crate::model::rope;
-use crate::gguf::Gguf;
 use crate::model::weights::{Plan, Weights};
 use crate::quant::Format;
 
@@ -115,8 +115,11 @@ impl<B: Backend> Llama<B> {
         expected.extend(format("output.weight").or(table).map(Expected::Linear));
         let mut seen = HashSet::new();
         for i in 0..config.n_layers {
-            let [qkv, gate_up]: [&[&str]; 2] =
-                if config.fused { [&["attn_qkv"; 3], &["ffn_up"; 2]] } else { [&["attn_q", "attn_k", "attn_v"], &["ffn_gate", "ffn_up"]] };
+            let [qkv, gate_up]: [&[&str]; 2] = if config.fused {
+                [&["attn_qkv"; 3], &["ffn_up"; 2]]
+            } else {
+                [&["attn_q", "attn_k", "attn_v"], &["ffn_gate", "ffn_up"]]
+            };
             let formats = |parts: &[&str]| parts.iter().filter_map(|part| of_layer(i, part)).collect::<Vec<Format>>();
             let (qkv, gate_up) = (formats(qkv), formats(gate_up));
             let single = qkv.iter().chain(&gate_up).copied().chain(of_layer(i, "attn_output")).chain(of_layer(i, "ffn_down"));
