@@ -42,7 +42,8 @@ describe("WebGPU in Firefox", { skip: withoutEngine || withoutFirefox }, () => {
     // A kernel that the self-test replaced would be said here.
     assert.deepEqual(warnings.filter((text) => text.includes("GPU")), []);
     assert.equal(device.kind, "webgpu");
-    assert.ok(!device.features.includes("subgroups"), "Firefox has none");
+    // No subgroups, and WGSL's packed bytes are second choice.
+    assert.deepEqual(device.features, ["shader-f16"]);
     assert.ok(bytes.weights > 1e6);
   });
 
@@ -53,11 +54,14 @@ describe("WebGPU in Firefox", { skip: withoutEngine || withoutFirefox }, () => {
     });
     assert.deepEqual(shape, [16, data.length / 16]);
     const reference = goldenTensor("tiny-llava/vision.safetensors", "astronaut.pad.embeds");
-    assert.ok(cosine(data, reference) > 0.9999 && maxDifference(data, reference) < 1e-3);
+    // Products of many rows have operands of 16 bits here.
+    const [near, difference] = [cosine(data, reference), maxDifference(data, reference)];
+    assert.ok(near > 0.9999 && difference < 5e-3, `cosine ${near}, largest difference ${difference}`);
   });
 
   test("greedy tokens are the reference's", async () => {
-    const expected = goldenJson("tiny-llava/expected.json").greedy["astronaut.f16.pad.hf"].tokens;
+    const { tokens: expected, margins } = goldenJson("tiny-llava/expected.json").greedy["astronaut.f16.pad.hf"];
+    assert.ok(Math.min(...margins) > 0.04, "no token is so close to another that 16 bits may choose it");
     const ids = await page.evaluate(async (prompt) => {
       const reply = await globalThis.engine.completions.create({ prompt, images: [await globalThis.picture()], max_tokens: 16, temperature: 0 });
       return [...reply.choices[0].token_ids];
@@ -73,7 +77,7 @@ describe("WebGPU in Firefox", { skip: withoutEngine || withoutFirefox }, () => {
       return [...logits];
     }, PROMPT);
     const difference = maxDifference(logits, goldenTensor("tiny-llava/logits.safetensors", "astronaut.q4_0.pad.hf.logits"));
-    assert.ok(difference < 0.03, `keys and values in 16 bits: ${difference}`);
+    assert.ok(difference < 0.05, `keys and values, and operands of products, in 16 bits: ${difference}`);
   });
 
   test("auto does not take an adapter that computes on the CPU", async () => {
