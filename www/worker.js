@@ -171,7 +171,7 @@ async function load(request) {
       tell({ stage: "recovering", file: model[0]?.name ?? "", loaded: 0, total: 0, bytesPerSecond: 0, cached: false });
     }
   }
-  if (info().device.kind === "webgpu") origin = request;
+  if (info().device?.kind === "webgpu") origin = request;
   return { firstStored };
 }
 
