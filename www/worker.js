@@ -107,7 +107,8 @@ async function run(request, signal) {
     case "startChat":
     case "startCompletion":
       await generate(request, signal);
-      return { info: info() };
+      // One that was stopped may have left before there was an engine again.
+      return engine ? { info: info() } : {};
     case "tokenize": {
       const ids = await withEngine(() => engine.tokenize(request.text, request.special, request.bos));
       return { value: ids, transfer: [ids.buffer] };

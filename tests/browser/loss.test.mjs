@@ -497,7 +497,11 @@ describe("a GPU that goes away", { skip: withoutEngine }, () => {
       const chat = own.page.locator("llava-chat");
       const ask = (text) => own.page.evaluate(async (text) => document.querySelector("llava-chat").ask(text).catch(({ code }) => code), text);
       await own.page.evaluate(() => globalThis.sabotage({ plan: { call: "mapAsync", after: 4 } }));
+      // Left alone it would write until its context is full.
+      const stop = own.page.waitForFunction(() => globalThis.said.includes("The answer goes on"))
+        .then(() => own.page.evaluate(() => document.querySelector("llava-chat").stop()));
       const first = await ask("What is this?");
+      await stop;
       const said = await own.page.evaluate(() => globalThis.said.join(" | "));
       assert.match(said, /The GPU went away.*loaded again.*The answer goes on/);
       assert.match(await own.page.evaluate(() => globalThis.statuses.join(" | ")), /The GPU went away; loading the model again/);
