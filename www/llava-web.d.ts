@@ -61,7 +61,7 @@ export interface EngineInfo {
   vision: null | { projector: string; imageSize: number; patchSize: number; tokensPerImage: number; featureSize: number };
   device: { kind: "webgpu" | "cpu"; adapter?: string; features?: string[]; threads?: number; simd?: string };
   bytes: { weights: number; kvCache: number; wasmHeap: number };
-  /** What may be worth knowing about the model though it is no error. */
+  /** What may be worth knowing about the model though it is no error; also that a GPU went away and the model was loaded again. */
   warnings?: string[];
 }
 

@@ -107,7 +107,8 @@ async function run(request, signal) {
     case "startChat":
     case "startCompletion":
       await generate(request, signal);
-      return { info: info() };
+      // One that was stopped may have left before there was an engine again.
+      return engine ? { info: info() } : {};
     case "tokenize": {
       const ids = await withEngine(() => engine.tokenize(request.text, request.special, request.bos));
       return { value: ids, transfer: [ids.buffer] };
@@ -171,7 +172,7 @@ async function load(request) {
       tell({ stage: "recovering", file: model[0]?.name ?? "", loaded: 0, total: 0, bytesPerSecond: 0, cached: false });
     }
   }
-  if (info().device.kind === "webgpu") origin = request;
+  if (info().device?.kind === "webgpu") origin = request;
   return { firstStored };
 }
 

@@ -199,7 +199,11 @@ impl Engine {
             };
             let runtime = match gpu {
                 Some((device, gpu)) => match Generic::load(gpu, model, mmproj, options, &mut progress).await {
-                    Ok(engine) => Runtime::Gpu(Box::new(engine)),
+                    Ok(engine) => {
+                        // What is written to a device that went away meanwhile goes nowhere, without a word.
+                        device.ping().await?;
+                        Runtime::Gpu(Box::new(engine))
+                    }
                     Err(error) => return Err(device.cause(error).await),
                 },
                 None => Runtime::Cpu(Box::new(Generic::load(Cpu::new(), model, mmproj, options, &mut progress).await?)),

@@ -2,6 +2,9 @@
 // undisturbed ones.
 
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { LOSS_WINDOW, Losses } from "../../www/recovery.js";
@@ -66,6 +69,71 @@ function saboteur(plan, memory) {
   };
 }
 
+/** The header of a LLaMA of some 13 billion weights in 16 bits, whose data begin where the header ends. */
+function hugeHeader() {
+  /** @type {Buffer[]} */
+  const parts = [];
+  const number = (value, bytes) => {
+    const buffer = Buffer.alloc(bytes);
+    if (bytes === 8) buffer.writeBigUInt64LE(BigInt(value));
+    else buffer.writeUInt32LE(value);
+    parts.push(buffer);
+  };
+  const string = (text) => {
+    number(Buffer.byteLength(text), 8);
+    parts.push(Buffer.from(text));
+  };
+  const [layers, width, wide, tokens] = [40, 5120, 13824, 300];
+  const metadata = [
+    ["general.architecture", 8, "llama"], ["llama.block_count", 4, layers], ["llama.embedding_length", 4, width],
+    ["llama.feed_forward_length", 4, wide], ["llama.attention.head_count", 4, 40], ["llama.context_length", 4, 4096],
+    ["llama.attention.layer_norm_rms_epsilon", 6, 1e-5], ["tokenizer.ggml.model", 8, "llama"],
+    ["tokenizer.ggml.tokens", 8, Array.from({ length: tokens }, (_, i) => (i < 3 ? ["<unk>", "<s>", "</s>"][i] : `t${i}`))],
+    ["tokenizer.ggml.scores", 6, Array.from({ length: tokens }, (_, i) => -i)],
+  ];
+  const tensors = [["token_embd.weight", [width, tokens], 1], ["output.weight", [width, tokens], 1], ["output_norm.weight", [width], 0]];
+  for (let i = 0; i < layers; i++) {
+    for (const name of ["attn_norm", "ffn_norm"]) tensors.push([`blk.${i}.${name}.weight`, [width], 0]);
+    for (const name of ["attn_q", "attn_k", "attn_v", "attn_output"]) tensors.push([`blk.${i}.${name}.weight`, [width, width], 1]);
+    for (const name of ["ffn_gate", "ffn_up"]) tensors.push([`blk.${i}.${name}.weight`, [width, wide], 1]);
+    tensors.push([`blk.${i}.ffn_down.weight`, [wide, width], 1]);
+  }
+  const float = (value) => {
+    const buffer = Buffer.alloc(4);
+    buffer.writeFloatLE(value);
+    parts.push(buffer);
+  };
+  parts.push(Buffer.from("GGUF"));
+  number(3, 4);
+  number(tensors.length, 8);
+  number(metadata.length, 8);
+  const write = { 4: (value) => number(value, 4), 6: float, 8: string };
+  for (const [key, kind, value] of metadata) {
+    string(key);
+    if (Array.isArray(value)) {
+      number(9, 4);
+      number(kind, 4);
+      number(value.length, 8);
+      value.forEach(write[kind]);
+    } else {
+      number(kind, 4);
+      write[kind](value);
+    }
+  }
+  let offset = 0;
+  for (const [name, dims, kind] of tensors) {
+    string(name);
+    number(dims.length, 4);
+    for (const dim of dims) number(dim, 8);
+    number(kind, 4);
+    number(offset, 8);
+    offset += Math.ceil(dims.reduce((a, b) => a * b) * (kind === 1 ? 2 : 4) / 32) * 32;
+  }
+  const length = parts.reduce((sum, part) => sum + part.length, 0);
+  parts.push(Buffer.alloc(Math.ceil(length / 32) * 32 - length));
+  return { header: Buffer.concat(parts), size: Math.ceil(length / 32) * 32 + offset, weights: offset };
+}
+
 test("two losses within a minute are too many, two with more time between them are not", () => {
   let now = 1000;
   const losses = new Losses(() => now);
@@ -85,17 +153,17 @@ describe("a GPU that goes away", { skip: withoutEngine }, () => {
   let memory = null;
   /** Whether losses are forgotten at once, so that there can be many in a test. */
   let patient = true;
+  /** Whether a device is tried before it is trusted, which takes long on this one, and is another file's matter. */
+  let selfTest = false;
   let expected;
+  const folder = mkdtempSync(path.join(os.tmpdir(), "llava-web-loss-"));
 
   before(async () => {
-    host = await start({ flags: ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"] });
+    host = await start({ "/huge/": folder, flags: ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"] });
     tab = await openTab(host.browser);
     page = tab.page;
     page.setDefaultTimeout(0);
-    await page.context().route("**/device.js", async (route) => {
-      const response = await route.fetch();
-      await route.fulfill({ response, body: `${await response.text()}\n(${saboteur})(${JSON.stringify(plan)}, ${JSON.stringify(memory)});` });
-    });
+    await page.context().route("**/device.js", sabotaged);
     await page.context().route("**/recovery.js", async (route) => {
       const response = await route.fetch();
       const body = await response.text();
@@ -112,8 +180,18 @@ describe("a GPU that goes away", { skip: withoutEngine }, () => {
   after(async () => {
     const complaints = tab?.complaints.filter((text) => !text.includes("Failed to load resource")) ?? [];
     await host?.close();
+    rmSync(folder, { recursive: true });
     assert.deepEqual(complaints, []);
   });
+
+  /** @param {import("playwright-core").Route} route */
+  async function sabotaged(route) {
+    const response = await route.fetch();
+    const body = await response.text();
+    assert.match(body, /device: wanted,/);
+    const trusting = selfTest ? body : body.replace("device: wanted,", "device: wanted, skipSelfTest: true,");
+    await route.fulfill({ response, body: `${trusting}\n(${saboteur})(${JSON.stringify(plan)}, ${JSON.stringify(memory)});` });
+  }
 
   /** Functions for the tests, in the page. */
   async function prepare({ site, origin, prompt }) {
@@ -140,6 +218,7 @@ describe("a GPU that goes away", { skip: withoutEngine }, () => {
       async ask(request = {}, { onToken = async () => {}, signal } = {}) {
         const images = [await globalThis.picture()];
         const stages = [];
+        globalThis.stages = stages;
         const answer = { text: "", ids: [], stages, error: null, code: null };
         try {
           const stream = await globalThis.engine.completions.create({
@@ -181,17 +260,16 @@ describe("a GPU that goes away", { skip: withoutEngine }, () => {
     await calls();
     assertSame(await page.evaluate(() => globalThis.ask()));
     const counted = await calls();
-    assert.ok(counted.mapAsync >= 16 && counted.submit >= 16 && counted.createBuffer > 4, JSON.stringify(counted));
-    const cases = [
-      // While the picture is looked at, while the prompt is read, and amid the answer.
-      { call: "createBuffer", after: 1 }, { call: "createBuffer", after: counted.createBuffer - 1 }, { call: "submit", after: 1 },
-      ...[1, 2, 8, counted.mapAsync - 1, counted.mapAsync].map((after) => ({ call: "mapAsync", after })),
-      { call: "submit", after: Math.ceil(counted.submit / 2) }, { call: "createBuffer", after: 2, refuse: true }, { call: "mapAsync", after: 5, refuse: true },
+    assert.ok(counted.mapAsync >= 16 && counted.submit >= 16 && counted.createBuffer > 8, JSON.stringify(counted));
+    const plans = [
+      // The first thing that is asked of it, the end of the prompt, and amid the answer.
+      { call: "submit", after: 1 }, { call: "mapAsync", after: 1 }, { call: "mapAsync", after: 9 }, { call: "submit", after: counted.submit - 2 },
+      // As losses often begin: what is asked for is refused.
+      { call: "mapAsync", after: 5, refuse: true },
     ];
-    for (const [i, plan] of cases.entries()) {
-      await page.evaluate(async () => globalThis.engine.reset());
-      // A picture that was not seen yet, but for its name: each engine has forgotten it.
+    for (const [i, plan] of plans.entries()) {
       const got = await page.evaluate(async (plan) => {
+        await globalThis.engine.reset();
         await globalThis.sabotage({ plan });
         return globalThis.ask();
       }, plan);
@@ -201,34 +279,47 @@ describe("a GPU that goes away", { skip: withoutEngine }, () => {
     }
   });
 
-  test("a drawn answer goes on with the same draws", async () => {
-    await page.evaluate(() => globalThis.load());
-    const drawn = { temperature: 1.3, seed: 11, top_p: 0.95, repetition_penalty: 1.2, presence_penalty: 0.3, stop: ["zzzz"] };
-    const want = await page.evaluate((request) => globalThis.ask(request), drawn);
-    assert.notDeepEqual(want.ids, expected.ids);
-    for (const after of [3, 7, 12]) {
-      const got = await page.evaluate(async ({ request, after }) => {
-        await globalThis.engine.reset();
-        await globalThis.sabotage({ plan: { call: "mapAsync", after } });
-        return globalThis.ask(request);
-      }, { request: drawn, after });
-      assertSame(got, want);
-      assert.ok(got.stages.includes("recovering"));
+  test("a picture goes on through the tower", async () => {
+    for (const plan of [{ call: "createBuffer", after: 9 }, { call: "createBuffer", after: 2, refuse: true }]) {
+      // A new engine has seen no picture yet.
+      const got = await page.evaluate(async (plan) => {
+        await globalThis.load();
+        await globalThis.sabotage({ plan });
+        return globalThis.ask();
+      }, plan);
+      assertSame(got);
+      assert.deepEqual([got.stages.includes("image"), got.stages.includes("recovering")], [true, true], `${got.stages}`);
     }
   });
 
+  test("a drawn answer goes on with the same draws", async () => {
+    const drawn = { temperature: 1.3, seed: 11, top_p: 0.95, repetition_penalty: 1.2, presence_penalty: 0.3, stop: ["zzzz"] };
+    const want = await page.evaluate((request) => globalThis.ask(request), drawn);
+    assert.notDeepEqual(want.ids, expected.ids);
+    const got = await page.evaluate(async (request) => {
+      await globalThis.engine.reset();
+      await globalThis.sabotage({ plan: { call: "mapAsync", after: 7 } });
+      return globalThis.ask(request);
+    }, drawn);
+    assertSame(got, want);
+    assert.ok(got.stages.includes("recovering"));
+  });
+
   test("a device lost while the model loads is loaded again", async () => {
-    for (const [call, after] of [["writeBuffer", 3], ["writeBuffer", 60], ["createBuffer", 1], ["createBuffer", 120], ["mapAsync", 2]]) {
+    // While it is tried, while it is asked for memory, and while weights are read.
+    for (const [call, after] of [["mapAsync", 2], ["createBuffer", 20], ["writeBuffer", 40]]) {
       plan = { call, after };
+      selfTest = call === "mapAsync";
       const stages = await page.evaluate(async () => {
         const stages = [];
         await globalThis.load({ onProgress: ({ stage }) => stages.at(-1) !== stage && stages.push(stage) });
         return stages;
       });
       plan = null;
+      selfTest = false;
       assert.deepEqual([stages.includes("recovering"), stages.at(-1)], [true, "ready"], `${call} ${after}: ${stages}`);
-      assertSame(await page.evaluate(() => globalThis.ask()));
     }
+    assertSame(await page.evaluate(() => globalThis.ask()));
   });
 
   test("a device lost between two questions is replaced without a word", async () => {
@@ -251,13 +342,11 @@ describe("a GPU that goes away", { skip: withoutEngine }, () => {
       const run = async (after) => {
         const plan = after ? { call: "mapAsync", after } : null;
         const results = [];
-        for (const name of ["astronaut", "chelsea"]) {
-          await globalThis.sabotage({ plan });
-          results.push([...(await globalThis.engine.embedImage(await globalThis.picture(name))).data]);
-          await globalThis.sabotage({ plan });
-          const { logits, tokens } = await globalThis.engine.evaluate({ prompt, images: [await globalThis.picture(name)] });
-          results.push([...logits], [...tokens]);
-        }
+        await globalThis.sabotage({ plan });
+        results.push([...(await globalThis.engine.embedImage(await globalThis.picture())).data]);
+        await globalThis.sabotage({ plan });
+        const { logits, tokens } = await globalThis.engine.evaluate({ prompt, images: [await globalThis.picture()] });
+        results.push([...logits], [...tokens]);
         await globalThis.sabotage({ plan });
         const report = await globalThis.engine.benchmark({ promptTokens: 8, generatedTokens: 4, runs: 1 });
         if (!(report.decode_tokens_per_second > 0)) throw new Error("no speed");
@@ -268,7 +357,7 @@ describe("a GPU that goes away", { skip: withoutEngine }, () => {
       return { plain, disturbed, warnings: globalThis.engine.info.warnings };
     }, PROMPT);
     assert.deepEqual(results.disturbed, results.plain);
-    assert.match(results.warnings.join(" "), /went away 5 times/);
+    assert.match(results.warnings.join(" "), /went away 3 times/);
   });
 
   test("a recovery reads the storage, or the very file, again", async () => {
@@ -293,27 +382,25 @@ describe("a GPU that goes away", { skip: withoutEngine }, () => {
   });
 
   test("whoever stops a recovery need not wait for it, and the next question finds what it did", async () => {
-    await page.evaluate(() => {
-      // Half a minute to read the model again.
-      const slow = Object.fromEntries(Object.entries(globalThis.files).map(([name, url]) => [name, `${url}?rate=2000000`]));
-      return globalThis.load(slow);
+    await page.evaluate(() => globalThis.load());
+    await page.context().route("**/*.gguf", async (route) => {
+      await new Promise((resolve) => setTimeout(resolve, 4000));
+      await route.continue();
     });
     const { stopped, waited } = await page.evaluate(async () => {
       await globalThis.sabotage({ plan: { call: "mapAsync", after: 5 } });
+      globalThis.stages = null;
       const controller = new AbortController();
-      let at = 0;
       const answer = globalThis.ask({}, { signal: controller.signal });
-      for (let tries = 0; tries < 600; tries++) {
-        await new Promise((resolve) => setTimeout(resolve, 50));
-        if ((await globalThis.sabotage({})).writeBuffer > 30) break;
-      }
-      at = performance.now();
+      while (!globalThis.stages?.includes("recovering")) await new Promise((resolve) => setTimeout(resolve, 20));
+      const at = performance.now();
       controller.abort();
       return { stopped: await answer, waited: performance.now() - at };
     });
+    await page.context().unroute("**/*.gguf");
     assert.equal(stopped.error, null);
     assert.equal(stopped.finish, "abort");
-    assert.ok(waited < 1000, `${waited} ms`);
+    assert.ok(waited < 3000, `${waited} ms`);
     assert.deepEqual(stopped.ids, expected.ids.slice(0, stopped.ids.length));
     assert.ok(stopped.ids.length >= 3 && stopped.stages.includes("recovering"), JSON.stringify(stopped));
     assertSame(await page.evaluate(() => globalThis.ask()));
@@ -372,13 +459,27 @@ describe("a GPU that goes away", { skip: withoutEngine }, () => {
     assertSame(await page.evaluate(() => globalThis.ask()));
   });
 
+  test("a model beyond what the module can address is refused when its header is read", async () => {
+    const { header, size, weights } = hugeHeader();
+    // As much of the weights as is read with the header, and a little more, which would be waited for in vain.
+    const sent = 8 << 20;
+    writeFileSync(path.join(folder, "huge.gguf"), Buffer.concat([header, Buffer.alloc(sent)]));
+    const url = `${host.server.origin}/huge/huge.gguf?announce=${size}&stall=${sent}`;
+    const refused = await page.evaluate((model) => globalThis.load({ model, mmproj: undefined, device: "cpu", contextSize: 1024 })
+      .catch(({ code, message }) => ({ code, message })), url);
+    assert.equal(refused.code, "out_of_memory");
+    assert.match(refused.message, /needs \d+ bytes of memory/);
+    const [, needed, limit] = /needs (\d+) bytes of memory.* but no more than (\d+) can be had here/.exec(refused.message).map(Number);
+    assert.ok(needed > weights && needed < 1.2 * weights, `${needed} of ${weights}`);
+    assert.ok(limit > 3e9 && limit < 2 ** 32, String(limit));
+    await page.evaluate(() => globalThis.load());
+    assertSame(await page.evaluate(() => globalThis.ask()));
+  });
+
   test("the page says what happens, and goes on with the CPU where the GPU does not last", async () => {
     patient = false;
     const own = await openTab(host.browser);
-    await own.page.context().route("**/device.js", async (route) => {
-      const response = await route.fetch();
-      await route.fulfill({ response, body: `${await response.text()}\n(${saboteur})(null, null);` });
-    });
+    await own.page.context().route("**/device.js", sabotaged);
     try {
       await own.page.goto(host.site);
       await own.page.evaluate(prepare, { site: host.site, origin: host.server.origin, prompt: PROMPT });
@@ -396,7 +497,11 @@ describe("a GPU that goes away", { skip: withoutEngine }, () => {
       const chat = own.page.locator("llava-chat");
       const ask = (text) => own.page.evaluate(async (text) => document.querySelector("llava-chat").ask(text).catch(({ code }) => code), text);
       await own.page.evaluate(() => globalThis.sabotage({ plan: { call: "mapAsync", after: 4 } }));
+      // Left alone it would write until its context is full.
+      const stop = own.page.waitForFunction(() => globalThis.said.includes("The answer goes on"))
+        .then(() => own.page.evaluate(() => document.querySelector("llava-chat").stop()));
       const first = await ask("What is this?");
+      await stop;
       const said = await own.page.evaluate(() => globalThis.said.join(" | "));
       assert.match(said, /The GPU went away.*loaded again.*The answer goes on/);
       assert.match(await own.page.evaluate(() => globalThis.statuses.join(" | ")), /The GPU went away; loading the model again/);

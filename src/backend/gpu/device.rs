@@ -358,16 +358,24 @@ impl Device {
     /// What is behind an error. A device that is being lost refuses memory and commands before it says that it is lost, so it is asked for
     /// something that no device refuses.
     pub async fn cause(&self, error: Error) -> Error {
-        if !matches!(error, Error::OutOfMemory(_) | Error::Internal(_)) || self.is_alive().await {
+        if !matches!(error, Error::OutOfMemory(_) | Error::Internal(_)) {
             return error;
         }
-        let lost = Failure::Lost("It does not answer.".into());
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(&*failure, Some(Failure::Lost(_))) {
-            *failure = Some(lost);
+        self.ping().await.err().unwrap_or(error)
+    }
+
+    /// Waits for an answer of the device.
+    ///
+    /// # Errors
+    /// `device_lost` where there is none.
+    pub async fn ping(&self) -> Result<()> {
+        if self.is_alive().await {
+            return Ok(());
         }
-        drop(failure);
-        self.check().err().unwrap_or(error)
+        if !self.is_lost() {
+            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(Failure::Lost("It does not answer.".into()));
+        }
+        self.check()
     }
 
     /// Whether it still does what it is told.

@@ -1,6 +1,6 @@
 //! The WebGPU backend: every op of [`Backend`] a compute shader, in the browser and (for tests and benchmarks) over Vulkan.
 //!
-//! * `device`: the adapter, its device, and what fails on it;
+//! * `device`: the adapter, its device, what fails on it, and how a loss or a lack of memory is told from other failures;
 //! * [`kernels`]: the table of shaders, put together from `shaders/*.wgsl` and the formats' fragments;
 //! * `recorder`: one encoder, one pass, one submit; parameters in one buffer; bind groups made once;
 //! * `matrix`: weights in planes, cut by rows at the binding limit;
