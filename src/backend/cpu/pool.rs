@@ -17,6 +17,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
+use std::time::Duration;
 
 /// The most threads there can be: more share one memory bus without getting faster.
 pub const MAX_THREADS: usize = 8;
@@ -219,6 +220,47 @@ impl Pool {
         self.n_threads.max(1 + self.shared.n_helpers.load(Ordering::SeqCst).min(MAX_THREADS - 1))
     }
 
+    /// Counts on helpers that are on their way; the first parts are done without them.
+    pub fn expect_helpers(&mut self, n_helpers: usize) {
+        self.n_threads = 1 + n_helpers.min(MAX_THREADS - 1);
+    }
+
+    /// Lets as many threads share the work as make it quickest, as measured on the spot with work like that of a small model's
+    /// decoding: tens of microseconds an op. `now` tells milliseconds. Takes some tens of them.
+    pub fn choose_n_threads(&mut self, now: fn() -> f64) {
+        const OPS: usize = 40;
+        /// What another thread must take off, for it takes heat and battery.
+        const GAIN: f64 = 0.95;
+        let most = self.n_threads;
+        // 16 parts of 2048 floats each, from the first cache.
+        let x: Vec<f32> = (0..2048).map(|i| i as f32).collect();
+        let mut measure = |n_threads: usize| {
+            self.n_threads = n_threads;
+            let mut least = f64::INFINITY;
+            // The first rounds wake the helpers and let the engine's compiler do its work.
+            for round in 0..8 {
+                let start = now();
+                for _ in 0..OPS {
+                    self.run(16, &|_, _| {
+                        std::hint::black_box(super::math::sum_of_squares(std::hint::black_box(&x)));
+                    });
+                }
+                if round > 1 {
+                    least = least.min(now() - start);
+                }
+            }
+            least
+        };
+        let (mut best, mut least) = (1, measure(1));
+        for n_threads in 2..=most {
+            let time = measure(n_threads);
+            if time < GAIN * least {
+                (best, least) = (n_threads, time);
+            }
+        }
+        self.n_threads = best;
+    }
+
     /// Lets so many threads share the work, at most the caller and the helpers that have come in; the others sleep.
     pub fn set_n_threads(&mut self, n_threads: usize) {
         let most = 1 + self.shared.n_helpers.load(Ordering::SeqCst).min(MAX_THREADS - 1);
@@ -274,8 +316,10 @@ impl Pool {
             *shared.caller.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current());
             shared.is_waiting.store(true, Ordering::SeqCst);
             if shared.open.load(Ordering::SeqCst) > 0 {
-                thread::park();
+                // Woken by whoever does the last part; the limit is for one that ended without doing it.
+                thread::park_timeout(Duration::from_millis(200));
             }
+            assert!(!IS_THREAD_LOST.load(Ordering::SeqCst), "pool: a helper has ended");
             shared.is_waiting.store(false, Ordering::SeqCst);
         }
     }
@@ -305,6 +349,14 @@ impl Drop for Pool {
             drop(handle.join());
         }
     }
+}
+
+/// Whether a thread has panicked where a panic ends it, as in WebAssembly.
+static IS_THREAD_LOST: AtomicBool = AtomicBool::new(false);
+
+/// What the panic hook of such a build calls: a thread that ended took its part with it, so nobody must wait for it.
+pub fn thread_is_lost() {
+    IS_THREAD_LOST.store(true, Ordering::SeqCst);
 }
 
 /// Elements that several threads write, each its own.
