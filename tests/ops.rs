@@ -8,20 +8,20 @@ use llava_web::backend::cpu::{Cpu, Kernels, Pool};
 
 #[test]
 fn cpu_ops() {
-    for kernels in Kernels::ALL {
-        ops::suite(|| Cpu::with_kernels(*kernels));
+    for kernels in Kernels::all() {
+        ops::suite(|| Cpu::with_kernels(kernels));
     }
 }
 
 #[test]
 fn cpu_threads() {
-    for kernels in Kernels::ALL {
-        let one = ops::outputs(&mut Cpu::with_kernels(*kernels));
+    for kernels in Kernels::all() {
+        let one = ops::outputs(&mut Cpu::with_kernels(kernels));
         for n_threads in 2..=8 {
-            let mut cpu = Cpu::with_kernels(*kernels).with_pool(Pool::new(n_threads));
+            let mut cpu = Cpu::with_kernels(kernels).with_pool(Pool::new(n_threads));
             ops::identical(&format!("{kernels:?}, {n_threads} threads"), &ops::outputs(&mut cpu), &one);
         }
-        ops::suite(|| Cpu::with_kernels(*kernels).with_pool(Pool::new(3)));
+        ops::suite(|| Cpu::with_kernels(kernels).with_pool(Pool::new(3)));
     }
 }
 

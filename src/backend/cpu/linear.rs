@@ -16,7 +16,7 @@ use super::{Cpu, Tensor, elementwise};
 use crate::backend::{Epilogue, Linear};
 
 #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
-use super::kernel::relaxed;
+use super::kernel::relaxed::{self, WideOperand};
 
 /// Bytes of weights that are kept in a cache while tokens pass over them.
 const CHUNK_BYTES: usize = 128 << 10;
@@ -27,8 +27,9 @@ const PART_WORK: usize = 64 << 10;
 /// Activations that are worth a part of their own when they are quantized.
 const PART_BLOCKS: usize = 128;
 
-/// Tokens whose products with a quad are computed at once.
+/// Tokens whose products are computed at once, and quads.
 const TILE: usize = 4;
+const QUADS: usize = ROW_GROUP / QUAD;
 
 /// Which of the twins computes products with quantized weights. All give the same sums, but for rounding of the last ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,24 +38,61 @@ pub enum Kernels {
     Scalar,
     /// Vectors of 16-bit products.
     Simd,
-    /// Relaxed SIMD's dots of bytes.
+    /// Relaxed SIMD's dots of bytes; what they are to weights of 8 bits.
     #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
-    Relaxed,
+    Relaxed(WideOperand),
 }
 
 impl Kernels {
     /// All of this build, the fastest last.
-    pub const ALL: &[Self] = &[
-        Self::Scalar,
-        Self::Simd,
-        #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
-        Self::Relaxed,
-    ];
+    pub fn all() -> Vec<Self> {
+        vec![
+            Self::Scalar,
+            Self::Simd,
+            #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+            Self::Relaxed(WideOperand::Inexact),
+            #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+            Self::Relaxed(relaxed::wide_operand()),
+        ]
+    }
+}
+
+/// What computes the products with weights of a format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kernel {
+    Scalar,
+    Simd,
+    /// Whether the top bit of weights of 8 bits is a sign.
+    #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+    Relaxed {
+        signed: bool,
+    },
+}
+
+impl Kernel {
+    /// Whether the activations are wanted in 16 bits.
+    fn takes_words(self) -> bool {
+        self == Self::Simd
+    }
+}
+
+impl Kernels {
+    #[inline(always)]
+    fn of<Q: Quant>(self) -> Kernel {
+        match self {
+            Self::Scalar => Kernel::Scalar,
+            Self::Simd => Kernel::Simd,
+            #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+            Self::Relaxed(WideOperand::Inexact) if Q::IS_WIDE => Kernel::Simd,
+            #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+            Self::Relaxed(wide) => Kernel::Relaxed { signed: wide == WideOperand::Signed },
+        }
+    }
 }
 
 impl Default for Kernels {
     fn default() -> Self {
-        Self::ALL[Self::ALL.len() - 1]
+        *Self::all().last().expect("there are always two")
     }
 }
 
@@ -154,18 +192,23 @@ impl Scratch {
     fn prepare<'a>(&'a mut self, pool: &Pool, x: &'a Tensor, n: usize, layers: &[Layer<'_>]) -> Product<'a> {
         let n_in = x.cols;
         let x = x.rows_at(0, n);
-        let (mut quantizes, mut converts) = (false, false);
+        let (mut takes_words, mut takes_bytes, mut converts) = (false, false, false);
         for layer in layers {
             assert_eq!(layer.weight.n_in(), n_in, "linear: shapes differ");
             match layer.weight.weights() {
-                Weights::Quads(_) => quantizes = true,
+                Weights::Quads(_) => {
+                    let kernel = with_quant!(layer.weight.format(), Q => self.kernels.of::<Q>());
+                    takes_words |= kernel.takes_words();
+                    takes_bytes |= !kernel.takes_words();
+                }
                 Weights::F16(_) | Weights::BF16(_) => converts = n >= panel::TILE,
                 Weights::F32(_) => {}
             }
         }
-        if quantizes && self.kernels == Kernels::Simd {
+        if takes_words {
             quantize_rows(pool, x, &mut self.words);
-        } else if quantizes {
+        }
+        if takes_bytes {
             quantize_rows(pool, x, &mut self.bytes);
         }
         if converts {
@@ -253,55 +296,90 @@ impl Product<'_> {
     unsafe fn quads<Q: Quant>(&self, data: &[u8], layer: &Layer<'_>, columns: &Range<usize>) {
         let quad_bytes = self.n_in / Q::FORMAT.block_len() * Q::BYTES;
         let data = &data[columns.start / QUAD * quad_bytes..columns.end.div_ceil(QUAD) * quad_bytes];
-        let n_chunk = (CHUNK_BYTES / quad_bytes).max(1);
+        let n_chunk = (CHUNK_BYTES / (QUADS * quad_bytes)).max(1) * QUADS;
         for (c, chunk) in data.chunks(n_chunk * quad_bytes).enumerate() {
+            let first = columns.start + c * n_chunk * QUAD;
             let mut token = 0;
             while token < self.n {
-                let n_tile = if token + TILE <= self.n { TILE } else { 1 };
-                for (i, quad) in chunk.chunks_exact(quad_bytes).enumerate() {
-                    let mut y = [[0.0; QUAD]; TILE];
-                    if n_tile == TILE {
-                        self.tile::<Q, TILE>(quad, token, &mut y);
+                // SAFETY: the caller's.
+                unsafe {
+                    if token + TILE <= self.n {
+                        self.tiles::<Q, TILE>(chunk, quad_bytes, token, layer, first, columns.end);
+                        token += TILE;
                     } else {
-                        let mut row = [[0.0; QUAD]];
-                        self.tile::<Q, 1>(quad, token, &mut row);
-                        y[0] = row[0];
-                    }
-                    let first = columns.start + (c * n_chunk + i) * QUAD;
-                    for (t, y) in y[..n_tile].iter().enumerate() {
-                        // SAFETY: the caller's.
-                        unsafe { put(y, layer, token + t, first, columns.end) };
+                        self.tiles::<Q, 1>(chunk, quad_bytes, token, layer, first, columns.end);
+                        token += 1;
                     }
                 }
-                token += n_tile;
             }
         }
     }
 
-    /// Products of a quad with `T` tokens.
+    /// Products of some quads, which give the outputs from `first` on, with `T` tokens.
+    ///
+    /// # Safety
+    /// As of [`Self::compute`].
     #[inline(always)]
-    fn tile<Q: Quant, const T: usize>(&self, quad: &[u8], token: usize, y: &mut [[f32; QUAD]; T]) {
-        let (n_blocks, stride) = (self.n_in / Q::FORMAT.block_len(), self.n_in / BLOCK);
-        match self.kernels {
-            Kernels::Scalar => {
-                for (t, y) in y.iter_mut().enumerate() {
-                    scalar::multiply::<Q>(quad, &self.bytes[(token + t) * stride..][..stride], y);
-                }
-            }
-            Kernels::Simd => {
-                let x = &self.words[token * stride..][..T * stride];
-                assert_eq!(quad.len(), n_blocks * Q::BYTES);
-                // SAFETY: the slices are as long as the kernel reads: asserted for the quad, cut so for the activations.
-                unsafe { simd::multiply::<Q, T>(quad.as_ptr(), n_blocks, x.as_ptr(), stride, y) };
-            }
-            #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
-            Kernels::Relaxed => {
-                let x = &self.bytes[token * stride..][..T * stride];
-                assert_eq!(quad.len(), n_blocks * Q::BYTES);
-                // SAFETY: as above.
-                unsafe { relaxed::multiply::<Q, T>(quad.as_ptr(), n_blocks, x.as_ptr(), stride, y) };
+    unsafe fn tiles<Q: Quant, const T: usize>(
+        &self,
+        quads: &[u8],
+        quad_bytes: usize,
+        token: usize,
+        layer: &Layer<'_>,
+        first: usize,
+        end: usize,
+    ) {
+        let mut pairs = quads.chunks_exact(QUADS * quad_bytes);
+        for (i, pair) in pairs.by_ref().enumerate() {
+            for (t, y) in self.tile::<Q, QUADS, T>(pair, token).iter().enumerate() {
+                let y: &[f32; QUADS * QUAD] = y.as_flattened().try_into().expect("as long as this");
+                // SAFETY: the caller's.
+                unsafe { put(y, layer, token + t, first + i * QUADS * QUAD, end) };
             }
         }
+        let last = pairs.remainder();
+        if !last.is_empty() {
+            let first = first + quads.len() / (QUADS * quad_bytes) * QUADS * QUAD;
+            for (t, [y]) in self.tile::<Q, 1, T>(last, token).iter().enumerate() {
+                // SAFETY: the caller's.
+                unsafe { put(y, layer, token + t, first, end) };
+            }
+        }
+    }
+
+    /// Products of `R` quads with `T` tokens.
+    #[inline(always)]
+    fn tile<Q: Quant, const R: usize, const T: usize>(&self, quads: &[u8], token: usize) -> [[[f32; QUAD]; R]; T] {
+        let (n_blocks, stride) = (self.n_in / Q::FORMAT.block_len(), self.n_in / BLOCK);
+        assert_eq!(quads.len(), R * n_blocks * Q::BYTES);
+        let mut y = [[[0.0; QUAD]; R]; T];
+        match self.kernels.of::<Q>() {
+            Kernel::Scalar => {
+                for (t, y) in y.iter_mut().enumerate() {
+                    for (y, quad) in y.iter_mut().zip(quads.chunks_exact(quads.len() / R)) {
+                        scalar::multiply::<Q>(quad, &self.bytes[(token + t) * stride..][..stride], y);
+                    }
+                }
+            }
+            Kernel::Simd => {
+                let x = &self.words[token * stride..][..T * stride];
+                // SAFETY: the slices are as long as the kernel reads: asserted for the quads, cut so for the activations.
+                unsafe { simd::multiply::<Q, R, T>(quads.as_ptr(), n_blocks, x.as_ptr(), stride, &mut y) };
+            }
+            #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+            Kernel::Relaxed { signed } => {
+                let x = &self.bytes[token * stride..][..T * stride];
+                // SAFETY: as above.
+                unsafe {
+                    if Q::IS_WIDE && signed {
+                        relaxed::multiply::<Q, R, T, true>(quads.as_ptr(), n_blocks, x.as_ptr(), stride, &mut y);
+                    } else {
+                        relaxed::multiply::<Q, R, T, false>(quads.as_ptr(), n_blocks, x.as_ptr(), stride, &mut y);
+                    }
+                }
+            }
+        }
+        y
     }
 
     /// Products with panels of 16-bit floats. For several tokens a chunk of panels is converted to 32 bits first; for one,

@@ -30,7 +30,7 @@ fn milliseconds() -> f64 {
 pub extern "C" fn run() {
     std::panic::set_hook(Box::new(|panic| print(&panic.to_string())));
     crate::test();
-    print(&format!("op suite passed with {:?}", Kernels::ALL));
+    print(&format!("op suite passed with {:?}", Kernels::all()));
 }
 
 /// Rows and row length of the matrices that are timed.
@@ -90,9 +90,9 @@ pub extern "C" fn bench() {
         let bytes = random.matrix(format, SIZE, 64).repeat(SIZE / 64);
         let data = random.floats(64 * SIZE);
         // The plain loops are there to be right, not to be timed.
-        let skipped = if matches!(format, Format::F16 | Format::F32) { Kernels::ALL.len() - 1 } else { 1 };
-        for kernels in &Kernels::ALL[skipped..] {
-            let mut cpu = Cpu::with_kernels(*kernels);
+        let skipped = if matches!(format, Format::F16 | Format::F32) { Kernels::all().len() - 1 } else { 1 };
+        for kernels in Kernels::all().into_iter().skip(skipped) {
+            let mut cpu = Cpu::with_kernels(kernels);
             let spec = MatrixSpec { name: "bench".into(), format, n_in: SIZE, n_out: SIZE };
             let from = milliseconds();
             let mut builder = cpu.matrix_begin(&spec).expect("memory");

@@ -18,9 +18,9 @@ use backend::cpu::{Cpu, Kernels};
 
 /// Every test, with all kernels of this build.
 pub fn test() {
-    for kernels in Kernels::ALL {
-        ops::suite(|| Cpu::with_kernels(*kernels));
-        ops::twins(|| Cpu::with_kernels(Kernels::Scalar), || Cpu::with_kernels(*kernels));
+    for kernels in Kernels::all() {
+        ops::suite(|| Cpu::with_kernels(kernels));
+        ops::twins(|| Cpu::with_kernels(Kernels::Scalar), || Cpu::with_kernels(kernels));
     }
     ops::weight_bytes(Cpu::new);
 }
