@@ -77,15 +77,15 @@ impl Kernel {
 }
 
 impl Kernels {
-    #[inline(always)]
-    fn of<Q: Quant>(self) -> Kernel {
-        match self {
-            Self::Scalar => Kernel::Scalar,
-            Self::Simd => Kernel::Simd,
+    /// What computes with weights of 8 bits, or of fewer.
+    fn of(self, is_wide: bool) -> Kernel {
+        match (self, is_wide) {
+            (Self::Scalar, _) => Kernel::Scalar,
+            (Self::Simd, _) => Kernel::Simd,
             #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
-            Self::Relaxed(WideOperand::Inexact) if Q::IS_WIDE => Kernel::Simd,
+            (Self::Relaxed(WideOperand::Inexact), true) => Kernel::Simd,
             #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
-            Self::Relaxed(wide) => Kernel::Relaxed { signed: wide == WideOperand::Signed },
+            (Self::Relaxed(wide), _) => Kernel::Relaxed { signed: wide == WideOperand::Signed },
         }
     }
 }
@@ -197,7 +197,7 @@ impl Scratch {
             assert_eq!(layer.weight.n_in(), n_in, "linear: shapes differ");
             match layer.weight.weights() {
                 Weights::Quads(_) => {
-                    let kernel = with_quant!(layer.weight.format(), Q => self.kernels.of::<Q>());
+                    let kernel = with_quant!(layer.weight.format(), Q => self.kernels.of(Q::IS_WIDE));
                     takes_words |= kernel.takes_words();
                     takes_bytes |= !kernel.takes_words();
                 }
@@ -353,7 +353,7 @@ impl Product<'_> {
         let (n_blocks, stride) = (self.n_in / Q::FORMAT.block_len(), self.n_in / BLOCK);
         assert_eq!(quads.len(), R * n_blocks * Q::BYTES);
         let mut y = [[[0.0; QUAD]; R]; T];
-        match self.kernels.of::<Q>() {
+        match self.kernels.of(Q::IS_WIDE) {
             Kernel::Scalar => {
                 for (t, y) in y.iter_mut().enumerate() {
                     for (y, quad) in y.iter_mut().zip(quads.chunks_exact(quads.len() / R)) {

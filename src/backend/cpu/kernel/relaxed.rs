@@ -24,15 +24,15 @@ pub enum WideOperand {
 
 /// Asks the processor, by way of the engine.
 pub fn wide_operand() -> WideOperand {
-    let dot = |x: i32, y: i32| {
-        let (x, y) = std::hint::black_box((x * 0x0101_0101, y * 0x0101_0101));
+    let dot = |x: u8, y: u8| {
+        let [x, y] = std::hint::black_box([[x; 4], [y; 4]]).map(i32::from_le_bytes);
         let mut sums = [0.0; 4];
         // SAFETY: there is room for four floats.
         unsafe { store(sums.as_mut_ptr(), to_float(dot_bytes_add(splat(x), splat(y), splat(0)))) };
         sums
     };
-    // 127 · 255 · 4 or −127 · 4; instructions that add pairs in 16 bits end at 65534.
-    match (dot(127, 255 - 256), dot(127, 128 - 256)) {
+    // 4 · 127 · 255 or 4 · 127 · −1, 4 · 127 · ±128; instructions that add pairs in 16 bits end at 65534.
+    match (dot(127, 255), dot(127, 128)) {
         (a, b) if a == [129_540.0; 4] && b == [65_024.0; 4] => WideOperand::Unsigned,
         (a, b) if a == [-508.0; 4] && b == [-65_024.0; 4] => WideOperand::Signed,
         _ => WideOperand::Inexact,

@@ -89,9 +89,11 @@ pub extern "C" fn bench() {
         let mut random = Random::new(1);
         let bytes = random.matrix(format, SIZE, 64).repeat(SIZE / 64);
         let data = random.floats(64 * SIZE);
+        let is_float = matches!(format, Format::F16 | Format::F32);
         // The plain loops are there to be right, not to be timed.
-        let skipped = if matches!(format, Format::F16 | Format::F32) { Kernels::all().len() - 1 } else { 1 };
-        for kernels in Kernels::all().into_iter().skip(skipped) {
+        let mut all = vec![Kernels::Simd, Kernels::default()];
+        all.dedup();
+        for kernels in all.into_iter().skip(usize::from(is_float && Kernels::default() != Kernels::Simd)) {
             let mut cpu = Cpu::with_kernels(kernels);
             let spec = MatrixSpec { name: "bench".into(), format, n_in: SIZE, n_out: SIZE };
             let from = milliseconds();
@@ -105,11 +107,7 @@ pub extern "C" fn bench() {
             let mut linear = |n| time(|| cpu.linear(&x, &layer, &mut out, n, Epilogue::Store));
             let one = linear(1);
             let many = linear(64);
-            let kernels = if skipped > 1 || format == Format::F32 || format == Format::F16 {
-                "float".into()
-            } else {
-                format!("{kernels:?}")
-            };
+            let kernels = if is_float { "float".into() } else { format!("{kernels:?}") };
             report(format, &kernels, [one, many]);
             print(&format!("        packed at {:.0} MB/s", bytes.len() as f64 / 1e3 / packing));
             black_box(&out);
