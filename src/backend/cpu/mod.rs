@@ -157,7 +157,7 @@ impl Backend for Cpu {
     }
 
     fn matrix_rows(&mut self, builder: &mut MatrixBuilder, bytes: &[u8]) -> Result<()> {
-        builder.rows(bytes)
+        builder.rows(&self.pool, bytes)
     }
 
     fn matrix_end(&mut self, builder: MatrixBuilder) -> Result<Matrix> {
