@@ -18,11 +18,12 @@ describe("the benchmark's page", { skip: withoutEngine }, () => {
   });
   after(() => host.close());
 
-  const run = async (tab, longest) => {
+  const run = async (tab, longest, runs = "1") => {
     const { page } = tab;
     await page.goto(`${host.site}benchmark.html`);
     await page.getByLabel("Model file").setInputFiles(golden("tiny-llava/tiny-llava-q4_0.gguf"));
     await page.getByLabel("Longest context").selectOption(longest);
+    await page.getByLabel("Runs of each").selectOption(runs);
     await page.getByLabel("Device").selectOption("cpu");
     await page.getByRole("button", { name: "Measure" }).press("Enter");
   };
@@ -71,7 +72,7 @@ describe("the benchmark's page", { skip: withoutEngine }, () => {
     await page.goto(`${host.site}benchmark.html`);
     await page.getByRole("button", { name: "Measure" }).click();
     await page.getByText("Choose a model file").waitFor();
-    await run(tab, "4096");
+    await run(tab, "256", "5");
     await page.getByText(/^Measuring/).waitFor();
     await page.getByRole("button", { name: "Stop" }).click();
     await page.getByText("Stopped.").waitFor();
