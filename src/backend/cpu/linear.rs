@@ -27,9 +27,8 @@ const PART_WORK: usize = 64 << 10;
 /// Activations that are worth a part of their own when they are quantized.
 const PART_BLOCKS: usize = 128;
 
-/// Tokens whose products are computed at once, and quads.
+/// Tokens whose products are computed at once.
 const TILE: usize = 4;
-const QUADS: usize = ROW_GROUP / QUAD;
 
 /// Which of the twins computes products with quantized weights. All give the same sums, but for rounding of the last ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -296,31 +295,30 @@ impl Product<'_> {
     unsafe fn quads<Q: Quant>(&self, data: &[u8], layer: &Layer<'_>, columns: &Range<usize>) {
         let quad_bytes = self.n_in / Q::FORMAT.block_len() * Q::BYTES;
         let data = &data[columns.start / QUAD * quad_bytes..columns.end.div_ceil(QUAD) * quad_bytes];
-        let n_chunk = (CHUNK_BYTES / (QUADS * quad_bytes)).max(1) * QUADS;
+        let n_chunk = (CHUNK_BYTES / (2 * quad_bytes)).max(1) * 2;
         for (c, chunk) in data.chunks(n_chunk * quad_bytes).enumerate() {
             let first = columns.start + c * n_chunk * QUAD;
             let mut token = 0;
             while token < self.n {
                 // SAFETY: the caller's.
                 unsafe {
-                    if token + TILE <= self.n {
-                        self.tiles::<Q, TILE>(chunk, quad_bytes, token, layer, first, columns.end);
-                        token += TILE;
-                    } else {
-                        self.tiles::<Q, 1>(chunk, quad_bytes, token, layer, first, columns.end);
-                        token += 1;
-                    }
+                    token += match (token + TILE <= self.n, Q::QUADS) {
+                        (true, 2) => self.tiles::<Q, 2, TILE>(chunk, quad_bytes, token, layer, first, columns.end),
+                        (true, _) => self.tiles::<Q, 1, TILE>(chunk, quad_bytes, token, layer, first, columns.end),
+                        (false, 2) => self.tiles::<Q, 2, 1>(chunk, quad_bytes, token, layer, first, columns.end),
+                        (false, _) => self.tiles::<Q, 1, 1>(chunk, quad_bytes, token, layer, first, columns.end),
+                    };
                 }
             }
         }
     }
 
-    /// Products of some quads, which give the outputs from `first` on, with `T` tokens.
+    /// Products of some quads, `R` at a time, which give the outputs from `first` on, with `T` tokens; how many these are.
     ///
     /// # Safety
     /// As of [`Self::compute`].
     #[inline(always)]
-    unsafe fn tiles<Q: Quant, const T: usize>(
+    unsafe fn tiles<Q: Quant, const R: usize, const T: usize>(
         &self,
         quads: &[u8],
         quad_bytes: usize,
@@ -328,23 +326,24 @@ impl Product<'_> {
         layer: &Layer<'_>,
         first: usize,
         end: usize,
-    ) {
-        let mut pairs = quads.chunks_exact(QUADS * quad_bytes);
-        for (i, pair) in pairs.by_ref().enumerate() {
-            for (t, y) in self.tile::<Q, QUADS, T>(pair, token).iter().enumerate() {
-                let y: &[f32; QUADS * QUAD] = y.as_flattened().try_into().expect("as long as this");
+    ) -> usize {
+        let mut whole = quads.chunks_exact(R * quad_bytes);
+        let mut first = first;
+        for quads in whole.by_ref() {
+            for (t, y) in self.tile::<Q, R, T>(quads, token).iter().enumerate() {
                 // SAFETY: the caller's.
-                unsafe { put(y, layer, token + t, first + i * QUADS * QUAD, end) };
+                unsafe { put(y.as_flattened(), layer, token + t, first, end) };
             }
+            first += R * QUAD;
         }
-        let last = pairs.remainder();
+        let last = whole.remainder();
         if !last.is_empty() {
-            let first = first + quads.len() / (QUADS * quad_bytes) * QUADS * QUAD;
-            for (t, [y]) in self.tile::<Q, 1, T>(last, token).iter().enumerate() {
+            for (t, y) in self.tile::<Q, 1, T>(last, token).iter().enumerate() {
                 // SAFETY: the caller's.
-                unsafe { put(y, layer, token + t, first, end) };
+                unsafe { put(y.as_flattened(), layer, token + t, first, end) };
             }
         }
+        T
     }
 
     /// Products of `R` quads with `T` tokens.
@@ -430,15 +429,12 @@ impl Product<'_> {
 /// # Safety
 /// Meanwhile nobody else asks for any of them.
 #[inline(always)]
-unsafe fn put<const N: usize>(y: &[f32; N], layer: &Layer<'_>, row: usize, first: usize, end: usize) {
+unsafe fn put(y: &[f32], layer: &Layer<'_>, row: usize, first: usize, end: usize) {
     // SAFETY: the caller's.
-    let out = unsafe { layer.out(row, first..end.min(first + N)) };
-    let adds = layer.epilogue == Epilogue::Add;
-    if let (Some(out), false) = (out.as_mut_array::<N>(), adds) {
-        *out = *y;
-        return;
-    }
-    for (out, y) in out.iter_mut().zip(y) {
-        *out = if adds { *out + y } else { *y };
+    let out = unsafe { layer.out(row, first..end.min(first + y.len())) };
+    if layer.epilogue == Epilogue::Add {
+        out.iter_mut().zip(y).for_each(|(out, y)| *out += y);
+    } else {
+        out.copy_from_slice(&y[..out.len()]);
     }
 }

@@ -4,11 +4,11 @@
 //! never happens. Weights of 8 bits are left to that choice where it is exact: what an engine does with the top bit it
 //! does always, so [`wide_operand`] asks once. Where it is not, the products of [`super::simd`] compute them.
 
-use super::simd::{add_product, offset_of};
+#![allow(clippy::needless_range_loop, reason = "arrays of vectors stay in registers where loops over them are plain")]
+
+use super::simd::{add_halves, add_product, half_sums, offset_of, pairs};
 use super::{Block, QUAD, Quant};
-use crate::backend::cpu::lanes::{
-    Lanes, dot_bytes_add, load, load_splat, mul_add_float, mul_float, splat, splat_float, store, sub, to_float, xor,
-};
+use crate::backend::cpu::lanes::{dot_bytes_add, load, load_splat, mul_float, splat, splat_float, store, to_float, xor};
 use crate::backend::cpu::quantize_activations::SHIFT;
 
 /// What the dot makes of a byte whose top bit is set, in its second operand.
@@ -61,59 +61,49 @@ pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize, const SIGNED: b
             unsafe {
                 let block = quads.add(b * Q::BYTES);
                 let x = x.add(b * Q::GROUPS + g);
-                let pair = |r: usize, v: usize| {
-                    let (low, high) = Q::pair(block.add(r * quad_bytes), g, v);
-                    if Q::IS_WIDE && SIGNED {
-                        let top = splat(0x8080_8080_u32 as i32);
-                        (xor(low, top), xor(high, top))
-                    } else {
-                        (low, high)
-                    }
-                };
                 if Q::HAS_HALF_SCALES {
-                    // One half after the other, so that there is one sum to keep for each row and token.
-                    for half in 0..2 {
-                        let x_sum = |t: usize| {
-                            let x = x.add(t * stride);
-                            let second = load_splat(&raw const (*x).second_sum);
-                            if half == 1 { second } else { sub(load_splat(&raw const (*x).sum), second) }
-                        };
-                        let mut sums: [[Lanes; R]; T] = std::array::from_fn(|t| [offset_of(offset_log2, x_sum(t)); R]);
-                        for v in 0..4 {
-                            let weights: [Lanes; R] =
-                                std::array::from_fn(|r| if half == 1 { pair(r, v).1 } else { pair(r, v).0 });
-                            for (t, sums) in sums.iter_mut().enumerate() {
-                                let q = load_splat((*x.add(t * stride)).q.as_ptr().add(16 * half + 4 * v));
-                                for (sum, weights) in sums.iter_mut().zip(weights) {
-                                    *sum = dot_bytes_add(q, weights, *sum);
-                                }
+                    for r in 0..R {
+                        let block = block.add(r * quad_bytes);
+                        // Of the two halves.
+                        let mut sums = [[splat(0); 2]; T];
+                        for t in 0..T {
+                            let x_sums = half_sums(x.add(t * stride));
+                            for half in 0..2 {
+                                sums[t][half] = offset_of(offset_log2, x_sums[half]);
                             }
                         }
-                        for r in 0..R {
-                            let block = block.add(r * quad_bytes);
-                            let scale = Q::scale_lanes(block, g, half);
-                            for (t, out) in out.iter_mut().enumerate() {
-                                let d = load_splat(&raw const (*x.add(t * stride)).scale);
-                                let mut sum = mul_float(to_float(sums[t][r]), scale);
-                                if Q::HAS_MIN {
-                                    sum = mul_add_float(to_float(x_sum(t)), Q::min_lanes(block, g, half), sum);
-                                }
-                                add_product(&mut out[r], sum, d);
+                        for v in 0..4 {
+                            let (low, high) = Q::pair(block, g, v);
+                            for t in 0..T {
+                                let q = (*x.add(t * stride)).q.as_ptr();
+                                sums[t][0] = dot_bytes_add(load_splat(q.add(4 * v)), low, sums[t][0]);
+                                sums[t][1] = dot_bytes_add(load_splat(q.add(16 + 4 * v)), high, sums[t][1]);
                             }
+                        }
+                        for t in 0..T {
+                            add_halves::<Q, _>(&mut out[t][r], sums[t], block, g, x.add(t * stride));
                         }
                     }
                     continue;
                 }
-                let mut sums: [[Lanes; R]; T] =
-                    std::array::from_fn(|t| [offset_of(offset_log2, load_splat(&raw const (*x.add(t * stride)).sum)); R]);
+                let mut sums = [[splat(0); R]; T];
+                for t in 0..T {
+                    sums[t] = [offset_of(offset_log2, load_splat(&raw const (*x.add(t * stride)).sum)); R];
+                }
                 for v in 0..4 {
-                    let weights: [(Lanes, Lanes); R] = std::array::from_fn(|r| pair(r, v));
-                    for (t, sums) in sums.iter_mut().enumerate() {
+                    let (mut low, mut high) = pairs::<Q, R>(block, quad_bytes, g, v);
+                    if Q::IS_WIDE && SIGNED {
+                        let top = splat(0x8080_8080_u32 as i32);
+                        for r in 0..R {
+                            (low[r], high[r]) = (xor(low[r], top), xor(high[r], top));
+                        }
+                    }
+                    for t in 0..T {
                         let q = (*x.add(t * stride)).q.as_ptr();
                         let (first, second) = (load_splat(q.add(4 * v)), load_splat(q.add(16 + 4 * v)));
-                        for (sum, (low, high)) in sums.iter_mut().zip(weights) {
-                            *sum = dot_bytes_add(first, low, *sum);
-                            *sum = dot_bytes_add(second, high, *sum);
+                        for r in 0..R {
+                            sums[t][r] = dot_bytes_add(first, low[r], sums[t][r]);
+                            sums[t][r] = dot_bytes_add(second, high[r], sums[t][r]);
                         }
                     }
                 }

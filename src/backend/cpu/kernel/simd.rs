@@ -5,6 +5,8 @@
 //! each. So a dot takes elements 0 and 2, or 1 and 3, of each four, and the activations are kept in that order. They come as
 //! 32 bits in every lane, which costs a load and no arithmetic.
 
+#![allow(clippy::needless_range_loop, reason = "arrays of vectors stay in registers where loops over them are plain")]
+
 use super::{Block, Lanes, QUAD, Quant};
 use crate::backend::cpu::lanes::{
     add, and, dot, load, load_splat, mul_add_float, mul_float, shl, shr_16, splat, splat_float, store, sub, to_float,
@@ -28,7 +30,6 @@ pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize>(
     stride: usize,
     out: &mut [[[f32; QUAD]; R]; T],
 ) {
-    let even = splat(0x00ff_00ff);
     let quad_bytes = n_blocks * Q::BYTES;
     *out = [[[0.0; QUAD]; R]; T];
     for b in 0..n_blocks {
@@ -37,52 +38,36 @@ pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize>(
             unsafe {
                 let block = quads.add(b * Q::BYTES);
                 let x = x.add(b * Q::GROUPS + g);
-                let pair = |r: usize, v: usize| Q::pair(block.add(r * quad_bytes), g, v);
-                // Adds the dots of one vector of weights of each quad.
-                let add_dots = |sums: &mut [[Lanes; R]; T], weights: [Lanes; R], at: usize| {
-                    let weights = weights.map(|weights| (and(weights, even), shr_16::<8>(weights)));
-                    for (t, sums) in sums.iter_mut().enumerate() {
-                        let q = (*x.add(t * stride)).q.as_ptr().add(at);
-                        let (first, second) = (load_splat(q), load_splat(q.add(2)));
-                        for (sum, (even, odd)) in sums.iter_mut().zip(weights) {
-                            *sum = add(*sum, add(dot(even, first), dot(odd, second)));
-                        }
-                    }
-                };
                 if Q::HAS_HALF_SCALES {
-                    // One half after the other, so that there is one sum to keep for each row and token.
-                    for half in 0..2 {
-                        let x_sum = |t: usize| {
-                            let x = x.add(t * stride);
-                            let second = load_splat(&raw const (*x).second_sum);
-                            if half == 1 { second } else { sub(load_splat(&raw const (*x).sum), second) }
-                        };
-                        let mut sums: [[Lanes; R]; T] = std::array::from_fn(|t| [offset_of(Q::OFFSET_LOG2, x_sum(t)); R]);
-                        for v in 0..4 {
-                            let weights = std::array::from_fn(|r| if half == 1 { pair(r, v).1 } else { pair(r, v).0 });
-                            add_dots(&mut sums, weights, 16 * half + 4 * v);
-                        }
-                        for r in 0..R {
-                            let block = block.add(r * quad_bytes);
-                            let scale = Q::scale_lanes(block, g, half);
-                            for (t, out) in out.iter_mut().enumerate() {
-                                let d = load_splat(&raw const (*x.add(t * stride)).scale);
-                                let mut sum = mul_float(to_float(sums[t][r]), scale);
-                                if Q::HAS_MIN {
-                                    sum = mul_add_float(to_float(x_sum(t)), Q::min_lanes(block, g, half), sum);
-                                }
-                                add_product(&mut out[r], sum, d);
+                    for r in 0..R {
+                        let block = block.add(r * quad_bytes);
+                        // Of the two halves.
+                        let mut sums = [[[splat(0); 1]; T]; 2];
+                        for t in 0..T {
+                            let x_sums = half_sums(x.add(t * stride));
+                            for half in 0..2 {
+                                sums[half][t] = [offset_of(Q::OFFSET_LOG2, x_sums[half])];
                             }
+                        }
+                        for v in 0..4 {
+                            let (low, high) = Q::pair(block, g, v);
+                            add_dots(&mut sums[0], [low], x, stride, 4 * v);
+                            add_dots(&mut sums[1], [high], x, stride, 16 + 4 * v);
+                        }
+                        for t in 0..T {
+                            add_halves::<Q, _>(&mut out[t][r], [sums[0][t][0], sums[1][t][0]], block, g, x.add(t * stride));
                         }
                     }
                     continue;
                 }
-                let mut sums: [[Lanes; R]; T] =
-                    std::array::from_fn(|t| [offset_of(Q::OFFSET_LOG2, load_splat(&raw const (*x.add(t * stride)).sum)); R]);
+                let mut sums = [[splat(0); R]; T];
+                for t in 0..T {
+                    sums[t] = [offset_of(Q::OFFSET_LOG2, load_splat(&raw const (*x.add(t * stride)).sum)); R];
+                }
                 for v in 0..4 {
-                    let weights: [(Lanes, Lanes); R] = std::array::from_fn(|r| pair(r, v));
-                    add_dots(&mut sums, weights.map(|(low, _)| low), 4 * v);
-                    add_dots(&mut sums, weights.map(|(_, high)| high), 16 + 4 * v);
+                    let (low, high) = pairs::<Q, R>(block, quad_bytes, g, v);
+                    add_dots(&mut sums, low, x, stride, 4 * v);
+                    add_dots(&mut sums, high, x, stride, 16 + 4 * v);
                 }
                 for r in 0..R {
                     let block = block.add(r * quad_bytes);
@@ -101,6 +86,93 @@ pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize>(
     for out in out.iter_mut().flatten() {
         // SAFETY: `out` is four floats.
         unsafe { store(out.as_mut_ptr(), mul_float(load(out.as_ptr().cast()), splat_float(SHIFT))) };
+    }
+}
+
+/// Vectors `v` and `v + 4` of a group of each of `R` quads.
+///
+/// # Safety
+/// `block` points at a block of the first quad; the same blocks of the others follow `quad_bytes` apart.
+#[inline(always)]
+pub(super) unsafe fn pairs<Q: Quant, const R: usize>(
+    block: *const u8,
+    quad_bytes: usize,
+    group: usize,
+    v: usize,
+) -> ([Lanes; R], [Lanes; R]) {
+    let (mut low, mut high) = ([splat(0); R], [splat(0); R]);
+    for r in 0..R {
+        // SAFETY: the caller's.
+        (low[r], high[r]) = unsafe { Q::pair(block.add(r * quad_bytes), group, v) };
+    }
+    (low, high)
+}
+
+/// The sums of the two halves of a group's activations.
+///
+/// # Safety
+/// `x` points at a block.
+#[inline(always)]
+pub(super) unsafe fn half_sums<E>(x: *const Block<E>) -> [Lanes; 2] {
+    // SAFETY: the caller's.
+    unsafe {
+        let second = load_splat(&raw const (*x).second_sum);
+        [sub(load_splat(&raw const (*x).sum), second), second]
+    }
+}
+
+/// Adds what the two halves of a group give, each with its scale and minimum.
+///
+/// # Safety
+/// `block` points at a block of weights, `x` at one of activations.
+#[inline(always)]
+pub(super) unsafe fn add_halves<Q: Quant, E>(
+    y: &mut [f32; QUAD],
+    sums: [Lanes; 2],
+    block: *const u8,
+    group: usize,
+    x: *const Block<E>,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let second = mul_float(to_float(sums[1]), Q::scale_lanes(block, group, 1));
+        let mut sum = mul_add_float(to_float(sums[0]), Q::scale_lanes(block, group, 0), second);
+        if Q::HAS_MIN {
+            let x_sums = half_sums(x);
+            sum = mul_add_float(to_float(x_sums[0]), Q::min_lanes(block, group, 0), sum);
+            sum = mul_add_float(to_float(x_sums[1]), Q::min_lanes(block, group, 1), sum);
+        }
+        add_product(y, sum, load_splat(&raw const (*x).scale));
+    }
+}
+
+/// Adds the dots of a vector of weights of each quad with the four activations from `at` on. A function with plain loops, not
+/// a closure: arrays of vectors that go through one came out tens of times slower, unrolled by nobody.
+///
+/// # Safety
+/// `x` points at `T` blocks, `stride` apart.
+#[inline(always)]
+unsafe fn add_dots<const R: usize, const T: usize>(
+    sums: &mut [[Lanes; R]; T],
+    weights: [Lanes; R],
+    x: *const Block<i16>,
+    stride: usize,
+    at: usize,
+) {
+    let (mut even, mut odd) = ([splat(0); R], [splat(0); R]);
+    for r in 0..R {
+        even[r] = and(weights[r], splat(0x00ff_00ff));
+        odd[r] = shr_16::<8>(weights[r]);
+    }
+    for t in 0..T {
+        // SAFETY: the caller's.
+        unsafe {
+            let q = (*x.add(t * stride)).q.as_ptr().add(at);
+            let (first, second) = (load_splat(q), load_splat(q.add(2)));
+            for r in 0..R {
+                sums[t][r] = add(sums[t][r], add(dot(even[r], first), dot(odd[r], second)));
+            }
+        }
     }
 }
 
