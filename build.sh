@@ -9,6 +9,11 @@ readonly WASM_TARGET=wasm32-unknown-unknown
 # that its browser validates. Chosen here rather than in a configuration file, so that a plain `cargo build` of the crate stays plain.
 readonly WASM_FLAGS="-C target-feature=+simd128"
 readonly RELAXED_FLAGS="-C target-feature=+simd128,+relaxed-simd"
+# Threads share the module's memory, which takes atomic instructions, a standard library that has them, and a linker told of it; without
+# any one of these arguments the memory is not shared or wasm-bindgen finds no threads.
+readonly THREADS_FLAGS="-C target-feature=+simd128,+relaxed-simd,+atomics,+bulk-memory,+mutable-globals
+  -C link-arg=--shared-memory -C link-arg=--import-memory -C link-arg=--max-memory=4294967296
+  -C link-arg=--export=__wasm_init_tls -C link-arg=--export=__tls_size -C link-arg=--export=__tls_align -C link-arg=--export=__tls_base"
 # Bytes of the module after gzip -9: what a visitor downloads before the model.
 readonly WASM_BUDGET=1600000
 readonly CHROMIUM=${CHROMIUM:-/usr/bin/chromium}
@@ -23,7 +28,7 @@ usage() {
 usage: ./build.sh COMMAND
   serve [PORT]    build, then serve the page on localhost (default port 8080)
   test            run every test; ends with a line of counts
-  build           the wasm modules and their JavaScript, into www/pkg and www/pkg-relaxed
+  build           the wasm modules and their JavaScript, into www/pkg, www/pkg-relaxed and www/pkg-threads
   bench [ARGS]    build, then measure in Chromium (see tests/tools/bench.mjs)
   fetch-models    small real models for tests and benchmarks, into models/
 TEXT
@@ -49,12 +54,31 @@ build() {
   # A target folder each: cargo would build everything anew whenever the flags change.
   module pkg target "$WASM_FLAGS"
   module pkg-relaxed target/relaxed "$RELAXED_FLAGS"
+  if library_source; then
+    # The standard library is built anew, with atomics, which stable toolchains allow only so.
+    module pkg-threads target/threads "$THREADS_FLAGS" -Z build-std=std,panic_abort
+  else
+    rm -rf www/pkg-threads
+    say "the module with threads is NOT built: it needs the source of Rust's standard library (rustup component add rust-src)"
+  fi
 }
 
-# One build of the module: module NAME TARGET-FOLDER FLAGS
+# Whether the source of the standard library is there, or can be had.
+library_source() {
+  local source
+  source=$(rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock
+  [ -f "$source" ] && return
+  command -v rustup >/dev/null && rustup component add rust-src && [ -f "$source" ]
+}
+
+# One build of the module: module NAME TARGET-FOLDER FLAGS [ARGUMENTS-THAT-BUILD-THE-STANDARD-LIBRARY...]
 module() {
   say "building www/$1"
-  CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$3" cargo build --release --lib --target "$WASM_TARGET" --target-dir "$2"
+  (
+    # What builds the standard library itself is not stable.
+    [ $# = 3 ] || export RUSTC_BOOTSTRAP=1
+    CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$3" cargo build --release --lib --target "$WASM_TARGET" --target-dir "$2" "${@:4}"
+  )
   cargo run --quiet --package bindgen -- "$2/$WASM_TARGET/release/llava_web.wasm" "www/$1" llava_web
   printf 'www/%s/llava_web_bg.wasm: %s bytes, %s after gzip\n' "$1" "$(wc -c < "www/$1/llava_web_bg.wasm")" "$(compressed_size "$1")"
 }
@@ -171,7 +195,8 @@ clippy_wasm() {
 
 wasm_budget() {
   local name size
-  for name in pkg pkg-relaxed; do
+  for name in pkg pkg-relaxed pkg-threads; do
+    [ "$name" != pkg-threads ] || [ -e www/pkg-threads ] || continue
     [ -s "www/$name/llava_web_bg.wasm" ] || return 1
     size=$(compressed_size "$name")
     printf '%s takes %s bytes after gzip; the budget is %s\n' "$name" "$size" "$WASM_BUDGET"

@@ -331,14 +331,17 @@ fn check_js(file: &str, source: &str) -> Vec<String> {
             wrong.push(format!("www/{file}: only worker.js imports pkg/ ({import})"));
         }
         let last = import.rsplit('/').next().unwrap_or("");
+        if last == "start-worker.js" && !["engine-client.js", "worker.js"].contains(&file) {
+            wrong.push(format!("www/{file}: only engine-client.js starts the worker, and the worker its helpers"));
+        }
         if is_ui && ["worker.js", "engine-client.js"].contains(&last) {
             wrong.push(format!("www/{file}: the user interface does not import {last}"));
         }
     }
     let code = without_comments(source).split_whitespace().collect::<Vec<_>>().join(" ");
     let creates = ["new Worker(", "new SharedWorker(", "new Worker (", "new SharedWorker ("].iter().any(|w| code.contains(w));
-    if creates && file != "engine-client.js" {
-        wrong.push(format!("www/{file}: only engine-client.js creates the worker"));
+    if creates && file != "start-worker.js" {
+        wrong.push(format!("www/{file}: only start-worker.js creates workers"));
     }
     wrong
 }
@@ -436,7 +439,8 @@ fn the_js_checker_can_fail_and_pass() {
         ("engine-client.js", "const m = await import(`./pkg-threads/llava_web.js`);", "only worker.js"),
         ("llava-web.js", "export * from \"../pkg/x.js\";", "only worker.js"),
         ("sw.js", "importScripts('./pkg/x.js')", "only worker.js"),
-        ("main.js", "const w = new Worker(new URL('./worker.js', import.meta.url))", "only engine-client.js"),
+        ("main.js", "const w = new Worker(new URL('./worker.js', import.meta.url))", "only start-worker.js"),
+        ("main.js", "import { startWorker } from './start-worker.js';", "only engine-client.js"),
         ("ui/message.js", "import { EngineClient } from '../engine-client.js';", "does not import"),
         ("llava-chat.js", "import\n{ a,\n b }\nfrom\n'./worker.js';", "does not import"),
     ];
@@ -446,7 +450,8 @@ fn the_js_checker_can_fail_and_pass() {
     }
     let good = [
         ("worker.js", "import init from './pkg/llava_web.js'; const m = await import('./pkg-threads/llava_web.js');"),
-        ("engine-client.js", "new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });"),
+        ("start-worker.js", "return new Worker(url, { type: 'module' });"),
+        ("engine-client.js", "import { startWorker } from './start-worker.js';"),
         ("main.js", "// import x from './pkg/x.js'\n/* new Worker('x') */ const files = ['./pkg/x.js'];"),
         ("llava-chat.js", "import { createEngine } from './llava-web.js'; const u = 'https://x.y'; // new Worker("),
         ("ui/list.js", "const a = Array.from('./pkg/x'); import './style.js';"),

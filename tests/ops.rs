@@ -1,15 +1,30 @@
-//! Every op against its formula in double precision, on the CPU backend. The cases are in `common/ops.rs`, for every
+//! Every op against its formula in double precision, on the CPU backend. The cases are in `common/ops.rs` and `common/decode_ops.rs`, for every
 //! backend alike.
 
+#[path = "common/decode_ops.rs"]
+mod decode_ops;
 #[path = "common/ops.rs"]
 mod ops;
 
-use llava_web::backend::cpu::{Cpu, Kernels};
+use llava_web::backend::cpu::{Cpu, Kernels, Pool};
 
 #[test]
 fn cpu_ops() {
-    for kernels in Kernels::ALL {
-        pollster::block_on(ops::suite(|| Cpu::with_kernels(*kernels)));
+    for kernels in Kernels::all() {
+        pollster::block_on(ops::suite(|| Cpu::with_kernels(kernels)));
+        pollster::block_on(ops::run(decode_ops::tests(&|| Cpu::with_kernels(kernels))));
+    }
+}
+
+#[test]
+fn cpu_threads() {
+    for kernels in Kernels::all() {
+        let one = pollster::block_on(ops::outputs(&mut Cpu::with_kernels(kernels)));
+        for n_threads in 2..=8 {
+            let mut cpu = Cpu::with_kernels(kernels).with_pool(Pool::new(n_threads));
+            ops::identical(&format!("{kernels:?}, {n_threads} threads"), &pollster::block_on(ops::outputs(&mut cpu)), &one);
+        }
+        pollster::block_on(ops::suite(|| Cpu::with_kernels(kernels).with_pool(Pool::new(3))));
     }
 }
 

@@ -33,9 +33,12 @@ export function hasRelaxedSimd() {
   return typeof WebAssembly === "object" && WebAssembly.validate(RELAXED_SIMD_MODULE);
 }
 
-/** Threads the CPU path could use here. */
-export function usableThreads() {
-  return globalThis.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, MAX_THREADS) : 1;
+/**
+ * Threads the CPU path could use here: they share memory, which browsers allow only in pages that are isolated from other sites.
+ * @param {number} [wanted]  how many were asked for, which may be more than the machine has cores
+ */
+export function usableThreads(wanted = navigator.hardwareConcurrency || 1) {
+  return globalThis.crossOriginIsolated && hasRelaxedSimd() ? Math.min(wanted, MAX_THREADS) : 1;
 }
 
 /**

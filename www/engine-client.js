@@ -2,6 +2,7 @@
 
 import { LlavaError } from "./errors.js";
 import { noUsage } from "./protocol.js";
+import { startWorker } from "./start-worker.js";
 
 /** @typedef {import("./protocol.js").Request} Request */
 /** @typedef {import("./protocol.js").Answer} Answer */
@@ -229,12 +230,8 @@ function workerUrl() {
 }
 
 function createWorker() {
-  const url = workerUrl();
   try {
-    if (url.origin === globalThis.location.origin) return new Worker(url, { type: "module" });
-    // A worker's script must be of the page's own origin; what that script imports need not be.
-    const shim = URL.createObjectURL(new Blob([`import ${JSON.stringify(url.href)};`], { type: "text/javascript" }));
-    return new Worker(shim, { type: "module" });
+    return startWorker(workerUrl());
   } catch (cause) {
     throw new LlavaError("unsupported_browser",
       "This page cannot start a module worker. Update the browser, or let the page's security policy allow workers from its own address (worker-src).",

@@ -83,7 +83,7 @@ function loadRequest(options) {
         mmproj: hashes(sha256?.mmproj, mmprojSpecs?.length ?? 0, "sha256.mmproj"),
       },
       cache,
-      options: { device, contextSize, chatTemplate, quantizeMmproj, kvFormat },
+      options: { device, threads, contextSize, chatTemplate, quantizeMmproj, kvFormat },
     },
   };
 }

@@ -17,7 +17,7 @@
 
 /**
  * What the engine itself is told when it loads; the rest of `createEngine`'s options is settled before.
- * @typedef {{ device: "auto" | "webgpu" | "cpu", contextSize?: number, chatTemplate?: string, quantizeMmproj?: string, kvFormat?: string }} EngineOptions
+ * @typedef {{ device: "auto" | "webgpu" | "cpu", threads?: number, contextSize?: number, chatTemplate?: string, quantizeMmproj?: string, kvFormat?: string }} EngineOptions
  */
 
 /**

@@ -1,12 +1,13 @@
 // The engine's thread: owns the wasm module, reads the model files, runs one request after another. Messages: protocol.js.
 
-import { chooseDevice, hasRelaxedSimd } from "./device.js";
+import { chooseDevice, hasRelaxedSimd, usableThreads } from "./device.js";
 import { isFault, LlavaError, toLlavaError } from "./errors.js";
 import { decodeImage } from "./image-reader.js";
 import { ModelStore } from "./model-store.js";
 import { noUsage } from "./protocol.js";
 import { ADAPTER_DELAYS, Interrupted, isLoss, Losses, lostTooOften, notRecovered, unlessAborted } from "./recovery.js";
 import { SourceReader } from "./source-reader.js";
+import { startWorker } from "./start-worker.js";
 
 /** @typedef {import("./protocol.js").Request} Request */
 /** @typedef {import("./protocol.js").Answer} Answer */
@@ -15,6 +16,8 @@ import { SourceReader } from "./source-reader.js";
 
 /** The wasm module's JavaScript side, once it is there. @type {any} */
 let pkg = null;
+/** Where it came from. */
+let moduleScript = "";
 /** @type {any} */
 let engine = null;
 /** What the GPU that was chosen is called. */
@@ -182,9 +185,10 @@ async function load(request) {
  * @param {Awaited<ReturnType<typeof chooseDevice>>} chosen
  * @param {Progress} progress
  */
-async function loadEngine({ model, mmproj, sha256, cache, options }, chosen, progress) {
+async function loadEngine({ model, mmproj, sha256, cache, options: { threads, ...options } }, chosen, progress) {
   ({ adapterName } = chosen);
-  pkg ??= await loadModule();
+  const maxThreads = Math.min(threads ?? Infinity, usableThreads(threads));
+  pkg ??= await loadModule(maxThreads > 1);
   /** @type {any} */
   let engine = null;
   /** @type {SourceReader[]} */
@@ -206,7 +210,8 @@ async function loadEngine({ model, mmproj, sha256, cache, options }, chosen, pro
     const visionFiles = mmproj ? await openAll(mmproj, sha256.mmproj) : undefined;
     await store.makeRoom();
     try {
-      engine = await pkg.Engine.load(files, visionFiles, JSON.stringify({ ...options, ...chosen }), (/** @type {string} */ json) => progress.engine(JSON.parse(json)));
+      engine = await pkg.Engine.load(files, visionFiles, JSON.stringify({ ...options, ...chosen, maxThreads, exactThreads: threads !== undefined }),
+        (/** @type {string} */ json) => progress.engine(JSON.parse(json)), startHelpers);
     } catch (error) {
       // The reader's own account says more than what is left of it after its way through the engine.
       throw readers.find((reader) => reader.failure)?.failure ?? error;
@@ -408,14 +413,23 @@ class Progress {
   }
 }
 
-async function loadModule() {
+/**
+ * The module, in the best of its builds that this browser can run: they differ in the instructions they use.
+ * @param {boolean} wantsThreads
+ */
+async function loadModule(wantsThreads) {
   const isRelaxed = hasRelaxedSimd();
-  const folder = new URL(isRelaxed ? "./pkg-relaxed/" : "./pkg/", import.meta.url);
+  if (wantsThreads && isRelaxed) {
+    try {
+      return await instantiate("./pkg-threads/");
+    } catch (cause) {
+      // It may not have been built, and its memory, which is reserved as a whole, may not be had: the others need neither.
+      console.info("The engine runs on one thread:", cause);
+    }
+  }
+  const folder = isRelaxed ? "./pkg-relaxed/" : "./pkg/";
   try {
-    // @ts-ignore: both are there once build.sh has run
-    const module = await (isRelaxed ? import("./pkg-relaxed/llava_web.js") : import("./pkg/llava_web.js"));
-    await module.default({ module_or_path: new URL("llava_web_bg.wasm", folder) });
-    return module;
+    return await instantiate(folder);
   } catch (cause) {
     if (cause instanceof WebAssembly.CompileError) {
       throw new LlavaError("unsupported_browser",
@@ -423,9 +437,33 @@ async function loadModule() {
         { cause });
     }
     throw new LlavaError("network",
-      `The engine's own files could not be loaded from ${folder.href}. Check the connection, and that this folder was published with the page.`,
+      `The engine's own files could not be loaded from ${new URL(folder, import.meta.url).href}. Check the connection, and that this folder was published with the page.`,
       { cause });
   }
+}
+
+/** @param {string} folder */
+async function instantiate(folder) {
+  const script = new URL(`${folder}llava_web.js`, import.meta.url).href;
+  const module = await import(script);
+  await module.default({ module_or_path: new URL(`${folder}llava_web_bg.wasm`, import.meta.url) });
+  moduleScript = script;
+  return module;
+}
+
+/**
+ * Starts a worker for each of the helpers that share the CPU's work; resolves when all are there. They end with the engine.
+ * @param {WebAssembly.Module} module
+ * @param {WebAssembly.Memory} memory
+ * @param {number[]} helpers
+ */
+function startHelpers(module, memory, helpers) {
+  return Promise.all(helpers.map((helper) => new Promise((resolve, reject) => {
+    const worker = startWorker(new URL("./thread.js", import.meta.url));
+    worker.onmessage = () => resolve(undefined);
+    worker.onerror = (event) => reject(new Error(event.message ?? "a worker did not start"));
+    worker.postMessage({ script: moduleScript, module, memory, helper });
+  })));
 }
 
 /**

@@ -17,6 +17,7 @@ use crate::runtime::recovery;
 use crate::runtime::request::{self, RequestMessage};
 use crate::text::{Date, Special, Tokenizer};
 use crate::wasm::source::JsSource;
+use crate::wasm::threads;
 use crate::wasm::values::{image, images, json, set, tensor, to_js};
 
 #[wasm_bindgen]
@@ -33,6 +34,10 @@ struct Options {
     quantize_mmproj: Option<String>,
     kv_format: Option<String>,
     device: Option<String>,
+    /// Threads for the CPU backend at most, where the module was built for them.
+    max_threads: usize,
+    /// Whether it should be exactly so many.
+    exact_threads: bool,
     /// Threads of the adapter's smallest subgroup, where the page has seen to it that devices are made with subgroups.
     subgroup_min_size: u32,
     /// Whether the browser's WGSL has products of four packed bytes.
@@ -176,16 +181,19 @@ fn checked<T>(result: Result<T>) -> std::result::Result<T, JsValue> {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Loads a model from sources `{ name, size, read(offset, length) }`; `on_progress` gets JSON.
+    /// Loads a model from sources `{ name, size, read(offset, length) }`; `on_progress` gets JSON; `start_helpers(module, memory,
+    /// helpers)` starts a worker for each of `helpers`, which calls `help` with it.
     pub async fn load(
         model: Array,
         mmproj: Option<Array>,
         options: String,
         on_progress: Function,
+        start_helpers: Function,
     ) -> std::result::Result<Engine, JsValue> {
         let loaded = async {
             let options = request::parse::<Options>(&options)?;
             let (gpu, note) = options.gpu().await?;
+            let (max_threads, exact_threads) = (options.max_threads, options.exact_threads);
             let options = options.load_options()?;
             let model = sources(model)?;
             let mmproj = mmproj.map(sources).transpose()?;
@@ -206,7 +214,14 @@ impl Engine {
                     }
                     Err(error) => return Err(device.cause(error).await),
                 },
-                None => Runtime::Cpu(Box::new(Generic::load(Cpu::new(), model, mmproj, options, &mut progress).await?)),
+                None => {
+                    let mut pool = threads::pool(max_threads, &start_helpers).await?;
+                    if !exact_threads {
+                        pool.choose_n_threads(performance_now);
+                    }
+                    let cpu = Cpu::new().with_pool(pool);
+                    Runtime::Cpu(Box::new(Generic::load(cpu, model, mmproj, options, &mut progress).await?))
+                }
             };
             Ok(Engine { runtime, note })
         };
@@ -219,7 +234,7 @@ impl Engine {
         info.bytes.wasm_heap = core::arch::wasm32::memory_size::<0>() as u64 * 65536;
         info.warnings.extend(self.note.clone());
         let device = match &self.runtime {
-            Runtime::Cpu(_) => DeviceInfo::Cpu { threads: 1, simd: Self::simd() },
+            Runtime::Cpu(engine) => DeviceInfo::Cpu { threads: engine.backend().pool().n_threads(), simd: Self::simd() },
             Runtime::Gpu(engine) => {
                 let device = engine.backend().device();
                 info.warnings.extend(device.notes());

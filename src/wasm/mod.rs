@@ -4,12 +4,17 @@
 mod engine;
 mod sha256;
 mod source;
+mod threads;
 mod values;
 
 use wasm_bindgen::prelude::*;
 
-/// Panics are faults of this program; this makes their text reach the console before the module traps.
+/// Panics are faults of this program; this makes their text reach the console before the module traps, and lets the engine's
+/// thread know of those of its helpers. Every thread calls it.
 #[wasm_bindgen(start)]
 pub fn start() {
-    console_error_panic_hook::set_once();
+    std::panic::set_hook(Box::new(|panic| {
+        console_error_panic_hook::hook(panic);
+        crate::backend::cpu::pool::thread_is_lost();
+    }));
 }

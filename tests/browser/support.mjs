@@ -21,6 +21,8 @@ export const goldenJson = (name) => JSON.parse(readFileSync(golden(name), "utf8"
 
 /** Why tests that need the engine cannot run, or false. */
 export const withoutEngine = existsSync(path.join(WWW, "pkg/llava_web.js")) ? false : "www/pkg is not built: run ./build.sh build";
+/** Why tests that need the module with threads cannot run, or false. */
+export const withoutThreads = existsSync(path.join(WWW, "pkg-threads/llava_web.js")) ? false : "www/pkg-threads is not built: it needs the source of Rust's standard library";
 /** Why tests that need this model cannot run, or false. */
 export const withoutModel = (name) => (existsSync(path.join(MODELS, name)) ? false : `models/${name} is missing: run ./build.sh fetch-models`);
 
@@ -51,11 +53,12 @@ export function maxDifference(a, b) {
 
 /**
  * A browser and two servers: the page's, where it stands in a folder as on many static hosts, and one of another origin.
- * @param {Record<string, any>} [options]  `flags` for the browser; all else are mounts of the servers, beside the usual ones
+ * @param {Record<string, any>} [options]  `flags` for the browser; `isolated` cuts the pages off from other sites, as threads want it;
+ *   all else are mounts of the servers, beside the usual ones
  */
-export async function start({ flags = [], ...more } = {}) {
+export async function start({ flags = [], isolated = false, ...more } = {}) {
   const mounts = { ...more, "/some/folder/": WWW, "/golden/": GOLDEN, "/models/": MODELS, "/tests/": here };
-  const [server, other] = await Promise.all([serve({ root: here, mounts }), serve({ root: here, mounts })]);
+  const [server, other] = await Promise.all([serve({ root: here, mounts, isolated }), serve({ root: here, mounts })]);
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     headless: true,

@@ -379,7 +379,7 @@ pub async fn attention<B: Backend>(backend: &mut B, format: KvFormat) {
     let mut random = Random::new(5);
     for (n_heads, n_kv_heads, head_dim) in [(1, 1, 8), (4, 2, 16), (9, 3, 64), (2, 2, 12), (3, 1, 33)] {
         let heads = Heads { n_heads, n_kv_heads, head_dim };
-        let (cols, n_kv, n_ctx) = (n_heads * head_dim, n_kv_heads * head_dim, 90);
+        let (cols, n_kv, n_ctx) = (n_heads * head_dim, n_kv_heads * head_dim, 331);
         let scale = 3.0 / (head_dim as f32).sqrt();
         let spec = KvSpec { n_layers: 2, n_ctx, n_kv, format };
         let mut cache = backend.kv_cache(&spec).expect("kv_cache");
@@ -387,7 +387,7 @@ pub async fn attention<B: Backend>(backend: &mut B, format: KvFormat) {
         let mut values = [Vec::new(), Vec::new()];
         let mut position = 0;
         // A prompt, single steps, then several rows at once that see an odd number of keys.
-        for n in [17, 1, 1, 3, 1, 16, 15, 33, 1] {
+        for n in [17, 1, 1, 3, 1, 16, 15, 33, 1, 39, 1, 1, 130, 1, 70, 1] {
             for layer in 0..2 {
                 let (q, k, v) = (random.floats(n * cols), random.floats(n * n_kv), random.floats(n * n_kv));
                 keys[layer].extend(wide(&k));
@@ -419,7 +419,7 @@ pub async fn attention<B: Backend>(backend: &mut B, format: KvFormat) {
 
 pub async fn attention_full<B: Backend>(backend: &mut B) {
     let mut random = Random::new(6);
-    for (n, n_heads, head_dim) in [(1, 1, 8), (15, 2, 16), (16, 1, 64), (17, 3, 24), (50, 2, 33)] {
+    for (n, n_heads, head_dim) in [(1, 1, 8), (15, 2, 16), (16, 1, 64), (17, 3, 24), (50, 2, 33), (129, 2, 16), (300, 1, 12)] {
         let cols = n_heads * head_dim;
         let scale = 2.0 / (head_dim as f32).sqrt();
         let [q, k, v] = std::array::from_fn(|_| random.floats(n * cols));
@@ -640,6 +640,77 @@ pub async fn twins<A: Backend, B: Backend>(plain: impl Fn() -> A, fast: impl Fn(
             let got = product_of(&mut fast(), format, n_in, &bytes, &data).await;
             assert_near(&format!("twins {} [{n_out}, {n_in}], {n} rows", format.name()), &got, &want, 1e-12, 2e-6);
         }
+    }
+}
+
+/// Every op on sizes that several threads share, by name.
+#[allow(dead_code, reason = "only a backend with threads is asked for it")]
+pub async fn outputs<B: Backend>(backend: &mut B) -> Vec<(String, Vec<f32>)> {
+    let mut random = Random::new(30);
+    let mut outputs = Vec::new();
+    for format in Format::ALL {
+        for (n_in, n_out, n) in [(512, 1027, 1), (256, 203, 37)] {
+            let bytes = random.matrix(format, n_in, n_out);
+            let layer = |backend: &mut B, bias| {
+                let weight = upload(backend, &spec(format, n_in, n_out), &bytes, n_out);
+                Linear::<B> { weight, bias }
+            };
+            let bias = Some(tensor(backend, 1, n_out, &random.floats(n_out)));
+            let (with_bias, without) = (layer(backend, bias), layer(backend, None));
+            let x = tensor(backend, n, n_in, &random.floats(n * n_in));
+            let residual = random.floats(n * n_out);
+            for epilogue in [Epilogue::Store, Epilogue::Add, Epilogue::Gelu] {
+                let mut out = tensor(backend, n, n_out, &residual);
+                backend.linear(&x, &with_bias, &mut out, n, epilogue);
+                outputs.push((format!("linear {} {n} rows {epilogue:?}", format.name()), read(backend, &out, 0, n).await));
+            }
+            let [mut a, mut b, mut c] = [(); 3].map(|()| backend.tensor(n, n_out).expect("tensor"));
+            let layers = Qkv { q: &with_bias, k: &without, v: &with_bias };
+            backend.qkv(&x, &layers, &mut a, &mut b, &mut c, n);
+            for (name, out) in [("q", &a), ("k", &b), ("v", &c)] {
+                outputs.push((format!("{name} {} {n} rows", format.name()), read(backend, out, 0, n).await));
+            }
+            backend.gate_up(&x, &without, &with_bias, &mut a, &mut b, n);
+            outputs.push((format!("gate_up {} {n} rows", format.name()), read(backend, &a, 0, n).await));
+        }
+    }
+    let (n, heads) = (70, Heads { n_heads: 6, n_kv_heads: 3, head_dim: 64 });
+    let (cols, n_kv, n_ctx) = (384, 192, 800);
+    let x = random.floats(n_ctx * cols);
+    for format in [KvFormat::F32, KvFormat::F16] {
+        let mut cache = backend.kv_cache(&KvSpec { n_layers: 2, n_ctx, n_kv, format }).expect("kv_cache");
+        let (k, v) = (tensor(backend, n_ctx, n_kv, &x[..n_ctx * n_kv]), tensor(backend, n_ctx, n_kv, &x[n_ctx * n_kv..]));
+        backend.kv_write(&mut cache, 1, 3, &k, &v, n_ctx - 3);
+        let (q, mut out) = (tensor(backend, n, cols, &x[7..7 + n * cols]), backend.tensor(n, cols).expect("tensor"));
+        for (position, n) in [(0, n), (200, n), (700, n), (5, 1), (790, 1)] {
+            backend.attention(&q, &cache, 1, position, heads, 0.2, &mut out, n);
+            outputs.push((format!("attention {format:?} at {position}, {n} rows"), read(backend, &out, 0, n).await));
+        }
+    }
+    let [q, k, v] = [1, 2, 3].map(|i| tensor(backend, 300, cols, &x[i * 100..i * 100 + 300 * cols]));
+    let mut out = backend.tensor(300, cols).expect("tensor");
+    backend.attention_full(&q, &k, &v, 6, 0.2, &mut out, 300);
+    outputs.push(("attention_full".into(), read(backend, &out, 0, 300).await));
+    let (w, b) = (tensor(backend, 1, cols, &x[..cols]), tensor(backend, 1, cols, &x[cols..2 * cols]));
+    backend.rms_norm(&q, &w, 1e-5, &mut out, 300);
+    outputs.push(("rms_norm".into(), read(backend, &out, 0, 300).await));
+    backend.layer_norm(&q, &w, &b, 1e-5, &mut out, 300);
+    outputs.push(("layer_norm".into(), read(backend, &out, 0, 300).await));
+    backend.silu_mul(&mut out, &k, 300);
+    outputs.push(("silu_mul".into(), read(backend, &out, 0, 300).await));
+    let table = tensor(backend, 400, 64, &angles(400, 64));
+    backend.rope(&mut out, &table, RopeStyle::Halves, 6, 64, 50, 300);
+    outputs.push(("rope".into(), read(backend, &out, 0, 300).await));
+    outputs
+}
+
+/// What several threads compute is what one does, to the last bit.
+#[allow(dead_code, reason = "only a backend with threads is asked for it")]
+pub fn identical(what: &str, outputs: &[(String, Vec<f32>)], one_thread: &[(String, Vec<f32>)]) {
+    assert_eq!(outputs.len(), one_thread.len());
+    for ((name, got), (_, want)) in outputs.iter().zip(one_thread) {
+        let differs = got.iter().zip(want).position(|(got, want)| got.to_bits() != want.to_bits());
+        assert!(got.len() == want.len() && differs.is_none(), "{what}: {name} differs at element {differs:?}");
     }
 }
 

@@ -1,6 +1,7 @@
 // Measures the engine in headless Chromium through its public API, and prints one JSON line per model.
 //
 // usage: node tests/tools/bench.mjs [--model FILE] [--mmproj FILE] [--image FILE] [--prompt N] [--generate N] [--runs N]
+//                                   [--threads N]   (1 is the module without threads; default: what the engine chooses)
 // Files are relative to the current folder. Default: models/smollm2-135m-q4_0.gguf and -q4_1.gguf, and the picture of the tiny LLaVA
 // in tests/golden. Run it on a quiet machine, and compare only figures of one run.
 
@@ -20,6 +21,7 @@ const { values } = parseArgs({
   options: {
     model: { type: "string" }, mmproj: { type: "string" }, image: { type: "string" },
     prompt: { type: "string", default: "512" }, generate: { type: "string", default: "128" }, runs: { type: "string", default: "3" },
+    threads: { type: "string" },
   },
 });
 const golden = (name) => path.join(root, "tests/golden", name);
@@ -40,7 +42,7 @@ const url = (file) => {
 };
 for (const job of jobs) for (const key of ["model", "mmproj", "image"]) if (job[key]) job[key + "Url"] = url(job[key]);
 
-const server = await serve({ root, mounts });
+const server = await serve({ root, mounts, isolated: true });
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
@@ -55,7 +57,7 @@ try {
       const absolute = (path) => path && new URL(path, location.href).href;
       const start = performance.now();
       const engine = await createEngine({
-        model: absolute(job.modelUrl), mmproj: absolute(job.mmprojUrl), device: "cpu", cache: "none",
+        model: absolute(job.modelUrl), mmproj: absolute(job.mmprojUrl), device: "cpu", cache: "none", threads: options.threads,
         contextSize: options.promptTokens + options.generatedTokens,
       });
       const loadMs = performance.now() - start;
@@ -78,7 +80,7 @@ try {
       const { bytes, device } = engine.info;
       engine.unload();
       return { loadMs, imageMs, ...speed, heap: bytes.wasmHeap, kvCache: bytes.kvCache, device };
-    }, { job, options: { promptTokens: Number(values.prompt), generatedTokens: Number(values.generate), runs: Number(values.runs) } });
+    }, { job, options: { promptTokens: Number(values.prompt), generatedTokens: Number(values.generate), runs: Number(values.runs), threads: values.threads && Number(values.threads) } });
     const size = (file) => (file ? statSync(file).size : 0);
     console.log(JSON.stringify({
       model: path.basename(job.model), mmproj: job.mmproj && path.basename(job.mmproj), file_mb: round((size(job.model) + size(job.mmproj)) / 1e6),

@@ -17,8 +17,9 @@
 //   ?redirect        302 to the same path without a query
 //   ?nocors          no CORS headers
 //
-// usage: node serve.mjs [--port N] [--host H] [ROOT]
-// A root may have mounts: { "/models/": "somewhere/else" }.
+// usage: node serve.mjs [--port N] [--host H] [--isolated] [ROOT]
+// A root may have mounts: { "/models/": "somewhere/else" }. Isolated, pages are cut off from other sites as threads want it
+// (crossOriginIsolated): by headers, which most static hosts do not send.
 
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
@@ -34,16 +35,16 @@ const TYPES = {
 };
 
 /**
- * @param {{ root: string, mounts?: Record<string, string>, host?: string, port?: number }} options
+ * @param {{ root: string, mounts?: Record<string, string>, host?: string, port?: number, isolated?: boolean }} options
  */
-export async function serve({ root, mounts = {}, host = "127.0.0.1", port = 0 }) {
+export async function serve({ root, mounts = {}, host = "127.0.0.1", port = 0, isolated = false }) {
   /** What was asked for, and how much of it was sent. @type {{ method: string, url: string, range: string | undefined, sent: number }[]} */
   const requests = [];
   const server = createServer((request, response) => {
     const record = { method: request.method ?? "", url: request.url ?? "", range: request.headers.range, sent: 0 };
     requests.push(record);
     const times = requests.filter(({ url, method }) => url === request.url && method === request.method).length;
-    answer(request, response, { root, mounts, times, record }).catch((error) => {
+    answer(request, response, { root, mounts, isolated, times, record }).catch((error) => {
       if (!response.headersSent) response.writeHead(500, { "content-type": "text/plain" });
       response.end(String(error));
     });
@@ -73,12 +74,17 @@ function fileOf(pathname, { root, mounts }) {
   return file === base || file.startsWith(base + path.sep) ? file : null;
 }
 
-async function answer(request, response, { root, mounts, times, record }) {
+async function answer(request, response, { root, mounts, isolated, times, record }) {
   const url = new URL(request.url, "http://localhost");
   const has = (name) => url.searchParams.has(name);
   const number = (name) => Number(url.searchParams.get(name));
   /** @type {Record<string, string | number>} */
   const headers = { "cache-control": "no-store" };
+  if (isolated) {
+    headers["cross-origin-opener-policy"] = "same-origin";
+    headers["cross-origin-embedder-policy"] = "require-corp";
+    headers["cross-origin-resource-policy"] = "cross-origin";
+  }
   if (!has("nocors")) {
     headers["access-control-allow-origin"] = "*";
     headers["access-control-allow-headers"] = "range";
@@ -158,11 +164,13 @@ if (process.argv[1] && path.resolve(process.argv[1]) === fileURLToPath(import.me
     const at = args.indexOf(name);
     return at < 0 ? fallback : args.splice(at, 2)[1];
   };
+  const isolated = args.includes("--isolated");
+  if (isolated) args.splice(args.indexOf("--isolated"), 1);
   const port = Number(option("--port", "8080"));
   const host = option("--host", "127.0.0.1");
   const root = args[0] ?? path.join(path.dirname(fileURLToPath(import.meta.url)), "../../www");
   try {
-    const { origin } = await serve({ root, host, port });
+    const { origin } = await serve({ root, host, port, isolated });
     console.log(`Serving ${path.relative(process.cwd(), root) || "."} on ${origin.replace("127.0.0.1", "localhost")}/ (Ctrl+C stops)`);
   } catch (error) {
     console.error(error.code === "EADDRINUSE" ? `Port ${port} is in use. Choose another one: --port N` : String(error));

@@ -5,6 +5,7 @@
 //   node tests/wasm/ops.mjs bench_attention        times of attention
 //   node tests/wasm/ops.mjs bench candle           the same beside candle's kernels
 //   node tests/wasm/ops.mjs bench simd128          one build only
+//   node tests/wasm/ops.mjs bench cpu-time         times in which the thread computed, for a machine with other work to do (Linux)
 //   node tests/wasm/ops.mjs bench chromium         in Chromium (the program CHROMIUM, or /usr/bin/chromium), not in node
 //   node tests/wasm/ops.mjs run chromium-gpu       the tests on WebGPU in Chromium, on its adapter that computes on the CPU (SwiftShader)
 //   node tests/wasm/ops.mjs run firefox-gpu        the same in Firefox (the program FIREFOX, or /usr/bin/firefox-esr) on Mesa's (lavapipe)
@@ -12,7 +13,7 @@
 // Node 20 has relaxed SIMD behind a flag, in a draft that gives other results: that build is skipped there.
 
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -36,13 +37,13 @@ function build(name, candle) {
   return join(target, 'wasm32-unknown-unknown', 'release', 'ops_runner.wasm');
 }
 
-async function call(path, name) {
+async function call(path, name, clock) {
   let memory;
   // Imports of wasm-bindgen are there when candle is (its random numbers), but nothing calls them.
   const unused = new Proxy({}, { get: (_, key) => () => { throw new Error(`${String(key)} is not provided`); } });
   const host = {
     print_line: (at, len) => console.log(new TextDecoder().decode(new Uint8Array(memory.buffer, at, len))),
-    now: () => performance.now(),
+    now: clock === 'cpu-time' ? () => process.cpuUsage().user / 1e3 : () => performance.now(),
   };
   const module = await WebAssembly.compile(readFileSync(path));
   const imports = Object.fromEntries(WebAssembly.Module.imports(module).map((i) => [i.module, i.module === 'host' ? host : unused]));
@@ -51,8 +52,29 @@ async function call(path, name) {
   instance.exports[name]();
 }
 
+// Milliseconds that a browser's worker has computed.
+function workerTime(browser) {
+  const parents = new Map();
+  for (const pid of readdirSync('/proc').filter((name) => /^[0-9]+$/.test(name))) {
+    try {
+      const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+      parents.set(Number(pid), Number(stat.slice(stat.lastIndexOf(')') + 4).split(' ')[0]));
+    } catch {
+      // A process that ended meanwhile.
+    }
+  }
+  const isOfBrowser = (pid) => pid === browser || (parents.has(pid) && isOfBrowser(parents.get(pid)));
+  for (const pid of [...parents.keys()].filter(isOfBrowser)) {
+    for (const task of readdirSync(`/proc/${pid}/task`)) {
+      if (!readFileSync(`/proc/${pid}/task/${task}/comm`, 'utf8').startsWith('DedicatedWorker')) continue;
+      return Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8').split(' ')[0]) / 1e6;
+    }
+  }
+  throw new Error('the browser has no worker');
+}
+
 // The same as `call`, in a worker of a page of a headless Chromium.
-async function callInChromium(path, name) {
+async function callInChromium(path, name, clock) {
   const body = `
     onmessage = async () => {
       const lines = [];
@@ -60,7 +82,14 @@ async function callInChromium(path, name) {
       try {
         let memory;
         const decode = (at, len) => new TextDecoder().decode(new Uint8Array(memory.buffer, at, len));
-        const host = { print_line: (at, len) => lines.push(decode(at, len)), now: () => performance.now() };
+        const cpuTime = () => {
+          const request = new XMLHttpRequest();
+          request.open('GET', '/cpu-time', false);
+          request.send();
+          return Number(request.response);
+        };
+        const now = ${clock === 'cpu-time'} ? cpuTime : () => performance.now();
+        const host = { print_line: (at, len) => lines.push(decode(at, len)), now };
         const unused = new Proxy({}, { get: () => () => { throw new Error('not provided'); } });
         const module = await WebAssembly.compileStreaming(fetch('/module.wasm'));
         const used = WebAssembly.Module.imports(module).map((i) => [i.module, i.module === 'host' ? host : unused]);
@@ -93,6 +122,7 @@ async function callInChromium(path, name) {
         server.closeAllConnections();
         return server.close();
       }
+      if (request.url === '/cpu-time') return response.end(String(workerTime(browser.pid)));
       const [type, content] = served[request.url] ?? ['text/plain', ''];
       response.writeHead(200, { 'content-type': type }).end(content);
     });
@@ -168,7 +198,7 @@ const [command = 'run', ...options] = process.argv.slice(2);
 const gpu = options.find((option) => option.endsWith('-gpu'));
 if (gpu) process.exit(await runOnGpu(gpu));
 if (command === 'call') {
-  await call(options[0], options[1]);
+  await call(...options);
 } else {
   const candle = options.includes('candle');
   const chosen = Object.keys(features).filter((name) => options.includes(name));
@@ -176,7 +206,7 @@ if (command === 'call') {
     console.log(`# ${name}`);
     const path = build(name, candle && name !== 'scalar');
     if (options.includes('chromium')) {
-      const status = await callInChromium(path, command);
+      const status = await callInChromium(path, command, options.find((o) => o === 'cpu-time'));
       if (status !== 0) process.exit(status);
       continue;
     }
@@ -184,7 +214,7 @@ if (command === 'call') {
       console.log(`skipped: node ${process.versions.node} has only a draft of relaxed SIMD; run it with the option chromium`);
       continue;
     }
-    const { status } = spawnSync(process.execPath, [fileURLToPath(import.meta.url), 'call', path, command], { stdio: 'inherit' });
+    const { status } = spawnSync(process.execPath, [fileURLToPath(import.meta.url), 'call', path, command, ...options.filter((o) => o === 'cpu-time')], { stdio: 'inherit' });
     if (status !== 0) process.exit(status ?? 1);
   }
 }

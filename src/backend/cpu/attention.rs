@@ -1,163 +1,294 @@
 //! Attention, and the cache of keys and values.
 //!
-//! A step of decoding has one query per head: keys and values are read once, in the order in which they lie. With more
-//! queries the keys and values of a head are first laid out in panels ([`super::panel`]), then the queries pass over them
-//! in tiles: scores of a tile with all keys, softmax of its rows, sum of the values.
+//! Keys and values are kept in panels ([`super::panel`]): eight keys side by side, element after element, and eight elements
+//! of the values side by side, position after position. So neither the scores nor the sums of values need a sum across
+//! lanes, and heads that share keys and values share their unpacking.
+//!
+//! Queries meet keys in blocks of [`BLOCK`] with a running maximum (Milakov and Gimelshein 2018, arXiv 1805.02867; Dao et al.
+//! 2022, arXiv 2205.14135): scores of the block, their exponentials, sum of the values. Threads divide the queries of a prompt; the
+//! single query of a decoding step they divide by blocks of keys, whose results are then put together in their order. What
+//! belongs to a block does not depend on the number of threads.
 
-use super::lanes::{mul_add_float, splat, splat_float, store};
-use super::math::{dot, exp, half_to_float, sum};
-use super::panel::{self, Stored, WIDTH};
+use std::mem::take;
+use std::ops::Range;
+use std::sync::Mutex;
+
+use super::math::{exp, float_to_half, max, sum};
+use super::panel::{self, ShrunkHalf, Stored, WIDTH};
+use super::pool::{Disjoint, Pool};
 use super::zeroed;
 use crate::backend::{Heads, KvFormat, KvSpec};
 use crate::error::Result;
 
-/// Queries (of all heads that share keys and values) in a tile: its scores with 4096 keys are 256 KiB.
-const QUERY_TILE: usize = 16;
+/// Keys that queries meet at once.
+const BLOCK: usize = 128;
 
-/// Keys that one query meets at once: their scores, or the sum of their values, share the loads of the query or of the sum.
-/// One token after 1000 with 32 heads of 128, in Chromium with simd128: 7.4 ms one key at a time, 3.2 ms in tiles of four
-/// left to the compiler, 1.3 ms with vectors.
-const KEY_TILE: usize = 4;
+/// Queries (of all heads that share keys and values) that a thread takes through all blocks of keys: with as many the
+/// unpacking of a block is little beside the products, and a tile's scores are 32 KiB.
+const QUERY_TILE: usize = 64;
 
-/// Keys and values of all decoder layers: `[n_layers, n_ctx, n_kv]` each.
+/// With fewer queries 16-bit numbers are unpacked in the products, not before.
+const FEW: usize = 12;
+
+/// Multiply-adds that are worth a part of their own.
+const PART_WORK: usize = 32 << 10;
+
+/// Keys and values of all decoder layers.
 #[derive(Debug, Clone)]
 pub struct KvCache {
     spec: KvSpec,
-    k: Rows,
-    v: Rows,
+    rows: Rows,
 }
 
-/// Rows of keys or of values.
+/// Keys and values in one of the formats.
 #[derive(Debug, Clone)]
 enum Rows {
-    F32(Vec<f32>),
-    F16(Vec<u16>),
+    F32(Panels<f32>),
+    F16(Panels<ShrunkHalf>),
 }
 
-impl Rows {
+/// Keys and values in panels.
+#[derive(Debug, Clone, Default)]
+struct Panels<S> {
+    /// Positions there is room for, a multiple of [`WIDTH`].
+    n_ctx: usize,
+    /// Elements of a position's key.
+    n_kv: usize,
+    /// Keys, `[layers][n_ctx / WIDTH][n_kv][WIDTH]`.
+    k: Vec<[S; WIDTH]>,
+    /// Values, `[layers][⌈n_kv / WIDTH⌉][n_ctx][WIDTH]`.
+    v: Vec<[S; WIDTH]>,
+}
+
+impl<S: Stored> Panels<S> {
     fn new(spec: &KvSpec) -> Result<Self> {
-        let n = spec.n_layers.saturating_mul(spec.n_ctx).saturating_mul(spec.n_kv);
-        let what = format!("the keys and values of {} positions", spec.n_ctx);
-        Ok(match spec.format {
-            KvFormat::F32 => Self::F32(zeroed(n, &what)?),
-            KvFormat::F16 => Self::F16(zeroed(n, &what)?),
+        let KvSpec { n_layers, n_ctx, n_kv, .. } = *spec;
+        let what = format!("the keys and values of {n_ctx} positions");
+        let n_groups = n_ctx.div_ceil(WIDTH);
+        Ok(Self {
+            n_ctx: n_groups.saturating_mul(WIDTH),
+            n_kv,
+            k: zeroed(n_layers.saturating_mul(n_groups).saturating_mul(n_kv), &what)?,
+            v: zeroed(n_layers.saturating_mul(n_kv.div_ceil(WIDTH)).saturating_mul(n_groups.saturating_mul(WIDTH)), &what)?,
         })
     }
 
-    /// Puts `data` at element `at`. Halves end at 65504; what is beyond is kept as that, for an infinity among the keys
-    /// would make every later token not a number.
-    fn write(&mut self, at: usize, data: &[f32]) {
-        match self {
-            Self::F32(rows) => rows[at..at + data.len()].copy_from_slice(data),
-            Self::F16(rows) => {
-                for (row, x) in rows[at..at + data.len()].iter_mut().zip(data) {
-                    *row = half::f16::from_f32(x.clamp(-65504.0, 65504.0)).to_bits();
-                }
-            }
-        }
+    /// The keys of some of the elements at the positions of a group.
+    fn k(&self, layer: usize, group: usize, elements: &Range<usize>) -> &[[S; WIDTH]] {
+        &self.k[(layer * self.n_ctx / WIDTH + group) * self.n_kv..][elements.clone()]
     }
 
-    /// `out.len()` elements from element `at` on.
-    #[inline(always)]
-    fn read(&self, at: usize, out: &mut [f32]) {
-        match self {
-            Self::F32(rows) => out.copy_from_slice(&rows[at..at + out.len()]),
-            Self::F16(rows) => {
-                for (out, row) in out.iter_mut().zip(&rows[at..]) {
-                    *out = half_to_float(*row);
+    /// Eight elements of the values at some positions.
+    fn v(&self, layer: usize, group: usize, positions: &Range<usize>) -> &[[S; WIDTH]] {
+        &self.v[(layer * self.n_kv.div_ceil(WIDTH) + group) * self.n_ctx..][positions.clone()]
+    }
+
+    /// Puts rows in from `position` on. Threads divide the groups of positions.
+    fn write(&mut self, pool: &Pool, layer: usize, position: usize, k: &[f32], v: &[f32], store: impl Fn(f32) -> S + Sync) {
+        let Self { n_ctx, n_kv, .. } = *self;
+        let n = k.len() / n_kv;
+        let first = position / WIDTH;
+        let (k_panels, v_panels) = (Disjoint::new(&mut self.k), Disjoint::new(&mut self.v));
+        let least = PART_WORK.div_ceil(WIDTH * n_kv);
+        pool.for_ranges((position + n).div_ceil(WIDTH) - first, 1, least, |groups, _| {
+            let positions = position.max((first + groups.start) * WIDTH)..(position + n).min((first + groups.end) * WIDTH);
+            for group in groups {
+                let at = (layer * n_ctx / WIDTH + first + group) * n_kv;
+                // SAFETY: parts of an op have different groups.
+                let panel = unsafe { k_panels.part(at..at + n_kv) };
+                let group = (first + group) * WIDTH..(first + group + 1) * WIDTH;
+                for at in positions.start.max(group.start)..positions.end.min(group.end) {
+                    for (columns, x) in panel.iter_mut().zip(&k[(at - position) * n_kv..]) {
+                        columns[at % WIDTH] = store(*x);
+                    }
                 }
             }
-        }
+            for element in (0..n_kv).step_by(WIDTH) {
+                let at = (layer * n_kv.div_ceil(WIDTH) + element / WIDTH) * n_ctx;
+                // SAFETY: as above.
+                let panel = unsafe { v_panels.part(at + positions.start..at + positions.end) };
+                let rows = v[(positions.start - position) * n_kv..].chunks(n_kv);
+                for (columns, row) in panel.iter_mut().zip(rows) {
+                    let row = &row[element..n_kv.min(element + WIDTH)];
+                    if let Some(row) = row.as_array::<WIDTH>() {
+                        *columns = row.map(&store);
+                    } else {
+                        columns.iter_mut().zip(row).for_each(|(column, x)| *column = store(*x));
+                    }
+                }
+            }
+        });
     }
 }
 
 impl KvCache {
     pub(super) fn new(spec: &KvSpec) -> Result<Self> {
-        Ok(Self { spec: *spec, k: Rows::new(spec)?, v: Rows::new(spec)? })
+        let rows = match spec.format {
+            KvFormat::F32 => Rows::F32(Panels::new(spec)?),
+            KvFormat::F16 => Rows::F16(Panels::new(spec)?),
+        };
+        Ok(Self { spec: *spec, rows })
     }
 
-    /// Where a position's row begins.
-    fn at(&self, layer: usize, position: usize) -> usize {
-        (layer * self.spec.n_ctx + position) * self.spec.n_kv
-    }
-
-    pub(super) fn write(&mut self, layer: usize, position: usize, k: &[f32], v: &[f32]) {
+    /// Puts rows in from `position` on. Halves end at 65504; what is beyond is kept as that, for an infinity among the keys
+    /// would make every later token not a number.
+    pub(super) fn write(&mut self, pool: &Pool, layer: usize, position: usize, k: &[f32], v: &[f32]) {
         let n = k.len() / self.spec.n_kv;
         assert!(layer < self.spec.n_layers && position + n <= self.spec.n_ctx, "kv_write: beyond the cache");
-        let at = self.at(layer, position);
-        self.k.write(at, k);
-        self.v.write(at, v);
+        match &mut self.rows {
+            Rows::F32(panels) => panels.write(pool, layer, position, k, v, |x| x),
+            Rows::F16(panels) => panels.write(pool, layer, position, k, v, |x| ShrunkHalf(float_to_half(x))),
+        }
     }
 }
 
 /// Memory that attention works in.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// Keys of a head, `[keys / WIDTH][head_dim][WIDTH]`.
-    k: Vec<[f32; WIDTH]>,
-    /// Values of a head, `[head_dim / WIDTH][keys][WIDTH]`.
-    v: Vec<[f32; WIDTH]>,
-    /// A row of keys or values, or a tile of them.
-    row: Vec<f32>,
-    /// Scaled queries of a tile, `[QUERY_TILE, head_dim]`.
+    /// Each thread's.
+    tiles: Vec<Mutex<Tile>>,
+    /// What blocks of keys gave a single query: for each head that shares keys and values, and each block, for each of its
+    /// queries the sum of the values, the largest score and the sum of the weights.
+    partial: Vec<f32>,
+    /// Keys and values of a vision tower's layer.
+    full: Panels<f32>,
+}
+
+/// Queries on their way through the blocks of keys.
+#[derive(Debug, Default)]
+struct Tile {
+    /// Scaled queries, `[QUERY_TILE, head_dim]`.
     q: Vec<f32>,
-    /// Their scores, then weights, `[QUERY_TILE, keys]` (keys rounded up to whole panels).
+    /// Scores of a block, then its weights, `[QUERY_TILE, BLOCK]`.
     weights: Vec<f32>,
+    /// Sums of the values so far, `[QUERY_TILE, head_dim rounded up to whole panels]`.
+    sums: Vec<f32>,
+    /// For each query the largest score so far.
+    largest: Vec<f32>,
+    /// For each query the sum of the weights so far, which are relative to that of the largest score and, as the values want
+    /// it, [`Stored::SHIFT`] times too large.
+    total: Vec<f32>,
+    /// A panel of keys, `[head_dim][WIDTH]`, where it is not used as it lies.
+    k: Vec<[f32; WIDTH]>,
+    /// A panel of the block's values, `[BLOCK][WIDTH]`, likewise.
+    v: Vec<[f32; WIDTH]>,
+    /// Two panels of values in which a panel of a head begins and ends, where heads are not whole panels.
+    straddled: Vec<[f32; WIDTH]>,
 }
 
-/// `x = softmax(x)`, in place.
-#[inline(never)]
-fn softmax(x: &mut [f32]) {
-    let max = x.iter().fold(f32::NEG_INFINITY, |max, x| max.max(*x));
-    for x in x.iter_mut() {
-        *x = exp(*x - max);
-    }
-    let scale = 1.0 / sum(x);
-    for x in x {
-        *x *= scale;
-    }
+/// Where the keys and values of one head are.
+struct Head<'a, S> {
+    panels: &'a Panels<S>,
+    layer: usize,
+    /// Its elements of a position.
+    elements: Range<usize>,
 }
 
-/// `rows[i] · q` for the rows of a tile.
-#[inline(always)]
-fn dot_tile(q: &[f32], rows: &[f32]) -> [f32; KEY_TILE] {
-    let n = q.len();
-    assert!(rows.len() >= KEY_TILE * n);
-    let mut sums = [splat(0); KEY_TILE];
-    let whole = n / 4 * 4;
-    for j in (0..whole).step_by(4) {
-        for (i, sum) in sums.iter_mut().enumerate() {
-            // SAFETY: four floats at `j < whole` of a row of `n`, in rows that are as many as asserted.
-            *sum = unsafe { mul_add_float(f32::load(q.as_ptr().add(j)), f32::load(rows.as_ptr().add(i * n + j)), *sum) };
-        }
+impl Tile {
+    /// Makes room for queries and keys of this length.
+    fn fit(&mut self, head_dim: usize) {
+        let fit = |x: &mut Vec<f32>, n: usize| x.resize(x.len().max(n), 0.0);
+        fit(&mut self.q, QUERY_TILE * head_dim);
+        fit(&mut self.weights, QUERY_TILE * BLOCK);
+        fit(&mut self.sums, QUERY_TILE * head_dim.next_multiple_of(WIDTH));
+        fit(&mut self.largest, QUERY_TILE);
+        fit(&mut self.total, QUERY_TILE);
+        let fit = |x: &mut Vec<[f32; WIDTH]>, n: usize| x.resize(x.len().max(n), [0.0; WIDTH]);
+        fit(&mut self.k, head_dim);
+        fit(&mut self.v, BLOCK);
+        fit(&mut self.straddled, 2 * BLOCK);
     }
-    std::array::from_fn(|i| {
-        let mut lanes = [0.0; 4];
-        // SAFETY: `lanes` has room for four floats.
-        unsafe { store(lanes.as_mut_ptr(), sums[i]) };
-        (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]) + dot(&q[whole..], &rows[i * n + whole..(i + 1) * n])
-    })
-}
 
-/// `out += Σ_i weights[i] · rows[i]` for the rows of a tile.
-#[inline(always)]
-fn add_tile(out: &mut [f32], weights: [f32; KEY_TILE], rows: &[f32]) {
-    let n = out.len();
-    assert!(rows.len() >= KEY_TILE * n);
-    let whole = n / 4 * 4;
-    let splats = weights.map(splat_float);
-    for j in (0..whole).step_by(4) {
-        // SAFETY: four floats at `j < whole` of `out` and of rows of the same length, which are as many as asserted.
-        unsafe {
-            let mut sum = f32::load(out.as_ptr().add(j));
-            for (i, weight) in splats.iter().enumerate() {
-                sum = mul_add_float(*weight, f32::load(rows.as_ptr().add(i * n + j)), sum);
+    /// Takes in `n` queries.
+    fn begin<'q>(&mut self, n: usize, head_dim: usize, scale: f32, query: impl Fn(usize) -> &'q [f32]) {
+        for (i, scaled) in self.q.chunks_exact_mut(head_dim).take(n).enumerate() {
+            for (scaled, q) in scaled.iter_mut().zip(query(i)) {
+                *scaled = scale * q;
             }
-            store(out.as_mut_ptr().add(j), sum);
+        }
+        self.sums[..n * head_dim.next_multiple_of(WIDTH)].fill(0.0);
+        self.largest[..n].fill(f32::NEG_INFINITY);
+        self.total[..n].fill(0.0);
+    }
+
+    /// Shows `n` queries a block of keys; query `i` sees those below `n_visible(i)`, which is more for later queries.
+    #[inline(never)]
+    fn block<S: Stored>(&mut self, n: usize, head: &Head<'_, S>, keys: &Range<usize>, n_visible: &dyn Fn(usize) -> usize) {
+        let Head { panels, layer, ref elements } = *head;
+        let head_dim = elements.len();
+        // The first query that sees any of them.
+        let Some(unseeing) = (0..n).find(|i| n_visible(*i) > keys.start) else { return };
+        let converts = size_of::<S>() < 4 && n >= FEW;
+        let groups = keys.start / WIDTH..keys.end.div_ceil(WIDTH);
+        for (i, group) in groups.enumerate() {
+            let weights = &mut self.weights[unseeing * BLOCK + i * WIDTH..];
+            let mut put = |t: usize, y: &[f32; WIDTH]| weights[t * BLOCK..t * BLOCK + WIDTH].copy_from_slice(y);
+            let (q, n, k) = (&self.q[unseeing * head_dim..], n - unseeing, panels.k(layer, group, elements));
+            if converts {
+                let converted = &mut self.k[..head_dim];
+                panel::convert(k, converted);
+                panel::for_each_row(q, n, head_dim, converted, &mut put);
+            } else {
+                panel::for_each_row(q, n, head_dim, k, &mut put);
+            }
+        }
+        let stride = head_dim.next_multiple_of(WIDTH);
+        for i in unseeing..n {
+            let weights = &mut self.weights[i * BLOCK..][..keys.len()];
+            let (seen, unseen) = weights.split_at_mut(keys.len().min(n_visible(i) - keys.start));
+            let largest = self.largest[i].max(S::SHIFT * max(seen));
+            for x in seen.iter_mut() {
+                *x = S::SHIFT * exp(S::SHIFT * *x - largest);
+            }
+            unseen.fill(0.0);
+            let before = if self.total[i] > 0.0 { exp(self.largest[i] - largest) } else { 0.0 };
+            self.total[i] = before * self.total[i] + sum(seen);
+            self.largest[i] = largest;
+            for x in &mut self.sums[i * stride..(i + 1) * stride] {
+                *x *= before;
+            }
+        }
+        for first in (0..head_dim).step_by(WIDTH) {
+            let sums = &mut self.sums[unseeing * stride + first..];
+            let mut put = |t: usize, y: &[f32; WIDTH]| {
+                for (sum, y) in sums[t * stride..t * stride + WIDTH].iter_mut().zip(y) {
+                    *sum += y;
+                }
+            };
+            let (weights, n) = (&self.weights[unseeing * BLOCK..], n - unseeing);
+            let element = elements.start + first;
+            let v = panels.v(layer, element / WIDTH, keys);
+            if element % WIDTH > 0 || first + WIDTH > head_dim {
+                let (a, b) = self.straddled.split_at_mut(BLOCK);
+                panel::convert(v, a);
+                if element / WIDTH < (elements.end - 1) / WIDTH {
+                    panel::convert(panels.v(layer, element / WIDTH + 1, keys), b);
+                }
+                let converted = &mut self.v[..keys.len()];
+                for ((columns, a), b) in converted.iter_mut().zip(a).zip(b) {
+                    *columns = std::array::from_fn(|i| {
+                        let at = element % WIDTH + i;
+                        if at < WIDTH { a[at] } else { b[at - WIDTH] }
+                    });
+                }
+                panel::for_each_row(weights, n, BLOCK, converted, &mut put);
+            } else if converts {
+                let converted = &mut self.v[..keys.len()];
+                panel::convert(v, converted);
+                panel::for_each_row(weights, n, BLOCK, converted, &mut put);
+            } else {
+                panel::for_each_row(weights, n, BLOCK, v, &mut put);
+            }
         }
     }
-    for j in whole..n {
-        out[j] += weights.iter().enumerate().map(|(i, weight)| weight * rows[i * n + j]).sum::<f32>();
+
+    /// The attention of query `i`: the mean of the values.
+    fn end<S: Stored>(&self, i: usize, out: &mut [f32]) {
+        let scale = S::SHIFT * (S::SHIFT / self.total[i]);
+        let stride = out.len().next_multiple_of(WIDTH);
+        for (out, sum) in out.iter_mut().zip(&self.sums[i * stride..]) {
+            *out = scale * sum;
+        }
     }
 }
 
@@ -166,6 +297,7 @@ impl Scratch {
     #[allow(clippy::too_many_arguments, reason = "a formula with that many operands")]
     pub fn causal(
         &mut self,
+        pool: &Pool,
         q: &[f32],
         cache: &KvCache,
         layer: usize,
@@ -175,147 +307,136 @@ impl Scratch {
         out: &mut [f32],
     ) {
         let Heads { n_heads, n_kv_heads, head_dim } = heads;
-        let (n, group) = (q.len() / (n_heads * head_dim), n_heads / n_kv_heads);
+        let n = q.len() / (n_heads * head_dim);
         assert!(cache.spec.n_kv == n_kv_heads * head_dim && position + n <= cache.spec.n_ctx, "attention: beyond the cache");
-        for kv_head in 0..n_kv_heads {
-            let at = |key: usize| cache.at(layer, key) + kv_head * head_dim;
-            if n == 1 {
-                let queries = kv_head * group * head_dim..(kv_head + 1) * group * head_dim;
-                let read_k = |key: usize, row: &mut [f32]| cache.k.read(at(key), row);
-                let read_v = |key: usize, row: &mut [f32]| cache.v.read(at(key), row);
-                self.one_query(&q[queries.clone()], position + 1, head_dim, read_k, read_v, scale, &mut out[queries]);
-            } else {
-                self.load(position + n, head_dim, |key, row| cache.k.read(at(key), row), |key, row| cache.v.read(at(key), row));
-                self.queries(q, heads, kv_head, position + n, |token| position + token + 1, scale, out);
-            }
+        self.fit(pool, head_dim);
+        let Self { tiles, partial, .. } = self;
+        let whole = Whole { tiles, layer, heads, scale };
+        match (&cache.rows, n) {
+            (Rows::F32(panels), 1) => whole.one_row(pool, panels, partial, q, position + 1, out),
+            (Rows::F16(panels), 1) => whole.one_row(pool, panels, partial, q, position + 1, out),
+            (Rows::F32(panels), _) => whole.rows(pool, panels, q, |token| position + token + 1, out),
+            (Rows::F16(panels), _) => whole.rows(pool, panels, q, |token| position + token + 1, out),
         }
     }
 
     /// [`crate::backend::Backend::attention_full`] on slices.
-    pub fn full(&mut self, q: &[f32], k: &[f32], v: &[f32], heads: Heads, scale: f32, out: &mut [f32]) {
+    #[allow(clippy::too_many_arguments, reason = "a formula with that many operands")]
+    pub fn full(&mut self, pool: &Pool, q: &[f32], k: &[f32], v: &[f32], heads: Heads, scale: f32, out: &mut [f32]) {
         let Heads { n_heads, head_dim, .. } = heads;
-        let cols = n_heads * head_dim;
-        let n = q.len() / cols;
-        for head in 0..n_heads {
-            let at = |key: usize| key * cols + head * head_dim;
-            let read_k = |key: usize, row: &mut [f32]| row.copy_from_slice(&k[at(key)..][..head_dim]);
-            let read_v = |key: usize, row: &mut [f32]| row.copy_from_slice(&v[at(key)..][..head_dim]);
-            self.load(n, head_dim, read_k, read_v);
-            self.queries(q, heads, head, n, |_| n, scale, out);
-        }
+        let n_kv = n_heads * head_dim;
+        let n = q.len() / n_kv;
+        self.fit(pool, head_dim);
+        let Self { tiles, full, .. } = self;
+        *full = Panels { n_ctx: n.next_multiple_of(WIDTH), n_kv, k: take(&mut full.k), v: take(&mut full.v) };
+        full.k.resize(full.k.len().max(full.n_ctx / WIDTH * n_kv), [0.0; WIDTH]);
+        full.v.resize(full.v.len().max(full.n_ctx * n_kv.div_ceil(WIDTH)), [0.0; WIDTH]);
+        full.write(pool, 0, 0, k, v, |x| x);
+        Whole { tiles, layer: 0, heads, scale }.rows(pool, full, q, |_| n, out);
     }
 
-    /// One position's queries of the heads that share keys and values: `q, out [group, head_dim]`.
-    #[allow(clippy::too_many_arguments, reason = "a formula with that many operands")]
-    #[inline(never)]
-    fn one_query(
-        &mut self,
+    /// Sees to it that every thread has the memory it needs.
+    fn fit(&mut self, pool: &Pool, head_dim: usize) {
+        self.tiles.resize_with(self.tiles.len().max(pool.n_numbers()), Mutex::default);
+        for tile in &mut self.tiles {
+            tile.get_mut().expect("no part panics while it holds this").fit(head_dim);
+        }
+    }
+}
+
+/// An op, for all threads.
+struct Whole<'a> {
+    tiles: &'a [Mutex<Tile>],
+    layer: usize,
+    heads: Heads,
+    scale: f32,
+}
+
+impl Whole<'_> {
+    fn head<'p, S>(&self, panels: &'p Panels<S>, kv_head: usize) -> Head<'p, S> {
+        let head_dim = self.heads.head_dim;
+        Head { panels, layer: self.layer, elements: kv_head * head_dim..(kv_head + 1) * head_dim }
+    }
+
+    /// Attention of several rows, of which row `i` sees `n_visible(i)` keys.
+    fn rows<S: Stored>(
+        &self,
+        pool: &Pool,
+        panels: &Panels<S>,
         q: &[f32],
-        n_keys: usize,
-        head_dim: usize,
-        read_k: impl Fn(usize, &mut [f32]),
-        read_v: impl Fn(usize, &mut [f32]),
-        scale: f32,
+        n_visible: impl Fn(usize) -> usize + Sync,
         out: &mut [f32],
     ) {
-        let group = q.len() / head_dim;
-        // The weights of keys beyond the last tile's end are zeros, and its rows are whatever came before: finite numbers.
-        let stride = n_keys.next_multiple_of(KEY_TILE);
-        self.weights.resize(self.weights.len().max(group * stride), 0.0);
-        self.row.resize(self.row.len().max(KEY_TILE * head_dim), 0.0);
-        let rows = &mut self.row[..KEY_TILE * head_dim];
-        rows.fill(0.0);
-        let read_tile = |first: usize, read: &dyn Fn(usize, &mut [f32]), rows: &mut [f32]| {
-            for (key, row) in (first..n_keys).zip(rows.chunks_exact_mut(head_dim)) {
-                read(key, row);
-            }
-        };
-        for first in (0..n_keys).step_by(KEY_TILE) {
-            read_tile(first, &read_k, rows);
-            for (h, q) in q.chunks_exact(head_dim).enumerate() {
-                let scores = dot_tile(q, rows).map(|score| scale * score);
-                self.weights[h * stride + first..][..KEY_TILE].copy_from_slice(&scores);
-            }
-        }
-        for weights in self.weights[..group * stride].chunks_exact_mut(stride) {
-            let (seen, unseen) = weights.split_at_mut(n_keys);
-            softmax(seen);
-            unseen.fill(0.0);
-        }
-        out.fill(0.0);
-        for first in (0..n_keys).step_by(KEY_TILE) {
-            read_tile(first, &read_v, rows);
-            for (h, out) in out.chunks_exact_mut(head_dim).enumerate() {
-                let weights = self.weights[h * stride + first..].first_chunk().expect("a whole tile");
-                add_tile(out, *weights, rows);
-            }
-        }
-    }
-
-    /// Lays the keys and values of a head out in panels.
-    #[inline(never)]
-    fn load(&mut self, n_keys: usize, head_dim: usize, read_k: impl Fn(usize, &mut [f32]), read_v: impl Fn(usize, &mut [f32])) {
-        let (k_len, v_len) = (n_keys.div_ceil(WIDTH) * head_dim, head_dim.div_ceil(WIDTH) * n_keys);
-        self.k.resize(self.k.len().max(k_len), [0.0; WIDTH]);
-        self.v.resize(self.v.len().max(v_len), [0.0; WIDTH]);
-        self.row.resize(self.row.len().max(head_dim), 0.0);
-        let row = &mut self.row[..head_dim];
-        for key in 0..n_keys {
-            read_k(key, row);
-            for (panel, x) in self.k[key / WIDTH * head_dim..].iter_mut().zip(row.iter()) {
-                panel[key % WIDTH] = *x;
-            }
-            read_v(key, row);
-            for (i, x) in row.chunks(WIDTH).enumerate() {
-                self.v[i * n_keys + key][..x.len()].copy_from_slice(x);
-            }
-        }
-    }
-
-    /// Attention of all queries of the heads that share the keys and values just laid out. `n_visible(token)` is the
-    /// number of keys that a token sees.
-    #[allow(clippy::too_many_arguments, reason = "a formula with that many operands")]
-    fn queries(
-        &mut self,
-        q: &[f32],
-        heads: Heads,
-        kv_head: usize,
-        n_keys: usize,
-        n_visible: impl Fn(usize) -> usize,
-        scale: f32,
-        out: &mut [f32],
-    ) {
-        let Heads { n_heads, n_kv_heads, head_dim } = heads;
+        let Heads { n_heads, n_kv_heads, head_dim } = self.heads;
         let (cols, group) = (n_heads * head_dim, n_heads / n_kv_heads);
         let n_queries = q.len() / cols * group;
-        let stride = n_keys.next_multiple_of(WIDTH);
-        self.q.resize(self.q.len().max(QUERY_TILE * head_dim), 0.0);
-        self.weights.resize(self.weights.len().max(QUERY_TILE * stride), 0.0);
-        // Query i is of token i / group and head i % group, so a tile sees about the same keys.
-        let at = |query: usize| query / group * cols + (kv_head * group + query % group) * head_dim;
-        for first in (0..n_queries).step_by(QUERY_TILE) {
-            let tile = first..n_queries.min(first + QUERY_TILE);
-            for (query, scaled) in tile.clone().zip(self.q.chunks_exact_mut(head_dim)) {
-                for (scaled, q) in scaled.iter_mut().zip(&q[at(query)..]) {
-                    *scaled = scale * q;
+        let n_tiles = n_queries.div_ceil(QUERY_TILE);
+        let out = Disjoint::new(out);
+        pool.run(n_kv_heads * n_tiles, &|part, thread| {
+            let (kv_head, first) = (part / n_tiles, part % n_tiles * QUERY_TILE);
+            let n = QUERY_TILE.min(n_queries - first);
+            // Query i is of row i / group and head i % group, so a tile sees about the same keys.
+            let at = |i: usize| (first + i) / group * cols + (kv_head * group + (first + i) % group) * head_dim;
+            let visible = |i: usize| n_visible((first + i) / group);
+            let tile = &mut *self.tiles[thread].lock().expect("no part panics while it holds this");
+            tile.begin(n, head_dim, self.scale * S::SHIFT, |i| &q[at(i)..]);
+            let n_keys = visible(n - 1);
+            for keys in (0..n_keys).step_by(BLOCK) {
+                tile.block(n, &self.head(panels, kv_head), &(keys..n_keys.min(keys + BLOCK)), &visible);
+            }
+            for i in 0..n {
+                // SAFETY: each query belongs to one part.
+                tile.end::<S>(i, unsafe { out.part(at(i)..at(i) + head_dim) });
+            }
+        });
+    }
+
+    /// Attention of one row, which sees `n_keys` keys.
+    fn one_row<S: Stored>(
+        &self,
+        pool: &Pool,
+        panels: &Panels<S>,
+        partial: &mut Vec<f32>,
+        q: &[f32],
+        n_keys: usize,
+        out: &mut [f32],
+    ) {
+        let Heads { n_heads, n_kv_heads, head_dim } = self.heads;
+        let group = n_heads / n_kv_heads;
+        assert!(group <= QUERY_TILE, "attention: too many heads share keys");
+        let n_blocks = n_keys.div_ceil(BLOCK);
+        // Sums, largest score, sum of weights.
+        let (stride, width) = (head_dim.next_multiple_of(WIDTH), head_dim.next_multiple_of(WIDTH) + 2);
+        partial.resize(partial.len().max(n_heads * n_blocks * width), 0.0);
+        let least = PART_WORK.div_ceil(2 * group * head_dim * BLOCK.min(n_keys));
+        let shared = Disjoint::new(partial);
+        pool.for_ranges(n_kv_heads * n_blocks, 1, least, |parts, thread| {
+            let tile = &mut *self.tiles[thread].lock().expect("no part panics while it holds this");
+            for part in parts {
+                let (kv_head, block) = (part / n_blocks, part % n_blocks);
+                let first_head = kv_head * group;
+                tile.begin(group, head_dim, self.scale * S::SHIFT, |i| &q[(first_head + i) * head_dim..]);
+                let keys = block * BLOCK..n_keys.min((block + 1) * BLOCK);
+                tile.block(group, &self.head(panels, kv_head), &keys, &|_| n_keys);
+                for i in 0..group {
+                    let at = ((first_head + i) * n_blocks + block) * width;
+                    // SAFETY: each head and block belongs to one part.
+                    let result = unsafe { shared.part(at..at + width) };
+                    result[..stride].copy_from_slice(&tile.sums[i * stride..(i + 1) * stride]);
+                    result[stride..].copy_from_slice(&[tile.largest[i], tile.total[i]]);
                 }
             }
-            let most = n_visible((tile.end - 1) / group);
-            for (p, panel) in self.k.chunks_exact(head_dim).take(most.div_ceil(WIDTH)).enumerate() {
-                panel::for_each_row(&self.q, tile.len(), head_dim, panel, |t, scores| {
-                    self.weights[t * stride + p * WIDTH..][..WIDTH].copy_from_slice(scores);
-                });
-            }
-            for (query, weights) in tile.clone().zip(self.weights.chunks_exact_mut(stride)) {
-                let (seen, unseen) = weights.split_at_mut(n_visible(query / group));
-                softmax(seen);
-                unseen.fill(0.0);
-            }
-            for (i, panel) in self.v.chunks_exact(n_keys).take(head_dim.div_ceil(WIDTH)).enumerate() {
-                panel::for_each_row(&self.weights, tile.len(), stride, &panel[..most], |t, y| {
-                    let width = WIDTH.min(head_dim - i * WIDTH);
-                    out[at(tile.start + t) + i * WIDTH..][..width].copy_from_slice(&y[..width]);
-                });
+        });
+        for (results, out) in partial.chunks_exact(n_blocks * width).zip(out.chunks_exact_mut(head_dim)) {
+            let largest = results.chunks_exact(width).fold(f32::NEG_INFINITY, |largest, result| largest.max(result[stride]));
+            let weight = |result: &[f32]| exp(result[stride] - largest);
+            let total: f32 = results.chunks_exact(width).map(|result| weight(result) * result[stride + 1]).sum();
+            out.fill(0.0);
+            for result in results.chunks_exact(width) {
+                let scale = S::SHIFT * (S::SHIFT / total) * weight(result);
+                for (out, sum) in out.iter_mut().zip(result) {
+                    *out += scale * sum;
+                }
             }
         }
     }

@@ -93,6 +93,12 @@ mod wasm {
         v128_or(x, y)
     }
 
+    #[cfg(target_feature = "relaxed-simd")]
+    #[inline(always)]
+    pub fn xor(x: Lanes, y: Lanes) -> Lanes {
+        v128_xor(x, y)
+    }
+
     /// `x << N` in 16-bit lanes.
     #[inline(always)]
     pub fn shl_16<const N: u32>(x: Lanes) -> Lanes {

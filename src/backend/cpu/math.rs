@@ -29,9 +29,16 @@ pub fn sum_of_squares(x: &[f32]) -> f32 {
     reduce(x, x, |x, _| x * x)
 }
 
-/// `Σ x y`
-pub fn dot(x: &[f32], y: &[f32]) -> f32 {
-    reduce(x, y, |x, y| x * y)
+/// The largest element.
+pub fn max(x: &[f32]) -> f32 {
+    let (x, rest) = x.as_chunks::<LANES>();
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for x in x {
+        for (lane, x) in lanes.iter_mut().zip(x) {
+            *lane = if *x > *lane { *x } else { *lane };
+        }
+    }
+    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |max, x| max.max(*x))
 }
 
 /// `eˣ` with a relative error below 2e-7; arguments beyond ±87 count as ±87, so it neither overflows nor reaches zero.
@@ -92,6 +99,24 @@ pub fn half_to_float(bits: u16) -> f32 {
     f32::from_bits(value.to_bits() | non_finite | u32::from(bits & 0x8000) << 16)
 }
 
+/// The bits of the nearest half, of two equally near ones the even one. What is beyond the largest half becomes that, and so does
+/// what is not a number.
+#[inline(always)]
+pub fn float_to_half(x: f32) -> u16 {
+    let sign = (x.to_bits() >> 16) as u16 & 0x8000;
+    let magnitude = x.abs();
+    // A comparison with what is not a number is false.
+    let magnitude = if magnitude < 65504.0 { magnitude } else { 65504.0 };
+    let bits = magnitude.to_bits();
+    // 13 bits fewer, and an exponent less by 112.
+    let normal = (bits + 0xfff + (bits >> 13 & 1)) >> 13;
+    let normal = normal.wrapping_sub(112 << 10);
+    // Subnormal halves are multiples of 2⁻²⁴; so is what is left of a number after one half is added.
+    let subnormal = (magnitude + 0.5).to_bits().wrapping_sub(0.5_f32.to_bits());
+    let half = if bits < 113 << 23 { subnormal } else { normal };
+    half as u16 | sign
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +136,23 @@ mod tests {
         for bits in 0..=u16::MAX {
             let (own, other) = (half_to_float(bits), half::f16::from_bits(bits).to_f32());
             assert!(own.to_bits() == other.to_bits() || own.is_nan() && other.is_nan(), "{bits:#x}: {own} {other}");
+        }
+    }
+
+    #[test]
+    fn floats_become_the_nearest_halves() {
+        // Every half, and what is just below, at and just above the middle between it and the next.
+        for bits in 0..0x7c00_u16 {
+            let x = half_to_float(bits);
+            assert_eq!(float_to_half(x), bits);
+            assert_eq!(float_to_half(-x), bits | 0x8000);
+            let middle = f32::midpoint(x, half_to_float((bits + 1).min(0x7bff)));
+            for x in [middle.next_down(), middle, middle.next_up()] {
+                assert_eq!(float_to_half(x), half::f16::from_f32(x).to_bits(), "{x:e}");
+            }
+        }
+        for x in [65504.0, 65519.0, 65520.0, 1e30, f32::INFINITY, f32::NAN] {
+            assert_eq!(float_to_half(x), 0x7bff);
         }
     }
 
@@ -137,7 +179,8 @@ mod tests {
         for n in [0, 1, 7, 8, 9, 17] {
             let x: Vec<f32> = (0..n).map(|i| i as f32 + 1.0).collect();
             assert_eq!(sum(&x), (n * (n + 1) / 2) as f32);
-            assert_eq!(dot(&x, &x), sum_of_squares(&x));
+            assert_eq!(sum_of_squares(&x), (n * (n + 1) * (2 * n + 1) / 6) as f32);
+            assert_eq!(max(&x), if n == 0 { f32::NEG_INFINITY } else { n as f32 });
         }
     }
 }

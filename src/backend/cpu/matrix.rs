@@ -5,12 +5,13 @@
 //! matrix.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use half::{bf16, f16};
 
 use super::kernel::{QUAD, Quant, with_quant};
 use super::panel::WIDTH;
+use super::pool::{Disjoint, Pool};
 use super::zeroed;
 use crate::backend::MatrixSpec;
 use crate::error::{Error, Result};
@@ -18,6 +19,9 @@ use crate::quant::Format;
 
 /// Rows that are kept together.
 pub const ROW_GROUP: usize = WIDTH;
+
+/// Bytes of a file that are worth a part of their own when they are packed.
+const PART_BYTES: usize = 16 << 10;
 
 /// A weight matrix `[n_out, n_in]`.
 #[derive(Debug)]
@@ -132,7 +136,8 @@ impl MatrixBuilder {
         Ok(Self { matrix: Matrix { spec: spec.clone(), weights, n_bytes, weight_bytes: weight_bytes.clone() }, rows: 0 })
     }
 
-    pub(super) fn rows(&mut self, bytes: &[u8]) -> Result<()> {
+    /// Threads divide the rows.
+    pub(super) fn rows(&mut self, pool: &Pool, bytes: &[u8]) -> Result<()> {
         let MatrixSpec { name, format, n_in, n_out } = &self.matrix.spec;
         let (format, n_in) = (*format, *n_in);
         let row_bytes = format.row_bytes(n_in);
@@ -140,7 +145,13 @@ impl MatrixBuilder {
         assert!(bytes.len().is_multiple_of(row_bytes), "matrix_rows takes whole rows");
         assert!(self.rows.is_multiple_of(ROW_GROUP), "only the last rows of a matrix may be no multiple of ROW_GROUP");
         assert!(self.rows + n <= *n_out, "more rows than the matrix has");
-        if !format.check_finite(bytes) {
+        let is_finite = AtomicBool::new(true);
+        pool.for_ranges(n, 1, PART_BYTES.div_ceil(row_bytes), |rows, _| {
+            if !format.check_finite(&bytes[rows.start * row_bytes..rows.end * row_bytes]) {
+                is_finite.store(false, Ordering::Relaxed);
+            }
+        });
+        if !is_finite.into_inner() {
             return Err(Error::invalid_gguf(format!(
                 "The tensor {name} holds numbers that are infinite or not a number: the file is damaged. Download it again."
             )));
@@ -151,15 +162,20 @@ impl MatrixBuilder {
                 format,
                 Q => {
                     let quad_bytes = n_in / format.block_len() * Q::BYTES;
-                    let quads = data[self.rows / QUAD * quad_bytes..].chunks_exact_mut(quad_bytes);
-                    for (quad, rows) in quads.zip(bytes.chunks(QUAD * row_bytes)) {
-                        pack_quad::<Q>(rows, row_bytes, quad);
-                    }
+                    let data = Disjoint::new(&mut data[self.rows / QUAD * quad_bytes..]);
+                    pool.for_ranges(n.div_ceil(QUAD), 1, PART_BYTES.div_ceil(QUAD * row_bytes), |quads, _| {
+                        // SAFETY: parts of an op have different quads.
+                        let data = unsafe { data.part(quads.start * quad_bytes..quads.end * quad_bytes) };
+                        let rows = bytes[quads.start * QUAD * row_bytes..].chunks(QUAD * row_bytes);
+                        for (quad, rows) in data.chunks_exact_mut(quad_bytes).zip(rows) {
+                            pack_quad::<Q>(rows, row_bytes, quad);
+                        }
+                    });
                 }
             ),
-            Weights::F32(data) => pack_panels(bytes, n_in, &mut data[panel..], f32::from_le_bytes),
-            Weights::F16(data) => pack_panels(bytes, n_in, &mut data[panel..], f16::from_le_bytes),
-            Weights::BF16(data) => pack_panels(bytes, n_in, &mut data[panel..], bf16::from_le_bytes),
+            Weights::F32(data) => pack_panels(pool, bytes, n_in, &mut data[panel..], f32::from_le_bytes),
+            Weights::F16(data) => pack_panels(pool, bytes, n_in, &mut data[panel..], f16::from_le_bytes),
+            Weights::BF16(data) => pack_panels(pool, bytes, n_in, &mut data[panel..], bf16::from_le_bytes),
         }
         self.rows += n;
         Ok(())
@@ -186,18 +202,30 @@ fn pack_quad<Q: Quant>(rows: &[u8], row_bytes: usize, quad: &mut [u8]) {
     }
 }
 
-/// Writes rows as columns of panels.
-#[inline(never)]
-fn pack_panels<S, const BYTES: usize>(
-    rows: &[u8],
+/// Writes rows as columns of panels. Threads divide the panels.
+fn pack_panels<S: Send, const BYTES: usize>(
+    pool: &Pool,
+    bytes: &[u8],
     n_in: usize,
     panels: &mut [[S; WIDTH]],
-    from_le_bytes: impl Fn([u8; BYTES]) -> S,
+    from_le_bytes: impl Fn([u8; BYTES]) -> S + Sync,
 ) {
-    for (r, row) in rows.chunks_exact(n_in * BYTES).enumerate() {
-        let panel = &mut panels[r / WIDTH * n_in..][..n_in];
+    let panel_bytes = WIDTH * n_in * BYTES;
+    let panels = Disjoint::new(panels);
+    pool.for_ranges(bytes.len().div_ceil(panel_bytes), 1, PART_BYTES.div_ceil(panel_bytes), |range, _| {
+        for (i, rows) in range.clone().zip(bytes[range.start * panel_bytes..].chunks(panel_bytes)) {
+            // SAFETY: parts of an op have different panels.
+            pack_panel(rows, unsafe { panels.part(i * n_in..(i + 1) * n_in) }, &from_le_bytes);
+        }
+    });
+}
+
+/// Writes up to [`WIDTH`] rows as columns of a panel.
+#[inline(never)]
+fn pack_panel<S, const BYTES: usize>(rows: &[u8], panel: &mut [[S; WIDTH]], from_le_bytes: impl Fn([u8; BYTES]) -> S) {
+    for (r, row) in rows.chunks_exact(panel.len() * BYTES).enumerate() {
         for (columns, x) in panel.iter_mut().zip(row.as_chunks::<BYTES>().0) {
-            columns[r % WIDTH] = from_le_bytes(*x);
+            columns[r] = from_le_bytes(*x);
         }
     }
 }

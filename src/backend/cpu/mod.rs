@@ -1,4 +1,4 @@
-//! The CPU backend: every op of [`Backend`] computed at once, by the thread that calls it.
+//! The CPU backend: every op of [`Backend`] computed at once, by the thread that calls it and those that help it.
 //!
 //! * [`math`]: exponential, error function and half floats as loops a compiler can vectorise;
 //! * `norm`, `rope`, `elementwise`, `attention`: the ops on floats;
@@ -6,16 +6,22 @@
 //! * `quantize_activations`, [`kernel`]: activations in 8 bits and their products with quantized weights;
 //! * `panel`: products of floats;
 //! * `lanes`: the vector instructions that kernels and panels are made of;
-//! * `linear`: linear layers made of these.
+//! * `linear`: linear layers made of these;
+//! * [`pool`]: the threads.
 //!
-//! Ops allocate nothing per token: scratch belongs to [`Cpu`] and grows to the largest size it has seen.
+//! Ops allocate nothing per token: scratch belongs to [`Cpu`] and grows to the largest size it has seen. Whatever the number
+//! of threads, each element of a result is computed by one of them, by the same instructions: results are the same to the
+//! last bit.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::choice::{Candidate, Choice, choose};
 use super::{Backend, Epilogue, Heads, KvSpec, Linear, MatrixSpec, Qkv, RopeStyle};
 use crate::error::{Error, Result};
+use linear::Layer;
+use pool::Disjoint;
 
 mod attention;
 mod elementwise;
@@ -26,12 +32,14 @@ pub mod math;
 pub mod matrix;
 mod norm;
 mod panel;
+pub mod pool;
 mod quantize_activations;
 mod rope;
 
 pub use attention::KvCache;
 pub use linear::Kernels;
 pub use matrix::{Matrix, MatrixBuilder};
+pub use pool::Pool;
 
 /// `[rows, cols]` floats, rows contiguous.
 #[derive(Debug, Clone)]
@@ -63,6 +71,9 @@ impl Tensor {
     }
 }
 
+/// Elements that are worth a part of their own in ops that do little with each.
+const PART_ELEMENTS: usize = 8 << 10;
+
 /// The CPU backend.
 #[derive(Debug, Default)]
 pub struct Cpu {
@@ -70,6 +81,7 @@ pub struct Cpu {
     weight_bytes: Arc<AtomicU64>,
     /// What a test allows it.
     memory_limit: Option<u64>,
+    pool: Pool,
     linear: linear::Scratch,
     attention: attention::Scratch,
     /// The token that was chosen last, and scratch for choosing.
@@ -91,6 +103,26 @@ impl Cpu {
     /// The same with other kernels, to compare them.
     pub fn with_kernels(kernels: Kernels) -> Self {
         Self { linear: linear::Scratch::new(kernels), ..Self::default() }
+    }
+
+    /// The same with helpers.
+    pub fn with_pool(self, pool: Pool) -> Self {
+        Self { pool, ..self }
+    }
+
+    /// Its threads.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Calls `op(rows, x)` for ranges of the `n` rows of `cols` elements that are to be written.
+    fn for_rows(&self, n: usize, cols: usize, out: &mut [f32], op: impl Fn(Range<usize>, &mut [f32]) + Sync) {
+        let out = Disjoint::new(out);
+        self.pool.for_ranges(n, 1, PART_ELEMENTS.div_ceil(cols.max(1)), |rows, _| {
+            // SAFETY: parts of an op have different rows.
+            let out = unsafe { out.part(rows.start * cols..rows.end * cols) };
+            op(rows, out);
+        });
     }
 }
 
@@ -143,7 +175,7 @@ impl Backend for Cpu {
     }
 
     fn matrix_rows(&mut self, builder: &mut MatrixBuilder, bytes: &[u8]) -> Result<()> {
-        builder.rows(bytes)
+        builder.rows(&self.pool, bytes)
     }
 
     fn matrix_end(&mut self, builder: MatrixBuilder) -> Result<Matrix> {
@@ -213,24 +245,27 @@ impl Backend for Cpu {
 
     fn rms_norm(&mut self, x: &Tensor, weight: &Tensor, eps: f32, out: &mut Tensor, n: usize) {
         assert!(x.cols == out.cols && x.cols == weight.cols, "rms_norm: row lengths differ");
-        norm::rms_norm(x.rows_at(0, n), &weight.data, eps, out.rows_at_mut(0, n));
+        let cols = x.cols;
+        self.for_rows(n, cols, out.rows_at_mut(0, n), |rows, out| {
+            norm::rms_norm(x.rows_at(rows.start, rows.len()), &weight.data, eps, out);
+        });
     }
 
     fn layer_norm(&mut self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32, out: &mut Tensor, n: usize) {
         assert!(x.cols == out.cols && x.cols == weight.cols && x.cols == bias.cols, "layer_norm: row lengths differ");
-        norm::layer_norm(x.rows_at(0, n), &weight.data, &bias.data, eps, out.rows_at_mut(0, n));
+        let cols = x.cols;
+        self.for_rows(n, cols, out.rows_at_mut(0, n), |rows, out| {
+            norm::layer_norm(x.rows_at(rows.start, rows.len()), &weight.data, &bias.data, eps, out);
+        });
     }
 
     fn linear(&mut self, x: &Tensor, layer: &Linear<Self>, out: &mut Tensor, n: usize, epilogue: Epilogue) {
-        self.linear.begin();
-        self.linear.apply(x, layer, out, n, epilogue);
+        self.linear.apply(&self.pool, x, n, &[Layer::new(layer, out, n, epilogue)]);
     }
 
     fn qkv(&mut self, x: &Tensor, layers: &Qkv<'_, Self>, q: &mut Tensor, k: &mut Tensor, v: &mut Tensor, n: usize) {
-        self.linear.begin();
-        self.linear.apply(x, layers.q, q, n, Epilogue::Store);
-        self.linear.apply(x, layers.k, k, n, Epilogue::Store);
-        self.linear.apply(x, layers.v, v, n, Epilogue::Store);
+        let layers = [(layers.q, q), (layers.k, k), (layers.v, v)].map(|(layer, out)| Layer::new(layer, out, n, Epilogue::Store));
+        self.linear.apply(&self.pool, x, n, &layers);
     }
 
     fn gate_up(
@@ -242,15 +277,15 @@ impl Backend for Cpu {
         up: &mut Tensor,
         n: usize,
     ) {
-        self.linear.begin();
-        self.linear.apply(x, gate_layer, gate, n, Epilogue::Store);
-        self.linear.apply(x, up_layer, up, n, Epilogue::Store);
-        self.silu_mul(gate, up, n);
+        let [gate, up] = [(gate_layer, gate), (up_layer, up)].map(|(layer, out)| Layer::new(layer, out, n, Epilogue::Store));
+        self.linear.gate_up(&self.pool, x, n, gate, up);
     }
 
     fn silu_mul(&mut self, gate: &mut Tensor, up: &Tensor, n: usize) {
         assert_eq!(gate.cols, up.cols, "silu_mul: row lengths differ");
-        elementwise::silu_mul(gate.rows_at_mut(0, n), up.rows_at(0, n));
+        self.for_rows(n, up.cols, gate.rows_at_mut(0, n), |rows, gate| {
+            elementwise::silu_mul(gate, up.rows_at(rows.start, rows.len()));
+        });
     }
 
     fn rope(
@@ -264,11 +299,14 @@ impl Backend for Cpu {
         n: usize,
     ) {
         assert!(x.cols == n_heads * head_dim && rope.cols <= head_dim, "rope: shapes differ");
-        rope::rope(x.rows_at_mut(0, n), rope.rows_at(position, n), rope.cols, style, n_heads, head_dim);
+        let cols = x.cols;
+        self.for_rows(n, cols, x.rows_at_mut(0, n), |rows, x| {
+            rope::rope(x, rope.rows_at(position + rows.start, rows.len()), rope.cols, style, n_heads, head_dim);
+        });
     }
 
     fn kv_write(&mut self, cache: &mut KvCache, layer: usize, position: usize, k: &Tensor, v: &Tensor, n: usize) {
-        cache.write(layer, position, k.rows_at(0, n), v.rows_at(0, n));
+        cache.write(&self.pool, layer, position, k.rows_at(0, n), v.rows_at(0, n));
     }
 
     fn attention(
@@ -283,13 +321,13 @@ impl Backend for Cpu {
         n: usize,
     ) {
         assert!(q.cols == heads.n_heads * heads.head_dim && out.cols == q.cols, "attention: shapes differ");
-        self.attention.causal(q.rows_at(0, n), cache, layer, position, heads, scale, out.rows_at_mut(0, n));
+        self.attention.causal(&self.pool, q.rows_at(0, n), cache, layer, position, heads, scale, out.rows_at_mut(0, n));
     }
 
     fn attention_full(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, scale: f32, out: &mut Tensor, n: usize) {
         assert!(q.cols == k.cols && q.cols == v.cols && q.cols == out.cols, "attention_full: shapes differ");
         let heads = Heads { n_heads, n_kv_heads: n_heads, head_dim: q.cols / n_heads };
         let (q, k, v) = (q.rows_at(0, n), k.rows_at(0, n), v.rows_at(0, n));
-        self.attention.full(q, k, v, heads, scale, out.rows_at_mut(0, n));
+        self.attention.full(&self.pool, q, k, v, heads, scale, out.rows_at_mut(0, n));
     }
 }

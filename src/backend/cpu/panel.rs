@@ -11,7 +11,10 @@ pub const WIDTH: usize = 8;
 pub const TILE: usize = 4;
 
 /// How the floats of a panel are stored.
-pub trait Stored: Copy + Default {
+pub trait Stored: Copy + Default + Send + Sync {
+    /// The root of what the loaded numbers are too small by: what the other operand and the product must be multiplied by.
+    const SHIFT: f32 = 1.0;
+
     /// Four of them as floats.
     ///
     /// # Safety
@@ -36,6 +39,21 @@ impl Stored for half::f16 {
     }
 }
 
+/// A half whose exponent is not put right when it is loaded, which saves a multiplication each.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(transparent)]
+pub struct ShrunkHalf(pub u16);
+
+impl Stored for ShrunkHalf {
+    const SHIFT: f32 = super::quantize_activations::SHIFT;
+
+    #[inline(always)]
+    unsafe fn load(at: *const Self) -> Lanes {
+        // SAFETY: the caller's.
+        unsafe { lanes::load_halves(at.cast()) }
+    }
+}
+
 impl Stored for half::bf16 {
     #[inline(always)]
     unsafe fn load(at: *const Self) -> Lanes {
@@ -44,11 +62,11 @@ impl Stored for half::bf16 {
     }
 }
 
-/// `y[t][j] = Σ_k a[t][k] · panel[k][j]` for the [`TILE`] rows of `a [TILE, stride]`.
+/// `y[t][j] = Σ_k a[t][k] · panel[k][j]` for the `T` rows of `a [T, stride]`.
 #[inline(never)]
-fn multiply<S: Stored>(a: &[f32], stride: usize, panel: &[[S; WIDTH]]) -> [[f32; WIDTH]; TILE] {
-    assert!(a.len() >= (TILE - 1) * stride + panel.len(), "panel: the left operand is too short");
-    let mut sums = [[splat(0); 2]; TILE];
+fn multiply<S: Stored, const T: usize>(a: &[f32], stride: usize, panel: &[[S; WIDTH]]) -> [[f32; WIDTH]; T] {
+    assert!(a.len() >= (T - 1) * stride + panel.len(), "panel: the left operand is too short");
+    let mut sums = [[splat(0); 2]; T];
     let mut x = a.as_ptr();
     for columns in panel {
         // SAFETY: `columns` are eight; `x` goes over as many elements of each row as there are columns, as asserted above.
@@ -114,7 +132,7 @@ pub fn tile<S: Stored>(
 ) -> usize {
     let a = &a[first * stride..];
     if first + TILE <= n {
-        for (t, y) in multiply(a, stride, panel).iter().enumerate() {
+        for (t, y) in multiply::<S, TILE>(a, stride, panel).iter().enumerate() {
             store(first + t, y);
         }
         return TILE;
@@ -123,11 +141,30 @@ pub fn tile<S: Stored>(
     1
 }
 
-/// Products of all rows of `a [n, stride]` with a panel, handed to `store` row by row.
-pub fn for_each_row(a: &[f32], n: usize, stride: usize, panel: &[[f32; WIDTH]], mut store: impl FnMut(usize, &[f32; WIDTH])) {
+/// Products of all rows of `a [n, stride]` with a panel, handed to `store` row by row. The last rows are multiplied together
+/// too: attention has few and panels of 16-bit numbers, whose unpacking they share.
+pub fn for_each_row<S: Stored>(
+    a: &[f32],
+    n: usize,
+    stride: usize,
+    panel: &[[S; WIDTH]],
+    mut store: impl FnMut(usize, &[f32; WIDTH]),
+) {
     let mut first = 0;
     while first < n {
-        first += tile(a, first, n, stride, panel, &mut store);
+        let a = &a[first * stride..];
+        let mut put = |rows: &[[f32; WIDTH]]| {
+            for (t, y) in rows.iter().enumerate() {
+                store(first + t, y);
+            }
+            rows.len()
+        };
+        first += match n - first {
+            1 => put(&[multiply_row(a, panel)]),
+            2 => put(&multiply::<S, 2>(a, stride, panel)),
+            3 => put(&multiply::<S, 3>(a, stride, panel)),
+            _ => put(&multiply::<S, TILE>(a, stride, panel)),
+        };
     }
 }
 

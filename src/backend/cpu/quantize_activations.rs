@@ -25,7 +25,7 @@ pub struct Block<E> {
 }
 
 /// An element of quantized activations.
-pub trait Element: Copy + Default {
+pub trait Element: Copy + Default + Send + Sync {
     /// The index at which element `i` of a block is kept.
     fn place(i: usize) -> usize;
     /// From a number between −127 and 127.

@@ -1,87 +1,128 @@
 //! The products with relaxed SIMD's dot of signed bytes and 7-bit bytes: sixteen multiplications in one instruction.
 //!
 //! Weights are the 7-bit operand (nibbles are at most 15, those of Q6_K 63), so what engines may choose to do differently
-//! never happens. Bytes of 8 bits are split into their low seven bits and the top one.
+//! never happens. Weights of 8 bits are left to that choice where it is exact: what an engine does with the top bit it
+//! does always, so [`wide_operand`] asks once. Where it is not, the products of [`super::simd`] compute them.
 
-use super::simd::offset;
+#![allow(clippy::needless_range_loop, reason = "arrays of vectors stay in registers where loops over them are plain")]
+
+use super::simd::{add_halves, add_product, half_sums, offset_of, pairs};
 use super::{Block, QUAD, Quant};
-use crate::backend::cpu::lanes::{
-    add, and, dot_bytes_add, load_splat, mul_add_float, mul_float, shl, shr_16, splat, splat_float, store, sub, to_float,
-};
+use crate::backend::cpu::lanes::{dot_bytes_add, load, load_splat, mul_float, splat, splat_float, store, to_float, xor};
 use crate::backend::cpu::quantize_activations::SHIFT;
 
-/// As [`super::simd::multiply`].
+/// What the dot makes of a byte whose top bit is set, in its second operand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WideOperand {
+    /// A number from 128 to 255.
+    Unsigned,
+    /// A negative number.
+    Signed,
+    /// Sums that are cut off.
+    Inexact,
+}
+
+/// Asks the processor, by way of the engine.
+pub fn wide_operand() -> WideOperand {
+    let dot = |x: u8, y: u8| {
+        let [x, y] = std::hint::black_box([[x; 4], [y; 4]]).map(i32::from_le_bytes);
+        let mut sums = [0.0; 4];
+        // SAFETY: there is room for four floats.
+        unsafe { store(sums.as_mut_ptr(), to_float(dot_bytes_add(splat(x), splat(y), splat(0)))) };
+        sums
+    };
+    // 4 · 127 · 255 or 4 · 127 · −1, 4 · 127 · ±128; instructions that add pairs in 16 bits end at 65534.
+    match (dot(127, 255), dot(127, 128)) {
+        (a, b) if a == [129_540.0; 4] && b == [65_024.0; 4] => WideOperand::Unsigned,
+        (a, b) if a == [-508.0; 4] && b == [-65_024.0; 4] => WideOperand::Signed,
+        _ => WideOperand::Inexact,
+    }
+}
+
+/// As [`super::simd::multiply`]. Of wide weights, `SIGNED` says which kind of operand they are.
 ///
 /// # Safety
-/// `quad` points at `n_blocks · Q::BYTES` bytes, `x` at `(T − 1) · stride + n_blocks · Q::GROUPS` blocks.
+/// `quads` points at `R · n_blocks · Q::BYTES` bytes, `x` at `(T − 1) · stride + n_blocks · Q::GROUPS` blocks.
 #[inline(never)]
-pub unsafe fn multiply<Q: Quant, const T: usize>(
-    quad: *const u8,
+pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize, const SIGNED: bool>(
+    quads: *const u8,
     n_blocks: usize,
     x: *const Block<i8>,
     stride: usize,
-    out: &mut [[f32; QUAD]; T],
+    out: &mut [[[f32; QUAD]; R]; T],
 ) {
-    const { assert!(!(Q::IS_WIDE && Q::HAS_HALF_SCALES), "wide weights use both sums for themselves") };
-    let mut y = [splat(0); T];
+    const { assert!(!(Q::IS_WIDE && Q::HAS_HALF_SCALES), "no format is both") };
+    let offset_log2 = if Q::IS_WIDE && SIGNED { None } else { Q::OFFSET_LOG2 };
+    let quad_bytes = n_blocks * Q::BYTES;
+    *out = [[[0.0; QUAD]; R]; T];
     for b in 0..n_blocks {
         for g in 0..Q::GROUPS {
             // SAFETY: all of it is within what the caller vouches for.
             unsafe {
-                let block = quad.add(b * Q::BYTES);
+                let block = quads.add(b * Q::BYTES);
                 let x = x.add(b * Q::GROUPS + g);
-                // Sums of the two halves of the group or, of wide weights, of their low and top bits.
-                let mut sums = [[splat(0); 2]; T];
-                for v in 0..4 {
-                    let (low, high) = Q::pair(block, g, v);
-                    if Q::IS_WIDE {
-                        let (seven, one) = (splat(0x7f7f_7f7f), splat(0x0101_0101));
-                        for (w, at) in [(low, 4 * v), (high, 16 + 4 * v)] {
-                            let (bits, top) = (and(w, seven), and(shr_16::<7>(w), one));
-                            for (t, sums) in sums.iter_mut().enumerate() {
-                                let q = load_splat((*x.add(t * stride)).q.as_ptr().add(at));
-                                sums[0] = dot_bytes_add(q, bits, sums[0]);
-                                sums[1] = dot_bytes_add(q, top, sums[1]);
+                if Q::HAS_HALF_SCALES {
+                    for r in 0..R {
+                        let block = block.add(r * quad_bytes);
+                        // Of the two halves.
+                        let mut sums = [[splat(0); 2]; T];
+                        for t in 0..T {
+                            let x_sums = half_sums(x.add(t * stride));
+                            for half in 0..2 {
+                                sums[t][half] = offset_of(offset_log2, x_sums[half]);
                             }
                         }
-                    } else {
-                        for (t, sums) in sums.iter_mut().enumerate() {
-                            let q = (*x.add(t * stride)).q.as_ptr();
-                            sums[0] = dot_bytes_add(load_splat(q.add(4 * v)), low, sums[0]);
-                            sums[1] = dot_bytes_add(load_splat(q.add(16 + 4 * v)), high, sums[1]);
+                        for v in 0..4 {
+                            let (low, high) = Q::pair(block, g, v);
+                            for t in 0..T {
+                                let q = (*x.add(t * stride)).q.as_ptr();
+                                sums[t][0] = dot_bytes_add(load_splat(q.add(4 * v)), low, sums[t][0]);
+                                sums[t][1] = dot_bytes_add(load_splat(q.add(16 + 4 * v)), high, sums[t][1]);
+                            }
+                        }
+                        for t in 0..T {
+                            add_halves::<Q, _>(&mut out[t][r], sums[t], block, g, x.add(t * stride));
+                        }
+                    }
+                    continue;
+                }
+                let mut sums = [[splat(0); R]; T];
+                for t in 0..T {
+                    sums[t] = [offset_of(offset_log2, load_splat(&raw const (*x.add(t * stride)).sum)); R];
+                }
+                for v in 0..4 {
+                    let (mut low, mut high) = pairs::<Q, R>(block, quad_bytes, g, v);
+                    if Q::IS_WIDE && SIGNED {
+                        let top = splat(0x8080_8080_u32 as i32);
+                        for r in 0..R {
+                            (low[r], high[r]) = (xor(low[r], top), xor(high[r], top));
+                        }
+                    }
+                    for t in 0..T {
+                        let q = (*x.add(t * stride)).q.as_ptr();
+                        let (first, second) = (load_splat(q.add(4 * v)), load_splat(q.add(16 + 4 * v)));
+                        for r in 0..R {
+                            sums[t][r] = dot_bytes_add(first, low[r], sums[t][r]);
+                            sums[t][r] = dot_bytes_add(second, high[r], sums[t][r]);
                         }
                     }
                 }
-                let scale = Q::scale_lanes(block, g, 0);
-                for t in 0..T {
-                    let x = &*x.add(t * stride);
-                    let d = load_splat(&raw const x.scale);
-                    let [first, second] = sums[t];
-                    if Q::HAS_HALF_SCALES {
-                        let second_sum = load_splat(&raw const x.second_sum);
-                        let first_sum = sub(load_splat(&raw const x.sum), second_sum);
-                        let (first, second) = (offset::<Q>(first, first_sum), offset::<Q>(second, second_sum));
-                        let second = mul_float(to_float(second), Q::scale_lanes(block, g, 1));
-                        let mut sum = mul_add_float(to_float(first), scale, second);
+                for r in 0..R {
+                    let block = block.add(r * quad_bytes);
+                    let scale = Q::scale_lanes(block, g, 0);
+                    for (t, out) in out.iter_mut().enumerate() {
+                        let x = x.add(t * stride);
+                        add_product(&mut out[r], to_float(sums[t][r]), mul_float(scale, load_splat(&raw const (*x).scale)));
                         if Q::HAS_MIN {
-                            sum = mul_add_float(to_float(first_sum), Q::min_lanes(block, g, 0), sum);
-                            sum = mul_add_float(to_float(second_sum), Q::min_lanes(block, g, 1), sum);
+                            add_product(&mut out[r], Q::min_lanes(block, g, 0), load_splat(&raw const (*x).scaled_sum));
                         }
-                        y[t] = mul_add_float(sum, d, y[t]);
-                        continue;
-                    }
-                    let sum = add(first, if Q::IS_WIDE { shl::<7>(second) } else { second });
-                    let sum = offset::<Q>(sum, load_splat(&raw const x.sum));
-                    y[t] = mul_add_float(to_float(sum), mul_float(scale, d), y[t]);
-                    if Q::HAS_MIN {
-                        y[t] = mul_add_float(Q::min_lanes(block, g, 0), load_splat(&raw const x.scaled_sum), y[t]);
                     }
                 }
             }
         }
     }
-    for (y, out) in y.into_iter().zip(out) {
-        // SAFETY: `out` has room for four floats.
-        unsafe { store(out.as_mut_ptr(), mul_float(y, splat_float(SHIFT))) };
+    for out in out.iter_mut().flatten() {
+        // SAFETY: `out` is four floats.
+        unsafe { store(out.as_mut_ptr(), mul_float(load(out.as_ptr().cast()), splat_float(SHIFT))) };
     }
 }

@@ -30,7 +30,7 @@ fn milliseconds() -> f64 {
 pub extern "C" fn run() {
     std::panic::set_hook(Box::new(|panic| print(&panic.to_string())));
     crate::test();
-    print(&format!("op suite passed with {:?}", Kernels::ALL));
+    print(&format!("op suite passed with {:?}", Kernels::all()));
 }
 
 /// Rows and row length of the matrices that are timed.
@@ -89,10 +89,12 @@ pub extern "C" fn bench() {
         let mut random = Random::new(1);
         let bytes = random.matrix(format, SIZE, 64).repeat(SIZE / 64);
         let data = random.floats(64 * SIZE);
+        let is_float = matches!(format, Format::F16 | Format::F32);
         // The plain loops are there to be right, not to be timed.
-        let skipped = if matches!(format, Format::F16 | Format::F32) { Kernels::ALL.len() - 1 } else { 1 };
-        for kernels in &Kernels::ALL[skipped..] {
-            let mut cpu = Cpu::with_kernels(*kernels);
+        let mut all = vec![Kernels::Simd, Kernels::default()];
+        all.dedup();
+        for kernels in all.into_iter().skip(usize::from(is_float && Kernels::default() != Kernels::Simd)) {
+            let mut cpu = Cpu::with_kernels(kernels);
             let spec = MatrixSpec { name: "bench".into(), format, n_in: SIZE, n_out: SIZE };
             let from = milliseconds();
             let mut builder = cpu.matrix_begin(&spec).expect("memory");
@@ -105,11 +107,7 @@ pub extern "C" fn bench() {
             let mut linear = |n| time(|| cpu.linear(&x, &layer, &mut out, n, Epilogue::Store));
             let one = linear(1);
             let many = linear(64);
-            let kernels = if skipped > 1 || format == Format::F32 || format == Format::F16 {
-                "float".into()
-            } else {
-                format!("{kernels:?}")
-            };
+            let kernels = if is_float { "float".into() } else { format!("{kernels:?}") };
             report(format, &kernels, [one, many]);
             print(&format!("        packed at {:.0} MB/s", bytes.len() as f64 / 1e3 / packing));
             black_box(&out);

@@ -24,9 +24,9 @@ use backend::cpu::{Cpu, Kernels};
 
 /// Every test, with all kernels of this build.
 pub fn test() {
-    for kernels in Kernels::ALL {
-        pollster::block_on(ops::suite(|| Cpu::with_kernels(*kernels)));
-        pollster::block_on(ops::twins(|| Cpu::with_kernels(Kernels::Scalar), || Cpu::with_kernels(*kernels)));
+    for kernels in Kernels::all() {
+        pollster::block_on(ops::suite(|| Cpu::with_kernels(kernels)));
+        pollster::block_on(ops::twins(|| Cpu::with_kernels(Kernels::Scalar), || Cpu::with_kernels(kernels)));
     }
     ops::weight_bytes(Cpu::new);
 }

@@ -1,0 +1,82 @@
+// The benchmark's page, used as a person uses it.
+
+import assert from "node:assert/strict";
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import path from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import { golden, openTab, SCREENSHOTS, start, withoutEngine } from "./support.mjs";
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+describe("the benchmark's page", { skip: withoutEngine }, () => {
+  let host;
+  before(async () => {
+    host = await start();
+    mkdirSync(SCREENSHOTS, { recursive: true });
+  });
+  after(() => host.close());
+
+  const run = async (tab, longest, runs = "1") => {
+    const { page } = tab;
+    await page.goto(`${host.site}benchmark.html`);
+    await page.getByLabel("Model file").setInputFiles(golden("tiny-llava/tiny-llava-q4_0.gguf"));
+    await page.getByLabel("Longest context").selectOption(longest);
+    await page.getByLabel("Runs of each").selectOption(runs);
+    await page.getByLabel("Device").selectOption("cpu");
+    await page.getByRole("button", { name: "Measure" }).press("Enter");
+  };
+
+  for (const { name, ...view } of [
+    { name: "390", viewport: { width: 390, height: 844 }, hasTouch: true, colorScheme: "light" },
+    { name: "1280-dark", viewport: { width: 1280, height: 800 }, colorScheme: "dark" },
+  ]) {
+    test(`measures, draws and saves, ${name}`, async () => {
+      const tab = await openTab(host.browser, { bypassCSP: false, ...view });
+      const { page } = tab;
+      await run(tab, "256");
+      await page.getByText(/^Done:/).waitFor();
+      const rows = await page.locator("tbody tr").allInnerTexts();
+      assert.deepEqual(rows.map((row) => row.split(/\s+/)[0]), ["128", "256"]);
+      for (const row of rows) for (const cell of row.split(/\s+/)) assert.ok(Number(cell) > 0, row);
+      assert.equal(await page.locator("svg circle").count(), 4);
+      const download = page.waitForEvent("download");
+      await page.getByRole("button", { name: "Save as JSON" }).click();
+      const report = JSON.parse(readFileSync(await (await download).path(), "utf8"));
+      assert.equal(report.device.kind, "cpu");
+      assert.equal(report.model.quantization, "Q4_0");
+      assert.deepEqual(report.rows.map(({ context }) => context), [128, 256]);
+      for (const row of report.rows) assert.ok(row.prefill_tokens_per_second > 0 && row.decode_tokens_per_second > 0);
+      const [inner, outer] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+      assert.ok(inner <= outer, `${inner} pixels wide on a screen of ${outer}`);
+      await page.screenshot({ path: path.join(SCREENSHOTS, `benchmark-${name}.png`), fullPage: true });
+      assert.deepEqual(tab.complaints, []);
+      await tab.close();
+    });
+  }
+
+  test("no violation of accessibility rules", async () => {
+    const tab = await openTab(host.browser, { bypassCSP: true });
+    await run(tab, "128");
+    await tab.page.getByText(/^Done:/).waitFor();
+    await tab.page.addScriptTag({ content: axe });
+    const { violations } = await tab.page.evaluate(() => /** @type {any} */ (globalThis).axe.run(document));
+    assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes[0].html}`), []);
+    await tab.close();
+  });
+
+  test("says what is missing, and stops when told to", async () => {
+    const tab = await openTab(host.browser);
+    const { page } = tab;
+    await page.goto(`${host.site}benchmark.html`);
+    await page.getByRole("button", { name: "Measure" }).click();
+    await page.getByText("Choose a model file").waitFor();
+    await run(tab, "256", "5");
+    await page.getByText(/^Measuring/).waitFor();
+    await page.getByRole("button", { name: "Stop" }).click();
+    await page.getByText("Stopped.").waitFor();
+    assert.ok(await page.getByRole("button", { name: "Measure" }).isEnabled());
+    await tab.close();
+  });
+});

@@ -1,0 +1,161 @@
+// The CPU's threads: the same results to the last bit for any number of them, none that spins, none that stays.
+
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { openTab, start, withoutEngine, withoutModel, withoutThreads } from "./support.mjs";
+
+const MMPROJ = "/golden/tiny-llava/mmproj-legacy-f16.gguf";
+/** Text enough that every op of a prompt is worth dividing. */
+const PROMPT = `<image>\n${"The quick brown fox jumps over the lazy dog. ".repeat(12)}`;
+
+/** Loads models in a page and evaluates prompts with them. */
+const helpers = (page, site) => page.evaluate(async (site) => {
+  const { createEngine } = await import(`${site}llava-web.js`);
+  const { origin } = globalThis.location;
+  globalThis.load = (model, mmproj, options) => createEngine({
+    model: origin + model, ...(mmproj ? { mmproj: origin + mmproj } : {}), device: "cpu", cache: "none", ...options,
+  });
+  globalThis.picture = async () => (await fetch(`${origin}/golden/images/astronaut.png`)).blob();
+  const bits = async (floats) => {
+    const digest = await crypto.subtle.digest("SHA-256", floats.slice().buffer);
+    return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  };
+  /** Hashes of all that the engine computes, and the number of threads it did so with. */
+  globalThis.outcome = async (model, mmproj, prompt, threads) => {
+    const engine = await globalThis.load(model, mmproj, { threads, contextSize: 512 });
+    const images = mmproj ? [await globalThis.picture()] : [];
+    const { logits } = await engine.evaluate({ prompt, images });
+    const embedded = mmproj ? await bits((await engine.embedImage(images[0])).data) : null;
+    const reply = await engine.completions.create({ prompt, images, max_tokens: 12, temperature: 0 });
+    const result = {
+      threads: engine.info.device.threads, logits: await bits(logits), embedded, ids: reply.choices[0].token_ids,
+      isFinite: logits.every(Number.isFinite),
+    };
+    engine.unload();
+    return result;
+  };
+}, site);
+
+/** The threads of the browser's processes that are workers. */
+function workerThreads() {
+  let count = 0;
+  for (const process of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    try {
+      for (const task of readdirSync(`/proc/${process}/task`)) {
+        if (readFileSync(`/proc/${process}/task/${task}/comm`, "utf8").startsWith("DedicatedWorker")) count++;
+      }
+    } catch {
+      // A process that ended meanwhile.
+    }
+  }
+  return count;
+}
+
+/** Seconds that all workers' threads have computed. */
+function workerSeconds() {
+  let ticks = 0;
+  for (const process of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    try {
+      for (const task of readdirSync(`/proc/${process}/task`)) {
+        const stat = readFileSync(`/proc/${process}/task/${task}/stat`, "utf8");
+        if (!stat.includes("(DedicatedWorker")) continue;
+        const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+        ticks += Number(fields[11]) + Number(fields[12]);
+      }
+    } catch {
+      // As above.
+    }
+  }
+  return ticks / 100;
+}
+
+describe("threads", { skip: withoutEngine || withoutThreads }, () => {
+  let host, tab, page;
+  before(async () => {
+    host = await start({ isolated: true });
+    tab = await openTab(host.browser);
+    page = tab.page;
+    page.setDefaultTimeout(120_000);
+    await page.goto(`${host.server.origin}/tests/blank.html`);
+    await helpers(page, host.site);
+    assert.equal(await page.evaluate(() => globalThis.crossOriginIsolated), true);
+  });
+  after(() => host.close());
+
+  const outcome = (...args) => page.evaluate((args) => globalThis.outcome(...args), args);
+
+  for (const format of ["f16", "q4_0", "q4_1", "q8_0", "q4_k_m"]) {
+    test(`1 to 8 threads compute the same bits: ${format}`, async () => {
+      const model = `/golden/tiny-llava/tiny-llava-${format}.gguf`;
+      const one = await outcome(model, MMPROJ, PROMPT, 1);
+      assert.equal(one.threads, 1);
+      assert.ok(one.isFinite);
+      for (let threads = 2; threads <= 8; threads++) assert.deepEqual(await outcome(model, MMPROJ, PROMPT, threads), { ...one, threads });
+    });
+  }
+
+  test("the same with a model whose every op is divided", { skip: withoutModel("smollm2-135m-q4_0.gguf") }, async () => {
+    const model = "/models/smollm2-135m-q4_0.gguf";
+    const prompt = "The quick brown fox jumps over the lazy dog. ".repeat(8);
+    const one = await outcome(model, null, prompt, 1);
+    for (const threads of [2, 3]) assert.deepEqual(await outcome(model, null, prompt, threads), { ...one, threads });
+  });
+
+  test("how many threads there are is measured where nobody says it", async () => {
+    const { threads, most } = await page.evaluate(async () => {
+      const engine = await globalThis.load("/golden/tiny-llava/tiny-llava-q4_0.gguf");
+      const { threads } = engine.info.device;
+      engine.unload();
+      return { threads, most: Math.min(8, navigator.hardwareConcurrency) };
+    });
+    assert.ok(threads >= 1 && threads <= most, `${threads} of ${most}`);
+  });
+
+  test("idle threads sleep, and unload ends them", { skip: process.platform !== "linux" && "it looks into /proc" }, async () => {
+    for (let wait = 0; workerThreads() > 0 && wait < 50; wait++) await sleep(100);
+    const before = workerThreads();
+    await page.evaluate(async () => {
+      globalThis.engine = await globalThis.load("/golden/tiny-llava/tiny-llava-q4_0.gguf", null, { threads: 4 });
+      await globalThis.engine.completions.create({ prompt: "once", max_tokens: 4 });
+    });
+    assert.equal(workerThreads() - before, 4);
+    await sleep(500);
+    const from = workerSeconds();
+    await sleep(1500);
+    assert.ok(workerSeconds() - from < 0.1, `${workerSeconds() - from} s of computing in 1.5 s of idling`);
+    await page.evaluate(() => globalThis.engine.unload());
+    for (let wait = 0; workerThreads() > before && wait < 100; wait++) await sleep(100);
+    assert.equal(workerThreads(), before);
+  });
+
+  test("a generation on several threads can be stopped", async () => {
+    const result = await page.evaluate(async () => {
+      const engine = await globalThis.load("/golden/tiny-llava/tiny-llava-q4_0.gguf", null, { threads: 3 });
+      const controller = new AbortController();
+      const reply = await engine.completions.create({ prompt: "once upon", max_tokens: 400, stream: true, signal: controller.signal, logit_bias: { 2: -100 } });
+      let [chunks, reason] = [0, null];
+      for await (const chunk of reply) {
+        if (++chunks === 3) controller.abort();
+        reason = chunk.choices[0].finish_reason ?? reason;
+      }
+      const { choices } = await engine.completions.create({ prompt: "again", max_tokens: 3 });
+      engine.unload();
+      return { chunks, reason, length: choices[0].token_ids.length };
+    });
+    assert.equal(result.reason, "abort");
+    assert.ok(result.chunks < 300 && result.length > 0, JSON.stringify(result));
+  });
+
+  test("without the module one thread computes", async () => {
+    const other = await openTab(host.browser);
+    await other.page.context().route("**/pkg-threads/**", (route) => route.fulfill({ status: 404 }));
+    await other.page.goto(`${host.server.origin}/tests/blank.html`);
+    await helpers(other.page, host.site);
+    const { threads, isFinite } = await other.page.evaluate(() => globalThis.outcome("/golden/tiny-llava/tiny-llava-q4_0.gguf", null, "x", 4));
+    await other.close();
+    assert.deepEqual([threads, isFinite], [1, true]);
+  });
+});
