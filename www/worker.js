@@ -140,6 +140,7 @@ async function load({ id, model, mmproj, sha256, cache, options }) {
     required: cache === "opfs",
     onWaiting: (file) => progress.waiting(file),
   });
+  progress.ahead = () => store.ahead;
   /** @param {import("./protocol.js").SourceSpec[]} specs @param {string[]} hashes */
   const openAll = (specs, hashes) => Promise.all(specs.map(async (spec, i) => {
     /** @type {import("./source-reader.js").ReaderOptions} */
@@ -183,6 +184,8 @@ class Progress {
   #stored = false;
   /** @type {any} */
   #last = { stage: "header", file: "", loaded: 0, total: 0 };
+  /** How many bytes were downloaded beyond what the engine has read. @type {() => number} */
+  ahead = () => 0;
   /** Bytes that came since the engine last said something. */
   #since = 0;
   #toldAt = 0;
@@ -214,7 +217,7 @@ class Progress {
     this.#speed.add(count);
     this.#since += count;
     // The engine asks for megabytes at a time; on a slow connection one would see nothing for long.
-    if (this.#last.total > 0 && performance.now() - this.#toldAt > TELL_EVERY) this.#send({ ...this.#last, loaded: this.#last.loaded + this.#since });
+    if (this.#last.total > 0 && performance.now() - this.#toldAt > TELL_EVERY) this.#send(this.#last);
   }
 
   /** @param {any} progress */
@@ -235,7 +238,8 @@ class Progress {
   /** @param {any} progress */
   #send(progress) {
     // What is read ahead of the engine counts once.
-    this.#sent = Math.max(this.#sent, Math.min(progress.loaded, progress.total));
+    const loaded = progress.loaded + Math.max(this.#since, this.ahead());
+    this.#sent = Math.max(this.#sent, Math.min(loaded, progress.total));
     this.#toldAt = performance.now();
     this.#tell({ ...progress, loaded: this.#sent, bytesPerSecond: this.#speed.perSecond(), cached: this.#stored });
   }

@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -16,6 +16,9 @@ const SIZE = 9 * CHUNK + 12_345;
 /** What the stand-in leaves out, as padding is left out. */
 const GAP = [5 * CHUNK - 100, 5 * CHUNK + 3000];
 const TAIL = 5000;
+
+/** Of a file that is worth several connections. */
+const LARGE = 70 * CHUNK + 999;
 
 const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");
 const given = (bytes) => sha256(Buffer.concat([bytes.subarray(0, GAP[0]), bytes.subarray(GAP[1], bytes.length - TAIL)]));
@@ -560,6 +563,89 @@ describe("the model store", { skip: withoutEngine }, () => {
     const result = await load(page, file.url);
     isGiven(result, file);
     assert.match(result.warnings[0], /keeps no files/);
+  });
+
+  /** The most requests that were open at the same time. */
+  const atOnce = (requests) => Math.max(...requests.map(({ from }) => requests.filter((other) => other.from <= from && from < other.to).length));
+
+  visit("a large file: several parts at once, given in order, each byte asked for once", async (page) => {
+    const file = newFile(randomBytes(LARGE));
+    // Each connection has this rate, as on hosts that share their line out among connections.
+    const url = `${file.url}?rate=12000000`;
+    const first = await load(page, url);
+    isGiven(first, file);
+    const requests = requestsOf(url);
+    assert.equal(requests[0].range, undefined);
+    for (const { range } of requests.slice(1)) {
+      const [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(range);
+      assert.equal(from % CHUNK, 0);
+      assert.ok((to === "" ? LARGE : Number(to) + 1) - from <= 16 * CHUNK, range);
+    }
+    assert.ok(atOnce(requests) >= 3 && atOnce(requests) <= 4, `${atOnce(requests)} at once`);
+    // What was still on the reader's own connection when it came to another's part is all that is asked for twice.
+    const sent = requests.reduce((sum, { sent }) => sum + sent, 0);
+    assert.ok(sent < LARGE + 8 * CHUNK, `${sent} of ${LARGE}`);
+    assert.ok(first.milliseconds < (0.75 * 1000 * LARGE) / 12_000_000, `${first.milliseconds} ms`);
+    const inModel = first.seen.filter(({ stage }) => stage === "model");
+    assert.ok(inModel.every(({ cached, loaded, total }, i) => !cached && loaded <= total && (i === 0 || loaded >= inModel[i - 1].loaded)));
+    assert.ok(Math.max(...inModel.map(({ bytesPerSecond }) => bytesPerSecond)) > 20_000_000, "the speed of all connections together");
+    assert.deepEqual((await list(page)).map(({ complete, sha256 }) => [complete, sha256]), [[true, sha256(file.bytes)]]);
+    isGiven(await load(page, url), file);
+    assert.equal(requestsOf(url).length, requests.length);
+  });
+
+  visit("a tab closed with several downloads open: only what is missing is asked for", async (page, context) => {
+    const file = newFile(randomBytes(LARGE));
+    const url = `${file.url}?rate=6000000`;
+    const tab = await openPage(context);
+    await tab.evaluate((url) => void globalThis.load({ model: url }), url);
+    while (requestsOf(url).length < 4 || !requestsOf(url).every(({ sent }) => sent >= 3 * CHUNK)) await tab.waitForTimeout(20);
+    await tab.close();
+    const [partly] = await list(page);
+    assert.ok(partly.bytes >= 8 * CHUNK && !partly.complete, `${partly.bytes}`);
+    const before = requestsOf(url).length;
+    isGiven(await load(page, url), file);
+    const later = requestsOf(url).slice(before);
+    assert.ok(later.every(({ range }) => range !== undefined));
+    const sent = later.reduce((sum, { sent }) => sum + sent, 0);
+    assert.ok(sent >= LARGE - partly.bytes && sent < LARGE - partly.bytes + 8 * CHUNK, `${sent} for ${LARGE - partly.bytes}`);
+    assert.equal((await list(page))[0].sha256, sha256(file.bytes));
+  });
+
+  for (const [name, query] of [
+    ["ignores ranges", "noranges"], ["has another ETag each time", "newetag"], ["shows no ETag", "noetag"], ["sends another part", "wrongrange"],
+    ["allows one connection", "connections=1"], ["allows two connections", "connections=2"], ["drops every connection", "drop=9000000"],
+    ["has failures that pass", "status=500&times=1"], ["redirects", "redirect"],
+  ]) {
+    visit(`a large file from a host that ${name}`, async (page) => {
+      const file = newFile(randomBytes(LARGE));
+      const url = `${file.url}?rate=60000000&${query}`;
+      isGiven(await load(page, url), file);
+      const [model] = await list(page);
+      assert.deepEqual([model.complete, model.sha256], [true, sha256(file.bytes)]);
+      // It is not asked again and again for what it does not give.
+      assert.ok(requestsOf(url).length <= 16, `${requestsOf(url).length} requests`);
+    });
+  }
+
+  visit("a large file that is exchanged midway: one version or the other, never both", async (page) => {
+    for (const query of ["rate=20000000", "rate=20000000&drop=30000000"]) {
+      const file = newFile(randomBytes(LARGE));
+      const url = `${file.url}?${query}`;
+      const loading = load(page, url);
+      while (requestsOf(url).length < 4) await page.waitForTimeout(10);
+      const exchanged = randomBytes(LARGE);
+      writeFileSync(`${file.path}.new`, exchanged);
+      renameSync(`${file.path}.new`, file.path);
+      const result = await loading;
+      if (result.code) {
+        assert.equal(result.code, "integrity");
+        assert.match(result.message, /changed while|another version/);
+        isGiven(await load(page, url.replace("&drop=30000000", "")), { bytes: exchanged });
+      } else {
+        isGiven(result, file);
+      }
+    }
   });
 
   visit("what is no model is not kept", async (page) => {
