@@ -22,7 +22,8 @@ usage() {
 usage: ./build.sh COMMAND
   serve [PORT]    build, then serve the page on localhost (default port 8080)
   test            run every test; ends with a line of counts
-  build           the wasm modules and their JavaScript, into www/pkg and www/pkg-relaxed
+  build           the wasm modules and their JavaScript, into www/pkg and www/pkg-relaxed; the page's libraries, into www/vendor
+  package         build, then everything a static host needs, and the npm package, into dist (--no-isolation: see README)
   bench [ARGS]    build, then measure in Chromium (see tests/tools/bench.mjs)
   fetch-models    small real models for tests and benchmarks, into models/
 TEXT
@@ -48,6 +49,23 @@ build() {
   # A target folder each: cargo would build everything anew whenever the flags change.
   module pkg target "$WASM_FLAGS"
   module pkg-relaxed target/relaxed "$RELAXED_FLAGS"
+  vendor
+}
+
+# The page's libraries, and what packages it: tools/web has both.
+vendor() {
+  need node "install Node.js 20 or newer"
+  if [ ! -d tools/web/node_modules ] || [ tools/web/package-lock.json -nt tools/web/node_modules ]; then
+    say "installing what tools/web/package.json names"
+    (cd tools/web && npm ci --ignore-scripts --no-audit --no-fund && touch node_modules)
+  fi
+  node tools/web/vendor.mjs
+}
+
+package() {
+  build
+  say "packaging dist"
+  node tools/web/package.mjs "$@"
 }
 
 # One build of the module: module NAME TARGET-FOLDER FLAGS
@@ -170,6 +188,7 @@ run_tests() {
   suite "native tests" cargo test --quiet --no-fail-fast
   check "wasm module" build
   check "wasm size" wasm_budget
+  check "package" node tools/web/package.mjs
   browser
   check "kernels in wasm" node tests/wasm/ops.mjs run chromium
   check "types" npm --prefix tests run --silent types
@@ -183,6 +202,7 @@ case ${1:-help} in
   serve) shift; serve "$@" ;;
   test) run_tests ;;
   build) build ;;
+  package) shift; package "$@" ;;
   bench) shift; bench "$@" ;;
   fetch-models) fetch_models ;;
   help | -h | --help) usage ;;
