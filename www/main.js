@@ -1,9 +1,11 @@
 // The page: one element, and what it needs from this page's address.
 
 import "./llava-chat.js";
+import { MODELS } from "./models.js";
 
 // A link to this page may name the model: …/?model=hf:…&mmproj=hf:…  It is filled in, not loaded.
 const chat = /** @type {import("./llava-chat.js").LlavaChat} */ (document.querySelector("llava-chat"));
+chat.models = MODELS;
 const query = new URLSearchParams(location.search);
 for (const name of /** @type {const} */ (["model", "mmproj", "prompt"])) {
   const value = query.get(name);

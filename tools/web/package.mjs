@@ -24,6 +24,8 @@ const out = path.resolve(args.includes("--out") ? args[args.indexOf("--out") + 1
 const isolate = !args.includes("--no-isolation");
 
 const version = /^version = "([^"]+)"/m.exec(readFileSync(path.join(root, "Cargo.toml"), "utf8"))?.[1];
+/** Not beside the module: there the compiler would take it for the module, and not look at that. */
+const elementTypes = path.join(root, "tools/web/llava-chat.d.ts");
 /** Modules that pages import; each gets an address that stays. */
 const PUBLIC = ["llava-web.js", "llava-chat.js"];
 /** Old enough for every browser with WebAssembly SIMD. */
@@ -143,6 +145,8 @@ async function dist() {
   for (const name of pages) writeFileSync(path.join(out, name), pageOf(name, hash, metafile));
   for (const name of readdirSync(www).filter((name) => /\.(svg|webmanifest|png|d\.ts)$/.test(name))) cpSync(path.join(www, name), path.join(out, name));
 
+  cpSync(elementTypes, path.join(out, "llava-chat.d.ts"));
+
   const all = filesIn(path.join(out, hash)).map((name) => `${hash}/${name}`);
   const engine = all.filter((name) => /\/pkg[^/]*\//.test(name));
   const files = ["./", ...pages, "manifest.webmanifest", "icon.svg", ...all.filter((name) => !engine.includes(name) && !name.endsWith(".txt"))];
@@ -172,6 +176,7 @@ function npmPackage() {
     mkdirSync(path.dirname(path.join(folder, name)), { recursive: true });
     cpSync(path.join(www, name), path.join(folder, name));
   }
+  cpSync(elementTypes, path.join(folder, "llava-chat.d.ts"));
   for (const name of ["README.md", "LICENSE-MIT", "LICENSE-APACHE"]) cpSync(path.join(root, name), path.join(folder, name));
   writeFileSync(path.join(folder, "package.json"), `${JSON.stringify({
     name: "llava-web",

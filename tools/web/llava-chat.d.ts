@@ -14,6 +14,8 @@ export class LlavaChat extends HTMLElement {
   prompt: string;
   /** Whether the model is loaded without being asked for. */
   autoload: boolean;
+  /** Models to choose from, beside files and addresses. `bytes`: of both files together. */
+  models: { name: string; description?: string; model: string; mmproj?: string; bytes: number }[];
   /** The loaded engine, to do more with than this element does. */
   readonly engine: Engine | null;
   /** The conversation so far, as it would be sent. */
