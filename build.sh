@@ -98,6 +98,11 @@ browser() {
     apt-get update -q >/dev/null
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium >/dev/null
   fi
+  if ! command -v firefox-esr >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    say "installing Firefox"
+    # Without it its tests say that they were left out.
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends firefox-esr >/dev/null || true
+  fi
   if [ ! -d tests/node_modules ] || [ tests/package-lock.json -nt tests/node_modules ]; then
     (cd tests && npm ci --ignore-scripts --no-audit --no-fund)
   fi
