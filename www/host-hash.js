@@ -6,7 +6,7 @@ const MAX_POINTER = 1024;
 /**
  * In hex; null where it gives out none.
  * @param {string} url
- * @param {import("./http-bytes.js").HttpBytes} net
+ * @param {import("./pieces.js").RemoteBytes} net
  * @returns {Promise<string | null>}
  */
 export async function hostHash(url, net) {

@@ -5,14 +5,14 @@
 // another version of the file) ends the reading ahead, and the reader's own connection goes on, repeats what must be repeated and says
 // what is to be said.
 
-/** @typedef {import("./http-bytes.js").HttpBytes} HttpBytes */
-/** Chunks `from` to `to`, the latter not included; `from` moves on as they come. @typedef {{ from: number, to: number, net: HttpBytes | null }} Lane */
+/** @typedef {import("./pieces.js").RemoteBytes} RemoteBytes */
+/** Chunks `from` to `to`, the latter not included; `from` moves on as they come. @typedef {{ from: number, to: number, net: RemoteBytes | null }} Lane */
 
 /**
  * @typedef {object} Ahead
  * @property {() => number} count  how many chunks the file has
  * @property {(index: number) => boolean} isMissing
- * @property {(from: number, to: number) => Promise<HttpBytes>} connect  fails where the host does not send just these chunks of the same file
+ * @property {(from: number, to: number) => Promise<RemoteBytes>} connect  fails where the host does not send just these chunks of the same file
  * @property {(index: number, bytes: Uint8Array) => Promise<void>} keep  fails where it is not stored
  * @property {(index: number) => number} length  a chunk's, in bytes
  */

@@ -2,7 +2,7 @@
 // byte hashed on the way where a hash was given.
 
 import { LlavaError } from "./errors.js";
-import { HttpBytes } from "./http-bytes.js";
+import { remoteBytes } from "./pieces.js";
 
 /** @typedef {import("./protocol.js").SourceSpec} SourceSpec */
 /** @typedef {{ update(bytes: Uint8Array): void, digestHex(): string, free?(): void }} Hasher */
@@ -47,7 +47,7 @@ export class SourceReader {
    * @param {ReaderOptions} [options]
    */
   static async open(spec, options = {}) {
-    const bytes = options.stored ?? (spec.kind === "blob" ? new BlobBytes(spec, options) : new HttpBytes(spec, options));
+    const bytes = options.stored ?? (spec.kind === "blob" ? new BlobBytes(spec, options) : remoteBytes(spec, options));
     await bytes.open();
     return new SourceReader(spec.name, bytes, options.stored ? { ...options, sha256: undefined } : options);
   }

@@ -3,7 +3,8 @@
 
 import { LlavaError } from "./errors.js";
 import { hostHash } from "./host-hash.js";
-import { HttpBytes, isStrong, readableUrl } from "./http-bytes.js";
+import { isStrong, readableUrl } from "./http-bytes.js";
+import { remoteBytes } from "./pieces.js";
 import { ReadAhead } from "./read-ahead.js";
 import { checksum, CHUNK, chunkLength, lockFile, logLine, presentBytes, readRecord, removeFile, whenFree } from "./stored-files.js";
 import { createSyncHandle, isFull, writeAll } from "./sync-handles.js";
@@ -11,6 +12,7 @@ import { createSyncHandle, isFull, writeAll } from "./sync-handles.js";
 /** @typedef {import("./source-reader.js").ReaderOptions} ReaderOptions */
 /** @typedef {import("./source-reader.js").ByteSource} ByteSource */
 /** @typedef {import("./stored-files.js").FileRecord} FileRecord */
+/** @typedef {import("./pieces.js").RemoteBytes} RemoteBytes */
 /** @typedef {import("./sync-handles.js").SyncHandle} SyncHandle */
 /** @typedef {import("./model-store.js").UrlSpec} UrlSpec */
 
@@ -56,7 +58,7 @@ export class StoredFile {
   /** @type {SyncHandle | null} */
   #log = null;
   #unflushed = 0;
-  /** @type {{ net: HttpBytes, end: number }[]} */
+  /** @type {{ net: RemoteBytes, end: number }[]} */
   #connections = [];
   /** The downloads beside it, once it is known that there is something to download. @type {ReadAhead | null} */
   #readAhead = null;
@@ -488,7 +490,7 @@ export class StoredFile {
     const { etag } = this.#record;
     const size = /** @type {number} */ (this.#record.size);
     const resume = { from: from * CHUNK, to: to * CHUNK < size ? to * CHUNK : undefined, size, etag, checked: this.#options.sha256 !== undefined };
-    const net = new HttpBytes(this.#spec, { ...this.#options, retries: 2 }, resume);
+    const net = remoteBytes(this.#spec, { ...this.#options, retries: 2 }, resume);
     try {
       await net.open();
       if (!net.resumed) throw new RangeError("The host does not send parts of this file.");
@@ -517,13 +519,13 @@ export class StoredFile {
     const to = next < last ? next * CHUNK : undefined;
     const isFirst = index === 0 && to === undefined;
     const resume = size === null || isFirst || !(isStrong(etag) || checked) ? null : { from: index * CHUNK, to, size, etag, checked };
-    const net = new HttpBytes(this.#spec, this.#options, resume);
+    const net = remoteBytes(this.#spec, this.#options, resume);
     await net.open();
     this.#connections.push({ net, end: (net.resumed ? to : undefined) ?? Infinity });
     return net;
   }
 
-  /** @param {HttpBytes} net */
+  /** @param {RemoteBytes} net */
   #isSameFile(net) {
     const { etag, size } = this.#record;
     return isStrong(etag) && net.etag === etag && (net.size ?? size) === size;

@@ -4,6 +4,7 @@ import { chooseDevice, hasRelaxedSimd } from "./device.js";
 import { isFault, LlavaError, toLlavaError } from "./errors.js";
 import { decodeImage } from "./image-reader.js";
 import { ModelStore } from "./model-store.js";
+import { withPieces } from "./pieces.js";
 import { noUsage } from "./protocol.js";
 import { SourceReader } from "./source-reader.js";
 
@@ -129,10 +130,12 @@ function info() {
 }
 
 /** @param {Extract<Request, { method: "load" }>} request */
-async function load({ id, model, mmproj, sha256, cache, options }) {
+async function load({ id, sha256, cache, options, ...sources }) {
   const chosen = await chooseDevice(options.device);
   ({ adapterName } = chosen);
   pkg ??= await loadModule();
+  const model = await withPieces(sources.model);
+  const mmproj = sources.mmproj && await withPieces(sources.mmproj);
   const progress = new Progress((progress) => post({ id, kind: "progress", progress }));
   /** @type {SourceReader[]} */
   const readers = [];
@@ -144,7 +147,7 @@ async function load({ id, model, mmproj, sha256, cache, options }) {
   /** @param {import("./protocol.js").SourceSpec[]} specs @param {string[]} hashes */
   const openAll = (specs, hashes) => Promise.all(specs.map(async (spec, i) => {
     /** @type {import("./source-reader.js").ReaderOptions} */
-    const options = { sha256: hashes[i], createHasher: () => new pkg.Sha256(), onBytes: (count, stored = false) => progress.bytes(count, stored) };
+    const options = { sha256: hashes[i] ?? (spec.kind === "url" ? spec.pieces?.sha256 : undefined), createHasher: () => new pkg.Sha256(), onBytes: (count, stored = false) => progress.bytes(count, stored) };
     const reader = await SourceReader.open(spec, { ...options, stored: store.bytes(spec, options) });
     readers.push(reader);
     return reader;
