@@ -28,7 +28,9 @@ usage() {
 usage: ./build.sh COMMAND
   serve [PORT]    build, then serve the page on localhost (default port 8080)
   test            run every test; ends with a line of counts
-  build           the wasm modules and their JavaScript, into www/pkg, www/pkg-relaxed and www/pkg-threads
+  build           the wasm modules and their JavaScript, into www/pkg, www/pkg-relaxed and www/pkg-threads; the page's libraries, into
+                  www/vendor
+  package         build, then everything a static host needs, and the npm package, into dist (--no-isolation: see README)
   bench [ARGS]    build, then measure in Chromium (see tests/tools/bench.mjs)
   fetch-models    small real models for tests and benchmarks, into models/
 TEXT
@@ -61,6 +63,23 @@ build() {
     rm -rf www/pkg-threads
     say "the module with threads is NOT built: it needs the source of Rust's standard library (rustup component add rust-src)"
   fi
+  vendor
+}
+
+# The page's libraries, and what packages it: tools/web has both.
+vendor() {
+  need node "install Node.js 20 or newer"
+  if [ ! -d tools/web/node_modules ] || [ tools/web/package-lock.json -nt tools/web/node_modules ]; then
+    say "installing what tools/web/package.json names"
+    (cd tools/web && npm ci --ignore-scripts --no-audit --no-fund && touch node_modules)
+  fi
+  node tools/web/vendor.mjs
+}
+
+package() {
+  build
+  say "packaging dist"
+  node tools/web/package.mjs "$@"
 }
 
 # Whether the source of the standard library is there, or can be had.
@@ -217,6 +236,7 @@ run_tests() {
   suite "native tests" cargo test --quiet --no-fail-fast
   check "wasm module" build
   check "wasm size" wasm_budget
+  check "package" node tools/web/package.mjs
   browser
   firefox
   swiftshader
@@ -234,6 +254,7 @@ case ${1:-help} in
   serve) shift; serve "$@" ;;
   test) run_tests ;;
   build) build ;;
+  package) shift; package "$@" ;;
   bench) shift; bench "$@" ;;
   fetch-models) fetch_models ;;
   help | -h | --help) usage ;;

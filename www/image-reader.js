@@ -1,7 +1,7 @@
 // Pictures as the engine takes them, in the worker: the bytes of an encoded file, or RGBA.
 
 import { LlavaError } from "./errors.js";
-import { readableUrl, refused, unreachable } from "./source-reader.js";
+import { readableUrl, refused, unreachable } from "./http-bytes.js";
 
 /** An encoded picture beyond this is not read; the engine's own limits are tighter. */
 const MAX_ENCODED = 256 << 20;

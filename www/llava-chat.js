@@ -3,23 +3,30 @@
 //   <script type="module" src="llava-chat.js"></script>
 //   <llava-chat model="hf:…/model.gguf" mmproj="hf:…/mmproj.gguf" prompt="Describe this image"></llava-chat>
 //
-// attributes (and properties): model, mmproj, device, system, prompt, autoload
+// attributes (and properties): model, mmproj, device, system, prompt, autoload; property: models, those to choose from
 // events: llava-ready { info }, llava-progress { stage, … }, llava-message { role, content, … }, llava-error { code, message, error }
 // methods: load({ model, mmproj }), ask(text, image), stop(), reset()
 // slots: brand (in the bar at the top), intro (beside the model panel)
-// parts: bar model card input load stored progress cancel chat log exchange image turn asked answer composer question picture ask stop error status button
+// parts: bar model card input load known stored progress cancel chat log exchange image turn asked answer example composer question picture ask stop
+//   error status button dialog alt-texts
 // properties: --llava-background --llava-surface --llava-text --llava-muted --llava-line --llava-accent --llava-on-accent
 //   --llava-danger --llava-radius --llava-font
 
 import { createEngine, LlavaError } from "./llava-web.js";
+import { forgetConversation, keepConversation, keptConversation } from "./ui/kept-conversation.js";
+import { AltTexts } from "./ui/alt-texts.js";
 import { Composer } from "./ui/composer.js";
 import { Conversation, statusText } from "./ui/conversation.js";
 import { button, element } from "./ui/dom.js";
+import { showExport } from "./ui/export.js";
 import { bytes } from "./ui/format.js";
+import { prepareMarkdown } from "./ui/markdown.js";
 import { ModelPanel } from "./ui/model-panel.js";
+import { openPicture, pictureFiles } from "./ui/pictures.js";
+import { loadSettings, sampling, showSettings } from "./ui/settings.js";
 import { styles } from "./ui/styles.js";
 
-/** @typedef {import("./ui/composer.js").Picture} Picture */
+/** @typedef {import("./ui/pictures.js").Picture} Picture */
 /** @typedef {import("./ui/conversation.js").Turn} Turn */
 /** @typedef {{ model: import("./llava-web.js").Source, mmproj?: import("./llava-web.js").Source }} Sources */
 
@@ -39,13 +46,19 @@ export class LlavaChat extends HTMLElement {
   #running = null;
   /** Whether the GPU went away and another one is awaited. */
   #isRecovering = false;
+  #settings = loadSettings();
+  /** The earlier question that is being written anew. @type {Turn | null} */
+  #editing = null;
   #panel;
   #composer;
   #conversation;
+  #altTexts;
   #shell;
   #chat;
   #modelName = element("div", { class: "model-name" });
   #newButton;
+  #saveButton;
+  #settingsButton;
   #changeButton;
   #bar;
   #status = element("p", { class: "status", part: "status" });
@@ -59,27 +72,47 @@ export class LlavaChat extends HTMLElement {
     this.#panel = new ModelPanel({
       onLoad: (sources) => this.load(sources).catch(() => {}),
       onCancel: () => this.stop(),
+      onSettings: () => this.#showSettings(),
       onError: (message) => this.#showAlert(message),
       onTell: (message) => this.#announce(message),
     });
     this.#composer = new Composer({
-      onAsk: (text, picture) => this.#ask(text, picture).catch(() => {}),
+      onAsk: (text, pictures) => this.#submitted(text, pictures).catch(() => {}),
       onStop: () => this.stop(),
       onError: (message) => this.#showAlert(message),
       onPicture: () => this.#invite(),
+      onCancelEdit: () => this.#endEdit(),
     });
-    this.#conversation = new Conversation({ onChoosePicture: () => this.#composer.choose() });
+    this.#conversation = new Conversation({
+      onChoosePicture: () => this.#composer.choose(),
+      onExample: (text) => {
+        this.#composer.setText(text);
+        this.#composer.element.requestSubmit();
+      },
+      onDescribeFolder: () => this.#showAltTexts(true),
+    });
+    this.#altTexts = new AltTexts({
+      onDescribe: (file, prompt, options) => this.#describe(file, prompt, options),
+      onBack: () => this.#showAltTexts(false),
+      onTell: (message) => this.#announce(message),
+      onError: (message) => this.#showAlert(message),
+    });
     this.#newButton = button({ text: "New conversation", icon: "plus", onclick: () => this.reset() });
     this.#newButton.title = "New conversation";
+    this.#saveButton = button({ label: "Save the conversation", icon: "save", onclick: () => showExport(root, {
+      turns: this.#conversation.turns, model: this.#engine?.info.name || "llava-web", system: this.#systemPrompt,
+    }) });
+    this.#settingsButton = button({ label: "Settings", icon: "settings", onclick: () => this.#showSettings() });
     this.#changeButton = button({ text: "Change model", icon: "file", onclick: () => this.#changeModel() });
     this.#changeButton.title = "Change model";
-    const brand = element("slot", { name: "brand" });
-    this.#bar = element("header", { class: "bar-top", part: "bar" }, brand, this.#modelName, this.#newButton, this.#changeButton);
+    const brand = element("slot", { name: "brand", class: "brand-slot" });
+    this.#bar = element("header", { class: "bar-top", part: "bar" }, brand, this.#modelName, this.#newButton, this.#saveButton, this.#changeButton, this.#settingsButton);
     brand.addEventListener("slotchange", () => this.#showBar());
     this.#chat = element("section", { class: "chat", part: "chat", "aria-label": "Chat", hidden: true },
       this.#conversation.element,
       element("div", { class: "foot" }, this.#composer.element),
-      this.#status);
+      this.#status,
+      this.#altTexts.element);
     this.#panel.card.prepend(this.#alert);
     this.#shell = element("div", { class: "shell", part: "shell" }, this.#bar, this.#panel.element, this.#chat, this.#announcer);
     root.append(this.#shell);
@@ -89,7 +122,7 @@ export class LlavaChat extends HTMLElement {
 
   connectedCallback() {
     // Properties that a page set before this class was known hide the accessors of the same name.
-    for (const name of LlavaChat.observedAttributes) {
+    for (const name of [...LlavaChat.observedAttributes, "models"]) {
       if (!Object.hasOwn(this, name)) continue;
       const self = /** @type {Record<string, any>} */ (/** @type {unknown} */ (this));
       const value = self[name];
@@ -178,6 +211,14 @@ export class LlavaChat extends HTMLElement {
     else this.setAttribute(name, value);
   }
 
+  get models() {
+    return this.#panel.known.models;
+  }
+
+  set models(value) {
+    this.#panel.known.set(value);
+  }
+
   /** The loaded engine, to do more with than this element does. */
   get engine() {
     return this.#engine;
@@ -200,7 +241,7 @@ export class LlavaChat extends HTMLElement {
    * @param {Sources} sources
    * @param {{ device?: "auto" | "webgpu" | "cpu", keep?: boolean }} [options]  `keep`: the conversation goes on
    */
-  async #load({ model, mmproj }, { device = /** @type {any} */ (this.device || "auto"), keep = false } = {}) {
+  async #load({ model, mmproj }, { device, keep = false } = {}) {
     this.#unload();
     this.#hideAlert();
     this.#sources = { model, mmproj };
@@ -210,10 +251,13 @@ export class LlavaChat extends HTMLElement {
     this.#panel.showProgress();
     this.#panel.focus();
     this.#announce("Loading the model");
+    // Needed with the first answer, and small beside what is loaded meanwhile.
+    prepareMarkdown();
+    const { device: preferred = this.device || "auto", threads, contextSize } = this.#settings;
     try {
       const engine = await createEngine({
         model, mmproj,
-        device,
+        device: /** @type {any} */ (device ?? preferred), threads, contextSize,
         signal: running.signal,
         onProgress: (progress) => {
           this.#panel.update(progress);
@@ -238,13 +282,13 @@ export class LlavaChat extends HTMLElement {
   /**
    * Asks, as if the person had; resolves to the answer.
    * @param {string} text
-   * @param {Blob} [image]
+   * @param {Blob | Blob[]} [images]
    * @returns {Promise<string>}
    */
-  async ask(text, image) {
-    if (image) await this.#composer.attach(image);
-    const { picture } = this.#composer.take();
-    return this.#ask(text, picture);
+  async ask(text, images = []) {
+    await this.#composer.attachAll([images].flat());
+    const { pictures } = this.#composer.take();
+    return this.#ask(text, pictures);
   }
 
   /** Stops what is going on; what was generated stays. */
@@ -256,7 +300,10 @@ export class LlavaChat extends HTMLElement {
   reset() {
     this.stop();
     this.#messages = [];
+    this.#editing = null;
+    this.#composer.endEdit();
     this.#conversation.clear();
+    this.#keep();
     this.#hideAlert();
     this.#composer.setText(this.prompt);
     this.#invite();
@@ -266,19 +313,52 @@ export class LlavaChat extends HTMLElement {
   }
 
   /**
+   * What stands in the composer: a new question, or an earlier one anew.
    * @param {string} text
-   * @param {Picture | null} picture
+   * @param {Picture[]} pictures
    */
-  async #ask(text, picture) {
+  async #submitted(text, pictures) {
+    const turn = this.#editing;
+    if (!turn) return this.#ask(text, pictures);
+    this.#editing = null;
+    const before = this.#messages;
+    const putBack = this.#conversation.cut(turn);
+    // Each turn is a question and its answer.
+    this.#messages = before.slice(0, 2 * this.#conversation.turns.length);
+    try {
+      return await this.#ask(text, pictures);
+    } catch (error) {
+      this.#messages = before;
+      putBack();
+      this.#edit(turn);
+      throw error;
+    }
+  }
+
+  /** @param {Turn} turn */
+  #edit(turn) {
+    if (this.#running) return;
+    this.#editing = turn;
+    this.#composer.edit(turn.question, turn.pictures);
+    this.#invite();
+  }
+
+  #endEdit() {
+    this.#editing = null;
+    this.#composer.endEdit();
+    this.#invite();
+  }
+
+  /**
+   * @param {string} text
+   * @param {Picture[]} pictures
+   */
+  async #ask(text, pictures) {
     if (!this.#engine) throw new LlavaError("invalid_request", "No model is loaded yet.");
     if (this.#running) throw new LlavaError("invalid_request", "An answer is still being written. Stop it first.");
-    const message = /** @type {import("./llava-web.js").Message} */ ({
-      role: "user",
-      content: picture ? [{ type: "image", image: picture.image }, { type: "text", text }] : text,
-    });
-    const turn = this.#conversation.add(text, picture, { onAgain: () => this.#again(turn).catch(() => {}) });
+    const turn = this.#conversation.add(text, pictures, this.#handlersOf(() => turn));
     const before = this.#messages;
-    this.#messages = [...before, message];
+    this.#messages = [...before, question(text, pictures)];
     this.#emit("llava-message", { role: "user", content: text });
     try {
       return await this.#generate(turn);
@@ -286,10 +366,15 @@ export class LlavaChat extends HTMLElement {
       // As if it had not been asked: nothing that was written is lost.
       this.#messages = before;
       this.#conversation.remove(turn);
-      this.#composer.restore(text, picture);
+      this.#composer.restore(text, pictures);
       this.#invite();
       throw error;
     }
+  }
+
+  /** @param {() => Turn} turn */
+  #handlersOf(turn) {
+    return { onAgain: () => this.#again(turn()).catch(() => {}), onEdit: () => this.#edit(turn()) };
   }
 
   /** Answers the last question once more. @param {Turn} turn */
@@ -327,10 +412,11 @@ export class LlavaChat extends HTMLElement {
     /** @type {number | undefined} */
     let firstTokenSeconds;
     try {
-      const system = this.system ? [{ role: /** @type {const} */ ("system"), content: this.system }] : [];
+      const system = this.#systemPrompt ? [{ role: /** @type {const} */ ("system"), content: this.#systemPrompt }] : [];
       const stream = await engine.chat.completions.create({
         messages: [...system, ...this.#messages],
         stream: true,
+        ...sampling(this.#settings),
         signal: running.signal,
         onProgress: (progress) => {
           turn.progress(progress);
@@ -357,7 +443,10 @@ export class LlavaChat extends HTMLElement {
       turn.end(finish, usage);
       this.#conversation.scrollAlong();
       // A reset while this was going on has taken the conversation away.
-      if (this.#running === running) this.#messages = [...this.#messages, { role: "assistant", content: turn.text }];
+      if (this.#running === running) {
+        this.#messages = [...this.#messages, { role: "assistant", content: turn.text }];
+        this.#keep();
+      }
       this.#announce(turn.text === "" ? "Stopped before the first word" : `Answer: ${turn.text}`);
       this.#showStatus({ usage, firstTokenSeconds });
       this.#emit("llava-message", { role: "assistant", content: turn.text, finish_reason: finish, usage });
@@ -387,6 +476,92 @@ export class LlavaChat extends HTMLElement {
     this.#isRecovering = now;
   }
 
+  get #systemPrompt() {
+    return this.#settings.system ?? this.system;
+  }
+
+  #showSettings() {
+    showSettings(/** @type {ShadowRoot} */ (this.shadowRoot), {
+      settings: this.#settings, system: this.system, device: this.device, onChange: (settings) => this.#changeSettings(settings),
+    });
+  }
+
+  /** @param {import("./ui/settings.js").Settings} settings */
+  #changeSettings(settings) {
+    const { keep } = this.#settings;
+    this.#settings = settings;
+    if (Boolean(keep) === Boolean(settings.keep)) return;
+    if (settings.keep) this.#keep();
+    else forgetConversation().catch(() => {});
+  }
+
+  /** Stores the conversation, where the person has asked for that. */
+  #keep() {
+    if (!this.#settings.keep) return;
+    const turns = this.#conversation.turns.map(({ question, pictures, text, finish, usage }) => ({
+      question, pictures: pictures.map(({ file, name }) => ({ file, name })), answer: text, finish, usage,
+    }));
+    (turns.length > 0 ? keepConversation(turns) : forgetConversation()).catch(() => {
+      this.#showAlert("The conversation could not be kept: the browser’s storage is full, or off for this page.", { notice: true });
+    });
+  }
+
+  /** Shows the conversation that was kept, to go on with. */
+  async #restore() {
+    if (!this.#settings.keep) return;
+    const engine = this.#engine;
+    const kept = await keptConversation().catch(() => []);
+    const vision = engine?.info.vision != null;
+    if (kept.length === 0 || engine !== this.#engine || this.#messages.length > 0 || this.#running) return;
+    if (!vision && kept.some(({ pictures }) => pictures.length > 0)) {
+      this.#showAlert("The conversation that was kept has pictures in it, which this model cannot see. It is there again with a model that can.", { notice: true });
+      return;
+    }
+    for (const { question: text, pictures: files, answer, finish, usage } of kept) {
+      const pictures = await Promise.all(files.map(({ file, name }) => openPicture(file, name)));
+      const turn = this.#conversation.add(text, pictures, this.#handlersOf(() => turn));
+      turn.begin();
+      turn.add(answer);
+      turn.end(finish, usage);
+      this.#messages = [...this.#messages, question(text, pictures), { role: "assistant", content: answer }];
+    }
+    this.#invite();
+    this.#conversation.scrollAlong();
+    this.#announce("The conversation that was kept is there again");
+  }
+
+  /**
+   * One picture of many, outside of any conversation.
+   * @param {File} file
+   * @param {string} prompt
+   * @param {{ maxTokens: number, signal: AbortSignal }} options
+   */
+  async #describe(file, prompt, { maxTokens, signal }) {
+    if (!this.#engine) throw new LlavaError("invalid_request", "No model is loaded yet.");
+    const { url, image } = await openPicture(file).catch((cause) => {
+      throw new LlavaError("invalid_image", cause.message, { cause });
+    });
+    try {
+      const reply = await this.#engine.chat.completions.create({
+        messages: [question(prompt, [{ file, name: file.name, url, image }])], temperature: 0, ...sampling(this.#settings), max_tokens: maxTokens, signal,
+      });
+      const [{ message, finish_reason }] = reply.choices;
+      this.#showStatus({ usage: reply.usage });
+      return { text: message.content, finish: finish_reason };
+    } finally {
+      URL.revokeObjectURL(url);
+    }
+  }
+
+  /** @param {boolean} shown */
+  #showAltTexts(shown) {
+    this.#hideAlert();
+    this.#altTexts.element.hidden = !shown;
+    this.#conversation.element.hidden = this.#composer.element.hidden = shown;
+    this.#invite();
+    (shown ? this.#altTexts : this.#composer).focus();
+  }
+
   /**
    * @param {import("./llava-web.js").EngineInfo} info
    * @param {{ keep: boolean }} options
@@ -397,8 +572,12 @@ export class LlavaChat extends HTMLElement {
     this.#composer.element.before(this.#alert);
     if (!keep) {
       this.#messages = [];
+      this.#editing = null;
+      this.#composer.endEdit();
       this.#conversation.clear();
+      this.#altTexts.clear();
     }
+    this.#showAltTexts(false);
     this.#modelName.replaceChildren(
       element("bdi", { class: "name" }, info.name || "Model"),
       element("span", { class: "size" }, [info.quantization, `${info.contextSize} tokens of context`].filter(Boolean).join(" · ")));
@@ -410,6 +589,7 @@ export class LlavaChat extends HTMLElement {
     this.#announce("The model is ready");
     if (info.warnings?.length) this.#showAlert(info.warnings.join(" "), { notice: true });
     this.#composer.focus();
+    this.#restore().catch(() => {});
   }
 
   #changeModel() {
@@ -422,6 +602,7 @@ export class LlavaChat extends HTMLElement {
 
   #unload() {
     this.stop();
+    this.#altTexts.stop();
     this.#running = null;
     this.#engine?.unload();
     this.#engine = null;
@@ -440,15 +621,16 @@ export class LlavaChat extends HTMLElement {
     const brand = /** @type {HTMLSlotElement} */ (this.#bar.querySelector("slot"));
     this.#bar.hidden = !chatting && brand.assignedElements().length === 0;
     this.#modelName.hidden = !chatting;
-    this.#changeButton.hidden = !chatting;
+    this.#changeButton.hidden = this.#settingsButton.hidden = !chatting;
     this.#invite();
   }
 
   /** The big invitation is for when there is neither a picture nor a conversation. */
   #invite() {
-    this.#conversation.setWaiting(this.#engine?.info.vision != null, this.#composer.picture);
-    this.#composer.setFollowUp(this.#messages.length > 0 && !this.#composer.picture);
-    this.#newButton.hidden = this.#chat.hidden || this.#messages.length === 0;
+    const { pictures } = this.#composer;
+    this.#conversation.setWaiting(this.#engine?.info.vision != null, pictures);
+    this.#composer.setFollowUp(this.#messages.length > 0 && pictures.length === 0);
+    this.#newButton.hidden = this.#saveButton.hidden = this.#chat.hidden || this.#messages.length === 0 || !this.#altTexts.element.hidden;
   }
 
   /** @param {boolean} busy */
@@ -530,15 +712,18 @@ export class LlavaChat extends HTMLElement {
 
   #listen() {
     this.#shell.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape" || !this.#running) return;
+      if (event.key !== "Escape") return;
+      if (this.#running) this.stop();
+      else if (!this.#altTexts.element.hidden) this.#altTexts.stop();
+      else if (this.#editing) this.#endEdit();
+      else return;
       event.preventDefault();
-      this.stop();
     });
     this.#shell.addEventListener("paste", (event) => {
-      const file = imageFile(event.clipboardData);
-      if (!file || !this.#engine) return;
+      const files = pictureFiles(event.clipboardData);
+      if (files.length === 0 || !this.#engine) return;
       event.preventDefault();
-      this.#attach(file);
+      this.#attach(files);
     });
     // Entering a child leaves its parent: only the depth says whether the pointer is still inside.
     let depth = 0;
@@ -555,10 +740,9 @@ export class LlavaChat extends HTMLElement {
     });
     this.#shell.addEventListener("drop", (event) => {
       mark(0);
-      const files = [...(event.dataTransfer?.files ?? [])];
-      if (files.length === 0) return;
+      if (!event.dataTransfer || event.dataTransfer.files.length === 0) return;
       event.preventDefault();
-      this.#drop(files);
+      droppedFiles(event.dataTransfer).then((files) => this.#drop(files));
     });
   }
 
@@ -572,20 +756,51 @@ export class LlavaChat extends HTMLElement {
     } else if (files.some((file) => ModelPanel.accepts(file))) {
       this.#showAlert("A model is loaded already. Press “Change model” first, then drop the other one.");
     } else {
-      this.#attach(files[0]);
+      this.#attach(files);
     }
   }
 
-  /** @param {File} file */
-  #attach(file) {
+  /** @param {File[]} files */
+  #attach(files) {
     this.#hideAlert();
-    this.#composer.attach(file);
+    if (this.#altTexts.element.hidden) this.#composer.attachAll(files);
+    else this.#altTexts.add(files);
   }
 }
 
-/** @param {DataTransfer | null} data */
-function imageFile(data) {
-  return [...(data?.files ?? [])].find((file) => file.type.startsWith("image/")) ?? null;
+/**
+ * @param {string} text
+ * @param {Picture[]} pictures
+ * @returns {import("./llava-web.js").Message}
+ */
+function question(text, pictures) {
+  if (pictures.length === 0) return { role: "user", content: text };
+  return { role: "user", content: [...pictures.map(({ image }) => ({ type: /** @type {const} */ ("image"), image })), { type: "text", text }] };
+}
+
+/**
+ * Files, and those in folders.
+ * @param {DataTransfer} data
+ * @returns {Promise<File[]>}
+ */
+async function droppedFiles(data) {
+  // To be asked for at once: later the list is empty.
+  const entries = [...data.items].map((item) => item.webkitGetAsEntry?.() ?? null);
+  const files = [...data.files];
+  if (!entries.some((entry) => entry?.isDirectory)) return files;
+  /** @type {File[]} */
+  const found = [];
+  const walk = async (/** @type {any} */ entry) => {
+    if (entry?.isFile) found.push(await new Promise((resolve, reject) => entry.file(resolve, reject)));
+    if (!entry?.isDirectory) return;
+    const reader = entry.createReader();
+    // A hundred at a time.
+    for (let batch; (batch = await new Promise((resolve, reject) => reader.readEntries(resolve, reject))).length > 0;) {
+      for (const child of batch) await walk(child);
+    }
+  };
+  for (const entry of entries) await walk(entry).catch(() => {});
+  return found;
 }
 
 if (!customElements.get("llava-chat")) customElements.define("llava-chat", LlavaChat);

@@ -5,8 +5,8 @@
 //   worker → page   Answer  { id, kind, … }          progress* (started event*)? then one result or error
 
 /**
- * A file as it is sent to the worker. Bytes in memory travel as a `Blob` too.
- * @typedef {{ kind: "url", url: string, name: string } | { kind: "blob", blob: Blob, name: string }} SourceSpec
+ * A file as it is sent to the worker. Bytes in memory travel as a `Blob` too. `pieces`: what a manifest said, once the worker has read it.
+ * @typedef {{ kind: "url", url: string, name: string, pieces?: import("./pieces.js").Pieces } | { kind: "blob", blob: Blob, name: string }} SourceSpec
  */
 
 /**

@@ -14,7 +14,7 @@
 // whoever only reads.
 
 import { LlavaError } from "./errors.js";
-import { readableUrl } from "./source-reader.js";
+import { readableUrl } from "./http-bytes.js";
 
 /**
  * What a log says.

@@ -4,6 +4,7 @@ import { chooseDevice, hasRelaxedSimd, usableThreads } from "./device.js";
 import { isFault, LlavaError, toLlavaError } from "./errors.js";
 import { decodeImage } from "./image-reader.js";
 import { ModelStore } from "./model-store.js";
+import { withPieces } from "./pieces.js";
 import { noUsage } from "./protocol.js";
 import { ADAPTER_DELAYS, Interrupted, isLoss, Losses, lostTooOften, notRecovered, unlessAborted } from "./recovery.js";
 import { SourceReader } from "./source-reader.js";
@@ -185,10 +186,12 @@ async function load(request) {
  * @param {Awaited<ReturnType<typeof chooseDevice>>} chosen
  * @param {Progress} progress
  */
-async function loadEngine({ model, mmproj, sha256, cache, options: { threads, ...options } }, chosen, progress) {
+async function loadEngine({ sha256, cache, options: { threads, ...options }, ...sources }, chosen, progress) {
   ({ adapterName } = chosen);
   const maxThreads = Math.min(threads ?? Infinity, usableThreads(threads));
   pkg ??= await loadModule(maxThreads > 1);
+  const model = await withPieces(sources.model);
+  const mmproj = sources.mmproj && await withPieces(sources.mmproj);
   /** @type {any} */
   let engine = null;
   /** @type {SourceReader[]} */
@@ -197,10 +200,11 @@ async function loadEngine({ model, mmproj, sha256, cache, options: { threads, ..
     required: cache === "opfs",
     onWaiting: (file) => progress.waiting(file),
   });
+  progress.ahead = () => store.ahead;
   /** @param {import("./protocol.js").SourceSpec[]} specs @param {string[]} hashes */
   const openAll = (specs, hashes) => Promise.all(specs.map(async (spec, i) => {
     /** @type {import("./source-reader.js").ReaderOptions} */
-    const options = { sha256: hashes[i], createHasher: () => new pkg.Sha256(), onBytes: (count, stored = false) => progress.bytes(count, stored) };
+    const options = { sha256: hashes[i] ?? (spec.kind === "url" ? spec.pieces?.sha256 : undefined), createHasher: () => new pkg.Sha256(), onBytes: (count, stored = false) => progress.bytes(count, stored) };
     const reader = await SourceReader.open(spec, { ...options, stored: store.bytes(spec, options) });
     readers.push(reader);
     return reader;
@@ -355,6 +359,8 @@ class Progress {
   #stored = false;
   /** @type {any} */
   #last = { stage: "header", file: "", loaded: 0, total: 0 };
+  /** How many bytes were downloaded beyond what the engine has read. @type {() => number} */
+  ahead = () => 0;
   /** Bytes that came since the engine last said something. */
   #since = 0;
   #toldAt = 0;
@@ -386,7 +392,7 @@ class Progress {
     this.#speed.add(count);
     this.#since += count;
     // The engine asks for megabytes at a time; on a slow connection one would see nothing for long.
-    if (this.#last.total > 0 && performance.now() - this.#toldAt > TELL_EVERY) this.#send({ ...this.#last, loaded: this.#last.loaded + this.#since });
+    if (this.#last.total > 0 && performance.now() - this.#toldAt > TELL_EVERY) this.#send(this.#last);
   }
 
   /** @param {any} progress */
@@ -407,7 +413,8 @@ class Progress {
   /** @param {any} progress */
   #send(progress) {
     // What is read ahead of the engine counts once.
-    this.#sent = Math.max(this.#sent, Math.min(progress.loaded, progress.total));
+    const loaded = progress.loaded + Math.max(this.#since, this.ahead());
+    this.#sent = Math.max(this.#sent, Math.min(loaded, progress.total));
     this.#toldAt = performance.now();
     this.#tell({ ...progress, loaded: this.#sent, bytesPerSecond: this.#speed.perSecond(), cached: this.#stored });
   }

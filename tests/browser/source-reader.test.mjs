@@ -1,5 +1,5 @@
 // Model files over the network and from disk: what servers and connections do wrong, and what is made of it.
-// Runs in node: source-reader.js needs nothing but fetch and Blob.
+// Runs in node: source-reader.js and http-bytes.js need nothing but fetch and Blob.
 
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
@@ -8,7 +8,8 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
 
-import { readableUrl, SourceReader } from "../../www/source-reader.js";
+import { readableUrl } from "../../www/http-bytes.js";
+import { SourceReader } from "../../www/source-reader.js";
 import { sourceSpecs } from "../../www/sources.js";
 import { serve } from "../tools/serve.mjs";
 

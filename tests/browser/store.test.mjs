@@ -2,8 +2,9 @@
 // damaged cache do. Most tests have a stand-in for the engine that reads files of random bytes, and tells what it was given.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -16,6 +17,9 @@ const SIZE = 9 * CHUNK + 12_345;
 /** What the stand-in leaves out, as padding is left out. */
 const GAP = [5 * CHUNK - 100, 5 * CHUNK + 3000];
 const TAIL = 5000;
+
+/** Of a file that is worth several connections. */
+const LARGE = 70 * CHUNK + 999;
 
 const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");
 const given = (bytes) => sha256(Buffer.concat([bytes.subarray(0, GAP[0]), bytes.subarray(GAP[1], bytes.length - TAIL)]));
@@ -560,6 +564,160 @@ describe("the model store", { skip: withoutEngine }, () => {
     const result = await load(page, file.url);
     isGiven(result, file);
     assert.match(result.warnings[0], /keeps no files/);
+  });
+
+  /** The most requests that were open at the same time. */
+  const atOnce = (requests) => Math.max(...requests.map(({ from }) => requests.filter((other) => other.from <= from && from < other.to).length));
+
+  visit("a large file: several parts at once, given in order, each byte asked for once", async (page) => {
+    const file = newFile(randomBytes(LARGE));
+    // Each connection has this rate, as on hosts that share their line out among connections.
+    const url = `${file.url}?rate=12000000`;
+    const first = await load(page, url);
+    isGiven(first, file);
+    const requests = requestsOf(url);
+    assert.equal(requests[0].range, undefined);
+    for (const { range } of requests.slice(1)) {
+      const [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(range);
+      assert.equal(from % CHUNK, 0);
+      assert.ok((to === "" ? LARGE : Number(to) + 1) - from <= 16 * CHUNK, range);
+    }
+    // The server sees one end a little after the next has begun.
+    assert.ok(atOnce(requests) >= 3 && atOnce(requests) <= 5, `${atOnce(requests)} at once`);
+    // What the browser had taken in on the reader's own connection, beyond where another's part began, is all that is sent twice.
+    const sent = requests.reduce((sum, { sent }) => sum + sent, 0);
+    assert.ok(sent < LARGE + 16 * CHUNK, `${sent} of ${LARGE}`);
+    assert.ok(first.milliseconds < (0.75 * 1000 * LARGE) / 12_000_000, `${first.milliseconds} ms`);
+    const inModel = first.seen.filter(({ stage }) => stage === "model");
+    assert.ok(inModel.every(({ cached, loaded, total }, i) => !cached && loaded <= total && (i === 0 || loaded >= inModel[i - 1].loaded)));
+    assert.ok(Math.max(...inModel.map(({ bytesPerSecond }) => bytesPerSecond)) > 20_000_000, "the speed of all connections together");
+    assert.deepEqual((await list(page)).map(({ complete, sha256 }) => [complete, sha256]), [[true, sha256(file.bytes)]]);
+    isGiven(await load(page, url), file);
+    assert.equal(requestsOf(url).length, requests.length);
+  });
+
+  visit("a tab closed with several downloads open: only what is missing is asked for", async (page, context) => {
+    const file = newFile(randomBytes(LARGE));
+    const url = `${file.url}?rate=6000000`;
+    const tab = await openPage(context);
+    await tab.evaluate((url) => void globalThis.load({ model: url }), url);
+    while (requestsOf(url).length < 4 || !requestsOf(url).every(({ sent }) => sent >= 3 * CHUNK)) await tab.waitForTimeout(20);
+    await tab.close();
+    const [partly] = await list(page);
+    assert.ok(partly.bytes >= 8 * CHUNK && !partly.complete, `${partly.bytes}`);
+    const before = requestsOf(url).length;
+    isGiven(await load(page, url), file);
+    const later = requestsOf(url).slice(before);
+    assert.ok(later.every(({ range }) => range !== undefined));
+    const sent = later.reduce((sum, { sent }) => sum + sent, 0);
+    assert.ok(sent >= LARGE - partly.bytes && sent < LARGE - partly.bytes + 8 * CHUNK, `${sent} for ${LARGE - partly.bytes}`);
+    assert.equal((await list(page))[0].sha256, sha256(file.bytes));
+  });
+
+  for (const [name, query] of [
+    ["ignores ranges", "noranges"], ["has another ETag each time", "newetag"], ["shows no ETag", "noetag"], ["sends another part", "wrongrange"],
+    ["allows one connection", "connections=1"], ["allows two connections", "connections=2"], ["drops every connection", "drop=9000000"],
+    ["has failures that pass", "status=500&times=1"], ["redirects", "redirect"],
+  ]) {
+    visit(`a large file from a host that ${name}`, async (page) => {
+      const file = newFile(randomBytes(LARGE));
+      const url = `${file.url}?rate=60000000&${query}`;
+      isGiven(await load(page, url), file);
+      const [model] = await list(page);
+      assert.deepEqual([model.complete, model.sha256], [true, sha256(file.bytes)]);
+      // It is not asked again and again for what it does not give.
+      assert.ok(requestsOf(url).length <= 16, `${requestsOf(url).length} requests`);
+    });
+  }
+
+  visit("a large file that is exchanged midway: one version or the other, never both", async (page) => {
+    for (const query of ["rate=20000000", "rate=20000000&drop=30000000"]) {
+      const file = newFile(randomBytes(LARGE));
+      const url = `${file.url}?${query}`;
+      const loading = load(page, url);
+      while (requestsOf(url).length < 4) await page.waitForTimeout(10);
+      const exchanged = randomBytes(LARGE);
+      writeFileSync(`${file.path}.new`, exchanged);
+      renameSync(`${file.path}.new`, file.path);
+      const result = await loading;
+      if (result.code) {
+        assert.equal(result.code, "integrity");
+        assert.match(result.message, /changed while|another version/);
+        isGiven(await load(page, url.replace("&drop=30000000", "")), { bytes: exchanged });
+      } else {
+        isGiven(result, file);
+      }
+    }
+  });
+
+  /** A file of random bytes in pieces of 2 MiB, as `llava-web pack` makes them; its manifest's address. */
+  function newPieces(size = SIZE) {
+    const file = newFile(Buffer.concat([Buffer.from("GGUF"), randomBytes(size - 4)]));
+    const out = mkdtempSync(path.join(folder, "pieces-"));
+    const root = path.join(import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname), "../..");
+    execFileSync("cargo", ["run", "--quiet", "--package", "llava-web-cli", "--", "pack", file.path, "--size", "2", "--out", out], { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
+    const pieces = readdirSync(out).filter((name) => name.endsWith(".piece")).sort().map((name) => path.join(out, name));
+    const base = `${host.server.origin}/files/${path.basename(out)}`;
+    return { ...file, pieces, manifest: path.join(out, `${file.name}.pieces.json`), url: `${base}/${file.name}.pieces.json`, requests: () => host.server.requests.filter(({ url }) => url.includes(`${path.basename(out)}/`) && url.endsWith(".piece")) };
+  }
+
+  visit("a model in pieces: loaded as one, kept as one, used offline", async (page, context) => {
+    const packed = newPieces();
+    assert.equal(packed.pieces.length, 5);
+    isGiven(await load(page, packed.url), packed);
+    assert.equal(packed.requests().length, 5);
+    assert.deepEqual((await list(page)).map(({ name, url, complete, sha256 }) => [name, url, complete, sha256]), [[packed.name, packed.url, true, sha256(packed.bytes)]]);
+    isGiven(await load(page, packed.url), packed);
+    await context.route("**/files/**", (route) => route.abort());
+    isGiven(await load(page, packed.url), packed);
+    await context.unroute("**/files/**");
+    assert.equal(packed.requests().length, 5, "what is kept is not fetched");
+    isGiven(await load(page, packed.url, { cache: "none" }), packed);
+    // A damaged chunk in the middle of a piece.
+    await change(page, ".gguf", { flip: 5 * CHUNK + 7 });
+    isGiven(await load(page, packed.url), packed);
+    assert.deepEqual([packed.requests().length, packed.requests().at(-1).range], [11, `bytes=${CHUNK}-`]);
+  });
+
+  visit("pieces that are damaged, missing, exchanged or cut: refused, and by name", async (page) => {
+    const spoil = async (use, expected) => {
+      const packed = newPieces();
+      use(packed);
+      const { code, message } = await load(page, packed.url);
+      assert.equal(code, expected.code, message);
+      assert.match(message, expected.message);
+      assert.ok((await list(page)).every(({ complete }) => !complete));
+    };
+    const flip = (file) => {
+      const bytes = readFileSync(file);
+      bytes[bytes.length >> 1] ^= 1;
+      writeFileSync(file, bytes);
+    };
+    await spoil(({ pieces }) => flip(pieces[2]), { code: "integrity", message: /00003-of-00005\.piece.*SHA-256/ });
+    await spoil(({ pieces }) => rmSync(pieces[1]), { code: "network", message: /00002-of-00005\.piece.*404/ });
+    await spoil(({ pieces }) => writeFileSync(pieces[3], readFileSync(pieces[3]).subarray(0, 1000)), { code: "integrity", message: /00004-of-00005\.piece.*1000 bytes/ });
+    await spoil(({ pieces }) => { renameSync(pieces[0], `${pieces[0]}.x`); renameSync(pieces[1], pieces[0]); renameSync(`${pieces[0]}.x`, pieces[1]); }, { code: "integrity", message: /00001-of-00005\.piece/ });
+    await spoil(({ manifest }) => writeFileSync(manifest, "{"), { code: "integrity", message: /no JSON/ });
+    await spoil(({ manifest }) => writeFileSync(manifest, readFileSync(manifest, "utf8").replace("pieces 1", "pieces 2")), { code: "integrity", message: /pieces 2/ });
+  });
+
+  visit("a large model in pieces: several at once, broken off and resumed", async (page, context) => {
+    const packed = newPieces(LARGE);
+    const tab = await openPage(context);
+    await context.route("**/*.piece", async (route) => {
+      await new Promise((resolve) => setTimeout(resolve, 60));
+      await route.continue();
+    });
+    await tab.evaluate((url) => void globalThis.load({ model: url }), packed.url);
+    while (packed.requests().length < 12) await tab.waitForTimeout(20);
+    await tab.close();
+    await context.unroute("**/*.piece");
+    const [partly] = await list(page);
+    assert.ok(partly.bytes > 0 && !partly.complete);
+    const before = packed.requests().length;
+    isGiven(await load(page, packed.url), packed);
+    assert.ok(packed.requests().length - before <= 36 - Math.floor(partly.bytes / (2 * CHUNK)) + 4);
+    assert.equal((await list(page))[0].sha256, sha256(packed.bytes));
   });
 
   visit("what is no model is not kept", async (page) => {

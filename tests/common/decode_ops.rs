@@ -22,6 +22,7 @@ pub fn tests<'a, B: Backend + 'a>(make: &'a impl Fn() -> B) -> Vec<Test<'a>> {
 }
 
 /// Products of many rows, in every format; `nmse` and `max` bound their error, see [`many_rows`].
+#[allow(dead_code, reason = "only a backend that computes them in several ways is asked for them")]
 pub fn products<'a, B: Backend + 'a>(make: &'a impl Fn() -> B, nmse: f64, max: f64) -> Vec<Test<'a>> {
     let test = |format: Format| {
         Test::new(format!("many_rows {}", format.name()), async move { many_rows(&mut make(), format, nmse, max).await })
@@ -126,6 +127,7 @@ pub async fn normed<B: Backend>(backend: &mut B, format: Format, other: Format) 
 }
 
 /// Products of so many rows that they come in large tiles, which they do not fill.
+#[allow(dead_code, reason = "see products")]
 pub async fn many_rows<B: Backend>(backend: &mut B, format: Format, nmse: f64, max: f64) {
     let mut random = Random::new(32 + format as u64);
     let n_in = if format.block_len() == 1 { 100 } else { 256 };

@@ -13,6 +13,7 @@
 //   ?hashetag        the file's SHA-256 as its ETag, as hosts with Git LFS have it
 //   ?wrongrange      a 206 that starts elsewhere
 //   ?status=N        this status; with &times=M likewise
+//   ?connections=N   429 for whoever asks while N answers to this address are on their way
 //   ?html            a web page with status 200
 //   ?redirect        302 to the same path without a query
 //   ?nocors          no CORS headers
@@ -38,13 +39,17 @@ const TYPES = {
  * @param {{ root: string, mounts?: Record<string, string>, host?: string, port?: number, isolated?: boolean }} options
  */
 export async function serve({ root, mounts = {}, host = "127.0.0.1", port = 0, isolated = false }) {
-  /** What was asked for, and how much of it was sent. @type {{ method: string, url: string, range: string | undefined, sent: number }[]} */
+  /** What was asked for, how much of it was sent, and between which times. @type {{ method: string, url: string, range: string | undefined, sent: number, from: number, to: number }[]} */
   const requests = [];
   const server = createServer((request, response) => {
-    const record = { method: request.method ?? "", url: request.url ?? "", range: request.headers.range, sent: 0 };
+    const record = { method: request.method ?? "", url: request.url ?? "", range: request.headers.range, sent: 0, from: performance.now(), to: Infinity };
     requests.push(record);
+    response.once("close", () => {
+      record.to = performance.now();
+    });
     const times = requests.filter(({ url, method }) => url === request.url && method === request.method).length;
-    answer(request, response, { root, mounts, isolated, times, record }).catch((error) => {
+    const open = requests.filter(({ url, to }) => url === request.url && to === Infinity).length - 1;
+    answer(request, response, { root, mounts, isolated, times, open, record }).catch((error) => {
       if (!response.headersSent) response.writeHead(500, { "content-type": "text/plain" });
       response.end(String(error));
     });
@@ -74,7 +79,7 @@ function fileOf(pathname, { root, mounts }) {
   return file === base || file.startsWith(base + path.sep) ? file : null;
 }
 
-async function answer(request, response, { root, mounts, isolated, times, record }) {
+async function answer(request, response, { root, mounts, isolated, times, open, record }) {
   const url = new URL(request.url, "http://localhost");
   const has = (name) => url.searchParams.has(name);
   const number = (name) => Number(url.searchParams.get(name));
@@ -94,6 +99,9 @@ async function answer(request, response, { root, mounts, isolated, times, record
   const still = !has("times") || times <= number("times");
   if (has("status") && still) {
     return void response.writeHead(number("status"), { ...headers, "content-type": "text/plain" }).end("refused");
+  }
+  if (has("connections") && open >= number("connections")) {
+    return void response.writeHead(429, { ...headers, "content-type": "text/plain" }).end("too many");
   }
   if (has("redirect")) return void response.writeHead(302, { ...headers, location: url.pathname }).end();
   if (has("html")) {

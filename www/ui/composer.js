@@ -1,26 +1,21 @@
-// Where a question is written and a picture attached.
+// Where a question is written and pictures are attached.
 
 import { button, element } from "./dom.js";
 import { bytes } from "./format.js";
+import { askForAddress, hasCamera, MAX_PICTURES, openPicture, samePicture, takePhoto } from "./pictures.js";
 
-/** What the engine decodes itself; anything else the browser can show is handed over as pixels. */
-const DECODED_BY_ENGINE = ["image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp"];
-
-/**
- * A picture somebody attached.
- * @typedef {{ file: Blob, name: string, url: string, image: Blob | HTMLImageElement }} Picture
- */
+/** @typedef {import("./pictures.js").Picture} Picture */
 
 export class Composer {
-  /** @type {Picture | null} */
-  #picture = null;
+  /** @type {Picture[]} */
+  #pictures = [];
   #handlers;
   #busy = false;
   #vision = true;
 
   /**
-   * @param {{ onAsk: (text: string, picture: Picture | null) => void, onStop: () => void, onError: (message: string) => void,
-   *   onPicture: () => void }} handlers
+   * @param {{ onAsk: (text: string, pictures: Picture[]) => void, onStop: () => void, onError: (message: string) => void,
+   *   onPicture: () => void, onCancelEdit: () => void }} handlers
    */
   constructor(handlers) {
     this.#handlers = handlers;
@@ -30,27 +25,35 @@ export class Composer {
       onkeydown: (event) => this.#key(event),
     });
     this.picker = element("input", {
-      type: "file", accept: "image/*", class: "visually-hidden", tabindex: "-1", "aria-label": "Choose a picture",
+      type: "file", accept: "image/*", multiple: true, class: "visually-hidden", tabindex: "-1", "aria-label": "Choose pictures",
       onchange: () => {
-        const [file] = this.picker.files ?? [];
-        if (file) this.attach(file);
+        this.attachAll([...(this.picker.files ?? [])]);
         this.picker.value = "";
       },
     });
+    const root = () => /** @type {ShadowRoot} */ (this.element.getRootNode());
+    const attach = async (/** @type {Promise<File | null>} */ asked) => {
+      const file = await asked;
+      if (file) await this.attach(file);
+    };
     this.attachButton = button({ text: "Picture", icon: "picture", class: "plain", part: "picture", onclick: () => this.choose() });
+    this.cameraButton = button({ label: "Take a picture with the camera", icon: "camera", class: "quiet round", onclick: () => attach(takePhoto(root())) });
+    this.addressButton = button({ label: "Picture from an address", icon: "link", class: "quiet round", onclick: () => attach(askForAddress(root())) });
     this.send = button({ text: "Ask", icon: "send", class: "primary", type: "submit", part: "ask" });
     this.stop = button({ text: "Stop", icon: "stop", class: "plain", part: "stop", onclick: handlers.onStop });
     this.stop.hidden = true;
-    this.thumb = element("div", { class: "thumb", hidden: true });
+    this.thumbs = element("ul", { class: "thumbs", "aria-label": "Pictures to ask about", hidden: true });
+    this.editing = element("div", { class: "editing", hidden: true },
+      element("p", {}, "An earlier question. Asking it replaces it, and what came after."),
+      button({ text: "Cancel", class: "quiet", onclick: handlers.onCancelEdit }));
     this.element = element("form", { class: "composer", part: "composer", "aria-label": "Ask", onsubmit: (event) => this.#submit(event) },
-      this.thumb,
-      this.text,
-      element("div", { class: "composer-actions" }, this.attachButton, this.picker, this.send, this.stop));
+      this.editing, this.thumbs, this.text,
+      element("div", { class: "composer-actions" }, this.attachButton, this.cameraButton, this.addressButton, this.picker, this.send, this.stop));
     this.#update();
   }
 
-  get picture() {
-    return this.#picture;
+  get pictures() {
+    return this.#pictures;
   }
 
   /** @param {string} text */
@@ -62,14 +65,16 @@ export class Composer {
   /** @param {boolean} vision  whether the model sees pictures */
   setVision(vision) {
     this.#vision = vision;
-    this.attachButton.hidden = !vision;
-    if (!vision) this.detach();
+    this.attachButton.hidden = this.addressButton.hidden = !vision;
+    this.cameraButton.hidden = !vision || !hasCamera();
+    if (!vision) this.detachAll();
     this.#update();
   }
 
   /** @param {boolean} hasConversation */
   setFollowUp(hasConversation) {
-    this.text.placeholder = hasConversation ? "Ask something else" : this.#vision ? "Ask about the picture" : "Ask something";
+    const what = this.#pictures.length > 1 ? "Ask about the pictures" : "Ask about the picture";
+    this.text.placeholder = hasConversation ? "Ask something else" : this.#vision ? what : "Ask something";
     this.#update();
   }
 
@@ -92,65 +97,86 @@ export class Composer {
     this.picker.click();
   }
 
-  /**
-   * @param {Blob} file
-   */
+  /** @param {Blob[]} files */
+  async attachAll(files) {
+    for (const file of files) await this.attach(file);
+  }
+
+  /** @param {Blob} file */
   async attach(file) {
     if (!this.#vision) return this.#handlers.onError("This model has no vision file, so it cannot see pictures. Load it together with its mmproj file.");
-    const name = file instanceof File ? file.name : "picture";
-    const url = URL.createObjectURL(file);
-    const preview = element("img", { alt: "" });
-    preview.src = url;
+    if (this.#pictures.length >= MAX_PICTURES) return this.#handlers.onError(`A question can be about ${MAX_PICTURES} pictures at most.`);
     try {
-      await preview.decode();
-    } catch {
-      URL.revokeObjectURL(url);
-      return this.#handlers.onError(`“${name}” could not be opened as a picture. Choose a PNG, JPEG, WebP, GIF or BMP file.`);
+      this.#set([...this.#pictures, await openPicture(file)]);
+    } catch (error) {
+      return this.#handlers.onError(/** @type {Error} */ (error).message);
     }
-    this.#set({ file, name, url, image: DECODED_BY_ENGINE.includes(file.type) ? file : preview });
     this.focus();
   }
 
-  /** Takes the picture off, and forgets it unless it went into the conversation. */
-  detach() {
-    if (this.#picture) URL.revokeObjectURL(this.#picture.url);
-    this.#set(null);
+  /** Takes the pictures off, and forgets them unless they went into the conversation. */
+  detachAll() {
+    for (const { url } of this.#pictures) URL.revokeObjectURL(url);
+    this.#set([]);
   }
 
   /**
    * Puts back what could not be asked.
    * @param {string} text
-   * @param {Picture | null} picture
+   * @param {Picture[]} pictures
    */
-  restore(text, picture) {
+  restore(text, pictures) {
     if (this.text.value === "") this.text.value = text;
-    if (!this.#picture && picture) this.#set(picture);
+    if (this.#pictures.length === 0 && pictures.length > 0) this.#set(pictures);
     this.#update();
   }
 
-  /** Gives the question and the picture away. */
-  take() {
-    const taken = { text: this.text.value.trim(), picture: this.#picture };
+  /**
+   * Takes in a question that was asked before.
+   * @param {string} text
+   * @param {Picture[]} pictures
+   */
+  edit(text, pictures) {
+    this.detachAll();
+    this.text.value = text;
+    this.editing.hidden = false;
+    this.#set(pictures.map(samePicture));
+    this.focus();
+    this.text.setSelectionRange(text.length, text.length);
+  }
+
+  endEdit() {
+    if (this.editing.hidden) return;
+    this.editing.hidden = true;
     this.text.value = "";
-    this.#set(null);
+    this.detachAll();
+    this.focus();
+  }
+
+  /** Gives the question and the pictures away. */
+  take() {
+    const taken = { text: this.text.value.trim(), pictures: this.#pictures };
+    this.text.value = "";
+    this.editing.hidden = true;
+    this.#set([]);
     return taken;
   }
 
-  /** @param {Picture | null} picture */
-  #set(picture) {
-    this.#picture = picture;
-    this.thumb.hidden = !picture;
-    this.thumb.replaceChildren();
-    if (picture) {
+  /** @param {Picture[]} pictures */
+  #set(pictures) {
+    this.#pictures = pictures;
+    this.thumbs.hidden = pictures.length === 0;
+    this.thumbs.replaceChildren(...pictures.map((picture) => {
       const image = element("img", { alt: "" });
       image.src = picture.url;
-      this.thumb.append(image,
+      return element("li", { class: "thumb" }, image,
         element("span", { class: "thumb-text" }, element("bdi", { class: "name" }, picture.name), element("span", { class: "size" }, bytes(picture.file.size))),
-        button({ label: "Remove the picture", icon: "close", class: "quiet round", onclick: () => {
-          this.detach();
+        button({ label: pictures.length === 1 ? "Remove the picture" : `Remove the picture ${picture.name}`, icon: "close", class: "quiet round", onclick: () => {
+          URL.revokeObjectURL(picture.url);
+          this.#set(this.#pictures.filter((other) => other !== picture));
           this.focus();
         } }));
-    }
+    }));
     this.#update();
     this.#handlers.onPicture();
   }
@@ -174,7 +200,7 @@ export class Composer {
   #submit(event) {
     event.preventDefault();
     if (this.send.disabled) return;
-    const { text, picture } = this.take();
-    this.#handlers.onAsk(text, picture);
+    const { text, pictures } = this.take();
+    this.#handlers.onAsk(text, pictures);
   }
 }

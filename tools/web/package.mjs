@@ -1,0 +1,208 @@
+// Makes dist/ out of www/: what is published on a static host, and the npm package. The wasm modules and www/vendor are there already.
+//
+//   dist/index.html, llava-chat.js, llava-web.js …   addresses that stay; they point into
+//   dist/HASH/                                       one version: bundled modules, styles, the wasm; may be cached for ever
+//   dist/sw.js, manifest.webmanifest                 offline use, isolation
+//   *.gz, *.br                                       for hosts that send compressed copies
+//   dist/llava-web-VERSION.tgz                       the npm package: the modules as they are in www/
+//
+// usage: node package.mjs [--out FOLDER] [--no-isolation]
+
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { brotliCompressSync, constants, gzipSync } from "node:zlib";
+
+import { build, transformSync } from "esbuild";
+
+const root = path.join(path.dirname(fileURLToPath(import.meta.url)), "../..");
+const www = path.join(root, "www");
+const args = process.argv.slice(2);
+const out = path.resolve(args.includes("--out") ? args[args.indexOf("--out") + 1] : path.join(root, "dist"));
+const isolate = !args.includes("--no-isolation");
+
+const version = /^version = "([^"]+)"/m.exec(readFileSync(path.join(root, "Cargo.toml"), "utf8"))?.[1];
+/** Not beside the module: there the compiler would take it for the module, and not look at that. */
+const elementTypes = path.join(root, "tools/web/llava-chat.d.ts");
+/** Modules that pages import; each gets an address that stays. */
+const PUBLIC = ["llava-web.js", "llava-chat.js"];
+/** Old enough for every browser with WebAssembly SIMD. */
+const TARGET = ["chrome91", "firefox114", "safari16.4"];
+const COMPRESSED = /\.(js|css|html|wasm|svg|json|webmanifest|txt)$/;
+
+/** Every file under a folder, relative to it, sorted. @param {string} folder */
+function filesIn(folder) {
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => path.relative(folder, path.join(entry.parentPath ?? entry.path, entry.name)).replaceAll(path.sep, "/"))
+    .sort();
+}
+
+const read = (/** @type {string} */ name) => readFileSync(path.join(www, name), "utf8");
+const pages = readdirSync(www).filter((name) => name.endsWith(".html"));
+const engines = readdirSync(www).filter((name) => /^pkg(-|$)/.test(name));
+if (!engines.includes("pkg") || !existsSync(path.join(www, "vendor"))) {
+  console.error("package.mjs: www/pkg or www/vendor is missing. Use ./build.sh package.");
+  process.exit(1);
+}
+
+/** What is loaded by its address: the pages' scripts, the public modules, the workers. */
+function entryPoints() {
+  const entries = new Set(PUBLIC);
+  for (const page of pages) for (const [, name] of read(page).matchAll(/<script type="module" src="([\w.-]+\.js)"/g)) entries.add(name);
+  for (const name of readdirSync(www).filter((name) => name.endsWith(".js"))) {
+    for (const [, file] of read(name).matchAll(/new URL\("\.\/([\w.-]+\.js)", import\.meta\.url\)/g)) entries.add(file);
+  }
+  return [...entries].sort();
+}
+
+/** The engine's files stay files of their own: the worker takes one of them by its address. */
+const engineOutside = {
+  name: "engine outside",
+  setup: (/** @type {import("esbuild").PluginBuild} */ build) => build.onResolve({ filter: /^\.\/pkg/ }, ({ path }) => ({ path, external: true })),
+};
+
+/**
+ * @param {string} folder
+ * @returns {Promise<import("esbuild").Metafile>}
+ */
+async function bundle(folder) {
+  const { metafile } = await build({
+    entryPoints: entryPoints().map((name) => path.join(www, name)),
+    outdir: folder, bundle: true, splitting: true, format: "esm", minify: true, target: TARGET, chunkNames: "[name]-[hash]",
+    legalComments: "none", plugins: [engineOutside], logLevel: "warning", metafile: true,
+  });
+  for (const name of readdirSync(www).filter((name) => name.endsWith(".css"))) {
+    writeFileSync(path.join(folder, name), transformSync(read(name), { loader: "css", minify: true, target: TARGET }).code);
+  }
+  for (const engine of engines) {
+    for (const name of filesIn(path.join(www, engine)).filter((name) => !name.endsWith(".d.ts"))) {
+      const target = path.join(folder, engine, name);
+      mkdirSync(path.dirname(target), { recursive: true });
+      if (name.endsWith(".js")) writeFileSync(target, transformSync(readFileSync(path.join(www, engine, name), "utf8"), { minify: true, target: TARGET }).code);
+      else cpSync(path.join(www, engine, name), target);
+    }
+  }
+  cpSync(path.join(www, "vendor/LICENSES.txt"), path.join(folder, "LICENSES.txt"));
+  return metafile;
+}
+
+/**
+ * What a page's script needs before it runs, so that the browser asks for all of it at once.
+ * @param {import("esbuild").Metafile} metafile
+ * @param {string} script
+ */
+function importsOf(metafile, script) {
+  const outputs = new Map(Object.entries(metafile.outputs).map(([name, output]) => [path.basename(name), output]));
+  const found = new Set();
+  const visit = (/** @type {string} */ name) => {
+    for (const { path: file, kind } of outputs.get(name)?.imports ?? []) {
+      const next = path.basename(file);
+      if (kind !== "import-statement" || found.has(next)) continue;
+      found.add(next);
+      visit(next);
+    }
+  };
+  visit(script);
+  return [...found].sort();
+}
+
+/** @param {string} folder */
+function hashOf(folder) {
+  const hash = createHash("sha256");
+  for (const name of pages) hash.update(read(name));
+  for (const name of filesIn(folder)) hash.update(`${name}\0`).update(readFileSync(path.join(folder, name)));
+  return hash.digest("hex").slice(0, 12);
+}
+
+/**
+ * A page of this version.
+ * @param {string} name
+ * @param {string} hash
+ * @param {import("esbuild").Metafile} metafile
+ */
+function pageOf(name, hash, metafile) {
+  const worker = isolate ? "sw.js?isolate" : "sw.js";
+  return read(name)
+    .replace(/\n *<link rel="modulepreload"[^>]*>/g, "")
+    .replace(/\n( *)<script type="module" src="([\w.-]+\.js)"/, (all, indent, script) =>
+      importsOf(metafile, script).map((file) => `\n${indent}<link rel="modulepreload" href="${file}">`).join("") + all)
+    .replace(/\b(src|href)="([\w.-]+\.(?:js|css))"/g, (_, attribute, file) => `${attribute}="${hash}/${file}"`)
+    .replace("</title>", `</title>\n  <meta name="llava-service-worker" content="${worker}">`);
+}
+
+async function dist() {
+  rmSync(out, { recursive: true, force: true });
+  const staging = path.join(out, "staging");
+  const metafile = await bundle(staging);
+  const hash = hashOf(staging);
+  cpSync(staging, path.join(out, hash), { recursive: true });
+  rmSync(staging, { recursive: true });
+
+  for (const name of PUBLIC) writeFileSync(path.join(out, name), `export * from "./${hash}/${name}";\n`);
+  for (const name of pages) writeFileSync(path.join(out, name), pageOf(name, hash, metafile));
+  for (const name of readdirSync(www).filter((name) => /\.(svg|webmanifest|png|d\.ts)$/.test(name))) cpSync(path.join(www, name), path.join(out, name));
+
+  cpSync(elementTypes, path.join(out, "llava-chat.d.ts"));
+
+  const all = filesIn(path.join(out, hash)).map((name) => `${hash}/${name}`);
+  const engine = all.filter((name) => /\/pkg[^/]*\//.test(name));
+  const files = ["./", ...pages, "manifest.webmanifest", "icon.svg", ...all.filter((name) => !engine.includes(name) && !name.endsWith(".txt"))];
+  await build({
+    entryPoints: [path.join(www, "sw.js")], outfile: path.join(out, "sw.js"), bundle: true, format: "iife", minify: true, target: TARGET,
+    define: { "globalThis.LLAVA_WEB_BUILD": JSON.stringify({ version: hash, files, engine }) }, logLevel: "warning",
+  });
+
+  for (const name of filesIn(out).filter((name) => COMPRESSED.test(name))) {
+    const bytes = readFileSync(path.join(out, name));
+    const copies = /** @type {const} */ ([
+      ["gz", gzipSync(bytes, { level: 9 })],
+      ["br", brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length } })],
+    ]);
+    for (const [ending, copy] of copies) if (copy.length < bytes.length) writeFileSync(path.join(out, `${name}.${ending}`), copy);
+  }
+  return hash;
+}
+
+/** The package as npm would publish it. */
+function npmPackage() {
+  const folder = path.join(out, "package");
+  mkdirSync(folder, { recursive: true });
+  const skipped = new Set([...pages, "main.js", "style.css", "sw.js", "manifest.webmanifest", "icon.svg"]);
+  for (const name of filesIn(www)) {
+    if (skipped.has(name) || /(^|\/)\.|wasm\.d\.ts$|^pkg[^/]*\/.*\.(md|json)$|\.gitignore$/.test(name)) continue;
+    mkdirSync(path.dirname(path.join(folder, name)), { recursive: true });
+    cpSync(path.join(www, name), path.join(folder, name));
+  }
+  cpSync(elementTypes, path.join(folder, "llava-chat.d.ts"));
+  for (const name of ["README.md", "LICENSE-MIT", "LICENSE-APACHE"]) cpSync(path.join(root, name), path.join(folder, name));
+  writeFileSync(path.join(folder, "package.json"), `${JSON.stringify({
+    name: "llava-web",
+    version,
+    description: "LLaVA-family vision-language models inside a browser tab: GGUF, WebAssembly, WebGPU",
+    license: "MIT OR Apache-2.0",
+    type: "module",
+    sideEffects: ["./llava-chat.js"],
+    types: "./llava-web.d.ts",
+    exports: {
+      ".": { types: "./llava-web.d.ts", default: "./llava-web.js" },
+      "./llava-web.js": { types: "./llava-web.d.ts", default: "./llava-web.js" },
+      "./llava-chat.js": { types: "./llava-chat.d.ts", default: "./llava-chat.js" },
+      "./package.json": "./package.json",
+    },
+    keywords: ["llava", "vision-language model", "gguf", "webgpu", "webassembly", "image captioning", "web component"],
+  }, null, 2)}\n`);
+  execFileSync("npm", ["pack", "--ignore-scripts", "--silent", "--pack-destination", out], { cwd: folder, stdio: ["ignore", "ignore", "inherit"] });
+  rmSync(folder, { recursive: true });
+}
+
+const hash = await dist();
+npmPackage();
+const sizeOf = (/** @type {string} */ name) => statSync(path.join(out, name)).size;
+for (const name of filesIn(out).filter((name) => /\.(js|css|wasm|html|tgz)$/.test(name))) {
+  const compressed = existsSync(path.join(out, `${name}.br`)) ? `, ${sizeOf(`${name}.br`)} as brotli, ${sizeOf(`${name}.gz`)} as gzip` : "";
+  console.log(`${name}: ${sizeOf(name)} bytes${compressed}`);
+}
+console.log(`version ${hash}`);
