@@ -1,0 +1,118 @@
+"""What every stage of the training shares: settings, checkpoints that survive being killed, logs, curves."""
+
+import json
+import math
+import os
+import signal
+import time
+from pathlib import Path
+
+import torch
+
+
+class Run:
+    """A stage's folder: `last.pt` to go on from, `log.jsonl`, `curve.svg`."""
+
+    def __init__(self, folder, settings):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.settings = settings
+        self.stopping = False
+        self.saved_at = time.monotonic()
+        # A polite kill saves first; an impolite one loses at most the minutes since the last save.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: setattr(self, "stopping", True))
+
+    @property
+    def path(self):
+        return self.folder / "last.pt"
+
+    def done(self):
+        """Whether the stage has been finished."""
+        return (self.folder / "final.pt").exists()
+
+    def load(self):
+        """The last checkpoint, or None."""
+        if not self.path.exists():
+            return None
+        return torch.load(self.path, map_location="cpu", weights_only=True)
+
+    def save(self, state, final=False):
+        """Writes a checkpoint whole or not at all."""
+        target = self.folder / "final.pt" if final else self.path
+        part = target.with_suffix(".part")
+        torch.save(state, part)
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(target)
+        self.saved_at = time.monotonic()
+
+    def log(self, **values):
+        """Adds a line to the log and prints it."""
+        values = {k: round(v, 5) if isinstance(v, float) else v for k, v in values.items()}
+        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+        print(" ".join(f"{k}={v}" for k, v in values.items()), flush=True)
+
+    def draw(self, *names, title=""):
+        """Draws the logged values over the steps."""
+        log = self.folder / "log.jsonl"
+        if not log.exists():
+            return
+        import matplotlib
+
+        matplotlib.use("svg")
+        import matplotlib.pyplot as plt
+
+        rows = [json.loads(line) for line in log.read_text().splitlines()]
+        figure, axes = plt.subplots(1, len(names), figsize=(4 * len(names), 3), squeeze=False)
+        for axis, name in zip(axes[0], names):
+            points = [(r["step"], r[name]) for r in rows if name in r]
+            if points:
+                axis.plot(*zip(*points))
+            axis.set_title(f"{title} {name}".strip())
+            axis.set_xlabel("step")
+            axis.grid(alpha=0.3)
+        figure.tight_layout()
+        figure.savefig(self.folder / "curve.svg")
+        plt.close(figure)
+
+
+def learning_rate(step, steps, peak, warmup=200, floor=0.03):
+    """Linear warm-up, then a cosine down to `floor · peak`."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    along = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * along)))
+
+
+def optimizer(modules, peak, decay=0.05):
+    """AdamW; vectors and embeddings of positions are not decayed."""
+    matrices, rest = [], []
+    for module in modules:
+        for p in module.parameters():
+            if p.requires_grad:
+                (matrices if p.ndim > 1 else rest).append(p)
+    groups = [{"params": matrices, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98), eps=1e-6)
+
+
+def batches(dataset, start, workers, device):
+    """Batches from step `start` on, made by other processes; each is a function of its step alone, so a resumed run goes on as if
+    it had never stopped."""
+    class Stream(torch.utils.data.Dataset):
+        def __len__(self):
+            return 1 << 30
+
+        def __getitem__(self, i):
+            torch.set_num_threads(1)
+            return dataset(start + i)
+
+    loader = torch.utils.data.DataLoader(Stream(), batch_size=None, sampler=range(1 << 30), num_workers=workers, prefetch_factor=6 if workers else None)
+    for batch in loader:
+        yield {k: v.to(device) if torch.is_tensor(v) else v for k, v in batch.items()}
+
+
+def autocast(device):
+    """bf16 where it pays: on GPUs and on CPUs with AVX-512 BF16."""
+    return torch.autocast(device_type=torch.device(device).type, dtype=torch.bfloat16)
