@@ -68,13 +68,14 @@ def main():
     parser.add_argument("--bank", required=True)
     parser.add_argument("--run", required=True)
     parser.add_argument("--size", default="small", choices=SIZES)
-    parser.add_argument("--steps", type=int, default=12000)
-    parser.add_argument("--batch", type=int, default=96)
+    parser.add_argument("--steps", type=int, default=9000)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--save-minutes", type=float, default=4)
     a = parser.parse_args()
     torch.set_num_threads(a.threads)
@@ -87,6 +88,8 @@ def main():
     vision, text = SIZES[a.size], TextConfig(n_vocab=len(words.words))
     clip = Clip(vision, text).to(a.device)
     optimizer = runs.optimizer([clip], a.rate)
+    if not a.no_compile:
+        runs.compile_blocks(clip.vision.blocks)
     start = 0
     if state := run.load():
         clip.load_state_dict(state["clip"])
@@ -122,6 +125,7 @@ def main():
             return
     # The same on pictures never trained on: a new seed, held-out combinations, a style never seen.
     clip.eval()
+    torch.compiler.set_stance("force_eager")
     for title, style, combinations in (("new scenes", None, "train"), ("held-out combinations", None, "held-out"), ("held-out style", "twemoji", "train"),
                                        ("second held-out style", "openmoji", "train")):
         right = np.zeros(3)

@@ -173,6 +173,7 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--save-minutes", type=float, default=4)
     parser.add_argument("--look-every", type=int, default=500)
+    parser.add_argument("--no-compile", action="store_true")
     a = parser.parse_args()
     torch.set_num_threads(a.threads)
     torch.manual_seed(a.seed)
@@ -233,6 +234,8 @@ def main():
         for group in runs.optimizer([parts.vision], rate).param_groups:
             optimizer.add_param_group({**group})
             scales.append(TOWER_RATE)
+    if not a.no_compile:
+        runs.compile_blocks([*language.blocks, *(parts.vision.blocks if not oracle else ())])
     start = 0
     if state:
         parts.load_state_dict(state["model"])
@@ -260,7 +263,8 @@ def main():
             sums, began = np.zeros(2), time.monotonic()
         if (step + 1) % a.look_every == 0 or step + 1 == a.steps:
             parts.eval()
-            accuracy, by_kind = quick_look(language, rows_of, bank, tokenizer, vision, oracle, a.device)
+            with torch.compiler.set_stance("force_eager"):
+                accuracy, by_kind = quick_look(language, rows_of, bank, tokenizer, vision, oracle, a.device)
             run.log(step=step + 1, answers_right=accuracy, by_kind=by_kind)
             began = time.monotonic()
         if run.stopping or time.monotonic() - run.saved_at > 60 * a.save_minutes:

