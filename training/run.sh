@@ -63,7 +63,7 @@ main() {
   llava tune --steps "$STEPS_TUNE" --batch "$BATCH"
   finished tune
   measure tune
-  llava whole --steps "$STEPS_WHOLE" --batch "$BATCH"
+  llava whole --steps "$STEPS_WHOLE" --batch "$BATCH" --quantize-from 0.6
   finished whole
   measure whole
   exit

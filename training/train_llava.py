@@ -14,6 +14,7 @@ Each stage goes on where FOLDER/STAGE/last.pt stands and starts from the stage b
 """
 
 import argparse
+import contextlib
 import json
 import time
 from dataclasses import asdict
@@ -172,6 +173,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--save-minutes", type=float, default=4)
+    parser.add_argument("--quantize-from", type=float, default=1.0, help="from which share of the steps on to train for 4-bit weights")
     parser.add_argument("--look-every", type=int, default=500)
     parser.add_argument("--no-compile", action="store_true")
     a = parser.parse_args()
@@ -246,15 +248,17 @@ def main():
     state_of = lambda step: {"model": parts.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
                              "vision": asdict(vision), "language": asdict(language_config)}
     print(f"{a.stage}: {sum(p.numel() for m in trained for p in m.parameters()) / 1e6:.2f} M parameters trained, from step {start}")
+    quantized = runs.Quantized([parts])
     sums, began = np.zeros(2), time.monotonic()
     for step, batch in zip(range(start, a.steps), runs.batches(made, start, a.workers, a.device)):
         for group, scale in zip(optimizer.param_groups, scales):
             group["lr"] = scale * runs.learning_rate(step, a.steps, rate, warmup=100)
         parts.train()
-        with runs.autocast(a.device):
-            loss, correct = loss_of(language, batch, rows_of(batch["patches"]))
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with quantized if step >= a.quantize_from * a.steps else contextlib.nullcontext():
+            with runs.autocast(a.device):
+                loss, correct = loss_of(language, batch, rows_of(batch["patches"]))
+            loss.backward()
         torch.nn.utils.clip_grad_norm_([p for m in trained for p in m.parameters()], 1.0)
         optimizer.step()
         sums += [float(loss.detach()), float(correct)]
@@ -272,7 +276,8 @@ def main():
             run.draw("loss", "tokens_right", "answers_right", title=a.stage)
         if run.stopping:
             return
-    run.save(state_of(a.steps), final=True)
+    with quantized if a.quantize_from < 1 else contextlib.nullcontext():
+        run.save(state_of(a.steps), final=True)
     run.draw("loss", "tokens_right", "answers_right", title=a.stage)
 
 

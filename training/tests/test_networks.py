@@ -131,6 +131,20 @@ class Networks(unittest.TestCase):
                 self.assertEqual(metadata["tokenizer.ggml.tokens"], self.tokenizer.pieces)
                 self.assertEqual(metadata["llama.attention.head_count_kv"], 2)
 
+    def test_weights_trained_for_the_grid_are_stored_without_loss(self):
+        from house import runs
+
+        exact = {k: v.clone() for k, v in self.model.state_dict().items()}
+        quantized = runs.Quantized([self.model])
+        # Every matrix but the patches', which is stored as F16.
+        self.assertEqual(len(quantized.weights), 2 * 4 + 2 + 2 * 4)
+        with quantized:
+            for w in quantized.weights:
+                array = w.detach().numpy()
+                self.assertGreater(np.abs(array - exact[next(k for k, v in self.model.state_dict().items() if v.data_ptr() == w.data_ptr())].numpy()).max(), 0)
+                np.testing.assert_array_equal(gguf.dequantize_q4_0(gguf.quantize_q4_0(array)), array)
+        self.assertTrue(all(torch.equal(v, exact[k]) for k, v in self.model.state_dict().items()))
+
     def test_contrastive_training_learns(self):
         import train_clip
         from house import captions, colours, runs
