@@ -100,7 +100,7 @@ def main():
     made = lambda step: make_batch(bank, words, text, vision, a.seed, step, a.batch)
     state_of = lambda step: {"clip": clip.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
                              "vision": asdict(vision), "text": asdict(text)}
-    sums, began = np.zeros(6), time.monotonic()
+    sums, counted, began = np.zeros(6), 0, time.monotonic()
     print(f"{sum(p.numel() for p in clip.vision.parameters()) / 1e6:.2f} M parameters in the tower, from step {start}")
     for step, batch in zip(range(start, a.steps), runs.batches(made, start, a.workers, a.device)):
         for group in optimizer.param_groups:
@@ -113,11 +113,12 @@ def main():
         torch.nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
         optimizer.step()
         sums += [float(v.detach()) for v in (*parts, whole_right, names_right, colours_right)]
+        counted += 1
         if (step + 1) % 50 == 0:
-            whole, name, colour, whole_right, names_right, colours_right = sums / 50
-            run.log(step=step + 1, seconds=(time.monotonic() - began) / 50, whole=whole, name=name, colour=colour,
+            whole, name, colour, whole_right, names_right, colours_right = sums / counted
+            run.log(step=step + 1, seconds=(time.monotonic() - began) / counted, whole=whole, name=name, colour=colour,
                     whole_right=whole_right, names_right=names_right, colours_right=colours_right)
-            sums, began = np.zeros(6), time.monotonic()
+            sums, counted, began = np.zeros(6), 0, time.monotonic()
         if run.stopping or time.monotonic() - run.saved_at > 60 * a.save_minutes:
             run.save(state_of(step + 1))
             run.draw("name", "names_right", "colours_right", "whole_right", title="CLIP")

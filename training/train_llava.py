@@ -249,7 +249,7 @@ def main():
                              "vision": asdict(vision), "language": asdict(language_config)}
     print(f"{a.stage}: {sum(p.numel() for m in trained for p in m.parameters()) / 1e6:.2f} M parameters trained, from step {start}")
     quantized = runs.Quantized([parts])
-    sums, began = np.zeros(2), time.monotonic()
+    sums, counted, began = np.zeros(2), 0, time.monotonic()
     for step, batch in zip(range(start, a.steps), runs.batches(made, start, a.workers, a.device)):
         for group, scale in zip(optimizer.param_groups, scales):
             group["lr"] = scale * runs.learning_rate(step, a.steps, rate, warmup=100)
@@ -262,9 +262,10 @@ def main():
         torch.nn.utils.clip_grad_norm_([p for m in trained for p in m.parameters()], 1.0)
         optimizer.step()
         sums += [float(loss.detach()), float(correct)]
+        counted += 1
         if (step + 1) % 50 == 0:
-            run.log(step=step + 1, seconds=(time.monotonic() - began) / 50, loss=sums[0] / 50, tokens_right=sums[1] / 50)
-            sums, began = np.zeros(2), time.monotonic()
+            run.log(step=step + 1, seconds=(time.monotonic() - began) / counted, loss=sums[0] / counted, tokens_right=sums[1] / counted)
+            sums, counted, began = np.zeros(2), 0, time.monotonic()
         if (step + 1) % a.look_every == 0 or step + 1 == a.steps:
             parts.eval()
             with torch.compiler.set_stance("force_eager"):
