@@ -22,6 +22,9 @@ N=${N:-200}    # questions for each goal
 # Other work on the machine goes first.
 PRIORITY=${PRIORITY-chrt -i 0 nice -n 19}
 
+# Threads that wait sleep, where others may work.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+
 train() { $PRIORITY "$PYTHON" "training/$1" "${@:2}" --bank "$BANK" --size "$SIZE" --device "$DEVICE" --workers "$WORKERS" --threads "$THREADS"; }
 # A stage that was asked to stop ends well but is not finished.
 finished() { [[ -f $RUNS/$1/final.pt ]] || { echo "run.sh: stopped in the stage $1; start it again to go on" >&2; exit 1; }; }

@@ -78,7 +78,7 @@ def main():
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--save-minutes", type=float, default=4)
     a = parser.parse_args()
-    torch.set_num_threads(a.threads)
+    threads = runs.Threads(a.threads)
     torch.manual_seed(a.seed)
     run = runs.Run(a.run, vars(a))
     if run.done():
@@ -114,6 +114,8 @@ def main():
         optimizer.step()
         sums += [float(v.detach()) for v in (*parts, whole_right, names_right, colours_right)]
         counted += 1
+        if (step + 1) % 20 == 0:
+            threads.adapt()
         if (step + 1) % 50 == 0:
             whole, name, colour, whole_right, names_right, colours_right = sums / counted
             run.log(step=step + 1, seconds=(time.monotonic() - began) / counted, whole=whole, name=name, colour=colour,

@@ -177,7 +177,7 @@ def main():
     parser.add_argument("--look-every", type=int, default=500)
     parser.add_argument("--no-compile", action="store_true")
     a = parser.parse_args()
-    torch.set_num_threads(a.threads)
+    threads = runs.Threads(a.threads)
     torch.manual_seed(a.seed)
     folder = Path(a.runs)
     folder.mkdir(parents=True, exist_ok=True)
@@ -263,6 +263,8 @@ def main():
         optimizer.step()
         sums += [float(loss.detach()), float(correct)]
         counted += 1
+        if (step + 1) % 20 == 0:
+            threads.adapt()
         if (step + 1) % 50 == 0:
             run.log(step=step + 1, seconds=(time.monotonic() - began) / counted, loss=sums[0] / counted, tokens_right=sums[1] / counted)
             sums, counted, began = np.zeros(2), 0, time.monotonic()
