@@ -38,7 +38,9 @@ class Run:
         return torch.load(self.path, map_location="cpu", weights_only=True)
 
     def save(self, state, final=False):
-        """Writes a checkpoint whole or not at all."""
+        """Writes a checkpoint whole or not at all; a final one holds no more than the next stage needs."""
+        if final:
+            state = {k: v for k, v in state.items() if k != "optimizer"}
         target = self.folder / "final.pt" if final else self.path
         part = target.with_suffix(".part")
         torch.save(state, part)
