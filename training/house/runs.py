@@ -66,6 +66,7 @@ class Run:
         matplotlib.use("svg")
         import matplotlib.pyplot as plt
 
+        plt.rcParams["svg.fonttype"] = "none"
         rows = [json.loads(line) for line in log.read_text().splitlines()]
         figure, axes = plt.subplots(1, len(names), figsize=(4 * len(names), 3), squeeze=False)
         for axis, name in zip(axes[0], names):
