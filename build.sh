@@ -223,6 +223,20 @@ wasm_budget() {
   done
 }
 
+# The training's tests; those of the networks are skipped where there is no PyTorch.
+training_tests() {
+  local python=python3
+  need python3 "install Python 3.10 or newer"
+  if ! python3 -c 'import numpy, PIL' 2>/dev/null; then
+    python=target/training-venv/bin/python
+    if ! "$python" -c 'import numpy, PIL' 2>/dev/null; then
+      python3 -m venv target/training-venv
+      "$python" -m pip -q install numpy pillow
+    fi
+  fi
+  "$python" training/tests/run.py
+}
+
 run_tests() {
   local start=$SECONDS
   # Mesa's driver complains at every device where this is missing.
@@ -234,6 +248,7 @@ run_tests() {
   check "models" fetch_models
   vulkan
   suite "native tests" cargo test --quiet --no-fail-fast
+  suite "training tests" training_tests
   check "wasm module" build
   check "wasm size" wasm_budget
   check "package" node tools/web/package.mjs
