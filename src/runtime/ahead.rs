@@ -16,6 +16,22 @@ const MAX_LOOK_AHEAD: usize = 8;
 const LONG_WAIT: f64 = 40.0;
 const NO_WAIT: f64 = 4.0;
 
+/// How many tokens are under way behind the one that is waited for. Some browsers look only ten times a second whether a device has
+/// answered: then several tokens come at once after a long wait, and more under way means fewer waits.
+struct LookAhead {
+    n: usize,
+    waited_long: bool,
+}
+
+impl LookAhead {
+    fn waited(&mut self, milliseconds: f64) {
+        if self.waited_long && milliseconds < NO_WAIT && self.n > 0 {
+            self.n = (2 * self.n).min(MAX_LOOK_AHEAD);
+        }
+        self.waited_long = milliseconds > LONG_WAIT;
+    }
+}
+
 /// A generation whose tokens were chosen on a device that is gone.
 pub struct Drawing {
     choice: Choice,
@@ -25,8 +41,7 @@ pub struct Drawing {
 /// A generation whose tokens are chosen on the device.
 pub struct Ahead<B: Backend> {
     choice: Choice,
-    look_ahead: usize,
-    waited_long: bool,
+    look_ahead: LookAhead,
     /// Chosen on the device and not yet known here, with the random numbers they were drawn by.
     under_way: VecDeque<(B::Chosen, f64)>,
     /// Random numbers of tokens that were under way on a device that is gone.
@@ -46,8 +61,7 @@ impl<B: Backend> Ahead<B> {
     pub fn new(choice: Choice) -> Self {
         Self {
             choice,
-            look_ahead: B::LOOK_AHEAD,
-            waited_long: false,
+            look_ahead: LookAhead { n: B::LOOK_AHEAD, waited_long: false },
             under_way: VecDeque::new(),
             again: VecDeque::new(),
             pending: VecDeque::new(),
@@ -76,7 +90,7 @@ impl<B: Backend> Ahead<B> {
         max_tokens: usize,
         mut unit: impl FnMut() -> f64,
     ) {
-        while self.under_way.len() <= self.look_ahead && self.n_before + self.n_known + self.under_way.len() < max_tokens {
+        while self.under_way.len() <= self.look_ahead.n && self.n_before + self.n_known + self.under_way.len() < max_tokens {
             if self.n_known + self.under_way.len() > 0 {
                 // Known or under way, all tokens but the last are run; the context holds those that are known.
                 let position = session.slots.len() + self.n_run.saturating_sub(self.n_known - self.pending.len());
@@ -113,13 +127,9 @@ impl<B: Backend> Ahead<B> {
         Ok(Some(id))
     }
 
-    /// Learns from how long the last token was waited for, in milliseconds. Some browsers look only ten times a second whether a device
-    /// has answered: then several tokens come at once after a long wait, and more under way means fewer waits.
+    /// Learns from how long the last token was waited for, in milliseconds.
     pub fn waited(&mut self, milliseconds: f64) {
-        if self.waited_long && milliseconds < NO_WAIT && self.look_ahead > 0 {
-            self.look_ahead = (2 * self.look_ahead).min(MAX_LOOK_AHEAD);
-        }
-        self.waited_long = milliseconds > LONG_WAIT;
+        self.look_ahead.waited(milliseconds);
     }
 
     /// Notes what the context holds now: tokens that are both known and run.
@@ -134,17 +144,19 @@ impl<B: Backend> Ahead<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::gpu::Gpu;
 
     #[test]
     fn tokens_that_come_several_at_once_are_looked_further_ahead_for() {
-        let mut ahead = Ahead::<Gpu>::new(Choice::GREEDY);
+        let mut ahead = LookAhead { n: 2, waited_long: false };
         // A slow device: every token takes its time.
         [90.0, 80.0, 100.0].into_iter().for_each(|ms| ahead.waited(ms));
-        assert_eq!(ahead.look_ahead, Gpu::LOOK_AHEAD);
+        assert_eq!(ahead.n, 2);
         for want in [4, 8, 8] {
             [100.0, 0.5, 0.5].into_iter().for_each(|ms| ahead.waited(ms));
-            assert_eq!(ahead.look_ahead, want);
+            assert_eq!(ahead.n, want);
         }
+        let mut never = LookAhead { n: 0, waited_long: false };
+        [100.0, 0.5].into_iter().for_each(|ms| never.waited(ms));
+        assert_eq!(never.n, 0);
     }
 }
