@@ -39,38 +39,40 @@ const helpers = (page, site) => page.evaluate(async (site) => {
   };
 }, site);
 
-/** The threads of the browser's processes that are workers. */
-function workerThreads() {
-  let count = 0;
-  for (const process of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+/** What Linux says of each thread of this test's browser that is a worker: the fields of its `stat` behind the name. */
+function workers() {
+  const parents = new Map();
+  const read = (/** @type {string} */ path) => {
+    const stat = readFileSync(path, "utf8");
+    return { name: stat.slice(stat.indexOf("(") + 1), fields: stat.slice(stat.lastIndexOf(")") + 2).split(" ") };
+  };
+  const found = [];
+  const attempt = (/** @type {() => void} */ look) => {
     try {
-      for (const task of readdirSync(`/proc/${process}/task`)) {
-        if (readFileSync(`/proc/${process}/task/${task}/comm`, "utf8").startsWith("DedicatedWorker")) count++;
-      }
+      look();
     } catch {
       // A process that ended meanwhile.
     }
+  };
+  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    attempt(() => parents.set(Number(pid), Number(read(`/proc/${pid}/stat`).fields[1])));
   }
-  return count;
+  const isOurs = (/** @type {number} */ pid) => pid === process.pid || (parents.has(pid) && isOurs(parents.get(pid)));
+  for (const pid of [...parents.keys()].filter(isOurs)) {
+    attempt(() => {
+      for (const task of readdirSync(`/proc/${pid}/task`)) {
+        const { name, fields } = read(`/proc/${pid}/task/${task}/stat`);
+        if (name.startsWith("DedicatedWorker")) found.push(fields);
+      }
+    });
+  }
+  return found;
 }
 
-/** Seconds that all workers' threads have computed. */
-function workerSeconds() {
-  let ticks = 0;
-  for (const process of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
-    try {
-      for (const task of readdirSync(`/proc/${process}/task`)) {
-        const stat = readFileSync(`/proc/${process}/task/${task}/stat`, "utf8");
-        if (!stat.includes("(DedicatedWorker")) continue;
-        const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-        ticks += Number(fields[11]) + Number(fields[12]);
-      }
-    } catch {
-      // As above.
-    }
-  }
-  return ticks / 100;
-}
+const workerThreads = () => workers().length;
+
+/** Seconds that they have computed: ticks of a hundredth. */
+const workerSeconds = () => workers().reduce((sum, fields) => sum + Number(fields[11]) + Number(fields[12]), 0) / 100;
 
 describe("threads", { skip: withoutEngine || withoutThreads }, () => {
   let host, tab, page;

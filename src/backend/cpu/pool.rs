@@ -166,6 +166,7 @@ impl Helper {
 pub struct Pool {
     shared: Arc<Shared>,
     n_threads: usize,
+    n_numbers: usize,
     /// One thread at a time hands out work.
     not_sync: PhantomData<Cell<()>>,
     #[cfg(not(target_family = "wasm"))]
@@ -184,6 +185,7 @@ impl Default for Pool {
         Self {
             shared: Arc::new(Shared::new()),
             n_threads: 1,
+            n_numbers: 1,
             not_sync: PhantomData,
             #[cfg(not(target_family = "wasm"))]
             handles: Vec::new(),
@@ -202,6 +204,7 @@ impl Pool {
             pool.handles.push(handle);
         }
         pool.n_threads = pool.handles.len() + 1;
+        pool.n_numbers = pool.n_threads;
         pool
     }
 
@@ -215,14 +218,16 @@ impl Pool {
         self.n_threads
     }
 
-    /// What is above the number of every thread that may compute a part.
+    /// What is above the number of every thread that may compute a part: more than [`Self::n_threads`] where fewer were chosen than
+    /// there are.
     pub fn n_numbers(&self) -> usize {
-        self.n_threads.max(1 + self.shared.n_helpers.load(Ordering::SeqCst).min(MAX_THREADS - 1))
+        self.n_numbers
     }
 
     /// Counts on helpers that are on their way; the first parts are done without them.
     pub fn expect_helpers(&mut self, n_helpers: usize) {
         self.n_threads = 1 + n_helpers.min(MAX_THREADS - 1);
+        self.n_numbers = self.n_threads;
     }
 
     /// Lets as many threads share the work as make it quickest, as measured on the spot with work like that of a small model's
@@ -232,6 +237,9 @@ impl Pool {
         /// What another thread must take off, for it takes heat and battery.
         const GAIN: f64 = 0.95;
         let most = self.n_threads;
+        if most == 1 {
+            return;
+        }
         // 16 parts of 2048 floats each, from the first cache.
         let x: Vec<f32> = (0..2048).map(|i| i as f32).collect();
         let mut measure = |n_threads: usize| {
@@ -259,12 +267,6 @@ impl Pool {
             }
         }
         self.n_threads = best;
-    }
-
-    /// Lets so many threads share the work, at most the caller and the helpers that have come in; the others sleep.
-    pub fn set_n_threads(&mut self, n_threads: usize) {
-        let most = 1 + self.shared.n_helpers.load(Ordering::SeqCst).min(MAX_THREADS - 1);
-        self.n_threads = n_threads.clamp(1, most);
     }
 
     /// Calls `part(i, thread)` for every `i` below `n_parts`, each on one of the threads, whose number is `thread`; a thread
@@ -441,6 +443,17 @@ mod tests {
                 });
                 assert!(covered.iter().all(|x| *x == 1), "{n} in steps of {step}");
             }
+        }
+    }
+
+    #[test]
+    fn as_many_threads_are_chosen_as_there_are_at_most() {
+        let since = || std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0.0, |time| time.as_secs_f64() * 1e3);
+        for n_threads in [1, 3] {
+            let mut pool = Pool::new(n_threads);
+            pool.choose_n_threads(since);
+            assert!((1..=n_threads).contains(&pool.n_threads()));
+            assert_eq!(pool.n_numbers(), n_threads);
         }
     }
 
