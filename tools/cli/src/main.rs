@@ -40,7 +40,11 @@ fn run(arguments: Vec<String>) -> Result<String, String> {
         match argument.as_str() {
             "--size" => {
                 let text = value()?;
-                megabytes = text.parse().ok().filter(|n| (1..=4000).contains(n)).ok_or_else(|| format!("--size {text}: give whole megabytes, 1 to 4000"))?;
+                megabytes = text
+                    .parse()
+                    .ok()
+                    .filter(|n| (1..=4000).contains(n))
+                    .ok_or_else(|| format!("--size {text}: give whole megabytes, 1 to 4000"))?;
             }
             "--out" => out = Some(PathBuf::from(value()?)),
             "--help" | "-h" => return Ok(USAGE.to_string()),

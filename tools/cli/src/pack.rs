@@ -47,7 +47,9 @@ impl fmt::Display for PackError {
             Self::Io { what, path, cause } => write!(f, "{} could not be {what}: {cause}", path.display()),
             Self::NotGguf(path) => write!(f, "{} is not a GGUF file. Choose the model file itself", path.display()),
             Self::NoName(path) => write!(f, "{} has a name that cannot stand in an address. Rename it", path.display()),
-            Self::TooManyPieces { count, piece_size } => write!(f, "{count} pieces of {piece_size} bytes are more than 99999. Give a larger --size"),
+            Self::TooManyPieces { count, piece_size } => {
+                write!(f, "{count} pieces of {piece_size} bytes are more than 99999. Give a larger --size")
+            }
             Self::Changed(path) => write!(f, "{} changed while it was read. Pack it again", path.display()),
         }
     }
@@ -180,7 +182,10 @@ mod tests {
         let folder = Folder::new("hash");
         let model = folder.0.join("m.gguf");
         std::fs::write(&model, "GGUF").unwrap();
-        assert_eq!(pack(&model, &folder.0, 1 << 20).unwrap().sha256, "b83633aa785344791618f2fddf131b010ea04912a60430760b070bad293f65bd");
+        assert_eq!(
+            pack(&model, &folder.0, 1 << 20).unwrap().sha256,
+            "b83633aa785344791618f2fddf131b010ea04912a60430760b070bad293f65bd"
+        );
     }
 
     #[test]
