@@ -189,7 +189,8 @@ async function load(request) {
 async function loadEngine({ sha256, cache, options: { threads, ...options }, ...sources }, chosen, progress) {
   ({ adapterName } = chosen);
   const maxThreads = Math.min(threads ?? Infinity, usableThreads(threads));
-  pkg ??= await loadModule(maxThreads > 1);
+  // On the GPU there is nothing for threads to do, and their module reserves all the memory it may ever take.
+  pkg ??= await loadModule(maxThreads > 1 && chosen.device === "cpu");
   const model = await withPieces(sources.model);
   const mmproj = sources.mmproj && await withPieces(sources.mmproj);
   /** @type {any} */

@@ -572,7 +572,7 @@ describe("the model store", { skip: withoutEngine }, () => {
   visit("a large file: several parts at once, given in order, each byte asked for once", async (page) => {
     const file = newFile(randomBytes(LARGE));
     // Each connection has this rate, as on hosts that share their line out among connections.
-    const url = `${file.url}?rate=12000000`;
+    const url = `${file.url}?rate=4000000`;
     const first = await load(page, url);
     isGiven(first, file);
     const requests = requestsOf(url);
@@ -587,10 +587,10 @@ describe("the model store", { skip: withoutEngine }, () => {
     // What the browser had taken in on the reader's own connection, beyond where another's part began, is all that is sent twice.
     const sent = requests.reduce((sum, { sent }) => sum + sent, 0);
     assert.ok(sent < LARGE + 16 * CHUNK, `${sent} of ${LARGE}`);
-    assert.ok(first.milliseconds < (0.75 * 1000 * LARGE) / 12_000_000, `${first.milliseconds} ms`);
+    assert.ok(first.milliseconds < (0.75 * 1000 * LARGE) / 4_000_000, `${first.milliseconds} ms`);
     const inModel = first.seen.filter(({ stage }) => stage === "model");
     assert.ok(inModel.every(({ cached, loaded, total }, i) => !cached && loaded <= total && (i === 0 || loaded >= inModel[i - 1].loaded)));
-    assert.ok(Math.max(...inModel.map(({ bytesPerSecond }) => bytesPerSecond)) > 20_000_000, "the speed of all connections together");
+    assert.ok(Math.max(...inModel.map(({ bytesPerSecond }) => bytesPerSecond)) > 6_000_000, "the speed of all connections together");
     assert.deepEqual((await list(page)).map(({ complete, sha256 }) => [complete, sha256]), [[true, sha256(file.bytes)]]);
     isGiven(await load(page, url), file);
     assert.equal(requestsOf(url).length, requests.length);

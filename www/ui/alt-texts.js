@@ -35,7 +35,7 @@ export class AltTexts {
     };
     const folder = picker({ webkitdirectory: true, "aria-label": "Choose a folder of pictures" });
     const files = picker({ accept: "image/*", "aria-label": "Choose several pictures" });
-    this.prompt = element("textarea", { class: "field", id: "alt-prompt", rows: "2", dir: "auto" });
+    this.prompt = element("textarea", { class: "field", id: "alt-prompt", rows: "3", dir: "auto" });
     this.prompt.value = PROMPT;
     this.folderButton = button({ text: "Choose a folder", icon: "folder", class: "plain", onclick: () => folder.click() });
     this.start = button({ text: "Describe them", class: "primary", onclick: () => this.#start() });
