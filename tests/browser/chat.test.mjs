@@ -47,6 +47,7 @@ const STAND_IN = `
         decode_ms: 100, prefill_tokens_per_second: 9, decode_tokens_per_second: 12.3 } });
     }
     reset() {}
+    isLost() { return false; }
     free() {}
   }`;
 
