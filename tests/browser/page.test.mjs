@@ -82,7 +82,7 @@ describe("the page", { skip: withoutEngine }, () => {
 
   visit("loads nothing before it is asked to", {}, async (page, { requests }) => {
     await page.waitForTimeout(300);
-    assert.ok(requests.every((url) => !/pkg|gguf|worker/.test(url)), requests.join("\n"));
+    assert.ok(requests.every((url) => !/pkg|gguf|\/worker\.js/.test(url)), requests.join("\n"));
     assert.ok(await loadButton(page).isDisabled());
   });
 
