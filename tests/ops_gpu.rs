@@ -57,6 +57,11 @@ fn gpu_weight_bytes_are_given_back() {
 }
 
 #[test]
+fn positions_and_ids_stay_with_what_was_recorded_for_them() {
+    block_on(async { ops_gpu::crowded(&ops_gpu::open(options()).await).await });
+}
+
+#[test]
 fn matrices_beyond_the_binding_limit_are_cut_by_rows() {
     block_on(async { ops_gpu::matrices_in_pieces(options(), &ops_gpu::open(options()).await).await });
 }

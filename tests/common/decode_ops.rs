@@ -38,7 +38,7 @@ fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().copied().map(f64::from).collect()
 }
 
-fn filled<B: Backend>(backend: &mut B, cols: usize, data: &[f32]) -> B::Tensor {
+pub fn filled<B: Backend>(backend: &mut B, cols: usize, data: &[f32]) -> B::Tensor {
     let mut x = backend.tensor(data.len() / cols, cols).expect("tensor");
     backend.write(&mut x, 0, data);
     x

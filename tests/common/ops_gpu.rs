@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use llava_web::backend::Backend;
 use llava_web::backend::gpu::kernels::{Kernel, Products, Variant};
-use llava_web::backend::gpu::{Device, DeviceOptions, Gpu};
+use llava_web::backend::gpu::{Device, DeviceOptions, Gpu, MAX_DISPATCHES};
+use llava_web::backend::{Backend, MatrixSpec, RopeStyle};
 use llava_web::quant::Format;
 
 use crate::decode_ops;
@@ -49,6 +49,8 @@ pub async fn tests(options: DeviceOptions) -> Vec<Test<'static>> {
         let make = make(DeviceOptions { products: Some(products), ..options }).await;
         all.extend(decode_ops::products(make, nmse, max).into_iter().map(named(format!("{products:?}"))));
     }
+    let crowd = device.clone();
+    all.push(Test::new("crowded", async move { crowded(&crowd).await }));
     let whole = device.clone();
     all.push(Test::new("matrices_in_pieces", async move { matrices_in_pieces(options, &whole).await }));
     all.push(Test::new("self_test", self_test(options)));
@@ -62,6 +64,42 @@ pub async fn tests(options: DeviceOptions) -> Vec<Test<'static>> {
     all.push(Test::new("self_test rules the adapter out", wrong_kernel(options, WRONG_KERNELS[0])));
     all.push(Test::new("weight_bytes", async move { ops::weight_bytes(|| backend(&device)) }));
     all
+}
+
+/// Positions and ids stay with the commands recorded for them, wherever a list of commands is full and handed over in between.
+pub async fn crowded(device: &Rc<Device>) {
+    let mut backend = backend(device);
+    let mut random = ops::Random::new(5);
+    let (n_out, n) = (64, 64);
+    let spec = MatrixSpec { name: "table".into(), format: Format::F32, n_in: n, n_out };
+    let mut builder = backend.matrix_begin(&spec).expect("matrix_begin");
+    backend.matrix_rows(&mut builder, &random.matrix(Format::F32, n, n_out)).expect("matrix_rows");
+    let table = backend.matrix_end(builder).expect("matrix_end");
+    let rope = decode_ops::filled(&mut backend, n, &random.floats(8 * n));
+    let (x, mut y) = (decode_ops::filled(&mut backend, n, &random.floats(n)), backend.tensor(1, n).expect("tensor"));
+    let mut results = Vec::new();
+    // As many commands before as leave room for none, one, two of those that count, and for all.
+    for n_before in [0, MAX_DISPATCHES - 2, MAX_DISPATCHES - 1, MAX_DISPATCHES] {
+        let mut turned: Vec<_> = (0..3).map(|_| decode_ops::filled(&mut backend, n, &[1.0; 64])).collect();
+        let mut found = backend.tensor(3, n).expect("tensor");
+        backend.settle(true).await.expect("settle");
+        (0..n_before).for_each(|_| backend.copy_rows(&x, 0, &mut y, 0, 1));
+        for (i, x) in turned.iter_mut().enumerate() {
+            backend.rope(x, &rope, RopeStyle::Halves, 1, n, 2 * i + 1, 1);
+        }
+        let mut of = Vec::new();
+        for x in &turned {
+            of.extend(ops::read(&mut backend, x, 0, 1).await);
+        }
+        backend.settle(true).await.expect("settle");
+        (0..n_before).for_each(|_| backend.copy_rows(&x, 0, &mut y, 0, 1));
+        (0..3).for_each(|i| backend.embed(&table, &[7 * i as u32 + 3], &mut found, i));
+        of.extend(ops::read(&mut backend, &found, 0, 3).await);
+        results.push(of);
+    }
+    for crowded in &results[1..] {
+        assert_eq!(*crowded, results[0]);
+    }
 }
 
 /// Matrices beyond the binding limit are cut by rows; products are the same to the bit.

@@ -7,9 +7,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
 
 use super::kernels::{Bindings, Kernel, Products, Variant};
+use super::signal::map;
 use crate::error::{Error, Result};
 
 /// The most that one weight buffer holds, whatever the adapter allows: what every adapter must be able to bind.
@@ -386,9 +386,7 @@ impl Device {
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let answer = Answer::default();
-        let slot = answer.clone();
-        probe.map_async(wgpu::MapMode::Read, .., move |result| slot.set(result.is_ok()));
+        let answer = map(&probe, 16);
         // In a browser this does nothing: its event loop calls back. Natively it is also what makes a loss known.
         let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
         let is_alive = polled.is_ok() && answer.await;
@@ -426,6 +424,11 @@ impl Device {
 
     /// A buffer of zeros for `what`, bound as a whole.
     pub(super) fn buffer(&self, n_bytes: u64, usage: wgpu::BufferUsages, dropped: &Dropped, what: &str) -> Result<Buffer> {
+        // A failure ends what it was to be reserved for.
+        self.try_buffer(n_bytes, usage, dropped, what).inspect_err(|_| self.is_reserving.set(false))
+    }
+
+    fn try_buffer(&self, n_bytes: u64, usage: wgpu::BufferUsages, dropped: &Dropped, what: &str) -> Result<Buffer> {
         if n_bytes > self.max_buffer {
             return Err(no_room(what, n_bytes, &format!(", but a buffer can have {} on this GPU", self.max_buffer)));
         }
@@ -534,33 +537,4 @@ fn no_room(what: &str, n_bytes: u64, limit: &str) -> Error {
     Error::out_of_memory(format!(
         "There is not enough GPU memory for {what}: {n_bytes} bytes were needed{limit}. Close other tabs, or choose a smaller model or context."
     ))
-}
-
-/// Resolves to what it is set to.
-#[derive(Debug, Clone, Default)]
-struct Answer(Arc<Mutex<(Option<bool>, Option<Waker>)>>);
-
-impl Answer {
-    fn set(&self, value: bool) {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.0 = Some(value);
-        if let Some(waker) = slot.1.take() {
-            waker.wake();
-        }
-    }
-}
-
-impl Future for Answer {
-    type Output = bool;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<bool> {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match slot.0 {
-            Some(value) => Poll::Ready(value),
-            None => {
-                slot.1 = Some(context.waker().clone());
-                Poll::Pending
-            }
-        }
-    }
 }

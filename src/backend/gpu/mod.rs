@@ -25,11 +25,12 @@ mod device;
 pub mod kernels;
 mod matrix;
 mod recorder;
+mod signal;
 mod self_test;
 
 pub use device::{Device, DeviceOptions};
 pub use matrix::{Matrix, MatrixBuilder};
-pub use recorder::Word;
+pub use recorder::{MAX_DISPATCHES, Word};
 
 use device::{Buffer, Dropped};
 use kernels::{Kernel, MAX_TILE_COLS, Products};

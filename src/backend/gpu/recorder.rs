@@ -4,14 +4,11 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
 
 use super::device::{Buffer, Device, Dropped};
 use super::kernels::Kernel;
+use super::signal::{Signal, map};
 use crate::backend::Launches;
 use crate::error::{Error, Result};
 
@@ -22,7 +19,7 @@ const MAX_PARAMS: u64 = 1024;
 /// Bind groups that are kept.
 const MAX_GROUPS: usize = 1 << 14;
 /// Dispatches in one submit at most; a token takes some hundreds.
-const MAX_DISPATCHES: u64 = 2048;
+pub const MAX_DISPATCHES: u64 = 2048;
 /// Multiply-adds in one submit at most: a second or so of a slow adapter, below what a system takes for a hang.
 const MAX_WORK: u64 = 1 << 36;
 /// Multiply-adds that are worth a submit of their own: a tenth of a second of a slow adapter.
@@ -122,15 +119,13 @@ impl Recorder {
             self.submit();
         }
         self.step.position = position;
-        self.uses_position = true;
     }
 
-    /// What is recorded next reads ids that the host is about to write over those it gave before.
+    /// The host is about to write ids over those it gave before.
     pub(super) fn new_ids(&mut self) {
         if self.uses_ids {
             self.submit();
         }
-        self.uses_ids = true;
     }
 
     /// What the next token is drawn by.
@@ -183,6 +178,9 @@ impl Recorder {
             self.groups.clear();
         }
         let params_at = self.params_at(params);
+        // From here on it is in the list of commands: what was handed over above read the position and the ids of its own.
+        self.uses_position |= bindings.has_step;
+        self.uses_ids |= matches!(kernel, Kernel::Embed(_));
         self.work += work;
         self.n_dispatches += 1;
         let pipeline = self.device.pipeline(kernel);
@@ -366,13 +364,6 @@ impl Recorder {
     }
 }
 
-fn map(buffer: &wgpu::Buffer, n_bytes: u64) -> Signal {
-    let mapped = Signal::default();
-    let set = mapped.clone();
-    buffer.map_async(wgpu::MapMode::Read, 0..n_bytes, move |result| set.set(result.is_ok()));
-    mapped
-}
-
 fn view(buffer: &wgpu::Buffer, n_bytes: u64) -> Result<wgpu::BufferView> {
     buffer
         .get_mapped_range(0..n_bytes)
@@ -402,39 +393,4 @@ impl Drop for Word {
 struct Awaited {
     signal: Signal,
     index: Option<wgpu::SubmissionIndex>,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    outcome: Option<bool>,
-    waker: Option<Waker>,
-}
-
-/// Set by the device, once; resolves to what it was set to.
-#[derive(Debug, Clone, Default)]
-struct Signal(Arc<Mutex<Slot>>);
-
-impl Signal {
-    fn set(&self, outcome: bool) {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.outcome = Some(outcome);
-        if let Some(waker) = slot.waker.take() {
-            waker.wake();
-        }
-    }
-}
-
-impl Future for Signal {
-    type Output = bool;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<bool> {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match slot.outcome {
-            Some(outcome) => Poll::Ready(outcome),
-            None => {
-                slot.waker = Some(context.waker().clone());
-                Poll::Pending
-            }
-        }
-    }
 }
