@@ -24,16 +24,31 @@ SIZES = {
 }
 
 
-def make_batch(bank, words, text, vision, seed, step, n, style=None, combinations="train"):
-    """A batch that follows from the seed and the step alone."""
+def make_batch(bank, words, text, vision, seed, step, n, style=None, combinations="train", easy=0.0, kept=None):
+    """A batch that follows from the seed and the step alone. `easy`: the share of scenes with one or two objects in their own colours;
+    `kept`: patches of each picture that the tower sees, those with objects first (as in FLIP, arXiv 2212.00794)."""
     rng = np.random.default_rng([seed, step])
-    drawn = [scenes.sample(bank, rng, style=style, combinations=combinations) for _ in range(n)]
+
+    def sample():
+        is_easy = rng.random() < easy
+        return scenes.sample(bank, rng, style=style, combinations=combinations, n=int(rng.integers(1, 3)) if is_easy else None, natural=is_easy or None)
+
+    drawn = [sample() for _ in range(n)]
     pictures = np.stack([scenes.disturb(scenes.draw(bank, s, vision.image_size, rng), rng) for s in drawn])
     weights = [scenes.region_weights(s, vision.patch_size, vision.image_size) for s in drawn]
     ids, lengths = words.encode([captions.caption(bank, s, rng) for s in drawn], text.n_ctx)
     things = [t for s in drawn for t in s.things]
+    patches = scenes.patches(scenes.normalise(pictures), vision.patch_size)
+    places = np.tile(np.arange(vision.n_patches), (n, 1))
+    if kept:
+        rank = np.stack([w.max(0) > 0 for w in weights]) + rng.random(places.shape)
+        places = np.sort(np.argsort(-rank, 1)[:, :kept], 1)
+        patches = np.take_along_axis(patches, places[..., None], 1)
+        weights = [w[:, p] for w, p in zip(weights, places)]
+        weights = [w / np.maximum(w.sum(1, keepdims=True), 1e-6) for w in weights]
     return {
-        "patches": torch.from_numpy(scenes.patches(scenes.normalise(pictures), vision.patch_size)),
+        "patches": torch.from_numpy(patches),
+        "places": torch.from_numpy(places),
         "ids": torch.tensor(ids),
         "lengths": torch.tensor(lengths),
         "weights": torch.from_numpy(np.concatenate(weights)),
@@ -47,7 +62,7 @@ def make_batch(bank, words, text, vision, seed, step, n, style=None, combination
 def losses(clip, batch, labels):
     """The three losses and what they got right."""
     (name_ids, name_lengths), (colour_ids, colour_lengths) = labels
-    picture, features = clip.encode_image(batch["patches"])
+    picture, features = clip.encode_image(batch["patches"], batch["places"])
     caption = clip.encode_text(batch["ids"], batch["lengths"])
     scale = clip.logit_scale.clamp(max=4.6).exp()
     logits = scale[0] * picture @ caption.T
@@ -70,7 +85,10 @@ def main():
     parser.add_argument("--size", default="small", choices=SIZES)
     parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--easy-steps", type=int, default=1500, help="steps over which the share of easy scenes goes from all to none")
+    parser.add_argument("--kept", type=float, default=0.625, help="share of the patches that the tower sees, but for the last of the steps")
+    parser.add_argument("--whole-from", type=float, default=0.85, help="from which share of the steps on it sees them all")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
@@ -95,9 +113,14 @@ def main():
         clip.load_state_dict(state["clip"])
         optimizer.load_state_dict(state["optimizer"])
         start = state["step"]
+    else:
+        some = make_batch(bank, words, text, vision, a.seed + 2000, 0, 400)["patches"]
+        clip.vision.whiten(some.flatten(0, 1).to(a.device))
     label = lambda texts: tuple(torch.tensor(t, device=a.device) for t in words.encode(texts, text.n_ctx))
     labels = label([f"a {c.one}" for c in bank.classes]), label([f"something {c}" for c in colours.COLOURS])
-    made = lambda step: make_batch(bank, words, text, vision, a.seed, step, a.batch)
+    few = round(a.kept * vision.n_patches)
+    made = lambda step: make_batch(bank, words, text, vision, a.seed, step, a.batch, easy=max(0.0, 1 - step / max(1, a.easy_steps)),
+                                   kept=few if step < a.whole_from * a.steps else None)
     state_of = lambda step: {"clip": clip.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
                              "vision": asdict(vision), "text": asdict(text)}
     sums, counted, began = np.zeros(6), 0, time.monotonic()

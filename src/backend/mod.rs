@@ -1,8 +1,9 @@
 //! What a device must be able to do: one trait of ops, implemented by [`cpu`] and by [`gpu`] (WebGPU).
 //!
-//! Every method but [`Backend::read`] only records or computes; `read` is the single point where a caller waits. Ops that
-//! can be fused are methods of their own with a default body made of the plain ones, so a backend is right before it is
-//! fast. Activations are 32-bit floats in tensors of `[rows, cols]`, rows contiguous. Ops take the number of rows they
+//! Ops only record or compute, they never wait. A caller waits where it needs something of the device: numbers
+//! ([`Backend::read`]), a token ([`Backend::chosen`]), room for more work ([`Backend::settle`]), memory
+//! ([`Backend::confirm`], [`Backend::reserved`]) or the reason of a failure ([`Backend::cause`]). Ops that can be fused are
+//! methods of their own with a default body made of the plain ones, so a backend is right before it is fast. Activations are 32-bit floats in tensors of `[rows, cols]`, rows contiguous. Ops take the number of rows they
 //! work on (`n`), because tensors are allocated once, at the largest size, and then reused.
 //!
 //! Callers keep the shapes right: an op whose operands do not fit is a bug of the model code, not of a file (files are
@@ -144,7 +145,7 @@ pub struct RmsNorm<'a, B: Backend + ?Sized> {
 /// A group of ops that a model is going to use, so that their kernels can be compiled while its weights are on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Expected {
-    /// [`Backend::embed`] from a table of this format, and products with it.
+    /// [`Backend::embed`] and [`Backend::embed_chosen`] from a table of this format.
     Embed(Format),
     /// [`Backend::linear`] and [`Backend::norm_linear`] with weights of this format.
     Linear(Format),
@@ -300,8 +301,7 @@ pub trait Backend {
     }
 
     /// Where else a model of so many bytes may fit, as a sentence.
-    fn elsewhere(&self, n_bytes: u64) -> Option<&'static str> {
-        let _ = n_bytes;
+    fn elsewhere(&self, _n_bytes: u64) -> Option<&'static str> {
         None
     }
 

@@ -1,6 +1,7 @@
 //! Running a model: what is asked ([`request`]), which token comes next ([`sampler`]), where to stop ([`stop`]), what of the
-//! context is already computed ([`session`]), which pictures were seen ([`pictures`]), what is told about it ([`report`]), the engine that
-//! holds it all ([`engine`]), and what it does when its device goes away ([`recovery`]).
+//! context is already computed ([`session`]), which pictures were seen ([`pictures`]), what is told about it ([`report`]), how far to
+//! compute ahead of the token that is waited for ([`ahead`]), whether a model fits (`memory`), the engine that holds it all
+//! ([`engine`]), and what it does when its device goes away ([`recovery`]).
 
 pub mod ahead;
 pub mod engine;

@@ -103,11 +103,27 @@ class Vision(nn.Module):
         self.pre_ln = nn.LayerNorm(d, c.eps)
         self.blocks = nn.ModuleList(VisionBlock(d, c.n_ff, c.n_heads, c.eps) for _ in range(c.n_layers + extra_layers))
         _init(self, c.n_layers)
+        for block in self.blocks:
+            _look_near(block.qkv, c.n_heads)
+        with torch.no_grad():
+            self.position[1:] = grid_position(c.image_size // c.patch_size, d)
 
-    def stem(self, patches):
+    @torch.no_grad()
+    def whiten(self, patches, floor=0.5):
+        """Starts the patches' projection at their principal components, each brought to about the same size. From random weights what differs most,
+        brightness and colour, drowns what tells one drawing from another. MEASURED `patches [n, 3·patch²]`"""
+        n_embd = len(self.patch.weight)
+        x = patches.double() - patches.double().mean(0)
+        size, axes = torch.linalg.eigh(x.T @ x / len(x))
+        size, axes = size.flip(0)[:n_embd], axes.flip(1)[:, :n_embd]
+        self.patch.weight.copy_((axes * (size + floor * size.median()).rsqrt()).T)
+
+    def stem(self, patches, places=None):
+        """`places [b, n]`: which of the patches these are, where they are not all."""
         x = self.patch(patches)
-        x = torch.cat([self.class_embd.expand(len(x), 1, -1).to(x.dtype), x], 1) + self.position
-        return self.pre_ln(x)
+        x = x + (self.position[1:] if places is None else self.position[1:][places])
+        first = (self.class_embd + self.position[0]).to(x.dtype)
+        return self.pre_ln(torch.cat([first.expand(len(x), 1, -1), x], 1))
 
     def forward(self, patches):
         """The feature LLaVA takes: all exported blocks, without the class token. `[b, n_patches, n_embd]`"""
@@ -145,9 +161,9 @@ class Clip(nn.Module):
         last = self.text_ln(x)[torch.arange(len(ids), device=ids.device), lengths - 1]
         return F.normalize(self.text_head(last).float(), dim=-1)
 
-    def encode_image(self, patches):
-        """The picture `[b, n_joint]` of length 1 and the features `[b, n_patches, n_embd]` that LLaVA takes."""
-        x = self.vision.stem(patches)
+    def encode_image(self, patches, places=None):
+        """The picture `[b, n_joint]` of length 1 and the features `[b, n, n_embd]` that LLaVA takes, of these patches."""
+        x = self.vision.stem(patches, places)
         for block in self.vision.blocks[:-1]:
             x = block(x)
         features = x[:, 1:]
@@ -260,6 +276,27 @@ class Llava(nn.Module):
 
     def configs(self):
         return {"vision": asdict(self.vision.config), "language": asdict(self.language.config)}
+
+
+def grid_position(side, n_embd, slowest=0.1, fastest=2.0):
+    """Sines and cosines of columns and rows, `[side², n_embd]`: the closer two patches, the more alike."""
+    n = n_embd // 4
+    frequency = slowest * (fastest / slowest) ** (torch.arange(n) / (n - 1))
+    angle = torch.arange(side)[:, None] * frequency
+    line = torch.cat([angle.sin(), angle.cos()], -1)
+    return torch.cat([line.repeat(side, 1), line.repeat_interleave(side, 0)], -1)
+
+
+@torch.no_grad()
+def _look_near(qkv, n_heads, strength=0.8):
+    """Starts attention where it ends up in trained towers: on patches that are alike, in place and content (mimetic initialization,
+    arXiv 2305.09828). Each head's queries and keys are the same projection. MEASURED."""
+    n = qkv.in_features
+    for h in range(n_heads):
+        size = n // n_heads
+        same = nn.init.orthogonal_(torch.empty(size, n)) * strength
+        for part in range(2):
+            qkv.weight[part * n + h * size : part * n + (h + 1) * size] = same + 0.02 * torch.randn(size, n)
 
 
 def _init(module, n_layers, skip=None):

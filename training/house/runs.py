@@ -89,15 +89,45 @@ def learning_rate(step, steps, peak, warmup=200, floor=0.03):
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * along)))
 
 
+class Optimizers:
+    """Several optimizers as one."""
+
+    def __init__(self, *parts):
+        self.parts = parts
+
+    @property
+    def param_groups(self):
+        return [group for part in self.parts for group in part.param_groups]
+
+    def zero_grad(self, set_to_none=True):
+        for part in self.parts:
+            part.zero_grad(set_to_none=set_to_none)
+
+    def step(self):
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self):
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, states):
+        for part, state in zip(self.parts, states, strict=True):
+            part.load_state_dict(state)
+
+
 def optimizer(modules, peak, decay=0.05):
-    """AdamW; vectors and embeddings of positions are not decayed."""
-    matrices, rest = [], []
+    """Muon (arXiv 2502.16982) for the blocks' matrices, AdamW for the rest; vectors and embeddings of positions are not decayed. Muon's
+    steps are scaled to AdamW's size, so both go by one rate. A step of CLIP costs MEASURED more with it."""
+    hidden, matrices, rest = [], [], []
     for module in modules:
-        for p in module.parameters():
+        for name, p in module.named_parameters():
             if p.requires_grad:
-                (matrices if p.ndim > 1 else rest).append(p)
+                (rest if p.ndim < 2 else hidden if "blocks." in name else matrices).append(p)
     groups = [{"params": matrices, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98), eps=1e-6)
+    adam = torch.optim.AdamW([g for g in groups if g["params"]], lr=peak, betas=(0.9, 0.98), eps=1e-6)
+    if not hidden:
+        return Optimizers(adam)
+    return Optimizers(torch.optim.Muon(hidden, lr=peak, weight_decay=decay, adjust_lr_fn="match_rms_adamw"), adam)
 
 
 def batches(dataset, start, workers, device):

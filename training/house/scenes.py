@@ -187,7 +187,7 @@ def _colour_of(bank, rng, kind, styles, behind, natural, combinations):
     return None
 
 
-SIZES = {1: (0.36, 0.82), 2: (0.30, 0.52), 3: (0.27, 0.42), 4: (0.25, 0.37), 5: (0.24, 0.34)}
+SIZES = {1: (0.38, 0.85), 2: (0.33, 0.54), 3: (0.30, 0.44), 4: (0.28, 0.39), 5: (0.27, 0.36)}
 
 
 def _place(bank, rng, scene, kinds, styles, combinations, behind, natural):
