@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
-use super::kernel::{QUAD, Quant, scalar, simd, with_quant};
+use super::kernel::{QUAD, QUADS, Quant, scalar, simd, with_quant};
 use super::matrix::{Matrix, ROW_GROUP, Weights};
 use super::panel::{self, Stored, WIDTH};
 use super::pool::{Disjoint, Pool};
@@ -293,77 +293,71 @@ impl Product<'_> {
     /// # Safety
     /// As of [`Self::compute`].
     unsafe fn quads<Q: Quant>(&self, data: &[u8], layer: &Layer<'_>, columns: &Range<usize>) {
-        let quad_bytes = self.n_in / Q::FORMAT.block_len() * Q::BYTES;
-        let data = &data[columns.start / QUAD * quad_bytes..columns.end.div_ceil(QUAD) * quad_bytes];
-        let n_chunk = (CHUNK_BYTES / (2 * quad_bytes)).max(1) * 2;
-        for (c, chunk) in data.chunks(n_chunk * quad_bytes).enumerate() {
-            let first = columns.start + c * n_chunk * QUAD;
+        let group_bytes = self.n_in / Q::FORMAT.block_len() * QUADS * Q::BYTES;
+        let data = &data[columns.start / ROW_GROUP * group_bytes..columns.end.div_ceil(ROW_GROUP) * group_bytes];
+        let n_chunk = (CHUNK_BYTES / group_bytes).max(1);
+        for (c, chunk) in data.chunks(n_chunk * group_bytes).enumerate() {
+            let first = columns.start + c * n_chunk * ROW_GROUP;
             let mut token = 0;
             while token < self.n {
                 // SAFETY: the caller's.
                 unsafe {
-                    token += match (token + TILE <= self.n, Q::QUADS) {
-                        (true, 2) => self.tiles::<Q, 2, TILE>(chunk, quad_bytes, token, layer, first, columns.end),
-                        (true, _) => self.tiles::<Q, 1, TILE>(chunk, quad_bytes, token, layer, first, columns.end),
-                        (false, 2) => self.tiles::<Q, 2, 1>(chunk, quad_bytes, token, layer, first, columns.end),
-                        (false, _) => self.tiles::<Q, 1, 1>(chunk, quad_bytes, token, layer, first, columns.end),
+                    token += match (token + TILE <= self.n, Q::AT_ONCE) {
+                        (true, QUADS) => self.tiles::<Q, QUADS, TILE>(chunk, group_bytes, token, layer, first, columns.end),
+                        (true, _) => self.tiles::<Q, 1, TILE>(chunk, group_bytes, token, layer, first, columns.end),
+                        (false, _) => self.tiles::<Q, QUADS, 1>(chunk, group_bytes, token, layer, first, columns.end),
                     };
                 }
             }
         }
     }
 
-    /// Products of some quads, `R` at a time, which give the outputs from `first` on, with `T` tokens; how many these are.
+    /// Products of some groups of rows, `R` quads at a time, which give the outputs from `first` on, with `T` tokens; how many these are.
     ///
     /// # Safety
     /// As of [`Self::compute`].
     #[inline(always)]
     unsafe fn tiles<Q: Quant, const R: usize, const T: usize>(
         &self,
-        quads: &[u8],
-        quad_bytes: usize,
+        groups: &[u8],
+        group_bytes: usize,
         token: usize,
         layer: &Layer<'_>,
         first: usize,
         end: usize,
     ) -> usize {
-        let mut whole = quads.chunks_exact(R * quad_bytes);
-        let mut first = first;
-        for quads in whole.by_ref() {
-            for (t, y) in self.tile::<Q, R, T>(quads, token).iter().enumerate() {
-                // SAFETY: the caller's.
-                unsafe { put(y.as_flattened(), layer, token + t, first, end) };
-            }
-            first += R * QUAD;
-        }
-        let last = whole.remainder();
-        if !last.is_empty() {
-            for (t, y) in self.tile::<Q, 1, T>(last, token).iter().enumerate() {
-                // SAFETY: the caller's.
-                unsafe { put(y.as_flattened(), layer, token + t, first, end) };
+        let firsts = (first..end).step_by(ROW_GROUP);
+        for (group, first) in groups.chunks_exact(group_bytes).zip(firsts) {
+            for quad in (0..QUADS).step_by(R) {
+                let first = end.min(first + quad * QUAD);
+                for (t, y) in self.tile::<Q, R, T>(group, quad, token).iter().enumerate() {
+                    // SAFETY: the caller's.
+                    unsafe { put(y.as_flattened(), layer, token + t, first, end) };
+                }
             }
         }
         T
     }
 
-    /// Products of `R` quads with `T` tokens.
+    /// Products of `R` quads of a group, from `quad` on, with `T` tokens.
     #[inline(always)]
-    fn tile<Q: Quant, const R: usize, const T: usize>(&self, quads: &[u8], token: usize) -> [[[f32; QUAD]; R]; T] {
+    fn tile<Q: Quant, const R: usize, const T: usize>(&self, group: &[u8], quad: usize, token: usize) -> [[[f32; QUAD]; R]; T] {
         let (n_blocks, stride) = (self.n_in / Q::FORMAT.block_len(), self.n_in / BLOCK);
-        assert_eq!(quads.len(), R * n_blocks * Q::BYTES);
+        assert!(group.len() == n_blocks * QUADS * Q::BYTES && quad + R <= QUADS);
+        let quads = group[quad * Q::BYTES..].as_ptr();
         let mut y = [[[0.0; QUAD]; R]; T];
         match self.kernels.of(Q::IS_WIDE) {
             Kernel::Scalar => {
                 for (t, y) in y.iter_mut().enumerate() {
-                    for (y, quad) in y.iter_mut().zip(quads.chunks_exact(quads.len() / R)) {
-                        scalar::multiply::<Q>(quad, &self.bytes[(token + t) * stride..][..stride], y);
+                    for (r, y) in y.iter_mut().enumerate() {
+                        scalar::multiply::<Q>(group, quad + r, &self.bytes[(token + t) * stride..][..stride], y);
                     }
                 }
             }
             Kernel::Simd => {
                 let x = &self.words[token * stride..][..T * stride];
                 // SAFETY: the slices are as long as the kernel reads: asserted for the quads, cut so for the activations.
-                unsafe { simd::multiply::<Q, R, T>(quads.as_ptr(), n_blocks, x.as_ptr(), stride, &mut y) };
+                unsafe { simd::multiply::<Q, R, T>(quads, n_blocks, x.as_ptr(), stride, &mut y) };
             }
             #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
             Kernel::Relaxed { signed } => {
@@ -371,9 +365,9 @@ impl Product<'_> {
                 // SAFETY: as above.
                 unsafe {
                     if Q::IS_WIDE && signed {
-                        relaxed::multiply::<Q, R, T, true>(quads.as_ptr(), n_blocks, x.as_ptr(), stride, &mut y);
+                        relaxed::multiply::<Q, R, T, true>(quads, n_blocks, x.as_ptr(), stride, &mut y);
                     } else {
-                        relaxed::multiply::<Q, R, T, false>(quads.as_ptr(), n_blocks, x.as_ptr(), stride, &mut y);
+                        relaxed::multiply::<Q, R, T, false>(quads, n_blocks, x.as_ptr(), stride, &mut y);
                     }
                 }
             }

@@ -1,6 +1,6 @@
 //! Weight matrices, arranged when they are loaded as the kernels read them.
 //!
-//! Rows come in groups of [`ROW_GROUP`]: two quads of a quantized format ([`super::kernel`]), or one panel of floats
+//! Rows come in groups of [`ROW_GROUP`]: [`QUADS`] quads of a quantized format ([`super::kernel`]), or one panel of floats
 //! ([`super::panel`]). Each group is packed as it arrives, straight into its place; there is never a second copy of a
 //! matrix.
 
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use half::{bf16, f16};
 
-use super::kernel::{QUAD, Quant, with_quant};
+use super::kernel::{QUAD, QUADS, Quant, with_quant};
 use super::panel::WIDTH;
 use super::pool::{Disjoint, Pool};
 use super::zeroed;
@@ -19,6 +19,7 @@ use crate::quant::Format;
 
 /// Rows that are kept together.
 pub const ROW_GROUP: usize = WIDTH;
+const _: () = assert!(ROW_GROUP == QUADS * QUAD);
 
 /// Bytes of a file that are worth a part of their own when they are packed.
 const PART_BYTES: usize = 16 << 10;
@@ -33,10 +34,10 @@ pub struct Matrix {
     weight_bytes: Arc<AtomicU64>,
 }
 
-/// The numbers of a matrix. Rows missing from the last quad or panel are zeros.
+/// The numbers of a matrix. Rows missing from the last group are zeros.
 #[derive(Debug)]
 pub(super) enum Weights {
-    /// `[n_out / QUAD][blocks][Quant::BYTES]`
+    /// `[n_out / ROW_GROUP][blocks][QUADS][Quant::BYTES]`
     Quads(Vec<u8>),
     /// `[n_out / WIDTH][n_in][WIDTH]`
     F32(Vec<[f32; WIDTH]>),
@@ -75,9 +76,10 @@ impl Matrix {
             Weights::Quads(data) => with_quant!(
                 format,
                 Q => {
-                    let quad_bytes = n_in / format.block_len() * Q::BYTES;
-                    let quad = &data[row / QUAD * quad_bytes..][..quad_bytes];
-                    for (block, out) in quad.chunks_exact(Q::BYTES).zip(out.chunks_exact_mut(format.block_len())) {
+                    let group_bytes = n_in / format.block_len() * QUADS * Q::BYTES;
+                    let group = &data[row / ROW_GROUP * group_bytes..][..group_bytes];
+                    let blocks = group.chunks_exact(Q::BYTES).skip(row % ROW_GROUP / QUAD).step_by(QUADS);
+                    for (block, out) in blocks.zip(out.chunks_exact_mut(format.block_len())) {
                         super::kernel::decode::<Q>(block, row % QUAD, out);
                     }
                 }
@@ -115,7 +117,7 @@ pub(super) fn n_bytes(spec: &MatrixSpec) -> usize {
         Format::F32 | Format::F16 | Format::BF16 => {
             n_out.div_ceil(WIDTH).saturating_mul(n_in).saturating_mul(WIDTH * format.block_bytes())
         }
-        _ => with_quant!(format, Q => n_out.div_ceil(QUAD).saturating_mul(n_in / format.block_len() * Q::BYTES)),
+        _ => with_quant!(format, Q => n_out.div_ceil(ROW_GROUP).saturating_mul(n_in / format.block_len() * QUADS * Q::BYTES)),
     }
 }
 
@@ -161,14 +163,14 @@ impl MatrixBuilder {
             Weights::Quads(data) => with_quant!(
                 format,
                 Q => {
-                    let quad_bytes = n_in / format.block_len() * Q::BYTES;
-                    let data = Disjoint::new(&mut data[self.rows / QUAD * quad_bytes..]);
-                    pool.for_ranges(n.div_ceil(QUAD), 1, PART_BYTES.div_ceil(QUAD * row_bytes), |quads, _| {
-                        // SAFETY: parts of an op have different quads.
-                        let data = unsafe { data.part(quads.start * quad_bytes..quads.end * quad_bytes) };
-                        let rows = bytes[quads.start * QUAD * row_bytes..].chunks(QUAD * row_bytes);
-                        for (quad, rows) in data.chunks_exact_mut(quad_bytes).zip(rows) {
-                            pack_quad::<Q>(rows, row_bytes, quad);
+                    let group_bytes = n_in / format.block_len() * QUADS * Q::BYTES;
+                    let data = Disjoint::new(&mut data[self.rows / ROW_GROUP * group_bytes..]);
+                    pool.for_ranges(n.div_ceil(ROW_GROUP), 1, PART_BYTES.div_ceil(ROW_GROUP * row_bytes), |groups, _| {
+                        // SAFETY: parts of an op have different groups.
+                        let data = unsafe { data.part(groups.start * group_bytes..groups.end * group_bytes) };
+                        let rows = bytes[groups.start * ROW_GROUP * row_bytes..].chunks(ROW_GROUP * row_bytes);
+                        for (group, rows) in data.chunks_exact_mut(group_bytes).zip(rows) {
+                            pack_group::<Q>(rows, row_bytes, group);
                         }
                     });
                 }
@@ -190,13 +192,14 @@ impl MatrixBuilder {
     }
 }
 
-/// Packs up to four rows; where there are fewer, the others are zeros.
+/// Packs up to [`ROW_GROUP`] rows; where there are fewer, the others are zeros.
 #[inline(never)]
-fn pack_quad<Q: Quant>(rows: &[u8], row_bytes: usize, quad: &mut [u8]) {
+fn pack_group<Q: Quant>(rows: &[u8], row_bytes: usize, group: &mut [u8]) {
     const ZEROS: [u8; 256] = [0; 256];
     let block_bytes = Q::FORMAT.block_bytes();
-    for (b, packed) in quad.chunks_exact_mut(Q::BYTES).enumerate() {
-        let at = |r: usize| r * row_bytes + b * block_bytes;
+    for (i, packed) in group.chunks_exact_mut(Q::BYTES).enumerate() {
+        let (b, first) = (i / QUADS, i % QUADS * QUAD);
+        let at = |r: usize| (first + r) * row_bytes + b * block_bytes;
         let block = |r: usize| rows.get(at(r)..at(r) + block_bytes).unwrap_or(&ZEROS[..block_bytes]);
         Q::pack(std::array::from_fn(block), packed);
     }

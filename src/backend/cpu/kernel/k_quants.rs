@@ -46,6 +46,7 @@ pub struct Q4_K;
 
 impl Quant for Q4_K {
     const FORMAT: Format = Format::Q4_K;
+    const IS_UNIFORM: bool = true;
     const BYTES: usize = K_HEADER + 8 * NIBBLES;
     const OFFSET_LOG2: Option<u32> = None;
     const HAS_MIN: bool = true;

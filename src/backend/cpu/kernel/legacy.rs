@@ -11,7 +11,8 @@ pub struct Q4_0;
 
 impl Quant for Q4_0 {
     const FORMAT: Format = Format::Q4_0;
-    const QUADS: usize = 2;
+    const IS_UNIFORM: bool = true;
+    const AT_ONCE: usize = 2;
     const BYTES: usize = HALVES + NIBBLES;
     const OFFSET_LOG2: Option<u32> = Some(3);
 
@@ -40,7 +41,8 @@ pub struct Q4_1;
 
 impl Quant for Q4_1 {
     const FORMAT: Format = Format::Q4_1;
-    const QUADS: usize = 2;
+    const IS_UNIFORM: bool = true;
+    const AT_ONCE: usize = 2;
     const BYTES: usize = 2 * HALVES + NIBBLES;
     const OFFSET_LOG2: Option<u32> = None;
     const HAS_MIN: bool = true;
@@ -155,7 +157,8 @@ pub struct Q8_0;
 
 impl Quant for Q8_0 {
     const FORMAT: Format = Format::Q8_0;
-    const QUADS: usize = 2;
+    const IS_UNIFORM: bool = true;
+    const AT_ONCE: usize = 2;
     const BYTES: usize = HALVES + QUAD * GROUP;
     const OFFSET_LOG2: Option<u32> = Some(7);
     const IS_WIDE: bool = true;
@@ -203,7 +206,8 @@ impl IQ4_NL {
 
 impl Quant for IQ4_NL {
     const FORMAT: Format = Format::IQ4_NL;
-    const QUADS: usize = 2;
+    const IS_UNIFORM: bool = true;
+    const AT_ONCE: usize = 2;
     const BYTES: usize = Q4_0::BYTES;
     const OFFSET_LOG2: Option<u32> = Some(7);
     const IS_WIDE: bool = true;

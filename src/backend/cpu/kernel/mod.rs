@@ -5,6 +5,10 @@
 //! `4 r + c` of vector `v` holding element `4 v + c` of row `r` as an unsigned number. Vectors `v` and `v + 4` are made
 //! from the same loads (in a nibble plane the one is the low, the other the high half of each byte): a "pair".
 //!
+//! Two quads lie block by block beside each other (`[blocks][QUADS][Quant::BYTES]`), so that a product reads one sequence of
+//! bytes from memory: with a quad behind the other, read together, the processor's prefetching lost track (measured in
+//! Chromium, Q4_0 from memory: 5.5 GB/s, and 23 GB/s so).
+//!
 //! A format implements [`Quant`]: how blocks are packed and unpacked. The products are generic over it, in three twins that
 //! give the same sums: [`scalar`] (the specification), `simd` (multiplications in 16 bits) and `relaxed` (in 8 bits).
 
@@ -40,8 +44,11 @@ pub use legacy::{IQ4_NL, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 
 /// Rows in a quad.
 pub const QUAD: usize = 4;
+/// Quads that lie beside each other.
+pub const QUADS: usize = 2;
 /// Elements in a group.
 pub const GROUP: usize = 32;
+
 /// A format whose weights are `x = scale · (q − OFFSET) + min`, `q` an unsigned number.
 pub trait Quant {
     /// The format as files have it.
@@ -59,10 +66,13 @@ pub trait Quant {
     /// Whether `q` is 8 bits long, which is more than relaxed dots take.
     const IS_WIDE: bool = false;
 
-    /// Quads that are multiplied at once: two where unpacking takes few registers, so that they share the loads of the activations.
-    /// Measured in Chromium with relaxed SIMD, 64 tokens, in GFLOP/s with two and with one: Q4_0 130 and 116, Q4_1 124 and 101,
-    /// but Q5_0 81 and 100, Q4_K 89 and 93, Q6_K 70 and 79.
-    const QUADS: usize = 1;
+    /// Quads that are multiplied with several tokens at once: two where unpacking takes few registers, so that they share the loads of the
+    /// activations. Measured in Chromium with relaxed SIMD, 64 tokens, in GFLOP/s with two and with one: Q4_0 130 and 116, Q4_1 124
+    /// and 101, but Q5_0 81 and 100, Q4_K 89 and 93, Q6_K 70 and 79. With one token it is always both.
+    const AT_ONCE: usize = 1;
+
+    /// Whether [`Self::pair`] is the same instructions for every `v`, so that a loop can go over them.
+    const IS_UNIFORM: bool = false;
 
     /// Packs the blocks of four rows.
     fn pack(rows: [&[u8]; QUAD], out: &mut [u8]);

@@ -7,7 +7,7 @@
 #![allow(clippy::needless_range_loop, reason = "arrays of vectors stay in registers where loops over them are plain")]
 
 use super::simd::{add_halves, add_product, half_sums, offset_of, pairs};
-use super::{Block, QUAD, Quant};
+use super::{Block, QUAD, QUADS, Quant};
 use crate::backend::cpu::lanes::{dot_bytes_add, load, load_splat, mul_float, splat, splat_float, store, to_float, xor};
 use crate::backend::cpu::quantize_activations::SHIFT;
 
@@ -39,10 +39,15 @@ pub fn wide_operand() -> WideOperand {
     }
 }
 
+/// Steps of the loop over a group's pairs, read as if they could change. Unrolled, the dots of a group become one nested expression
+/// whose loads all come before its first dot, and most go through memory from there. Of one token that is not little: measured in
+/// Chromium, Q4_0 read from memory, 27 GB/s with this loop and 23 unrolled.
+static N_STEPS: usize = 2;
+
 /// As [`super::simd::multiply`]. Of wide weights, `SIGNED` says which kind of operand they are.
 ///
 /// # Safety
-/// `quads` points at `R · n_blocks · Q::BYTES` bytes, `x` at `(T − 1) · stride + n_blocks · Q::GROUPS` blocks.
+/// As of [`super::simd::multiply`].
 #[inline(never)]
 pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize, const SIGNED: bool>(
     quads: *const u8,
@@ -53,17 +58,18 @@ pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize, const SIGNED: b
 ) {
     const { assert!(!(Q::IS_WIDE && Q::HAS_HALF_SCALES), "no format is both") };
     let offset_log2 = if Q::IS_WIDE && SIGNED { None } else { Q::OFFSET_LOG2 };
-    let quad_bytes = n_blocks * Q::BYTES;
     *out = [[[0.0; QUAD]; R]; T];
+    // SAFETY: it is there to be read.
+    let n_steps = unsafe { (&raw const N_STEPS).read_volatile() };
     for b in 0..n_blocks {
         for g in 0..Q::GROUPS {
             // SAFETY: all of it is within what the caller vouches for.
             unsafe {
-                let block = quads.add(b * Q::BYTES);
+                let block = quads.add(b * QUADS * Q::BYTES);
                 let x = x.add(b * Q::GROUPS + g);
                 if Q::HAS_HALF_SCALES {
                     for r in 0..R {
-                        let block = block.add(r * quad_bytes);
+                        let block = block.add(r * Q::BYTES);
                         // Of the two halves.
                         let mut sums = [[splat(0); 2]; T];
                         for t in 0..T {
@@ -90,8 +96,8 @@ pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize, const SIGNED: b
                 for t in 0..T {
                     sums[t] = [offset_of(offset_log2, load_splat(&raw const (*x.add(t * stride)).sum)); R];
                 }
-                for v in 0..4 {
-                    let (mut low, mut high) = pairs::<Q, R>(block, quad_bytes, g, v);
+                let mut add_pair = |v: usize| {
+                    let (mut low, mut high) = pairs::<Q, R>(block, g, v);
                     if Q::IS_WIDE && SIGNED {
                         let top = splat(0x8080_8080_u32 as i32);
                         for r in 0..R {
@@ -106,9 +112,19 @@ pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize, const SIGNED: b
                             sums[t][r] = dot_bytes_add(second, high[r], sums[t][r]);
                         }
                     }
+                };
+                if Q::IS_UNIFORM && T == 1 {
+                    for step in 0..n_steps {
+                        add_pair(2 * step);
+                        add_pair(2 * step + 1);
+                    }
+                } else if Q::IS_UNIFORM {
+                    (0..2 * n_steps).for_each(add_pair);
+                } else {
+                    (0..4).for_each(add_pair);
                 }
                 for r in 0..R {
-                    let block = block.add(r * quad_bytes);
+                    let block = block.add(r * Q::BYTES);
                     let scale = Q::scale_lanes(block, g, 0);
                     for (t, out) in out.iter_mut().enumerate() {
                         let x = x.add(t * stride);

@@ -1,13 +1,13 @@
 //! The products as plain loops: what the other twins must compute, and what runs where there are no vectors.
 
-use super::{Block, GROUP, QUAD, Quant};
+use super::{Block, GROUP, QUAD, QUADS, Quant};
 use crate::backend::cpu::quantize_activations::SHIFT;
 
-/// `out[r] = Σ_k w[r, k] · x[k]` for the rows of a quad `[blocks, Q::BYTES]` and one row of activations.
-pub fn multiply<Q: Quant>(quad: &[u8], x: &[Block<i8>], out: &mut [f32; QUAD]) {
+/// `out[r] = Σ_k w[r, k] · x[k]` for the rows of quad `i` of those in `quads [blocks][QUADS][Q::BYTES]` and one row of activations.
+pub fn multiply<Q: Quant>(quads: &[u8], i: usize, x: &[Block<i8>], out: &mut [f32; QUAD]) {
     let offset = Q::OFFSET_LOG2.map_or(0, |log2| 1 << log2);
     *out = [0.0; QUAD];
-    for (block, x) in quad.chunks_exact(Q::BYTES).zip(x.chunks_exact(Q::GROUPS)) {
+    for (block, x) in quads.chunks_exact(Q::BYTES).skip(i).step_by(QUADS).zip(x.chunks_exact(Q::GROUPS)) {
         for (g, x) in x.iter().enumerate() {
             for (r, out) in out.iter_mut().enumerate() {
                 let mut sums = [0_i32; 2];

@@ -7,21 +7,21 @@
 
 #![allow(clippy::needless_range_loop, reason = "arrays of vectors stay in registers where loops over them are plain")]
 
-use super::{Block, Lanes, QUAD, Quant};
+use super::{Block, Lanes, QUAD, QUADS, Quant};
 use crate::backend::cpu::lanes::{
     add, and, dot, load, load_splat, mul_add_float, mul_float, shl, shr_16, splat, splat_float, store, sub, to_float,
 };
 use crate::backend::cpu::quantize_activations::SHIFT;
 
-/// `out[t][r][i] = Σ_k w[r, i, k] · x[t, k]` for the rows `i` of `R` quads that follow each other and `T` rows of activations,
-/// `stride` blocks apart.
+/// `out[t][r][i] = Σ_k w[r, i, k] · x[t, k]` for the rows `i` of `R` quads that lie beside each other (one may be either of the two)
+/// and `T` rows of activations, `stride` blocks apart.
 ///
 /// A function of its own, called once per tile: an engine's first compiler makes slow code of a loop, and the better code of
 /// its second takes effect at the next call, never within one (measured: 3.4 times). Several quads share the loads of the
 /// activations; the sums of whole rows are kept in memory, for registers go to those of a group.
 ///
 /// # Safety
-/// `quads` points at `R · n_blocks · Q::BYTES` bytes, `x` at `(T − 1) · stride + n_blocks · Q::GROUPS` blocks.
+/// `quads` points at the first of `n_blocks` blocks of the first quad, the others follow [`QUADS`] blocks apart; `x` points at `(T − 1) · stride + n_blocks · Q::GROUPS` blocks.
 #[inline(never)]
 pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize>(
     quads: *const u8,
@@ -30,17 +30,16 @@ pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize>(
     stride: usize,
     out: &mut [[[f32; QUAD]; R]; T],
 ) {
-    let quad_bytes = n_blocks * Q::BYTES;
     *out = [[[0.0; QUAD]; R]; T];
     for b in 0..n_blocks {
         for g in 0..Q::GROUPS {
             // SAFETY: all of it is within what the caller vouches for.
             unsafe {
-                let block = quads.add(b * Q::BYTES);
+                let block = quads.add(b * QUADS * Q::BYTES);
                 let x = x.add(b * Q::GROUPS + g);
                 if Q::HAS_HALF_SCALES {
                     for r in 0..R {
-                        let block = block.add(r * quad_bytes);
+                        let block = block.add(r * Q::BYTES);
                         // Of the two halves.
                         let mut sums = [[[splat(0); 1]; T]; 2];
                         for t in 0..T {
@@ -65,12 +64,12 @@ pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize>(
                     sums[t] = [offset_of(Q::OFFSET_LOG2, load_splat(&raw const (*x.add(t * stride)).sum)); R];
                 }
                 for v in 0..4 {
-                    let (low, high) = pairs::<Q, R>(block, quad_bytes, g, v);
+                    let (low, high) = pairs::<Q, R>(block, g, v);
                     add_dots(&mut sums, low, x, stride, 4 * v);
                     add_dots(&mut sums, high, x, stride, 16 + 4 * v);
                 }
                 for r in 0..R {
-                    let block = block.add(r * quad_bytes);
+                    let block = block.add(r * Q::BYTES);
                     let scale = Q::scale_lanes(block, g, 0);
                     for (t, out) in out.iter_mut().enumerate() {
                         let x = x.add(t * stride);
@@ -92,18 +91,17 @@ pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize>(
 /// Vectors `v` and `v + 4` of a group of each of `R` quads.
 ///
 /// # Safety
-/// `block` points at a block of the first quad; the same blocks of the others follow `quad_bytes` apart.
+/// `block` points at a block of the first quad; the same blocks of the others follow it.
 #[inline(always)]
 pub(super) unsafe fn pairs<Q: Quant, const R: usize>(
     block: *const u8,
-    quad_bytes: usize,
     group: usize,
     v: usize,
 ) -> ([Lanes; R], [Lanes; R]) {
     let (mut low, mut high) = ([splat(0); R], [splat(0); R]);
     for r in 0..R {
         // SAFETY: the caller's.
-        (low[r], high[r]) = unsafe { Q::pair(block.add(r * quad_bytes), group, v) };
+        (low[r], high[r]) = unsafe { Q::pair(block.add(r * Q::BYTES), group, v) };
     }
     (low, high)
 }
