@@ -29,7 +29,7 @@ usage: ./build.sh COMMAND
   serve [PORT]    build, then serve the page on localhost (default port 8080)
   test            run every test; ends with a line of counts
   build           the wasm modules and their JavaScript, into www/pkg, www/pkg-relaxed and www/pkg-threads; the page's libraries, into
-                  www/vendor
+                  www/vendor. With NAMES=1 the modules keep the names of their functions, for profilers
   package         build, then everything a static host needs, and the npm package, into dist (--no-isolation: see README)
   bench [ARGS]    build, then measure in Chromium (see tests/tools/bench.mjs)
   fetch-models    small real models for tests and benchmarks, into models/
@@ -98,7 +98,7 @@ module() {
     [ $# = 3 ] || export RUSTC_BOOTSTRAP=1
     CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$3" cargo build --release --lib --target "$WASM_TARGET" --target-dir "$2" "${@:4}"
   )
-  cargo run --quiet --package bindgen -- "$2/$WASM_TARGET/release/llava_web.wasm" "www/$1" llava_web
+  cargo run --quiet --package bindgen -- "$2/$WASM_TARGET/release/llava_web.wasm" "www/$1" llava_web ${NAMES:+--names}
   printf 'www/%s/llava_web_bg.wasm: %s bytes, %s after gzip\n' "$1" "$(wc -c < "www/$1/llava_web_bg.wasm")" "$(compressed_size "$1")"
 }
 

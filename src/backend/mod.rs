@@ -91,6 +91,8 @@ pub struct KvSpec {
     pub n_ctx: usize,
     /// Elements of a key (and of a value) per position: `n_kv_heads · head_dim`.
     pub n_kv: usize,
+    /// Elements of one head's; divides `n_kv`.
+    pub head_dim: usize,
     /// How they are kept.
     pub format: KvFormat,
 }

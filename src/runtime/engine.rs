@@ -163,7 +163,13 @@ impl<B: Backend> Engine<B> {
         }
         let mut template = ChatTemplate::from_gguf_or_builtin(options.chat_template.as_deref(), &gguf.metadata, &tokenizer)?;
         template.set_date(options.today);
-        let spec = KvSpec { n_layers: config.n_layers, n_ctx, n_kv: config.n_kv(), format: options.kv_format };
+        let spec = KvSpec {
+            n_layers: config.n_layers,
+            n_ctx,
+            n_kv: config.n_kv(),
+            head_dim: config.heads.head_dim,
+            format: options.kv_format,
+        };
         if isize::try_from(spec.n_bytes()).is_err() {
             return Err(Error::out_of_memory(format!(
                 "The context of {n_ctx} tokens would take {} bytes for its keys and values, more than there can be here. Load the model with a \

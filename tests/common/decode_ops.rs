@@ -86,7 +86,9 @@ pub async fn normed<B: Backend>(backend: &mut B, format: Format, other: Format) 
             let rope = filled(backend, n_rot, &random.floats(n_ctx * n_rot));
             let mut results = Vec::new();
             for is_fused in [true, false] {
-                let mut cache = backend.kv_cache(&KvSpec { n_layers: 2, n_ctx, n_kv, format: cache_format }).expect("kv_cache");
+                let mut cache = backend
+                    .kv_cache(&KvSpec { n_layers: 2, n_ctx, n_kv, head_dim: heads.head_dim, format: cache_format })
+                    .expect("kv_cache");
                 let tensor = |backend: &mut B, cols| backend.tensor(n, cols).expect("tensor");
                 let (mut qt, mut kt, mut vt) = (tensor(backend, n_q), tensor(backend, n_kv), tensor(backend, n_kv));
                 let (mut out, mut scratch) = (tensor(backend, n_q), tensor(backend, n_embd));
@@ -171,7 +173,8 @@ pub async fn keys_in_parts<B: Backend>(backend: &mut B) {
     let heads = Heads { n_heads: 4, n_kv_heads: 2, head_dim: 20 };
     let (cols, n_kv, n_ctx) = (80, 40, 2600);
     for (format, nmse, max) in [(KvFormat::F32, 1e-11, 1e-5), (KvFormat::F16, 1e-6, 2e-3)] {
-        let mut cache = backend.kv_cache(&KvSpec { n_layers: 1, n_ctx, n_kv, format }).expect("kv_cache");
+        let mut cache =
+            backend.kv_cache(&KvSpec { n_layers: 1, n_ctx, n_kv, head_dim: heads.head_dim, format }).expect("kv_cache");
         let (k, v) = (random.floats(n_ctx * n_kv), random.floats(n_ctx * n_kv));
         let (kt, vt) = (filled(backend, n_kv, &k), filled(backend, n_kv, &v));
         backend.kv_write(&mut cache, 0, 0, &kt, &vt, n_ctx);

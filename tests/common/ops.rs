@@ -381,7 +381,7 @@ pub async fn attention<B: Backend>(backend: &mut B, format: KvFormat) {
         let heads = Heads { n_heads, n_kv_heads, head_dim };
         let (cols, n_kv, n_ctx) = (n_heads * head_dim, n_kv_heads * head_dim, 331);
         let scale = 3.0 / (head_dim as f32).sqrt();
-        let spec = KvSpec { n_layers: 2, n_ctx, n_kv, format };
+        let spec = KvSpec { n_layers: 2, n_ctx, n_kv, head_dim: heads.head_dim, format };
         let mut cache = backend.kv_cache(&spec).expect("kv_cache");
         let mut keys = [Vec::new(), Vec::new()];
         let mut values = [Vec::new(), Vec::new()];
@@ -567,7 +567,7 @@ pub fn missing_rows<B: Backend>(backend: &mut B) {
 pub fn out_of_memory<B: Backend>(backend: &mut B) {
     let huge = usize::MAX / 2;
     assert_eq!(backend.tensor(huge, 4).err().expect("a tensor too large").code(), "out_of_memory");
-    let spec = KvSpec { n_layers: 64, n_ctx: huge, n_kv: 1024, format: KvFormat::F16 };
+    let spec = KvSpec { n_layers: 64, n_ctx: huge, n_kv: 1024, head_dim: 64, format: KvFormat::F16 };
     assert_eq!(backend.kv_cache(&spec).err().expect("a cache too large").code(), "out_of_memory");
 }
 
@@ -597,7 +597,7 @@ pub async fn fused<B: Backend>(backend: &mut B) {
         let up = layer(backend, Format::Q8_0, n_q);
         let x = tensor(backend, n, n_embd, &random.floats(n * n_embd));
         let table = tensor(backend, n_ctx, 16, &angles(n_ctx, 16));
-        let spec = KvSpec { n_layers: 1, n_ctx, n_kv, format: KvFormat::F32 };
+        let spec = KvSpec { n_layers: 1, n_ctx, n_kv, head_dim: heads.head_dim, format: KvFormat::F32 };
         let attend = async |backend: &mut B, is_fused: bool| {
             let mut cache = backend.kv_cache(&spec).expect("kv_cache");
             let [mut qt, mut kt, mut vt, mut out] = [n_q, n_kv, n_kv, n_q].map(|cols| backend.tensor(n, cols).expect("tensor"));
@@ -678,7 +678,8 @@ pub async fn outputs<B: Backend>(backend: &mut B) -> Vec<(String, Vec<f32>)> {
     let (cols, n_kv, n_ctx) = (384, 192, 800);
     let x = random.floats(n_ctx * cols);
     for format in [KvFormat::F32, KvFormat::F16] {
-        let mut cache = backend.kv_cache(&KvSpec { n_layers: 2, n_ctx, n_kv, format }).expect("kv_cache");
+        let mut cache =
+            backend.kv_cache(&KvSpec { n_layers: 2, n_ctx, n_kv, head_dim: heads.head_dim, format }).expect("kv_cache");
         let (k, v) = (tensor(backend, n_ctx, n_kv, &x[..n_ctx * n_kv]), tensor(backend, n_ctx, n_kv, &x[n_ctx * n_kv..]));
         backend.kv_write(&mut cache, 1, 3, &k, &v, n_ctx - 3);
         let (q, mut out) = (tensor(backend, n, cols, &x[7..7 + n * cols]), backend.tensor(n, cols).expect("tensor"));

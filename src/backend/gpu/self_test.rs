@@ -296,7 +296,7 @@ async fn attention(gpu: &mut Gpu, numbers: &mut Numbers) -> Result<Option<String
     let one = attended(last);
     for (format, tolerance) in [(KvFormat::F32, 5.0 * TOLERANCE), (KvFormat::F16, TOLERANCE_HALF)] {
         // With room for so many keys they are cut into parts.
-        let mut cache = gpu.kv_cache(&KvSpec { n_layers: 1, n_ctx: 2 * SPLIT_KEYS, n_kv: 16, format })?;
+        let mut cache = gpu.kv_cache(&KvSpec { n_layers: 1, n_ctx: 2 * SPLIT_KEYS, n_kv: 16, head_dim: 16, format })?;
         let mut out = gpu.tensor(n_keys, 32)?;
         // Many rows take the plain kernels, one the fused one.
         gpu.kv_write(&mut cache, 0, 0, &plain_k, &plain_v, last);

@@ -93,11 +93,7 @@ pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize>(
 /// # Safety
 /// `block` points at a block of the first quad; the same blocks of the others follow it.
 #[inline(always)]
-pub(super) unsafe fn pairs<Q: Quant, const R: usize>(
-    block: *const u8,
-    group: usize,
-    v: usize,
-) -> ([Lanes; R], [Lanes; R]) {
+pub(super) unsafe fn pairs<Q: Quant, const R: usize>(block: *const u8, group: usize, v: usize) -> ([Lanes; R], [Lanes; R]) {
     let (mut low, mut high) = ([splat(0); R], [splat(0); R]);
     for r in 0..R {
         // SAFETY: the caller's.

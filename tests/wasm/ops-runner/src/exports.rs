@@ -136,7 +136,7 @@ pub extern "C" fn bench_attention() {
     ));
     let heads = Heads { n_heads: 32, n_kv_heads: 8, head_dim: 128 };
     for format in [KvFormat::F32, KvFormat::F16] {
-        let mut cache = cpu.kv_cache(&KvSpec { n_layers: 1, n_ctx: 1200, n_kv: 1024, format }).expect("memory");
+        let mut cache = cpu.kv_cache(&KvSpec { n_layers: 1, n_ctx: 1200, n_kv: 1024, head_dim: 128, format }).expect("memory");
         let kv = tensor(&mut cpu, 1200, 1024);
         cpu.kv_write(&mut cache, 0, 0, &kv, &kv, 1200);
         let (q, mut out) = (tensor(&mut cpu, 577, 4096), tensor(&mut cpu, 577, 4096));
