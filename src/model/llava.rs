@@ -1,11 +1,14 @@
 //! A language model and the vision model that goes with it: loading the pair, and turning a picture into rows for the decoder.
 
 use std::collections::VecDeque;
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
 
 use crate::backend::{Backend, Expected};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
-use crate::image::preprocess::{Grid, Layout, Mode, Pixels, PreprocessSpec, patches};
+use crate::image::preprocess::{Grid, Layout, Mode, Pixels, Place, PreprocessSpec, patches};
 use crate::model::lm::{Llama, LlamaConfig};
 use crate::model::projector::{Projector, ProjectorKind};
 use crate::model::vision::{Clip, ClipConfig, ClipJob};
@@ -23,6 +26,9 @@ pub struct Vision<B: Backend> {
     newline: Option<B::Tensor>,
     /// Elements of all tensors.
     pub n_parameters: u64,
+    /// A hash of its weights' [`Weights::fingerprint`](crate::model::weights::Weights::fingerprint), its shape, and how pictures are
+    /// prepared for it.
+    pub fingerprint: u64,
 }
 
 /// A row of a picture's embedding.
@@ -42,6 +48,7 @@ pub struct PictureJob<B: Backend> {
     /// Projected tiles, `[n_patches, n_out]` each.
     done: Vec<B::Tensor>,
     rows: Vec<Row>,
+    place: Place,
     steps_done: usize,
     steps: usize,
 }
@@ -50,6 +57,11 @@ impl<B: Backend> PictureJob<B> {
     /// Rows the picture will take in the context.
     pub fn n_rows(&self) -> usize {
         self.rows.len()
+    }
+
+    /// Where its rows lie in the picture.
+    pub fn place(&self) -> Place {
+        self.place
     }
 
     /// Blocks done and blocks in all.
@@ -143,6 +155,9 @@ impl VisionConfig {
     ) -> Result<Vision<B>> {
         let n_parameters = reserved.n_parameters();
         let mut weights = reserved.load(backend, progress).await?;
+        let mut fingerprint = SipHasher13::new();
+        fingerprint.write(&weights.fingerprint().to_le_bytes());
+        fingerprint.write(format!("{:?} {:?} {:?}", self.clip, self.projector, self.preprocess).as_bytes());
         Ok(Vision {
             preprocess: self.preprocess.clone(),
             clip: Clip::new(self.clip.clone(), backend, &mut weights)?,
@@ -152,6 +167,7 @@ impl VisionConfig {
                 None => None,
             },
             n_parameters,
+            fingerprint: fingerprint.finish(),
         })
     }
 }
@@ -167,14 +183,19 @@ impl<B: Backend> Vision<B> {
         self.clip.config.n_patches()
     }
 
+    /// Patches in a line of a tile.
+    fn side(&self) -> usize {
+        self.clip.config.image_size / self.clip.config.patch_size
+    }
+
     /// Prepares a picture's way through the model.
     pub fn begin(&self, pixels: &Pixels) -> PictureJob<B> {
         let all = patches(pixels, self.clip.config.patch_size);
         let tile_len = all.len() / pixels.tiles;
         let tiles: VecDeque<Vec<f32>> = all.chunks_exact(tile_len).map(<[f32]>::to_vec).collect();
         let steps = tiles.len() * (self.clip.n_layers() + 1);
-        let side = self.clip.config.image_size / self.clip.config.patch_size;
-        PictureJob { tiles, current: None, done: Vec::new(), rows: arrange(pixels.layout, side), steps_done: 0, steps }
+        let place = pixels.place;
+        PictureJob { tiles, current: None, done: Vec::new(), rows: arrange(&place, self.side()), place, steps_done: 0, steps }
     }
 
     /// Does one block of work. Gives the rows `[n_rows, n_embd]` when there is no more to do.
@@ -222,12 +243,12 @@ impl<B: Backend> Vision<B> {
 }
 
 /// The rows of a picture in the decoder's order; a tile has `side × side` patches.
-fn arrange(layout: Layout, side: usize) -> Vec<Row> {
+fn arrange(place: &Place, side: usize) -> Vec<Row> {
     let whole = |tile| (0..side * side).map(move |patch| Row::Patch { tile, patch });
-    match layout {
-        Layout::Anyres { grid, image_width, image_height } => {
+    match place.layout {
+        Layout::Anyres(grid) => {
             let mut rows: Vec<Row> = whole(0).collect();
-            rows.extend(unpadded(grid, side, image_width, image_height));
+            rows.extend(unpadded(grid, side, place.width, place.height));
             rows
         }
         Layout::Single | Layout::Idefics3(_) => whole(0).collect(),

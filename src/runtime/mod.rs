@@ -1,5 +1,5 @@
 //! Running a model: what is asked ([`request`]), which token comes next ([`sampler`]), where to stop ([`stop`]), what of the
-//! context is already computed ([`session`]), which pictures were seen ([`pictures`]), what is told about it ([`report`]), how far to
+//! context is already computed ([`session`]) and how it is saved ([`saved_session`]), which pictures were seen ([`pictures`]), what is told about it ([`report`]), how far to
 //! compute ahead of the token that is waited for ([`ahead`]), whether a model fits (`memory`), the engine that holds it all
 //! ([`engine`]), and what it does when its device goes away ([`recovery`]).
 
@@ -11,5 +11,6 @@ pub mod recovery;
 pub mod report;
 pub mod request;
 pub mod sampler;
+pub mod saved_session;
 pub mod session;
 pub mod stop;
