@@ -239,10 +239,17 @@ export interface Engine {
   preprocessImage(image: ImageSource): Promise<{ data: Float32Array; shape: number[] }>;
   /** The last position's logits from an empty context, and the ids that were run (−1 for each row of an image). */
   evaluate(request: { tokens: Iterable<number> } | { prompt: string; images?: ImageSource[] }): Promise<{ logits: Float32Array; tokens: Int32Array }>;
-  /** Not in this version: fails with `invalid_request`. */
+  /**
+   * The context as bytes: keys and values of the tokens that are computed, to go on with later in an engine of the same model, on any
+   * device with the same `kvFormat`. Waits for an answer that is being written. Beyond 1 GiB it fails with `out_of_memory`.
+   */
   saveSession(): Promise<Uint8Array>;
-  /** Not in this version: fails with `invalid_request`. */
-  restoreSession(bytes: Uint8Array): Promise<void>;
+  /**
+   * Takes over what `saveSession` gave, in place of the conversation there is. A request that begins with the same messages and pictures
+   * then finds them computed (`cached_tokens`). Fails with `integrity` (damaged or not all there), `invalid_request` (no session, of
+   * another model, version or `kvFormat`), `mmproj_mismatch` or `context_overflow`, and then changes nothing.
+   */
+  restoreSession(bytes: Uint8Array | ArrayBuffer): Promise<void>;
   /** Forgets the conversation. */
   reset(): Promise<void>;
   /** Medians over the runs. */

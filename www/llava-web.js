@@ -12,6 +12,7 @@ import { detectDevice, hasSimd } from "./device.js";
 import { EngineClient } from "./engine-client.js";
 import { LlavaError, toLlavaError } from "./errors.js";
 import { ImageList } from "./image-input.js";
+import { sessionToRestore } from "./session.js";
 import { sourceSpecs } from "./sources.js";
 import { deleteStored, listStored } from "./stored-files.js";
 
@@ -235,12 +236,15 @@ class Engine {
     return this.#client.call({ method: "evaluate", request: { prompt: promptText(request.prompt) }, images }, { transfer });
   }
 
+  /** The context, to go on with later: in an engine of the same model, on any device. */
   async saveSession() {
-    throw invalid("saveSession is not supported by this version. Keep the messages and send them again.");
+    return this.#client.call({ method: "saveSession" });
   }
 
-  async restoreSession() {
-    throw invalid("restoreSession is not supported by this version. Keep the messages and send them again.");
+  /** @param {Uint8Array} bytes  what `saveSession` gave; they stay the caller's */
+  async restoreSession(bytes) {
+    const copy = sessionToRestore(bytes);
+    await this.#client.call({ method: "restoreSession", bytes: copy }, { transfer: [copy.buffer] });
   }
 
   /** Forgets the conversation. */

@@ -32,6 +32,8 @@
  *   { method: "embedImage" | "preprocessImage", image: ImageSpec } |
  *   { method: "evaluate", request: object, images: ImageSpec[] } |
  *   { method: "benchmark", options: object } |
+ *   { method: "saveSession" } |
+ *   { method: "restoreSession", bytes: Uint8Array } |
  *   { method: "reset" }
  * )} Request
  */

@@ -122,7 +122,7 @@ pub struct Engine<B: Backend> {
     tokenizer: Tokenizer,
     template: ChatTemplate,
     pub(super) session: Session<B>,
-    pictures: PictureCache<B>,
+    pub(super) pictures: PictureCache<B>,
     pub(super) generation: Option<Generation<B>>,
     logits: Vec<f32>,
     info: Info,
