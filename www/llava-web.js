@@ -236,6 +236,16 @@ class Engine {
     return this.#client.call({ method: "evaluate", request: { prompt: promptText(request.prompt) }, images }, { transfer });
   }
 
+  /**
+   * Where the model looked before it wrote a token.
+   * @param {{ position: number, token?: number }} request
+   */
+  async lookedAt({ position, token }) {
+    checkIndex(position, "position");
+    if (token !== undefined) checkIndex(token, "token");
+    return this.#client.call({ method: "lookedAt", request: { position, token } });
+  }
+
   /** The context, to go on with later: in an engine of the same model, on any device. */
   async saveSession() {
     return this.#client.call({ method: "saveSession" });
@@ -262,6 +272,16 @@ class Engine {
     this.#client.close(
       invalid("This engine was unloaded. Create a new one."),
       new LlavaError("aborted", "The engine was unloaded before it had finished."));
+  }
+}
+
+/**
+ * @param {unknown} value
+ * @param {string} name
+ */
+function checkIndex(value, name) {
+  if (!Number.isInteger(value) || /** @type {number} */ (value) < 0 || /** @type {number} */ (value) > 0xffff_ffff) {
+    throw invalid(`lookedAt: ${name} must be a whole number from 0 on.`);
   }
 }
 

@@ -139,6 +139,10 @@ async function run(request, signal) {
     }
     case "benchmark":
       return { value: JSON.parse(await surviving(() => engine.benchmark(JSON.stringify(request.options)))) };
+    case "lookedAt": {
+      const value = await surviving(() => engine.lookedAt(JSON.stringify(request.request)));
+      return { value };
+    }
     case "saveSession": {
       const value = await surviving(() => savedSession(engine));
       return { value, transfer: [value.buffer] };
