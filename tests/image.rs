@@ -14,7 +14,7 @@ use llava_web::gguf::{Metadata, Value};
 use llava_web::image::decode::MAX_SIDE;
 use llava_web::image::preprocess::Grid;
 use llava_web::image::resample::{Canvas, Filter, Window, resize, resize_whole};
-use llava_web::image::{Layout, Mode, Pixels, PreprocessSpec, RgbImage, decode, from_rgba, patches};
+use llava_web::image::{Layout, Mode, Pixels, Place, PreprocessSpec, RgbImage, decode, from_rgba, patches};
 
 const IMAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/images");
 

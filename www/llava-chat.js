@@ -470,7 +470,6 @@ export class LlavaChat extends HTMLElement {
       if (this.#running === running) {
         this.#messages = [...this.#messages, { role: "assistant", content: turn.text }];
         this.#keep();
-        this.#keepSession().catch(() => {});
       }
       this.#announce(turn.text === "" ? "Stopped before the first word" : `Answer: ${turn.text}`);
       this.#showStatus({ usage, firstTokenSeconds });
@@ -529,6 +528,7 @@ export class LlavaChat extends HTMLElement {
     (turns.length > 0 ? keepConversation(turns) : forgetConversation()).catch(() => {
       this.#showAlert("The conversation could not be kept: the browser’s storage is full, or off for this page.", { notice: true });
     });
+    this.#keepSession().catch(() => {});
   }
 
   /** Stores what the engine has computed of the conversation, where it is not too much. It only saves time, so it may fail. */

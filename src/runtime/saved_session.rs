@@ -111,15 +111,8 @@ impl<B: Backend> Engine<B> {
                 "The session cannot be saved while an answer is being written. Wait for its end, or stop it.",
             ));
         }
-        let n_bytes = self.session_head().len() as u64 + self.kv_bytes(self.session.slots.len()) + CHECKSUM_BYTES;
-        if n_bytes > MAX_BYTES {
-            return Err(Error::out_of_memory(format!(
-                "The session of {} tokens takes {n_bytes} bytes; no more than {MAX_BYTES} are saved. Keep the messages and send them again, or \
-                 begin a new conversation.",
-                self.session.slots.len()
-            )));
-        }
-        Ok(n_bytes)
+        let n = self.session.slots.len();
+        within_bound(self.session_head().len() as u64 + self.kv_bytes(n) + CHECKSUM_BYTES, n)
     }
 
     /// Writes the context, in order and in pieces.
@@ -322,6 +315,17 @@ impl<B: Backend> Engine<B> {
     }
 }
 
+/// The bytes of a session of `n` tokens, unless they are too many.
+fn within_bound(n_bytes: u64, n: usize) -> Result<u64> {
+    if n_bytes > MAX_BYTES {
+        return Err(Error::out_of_memory(format!(
+            "The session of {n} tokens takes {n_bytes} bytes; no more than {MAX_BYTES} are saved. Keep the messages and send them again, or \
+             begin a new conversation."
+        )));
+    }
+    Ok(n_bytes)
+}
+
 /// What was read of a session's head.
 struct Head {
     slots: Vec<Slot>,
@@ -436,4 +440,36 @@ fn contradictory() -> Error {
     Error::integrity(
         "The session contradicts itself, so it is damaged or was not made by this program. Delete it, and send the messages again.",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_small_and_follow_each_other() {
+        for (n_layers, n_kv, n) in [(3, 64, 40), (32, 4096, 2047), (5, 4096, 4097), (30, 192, 1), (2, 1 << 22, 3), (3, 64, 0)] {
+            let spec = KvSpec { n_layers, n_ctx: 8192, n_kv, format: KvFormat::F16 };
+            let mut row = 0;
+            for Piece { part, layers, position, n: rows } in pieces(&spec, n) {
+                let bytes = layers.len() * rows * spec.row_bytes();
+                assert!(bytes <= PIECE.max(spec.row_bytes()) && bytes > 0, "{bytes} bytes");
+                assert!(layers.len() == 1 || (position == 0 && rows == n), "whole layers, or rows of one");
+                let before = if part == KvPart::Keys { 0 } else { n_layers * n };
+                assert_eq!(row, before + layers.start * n + position, "in order");
+                row += layers.len() * rows;
+            }
+            assert_eq!(row, 2 * n_layers * n, "all of them");
+        }
+    }
+
+    #[test]
+    fn sessions_that_no_buffer_should_hold_are_refused() {
+        // LLaVA-1.5-7B: 32 layers of 4096 elements.
+        let of = |n_ctx: usize| KvSpec { n_layers: 32, n_ctx, n_kv: 4096, format: KvFormat::F16 }.n_bytes();
+        assert!(within_bound(of(2000), 2000).is_ok());
+        let error = within_bound(of(4096), 4096).expect_err("2 GiB");
+        assert_eq!(error.code(), "out_of_memory");
+        assert!(error.message().contains("4096 tokens") && error.message().contains("2147483648"), "{error}");
+    }
 }

@@ -232,12 +232,14 @@ export class LookedAt {
   /** Puts each map where its picture is. */
   #place() {
     for (const [veil, { image, bounds: [left, top, right, bottom] }] of this.#maps) {
-      const { offsetLeft, offsetTop, clientWidth, clientHeight, naturalWidth, naturalHeight } = image;
+      const frame = image.getBoundingClientRect();
+      const around = /** @type {HTMLElement} */ (image.parentElement).getBoundingClientRect();
       // Among several, a picture is fitted into its frame.
-      const scale = Math.min(clientWidth / naturalWidth, clientHeight / naturalHeight);
-      const [width, height] = [naturalWidth * scale, naturalHeight * scale];
+      const scale = Math.min(frame.width / image.naturalWidth, frame.height / image.naturalHeight);
+      const [width, height] = [image.naturalWidth * scale, image.naturalHeight * scale];
       Object.assign(veil.style, {
-        left: `${offsetLeft + (clientWidth - width) / 2}px`, top: `${offsetTop + (clientHeight - height) / 2}px`, width: `${width}px`, height: `${height}px`,
+        left: `${frame.left - around.left + (frame.width - width) / 2}px`, top: `${frame.top - around.top + (frame.height - height) / 2}px`,
+        width: `${width}px`, height: `${height}px`,
       });
       const canvas = /** @type {HTMLElement} */ (veil.firstElementChild);
       Object.assign(canvas.style, {
