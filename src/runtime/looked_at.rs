@@ -63,9 +63,14 @@ fn spaced(all: &[usize], n: usize) -> Vec<usize> {
 /// What sets `a` apart from the mean of the others, all of them distributions up to a factor; the largest is 1.
 fn salience(a: &[f64], others: &[&[f64]]) -> Vec<f64> {
     let total: f64 = a.iter().sum();
+    if total <= 0.0 {
+        return vec![0.0; a.len()];
+    }
+    // One that does not look at the picture at all says nothing of what it draws.
+    let others: Vec<(&[f64], f64)> =
+        others.iter().map(|other| (*other, other.iter().sum::<f64>())).filter(|(_, total)| *total > 0.0).collect();
     let mut mean = vec![0.0; a.len()];
-    for other in others {
-        let total: f64 = other.iter().sum();
+    for (other, total) in &others {
         for (mean, x) in mean.iter_mut().zip(*other) {
             *mean += x / total / others.len() as f64;
         }
@@ -240,6 +245,8 @@ mod tests {
         assert!(found[0] < 0.1 && found[1] < 0.1 && found[3] < 0.05, "{found:?}");
         // Alone it is the distribution.
         assert_eq!(salience(&[1.0, 3.0], &[]), [1.0 / 3.0, 1.0]);
+        assert_eq!(salience(&[1.0, 3.0], &[&[0.0, 0.0]]), [1.0 / 3.0, 1.0]);
+        assert_eq!(salience(&[0.0, 0.0], &[&[1.0, 1.0]]), [0.0, 0.0]);
     }
 
     #[test]
