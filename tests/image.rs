@@ -14,7 +14,7 @@ use llava_web::gguf::{Metadata, Value};
 use llava_web::image::decode::MAX_SIDE;
 use llava_web::image::preprocess::Grid;
 use llava_web::image::resample::{Canvas, Filter, Window, resize, resize_whole};
-use llava_web::image::{Layout, Mode, Pixels, PreprocessSpec, RgbImage, decode, from_rgba, patches};
+use llava_web::image::{Layout, Mode, Pixels, Place, PreprocessSpec, RgbImage, decode, from_rgba, patches};
 
 const IMAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/images");
 
@@ -475,7 +475,7 @@ fn llava_15_pixels_equal_the_reference() {
         let image = decode(&file(&format!("{name}.png"))).unwrap();
         for (variant, spec) in [("pad", &pad), ("crop", &crop)] {
             let pixels = spec.preprocess(&image).unwrap();
-            assert_eq!((pixels.tiles, pixels.height, pixels.width, pixels.layout), (1, 56, 56, Layout::Single));
+            assert_eq!((pixels.tiles, pixels.height, pixels.width, pixels.place.layout), (1, 56, 56, Layout::Single));
             let diff = max_diff(&pixels.data, &flat_f32(&golden[&format!("{name}.{variant}")]));
             assert_eq!(diff, 0.0, "{name}.{variant}");
         }
@@ -516,7 +516,8 @@ fn llava_16_tiles_equal_the_reference() {
         let image = decode(&file(&format!("{name}.png"))).unwrap();
         let pixels = spec.preprocess(&image).unwrap();
         let (grid, image_width, image_height) = (Grid { rows: 2, cols: 2 }, image.width(), image.height());
-        assert_eq!((pixels.tiles, pixels.layout), (5, Layout::Anyres { grid, image_width, image_height }));
+        let place = Place { layout: Layout::Anyres(grid), width: image_width, height: image_height };
+        assert_eq!((pixels.tiles, pixels.place), (5, place));
         let levels = flat_u8(&golden[&format!("tiny-llava-next.{name}")]);
         assert_eq!(max_diff(&pixels.data, &normalised(&levels, &spec)), 0.0, "{name}");
     }
@@ -524,8 +525,8 @@ fn llava_16_tiles_equal_the_reference() {
 
 #[test]
 fn llava_16_picks_the_grid_by_resolution_then_by_border() {
-    let grid = |width, height| match anyres().preprocess(&synthetic(width, height)).unwrap().layout {
-        Layout::Anyres { grid, .. } => (grid.rows, grid.cols),
+    let grid = |width, height| match anyres().preprocess(&synthetic(width, height)).unwrap().place.layout {
+        Layout::Anyres(grid) => (grid.rows, grid.cols),
         other => panic!("{other:?}"),
     };
     assert_eq!(grid(600, 200), (1, 3));
@@ -553,7 +554,7 @@ fn idefics3_tiles_equal_the_reference() {
     let spec = idefics3();
     for name in ["chelsea", "coffee_tall"] {
         let pixels = spec.preprocess(&decode(&file(&format!("{name}.png"))).unwrap()).unwrap();
-        assert_eq!((pixels.tiles, pixels.layout), (5, Layout::Idefics3(Grid { rows: 2, cols: 2 })));
+        assert_eq!((pixels.tiles, pixels.place.layout), (5, Layout::Idefics3(Grid { rows: 2, cols: 2 })));
         let levels = flat_u8(&golden[&format!("tiny-smolvlm.{name}")]);
         assert_eq!(max_diff(&pixels.data, &normalised(&levels, &spec)), 0.0, "{name}");
     }
@@ -615,7 +616,8 @@ fn absurd_vision_files_are_refused() {
 fn patches_lie_as_the_convolutions_weight_does() {
     let (tiles, height, width, p) = (2, 7, 5, 2);
     let data: Vec<f32> = (0..tiles * 3 * height * width).map(|i| i as f32).collect();
-    let pixels = Pixels { data, tiles, height, width, layout: Layout::Single };
+    let place = Place { layout: Layout::Single, width, height };
+    let pixels = Pixels { data, tiles, height, width, place };
     let out = patches(&pixels, p);
     let (rows, cols) = (height / p, width / p);
     assert_eq!(out.len(), tiles * rows * cols * 3 * p * p);

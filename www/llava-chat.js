@@ -8,18 +8,19 @@
 // methods: load({ model, mmproj }), ask(text, image), stop(), reset()
 // slots: brand (in the bar at the top), intro (beside the model panel)
 // parts: bar model card input load known stored progress cancel chat log exchange image turn asked answer example composer question picture ask stop
-//   error status button dialog alt-texts
+//   error status button dialog alt-texts word heat heat-legend
 // properties: --llava-background --llava-surface --llava-text --llava-muted --llava-line --llava-accent --llava-on-accent
 //   --llava-danger --llava-radius --llava-font
 
 import { createEngine, LlavaError } from "./llava-web.js";
-import { forgetConversation, keepConversation, keptConversation } from "./ui/kept-conversation.js";
+import { forgetConversation, keepConversation, keepSession, keptConversation, keptSession, MAX_SESSION_BYTES } from "./ui/kept-conversation.js";
 import { AltTexts } from "./ui/alt-texts.js";
 import { Composer } from "./ui/composer.js";
 import { Conversation, statusText } from "./ui/conversation.js";
 import { button, element } from "./ui/dom.js";
 import { showExport } from "./ui/export.js";
 import { bytes } from "./ui/format.js";
+import { LookedAt } from "./ui/looked-at.js";
 import { prepareMarkdown } from "./ui/markdown.js";
 import { ModelPanel } from "./ui/model-panel.js";
 import { openPicture, pictureFiles } from "./ui/pictures.js";
@@ -53,6 +54,11 @@ export class LlavaChat extends HTMLElement {
   #composer;
   #conversation;
   #altTexts;
+  #lookedAt = new LookedAt({
+    onAsk: (turn, index) => this.#whereItLooked(turn, index),
+    onTell: (message) => this.#announce(message),
+    onError: (error) => this.#showAlert(error instanceof Error ? error.message : String(error), { notice: true }),
+  });
   #shell;
   #chat;
   #modelName = element("div", { class: "model-name" });
@@ -301,6 +307,7 @@ export class LlavaChat extends HTMLElement {
     this.stop();
     this.#messages = [];
     this.#editing = null;
+    this.#lookedAt.close();
     this.#composer.endEdit();
     this.#conversation.clear();
     this.#keep();
@@ -374,7 +381,22 @@ export class LlavaChat extends HTMLElement {
 
   /** @param {() => Turn} turn */
   #handlersOf(turn) {
-    return { onAgain: () => this.#again(turn()).catch(() => {}), onEdit: () => this.#edit(turn()) };
+    return {
+      onAgain: () => this.#again(turn()).catch(() => {}),
+      onEdit: () => this.#edit(turn()),
+      onLooked: () => this.#lookedAt.toggle(turn()),
+      onClick: (/** @type {MouseEvent} */ event) => this.#lookedAt.clicked(turn(), event),
+    };
+  }
+
+  /**
+   * @param {Turn} turn
+   * @param {number} index  of the answer's token
+   */
+  async #whereItLooked({ tokens, usage }, index) {
+    if (!this.#engine || !usage) throw new LlavaError("invalid_request", "No model is loaded yet.");
+    if (this.#running) throw new LlavaError("invalid_request", "An answer is still being written. Where the model looked can be seen at its end.");
+    return this.#engine.lookedAt({ position: usage.prompt_tokens + index, token: tokens[index].id });
   }
 
   /** Answers the last question once more. @param {Turn} turn */
@@ -382,7 +404,7 @@ export class LlavaChat extends HTMLElement {
     if (this.#running || !this.#engine) return;
     const before = this.#messages;
     this.#messages = before.slice(0, -1);
-    const text = turn.text;
+    const { text, tokens, usage } = turn;
     this.#composer.focus();
     try {
       await this.#generate(turn);
@@ -390,7 +412,8 @@ export class LlavaChat extends HTMLElement {
       this.#messages = before;
       turn.begin();
       turn.add(text);
-      turn.end("stop", undefined);
+      turn.tokens = tokens;
+      turn.end("stop", usage);
       throw error;
     }
   }
@@ -405,6 +428,7 @@ export class LlavaChat extends HTMLElement {
     const running = new AbortController();
     this.#running = running;
     this.#hideAlert();
+    this.#lookedAt.close();
     turn.begin();
     this.#busy(true);
     this.#announce("Working on the answer");
@@ -430,10 +454,10 @@ export class LlavaChat extends HTMLElement {
       /** @type {import("./llava-web.js").Usage | undefined} */
       let usage;
       for await (const chunk of stream) {
-        const [{ delta, finish_reason }] = chunk.choices;
+        const [{ delta, finish_reason, token_ids }] = chunk.choices;
         this.#recovering(null);
         if (delta.content !== "") firstTokenSeconds ??= (performance.now() - askedAt) / 1000;
-        turn.add(delta.content);
+        turn.add(delta.content, token_ids);
         this.#conversation.scrollAlong();
         if (finish_reason) {
           finish = finish_reason;
@@ -498,12 +522,25 @@ export class LlavaChat extends HTMLElement {
   /** Stores the conversation, where the person has asked for that. */
   #keep() {
     if (!this.#settings.keep) return;
-    const turns = this.#conversation.turns.map(({ question, pictures, text, finish, usage }) => ({
-      question, pictures: pictures.map(({ file, name }) => ({ file, name })), answer: text, finish, usage,
+    const turns = this.#conversation.turns.map(({ question, pictures, text, finish, usage, tokens }) => ({
+      question, pictures: pictures.map(({ file, name }) => ({ file, name })), answer: text, finish, usage, tokens,
     }));
     (turns.length > 0 ? keepConversation(turns) : forgetConversation()).catch(() => {
       this.#showAlert("The conversation could not be kept: the browser’s storage is full, or off for this page.", { notice: true });
     });
+    this.#keepSession().catch(() => {});
+  }
+
+  /** Stores what the engine has computed of the conversation, where it is not too much. It only saves time, so it may fail. */
+  async #keepSession() {
+    const engine = this.#engine;
+    const usage = this.#conversation.turns.at(-1)?.usage;
+    if (!this.#settings.keep || !engine || !usage) return;
+    const { contextSize, bytes: { kvCache } } = engine.info;
+    const isSmall = usage.total_tokens * kvCache / contextSize <= MAX_SESSION_BYTES;
+    const session = isSmall ? await engine.saveSession() : null;
+    // Meanwhile it may have been forgotten.
+    if (this.#settings.keep && engine === this.#engine && this.#messages.length > 0) await keepSession(session);
   }
 
   /** Shows the conversation that was kept, to go on with. */
@@ -517,17 +554,21 @@ export class LlavaChat extends HTMLElement {
       this.#showAlert("The conversation that was kept has pictures in it, which this model cannot see. It is there again with a model that can.", { notice: true });
       return;
     }
-    for (const { question: text, pictures: files, answer, finish, usage } of kept) {
+    for (const { question: text, pictures: files, answer, finish, usage, tokens } of kept) {
       const pictures = await Promise.all(files.map(({ file, name }) => openPicture(file, name)));
       const turn = this.#conversation.add(text, pictures, this.#handlersOf(() => turn));
       turn.begin();
       turn.add(answer);
+      turn.tokens = tokens ?? [];
       turn.end(finish, usage);
       this.#messages = [...this.#messages, question(text, pictures), { role: "assistant", content: answer }];
     }
     this.#invite();
     this.#conversation.scrollAlong();
     this.#announce("The conversation that was kept is there again");
+    const session = await keptSession();
+    // Of another model it is refused, which costs no more than time.
+    if (session && engine && engine === this.#engine && !this.#running) await engine.restoreSession(session);
   }
 
   /**
@@ -570,6 +611,7 @@ export class LlavaChat extends HTMLElement {
     this.#panel.element.hidden = true;
     this.#chat.hidden = false;
     this.#composer.element.before(this.#alert);
+    this.#lookedAt.close();
     if (!keep) {
       this.#messages = [];
       this.#editing = null;
@@ -716,6 +758,7 @@ export class LlavaChat extends HTMLElement {
       if (this.#running) this.stop();
       else if (!this.#altTexts.element.hidden) this.#altTexts.stop();
       else if (this.#editing) this.#endEdit();
+      else if (this.#lookedAt.isOpen) this.#lookedAt.close({ focus: true });
       else return;
       event.preventDefault();
     });

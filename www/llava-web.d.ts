@@ -239,16 +239,46 @@ export interface Engine {
   preprocessImage(image: ImageSource): Promise<{ data: Float32Array; shape: number[] }>;
   /** The last position's logits from an empty context, and the ids that were run (−1 for each row of an image). */
   evaluate(request: { tokens: Iterable<number> } | { prompt: string; images?: ImageSource[] }): Promise<{ logits: Float32Array; tokens: Int32Array }>;
-  /** Not in this version: fails with `invalid_request`. */
+  /**
+   * Where the model looked before it wrote a token: its attention over each picture that stands before it, in their order. Computed when it
+   * is asked for, from the context as it is. Of an answer's `i`th token `position` is `usage.prompt_tokens + i`; with its id as `token` it
+   * is checked that it still is there. Fails with `invalid_request` where it is not, or no picture stands before it.
+   */
+  lookedAt(request: { position: number; token?: number }): Promise<LookedAt>;
+  /**
+   * The context as bytes: keys and values of the tokens that are computed, to go on with later in an engine of the same model, on any
+   * device with the same `kvFormat`. Waits for an answer that is being written. Beyond 1 GiB it fails with `out_of_memory`.
+   */
   saveSession(): Promise<Uint8Array>;
-  /** Not in this version: fails with `invalid_request`. */
-  restoreSession(bytes: Uint8Array): Promise<void>;
+  /**
+   * Takes over what `saveSession` gave, in place of the conversation there is. A request that begins with the same messages and pictures
+   * then finds them computed (`cached_tokens`). Fails with `integrity` (damaged or not all there), `invalid_request` (no session, of
+   * another model, version or `kvFormat`), `mmproj_mismatch` or `context_overflow`, and then changes nothing.
+   */
+  restoreSession(bytes: Uint8Array | ArrayBuffer): Promise<void>;
   /** Forgets the conversation. */
   reset(): Promise<void>;
   /** Medians over the runs. */
   benchmark(options?: { promptTokens?: number; generatedTokens?: number; runs?: number }): Promise<BenchmarkResult>;
   /** Frees the model and its worker. Later calls fail with `invalid_request`, pending ones with `aborted`. */
   unload(): Promise<void>;
+}
+
+export interface LookedAt {
+  /** The first layer and the one behind the last of those whose attention this is the mean of: the middle third; of all heads. */
+  layers: [number, number];
+  images: {
+    /** The probability that each place of the grid got, row by row. */
+    data: Float32Array;
+    /** `[rows, cols]` of the grid: 24 × 24 for LLaVA-1.5; for LLaVA-1.6 that of the tiles, the overview spread over it. */
+    shape: [number, number];
+    /** What sets this token apart from others, from 0 to 1: places that draw attention whatever is written are left out. */
+    salience: Float32Array;
+    /** Where the grid lies: left, top, right and bottom in units of the picture's width and height. Padding is outside of 0 … 1. */
+    bounds: [number, number, number, number];
+    /** How much of all attention was on the picture, from 0 to 1; the rest was on words. */
+    share: number;
+  }[];
 }
 
 export interface BenchmarkResult {

@@ -12,6 +12,7 @@ import { detectDevice, hasSimd } from "./device.js";
 import { EngineClient } from "./engine-client.js";
 import { LlavaError, toLlavaError } from "./errors.js";
 import { ImageList } from "./image-input.js";
+import { sessionToRestore } from "./session.js";
 import { sourceSpecs } from "./sources.js";
 import { deleteStored, listStored } from "./stored-files.js";
 
@@ -235,12 +236,25 @@ class Engine {
     return this.#client.call({ method: "evaluate", request: { prompt: promptText(request.prompt) }, images }, { transfer });
   }
 
-  async saveSession() {
-    throw invalid("saveSession is not supported by this version. Keep the messages and send them again.");
+  /**
+   * Where the model looked before it wrote a token.
+   * @param {{ position: number, token?: number }} request
+   */
+  async lookedAt({ position, token }) {
+    checkIndex(position, "position");
+    if (token !== undefined) checkIndex(token, "token");
+    return this.#client.call({ method: "lookedAt", request: { position, token } });
   }
 
-  async restoreSession() {
-    throw invalid("restoreSession is not supported by this version. Keep the messages and send them again.");
+  /** The context, to go on with later: in an engine of the same model, on any device. */
+  async saveSession() {
+    return this.#client.call({ method: "saveSession" });
+  }
+
+  /** @param {Uint8Array} bytes  what `saveSession` gave; they stay the caller's */
+  async restoreSession(bytes) {
+    const copy = sessionToRestore(bytes);
+    await this.#client.call({ method: "restoreSession", bytes: copy }, { transfer: [copy.buffer] });
   }
 
   /** Forgets the conversation. */
@@ -258,6 +272,16 @@ class Engine {
     this.#client.close(
       invalid("This engine was unloaded. Create a new one."),
       new LlavaError("aborted", "The engine was unloaded before it had finished."));
+  }
+}
+
+/**
+ * @param {unknown} value
+ * @param {string} name
+ */
+function checkIndex(value, name) {
+  if (!Number.isInteger(value) || /** @type {number} */ (value) < 0 || /** @type {number} */ (value) > 0xffff_ffff) {
+    throw invalid(`lookedAt: ${name} must be a whole number from 0 on.`);
   }
 }
 

@@ -32,6 +32,9 @@
  *   { method: "embedImage" | "preprocessImage", image: ImageSpec } |
  *   { method: "evaluate", request: object, images: ImageSpec[] } |
  *   { method: "benchmark", options: object } |
+ *   { method: "lookedAt", request: { position: number, token?: number } } |
+ *   { method: "saveSession" } |
+ *   { method: "restoreSession", bytes: Uint8Array } |
  *   { method: "reset" }
  * )} Request
  */

@@ -7,6 +7,7 @@ import { ModelStore } from "./model-store.js";
 import { withPieces } from "./pieces.js";
 import { noUsage } from "./protocol.js";
 import { ADAPTER_DELAYS, Interrupted, isLoss, Losses, lostTooOften, notRecovered, unlessAborted } from "./recovery.js";
+import { savedSession } from "./session.js";
 import { SourceReader } from "./source-reader.js";
 import { startWorker } from "./start-worker.js";
 
@@ -138,6 +139,17 @@ async function run(request, signal) {
     }
     case "benchmark":
       return { value: JSON.parse(await surviving(() => engine.benchmark(JSON.stringify(request.options)))) };
+    case "lookedAt": {
+      const value = await surviving(() => engine.lookedAt(JSON.stringify(request.request)));
+      return { value };
+    }
+    case "saveSession": {
+      const value = await surviving(() => savedSession(engine));
+      return { value, transfer: [value.buffer] };
+    }
+    case "restoreSession":
+      await surviving(() => engine.restoreSession(request.bytes));
+      return { info: info() };
     case "reset":
       await withEngine(() => engine.reset());
       return { info: info() };

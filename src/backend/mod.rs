@@ -9,6 +9,8 @@
 //! Callers keep the shapes right: an op whose operands do not fit is a bug of the model code, not of a file (files are
 //! checked when a model is loaded), and panics.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 use crate::quant::Format;
 
@@ -82,6 +84,25 @@ pub enum KvFormat {
     F16,
 }
 
+impl KvFormat {
+    /// Bytes of an element.
+    pub fn element_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+}
+
+/// One half of what a cache holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvPart {
+    /// The keys.
+    Keys,
+    /// The values.
+    Values,
+}
+
 /// The size of a key-value cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KvSpec {
@@ -100,11 +121,12 @@ pub struct KvSpec {
 impl KvSpec {
     /// Bytes the cache takes when full.
     pub fn n_bytes(&self) -> u64 {
-        let element = match self.format {
-            KvFormat::F32 => 4,
-            KvFormat::F16 => 2,
-        };
-        2 * element * self.n_layers as u64 * self.n_ctx as u64 * self.n_kv as u64
+        2 * self.row_bytes() as u64 * self.n_layers as u64 * self.n_ctx as u64
+    }
+
+    /// Bytes of one layer's key (or value) at a position, without any padding.
+    pub fn row_bytes(&self) -> usize {
+        self.format.element_bytes() * self.n_kv
     }
 }
 
@@ -370,6 +392,25 @@ pub trait Backend {
         v: &Self::Tensor,
         n: usize,
     );
+
+    /// Reads the keys or the values of some layers at `n` positions from `position` on into `out`, whose memory is reused; waits for
+    /// everything recorded before. The bytes are the same on every device, whatever its own arrangement: `[layers, n, n_kv]` in the
+    /// cache's format, little-endian, without padding.
+    ///
+    /// # Errors
+    /// `device_lost`.
+    async fn kv_read(
+        &mut self,
+        cache: &Self::KvCache,
+        part: KvPart,
+        layers: Range<usize>,
+        position: usize,
+        n: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<()>;
+
+    /// Puts bytes of [`Self::kv_read`] for those layers (whole rows, as many for each) back in from `position` on, to the bit.
+    fn kv_restore(&mut self, cache: &mut Self::KvCache, part: KvPart, layers: Range<usize>, position: usize, bytes: &[u8]);
 
     /// Causal attention of `n` queries at positions `position + i` over the cache's positions `0 ..= position + i`:
     /// `out[i, h] = softmax(scale · q[i, h] · Kᵀ) V` with the key-value head `h · n_kv_heads / n_heads`.

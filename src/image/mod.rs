@@ -17,4 +17,4 @@ pub mod preprocess;
 pub mod resample;
 
 pub use decode::{RgbImage, decode, from_rgba};
-pub use preprocess::{Layout, Mode, Pixels, PreprocessSpec, patches};
+pub use preprocess::{Layout, Mode, Pixels, Place, PreprocessSpec, patches};

@@ -17,7 +17,7 @@ const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 /// The largest tile side a file may ask for, in pixels. The largest known towers take 980.
 const MAX_IMAGE_SIZE: usize = 4096;
 /// The most tiles a picture may be cut into, the overview not counted. LLaVA-OneVision has up to 36, Idefics3 up to 25.
-const MAX_TILES: usize = 64;
+pub const MAX_TILES: usize = 64;
 /// The most pixels of all those tiles, four times what the largest known recipe makes: 192 MiB of floats.
 const MAX_TILE_PIXELS: usize = 16 << 20;
 
@@ -69,14 +69,10 @@ pub enum Layout {
     /// One tile.
     Single,
     /// Tile 0 is the overview, then the grid row by row.
-    Anyres {
-        /// The chosen grid.
-        grid: Grid,
-        /// The picture's width in pixels, by which the black border is cut off the features.
-        image_width: usize,
-        /// The picture's height in pixels.
-        image_height: usize,
-    },
+    Anyres(
+        /// The chosen grid. The picture's size says how much of it is black border.
+        Grid,
+    ),
     /// The grid row by row, then the overview.
     Idefics3(
         /// The grid.
@@ -96,7 +92,18 @@ pub struct Pixels {
     /// A tile's width in pixels.
     pub width: usize,
     /// What the tiles are of the picture.
+    pub place: Place,
+}
+
+/// A picture's own size, and how its tiles lie in it: all that is needed to find a row of its embedding in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// How the tiles lie.
     pub layout: Layout,
+    /// The picture's width in pixels.
+    pub width: usize,
+    /// The picture's height in pixels.
+    pub height: usize,
 }
 
 impl PreprocessSpec {
@@ -153,10 +160,11 @@ impl PreprocessSpec {
     pub fn preprocess(&self, image: &RgbImage) -> Result<Pixels> {
         let side = self.image_size;
         let whole = Window { left: 0, top: 0, width: side, height: side };
+        let at = |layout| Place { layout, width: image.width(), height: image.height() };
         match &self.mode {
             Mode::Pad => {
                 let canvas = Canvas::square(image, self.background());
-                self.pixels(Layout::Single, 1, [resize(&canvas, side, side, whole, Filter::Bicubic)])
+                self.pixels(at(Layout::Single), 1, [resize(&canvas, side, side, whole, Filter::Bicubic)])
             }
             Mode::ResizeCrop => {
                 let (width, height) = (image.width(), image.height());
@@ -165,17 +173,16 @@ impl PreprocessSpec {
                 let long = |n: usize| (side as u64 * n as u64 / short as u64) as usize;
                 let (width, height) = (long(width), long(height));
                 let window = Window { left: (width - side) / 2, top: (height - side) / 2, ..whole };
-                self.pixels(Layout::Single, 1, [resize(&Canvas::bare(image), width, height, window, Filter::Bicubic)])
+                self.pixels(at(Layout::Single), 1, [resize(&Canvas::bare(image), width, height, window, Filter::Bicubic)])
             }
             Mode::Anyres(grids) => {
                 let Some(grid) = best_grid(image.width(), image.height(), grids, side) else {
                     return Err(Error::invalid_gguf("The vision file gives no grid of tiles to choose from; it may be damaged."));
                 };
-                let layout = Layout::Anyres { grid, image_width: image.width(), image_height: image.height() };
                 let fitted = fit_on_black(image, grid.cols * side, grid.rows * side);
                 let overview = resize_whole(image, side, side, Filter::Bicubic);
                 let tiles = std::iter::once(overview).chain(cut(&fitted, grid, side));
-                self.pixels(layout, 1 + grid.rows * grid.cols, tiles)
+                self.pixels(at(Layout::Anyres(grid)), 1 + grid.rows * grid.cols, tiles)
             }
             &Mode::Idefics3 { longest_side } => {
                 let (width, height) = longest_side_size(image.width(), image.height(), longest_side);
@@ -185,17 +192,17 @@ impl PreprocessSpec {
                 let grid = Grid { rows: height / side, cols: width / side };
                 let tiles = grid.rows * grid.cols;
                 if tiles == 1 {
-                    return self.pixels(Layout::Idefics3(grid), 1, [second]);
+                    return self.pixels(at(Layout::Idefics3(grid)), 1, [second]);
                 }
                 // The overview is made of the resized picture, not of the original.
                 let overview = resize_whole(&second, side, side, Filter::Lanczos);
-                self.pixels(Layout::Idefics3(grid), tiles + 1, cut(&second, grid, side).chain([overview]))
+                self.pixels(at(Layout::Idefics3(grid)), tiles + 1, cut(&second, grid, side).chain([overview]))
             }
         }
     }
 
     /// Normalises tiles of `image_size` squared.
-    fn pixels(&self, layout: Layout, n: usize, tiles: impl IntoIterator<Item = RgbImage>) -> Result<Pixels> {
+    fn pixels(&self, place: Place, n: usize, tiles: impl IntoIterator<Item = RgbImage>) -> Result<Pixels> {
         let side = self.image_size;
         // 256 values a channel, each by the reference's operations: a product in double precision, then single precision.
         let table: [[f32; 256]; 3] = std::array::from_fn(|c| {
@@ -215,7 +222,7 @@ impl PreprocessSpec {
                 data.extend(tile.data().as_chunks::<3>().0.iter().map(|pixel| table[usize::from(pixel[c])]));
             }
         }
-        Ok(Pixels { data, tiles: n, height: side, width: side, layout })
+        Ok(Pixels { data, tiles: n, height: side, width: side, place })
     }
 }
 

@@ -1,11 +1,14 @@
 //! A language model and the vision model that goes with it: loading the pair, and turning a picture into rows for the decoder.
 
 use std::collections::VecDeque;
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
 
 use crate::backend::{Backend, Expected};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
-use crate::image::preprocess::{Grid, Layout, Mode, Pixels, PreprocessSpec, patches};
+use crate::image::preprocess::{Grid, Layout, Mode, Pixels, Place, PreprocessSpec, patches};
 use crate::model::lm::{Llama, LlamaConfig};
 use crate::model::projector::{Projector, ProjectorKind};
 use crate::model::vision::{Clip, ClipConfig, ClipJob};
@@ -23,6 +26,9 @@ pub struct Vision<B: Backend> {
     newline: Option<B::Tensor>,
     /// Elements of all tensors.
     pub n_parameters: u64,
+    /// A hash of its weights' [`Weights::fingerprint`](crate::model::weights::Weights::fingerprint), its shape, and how pictures are
+    /// prepared for it.
+    pub fingerprint: u64,
 }
 
 /// A row of a picture's embedding.
@@ -42,6 +48,7 @@ pub struct PictureJob<B: Backend> {
     /// Projected tiles, `[n_patches, n_out]` each.
     done: Vec<B::Tensor>,
     rows: Vec<Row>,
+    place: Place,
     steps_done: usize,
     steps: usize,
 }
@@ -50,6 +57,11 @@ impl<B: Backend> PictureJob<B> {
     /// Rows the picture will take in the context.
     pub fn n_rows(&self) -> usize {
         self.rows.len()
+    }
+
+    /// Where its rows lie in the picture.
+    pub fn place(&self) -> Place {
+        self.place
     }
 
     /// Blocks done and blocks in all.
@@ -143,6 +155,9 @@ impl VisionConfig {
     ) -> Result<Vision<B>> {
         let n_parameters = reserved.n_parameters();
         let mut weights = reserved.load(backend, progress).await?;
+        let mut fingerprint = SipHasher13::new();
+        fingerprint.write(&weights.fingerprint().to_le_bytes());
+        fingerprint.write(format!("{:?} {:?} {:?}", self.clip, self.projector, self.preprocess).as_bytes());
         Ok(Vision {
             preprocess: self.preprocess.clone(),
             clip: Clip::new(self.clip.clone(), backend, &mut weights)?,
@@ -152,6 +167,7 @@ impl VisionConfig {
                 None => None,
             },
             n_parameters,
+            fingerprint: fingerprint.finish(),
         })
     }
 }
@@ -167,14 +183,19 @@ impl<B: Backend> Vision<B> {
         self.clip.config.n_patches()
     }
 
+    /// Patches in a line of a tile.
+    fn side(&self) -> usize {
+        self.clip.config.image_size / self.clip.config.patch_size
+    }
+
     /// Prepares a picture's way through the model.
     pub fn begin(&self, pixels: &Pixels) -> PictureJob<B> {
         let all = patches(pixels, self.clip.config.patch_size);
         let tile_len = all.len() / pixels.tiles;
         let tiles: VecDeque<Vec<f32>> = all.chunks_exact(tile_len).map(<[f32]>::to_vec).collect();
         let steps = tiles.len() * (self.clip.n_layers() + 1);
-        let side = self.clip.config.image_size / self.clip.config.patch_size;
-        PictureJob { tiles, current: None, done: Vec::new(), rows: arrange(pixels.layout, side), steps_done: 0, steps }
+        let place = pixels.place;
+        PictureJob { tiles, current: None, done: Vec::new(), rows: arrange(&place, self.side()), place, steps_done: 0, steps }
     }
 
     /// Does one block of work. Gives the rows `[n_rows, n_embd]` when there is no more to do.
@@ -201,6 +222,54 @@ impl<B: Backend> Vision<B> {
         if job.tiles.is_empty() { self.end(backend, job).map(Some) } else { Ok(None) }
     }
 
+    /// Lays a number for each row of a picture's embedding over the picture: `[rows, cols]`, row by row. A tile's rows are its patches;
+    /// where there are an overview and tiles, the grid is that of the tiles, and each patch of the overview is spread over what it
+    /// shows. Rows that end a line stand for no place, and are left out; else the sum stays what it was.
+    ///
+    /// # Errors
+    /// `invalid_request` where the numbers are not as many as the picture's rows, or how its rows lie in it is not known.
+    pub fn over_picture(&self, place: &Place, numbers: &[f64]) -> Result<(Vec<f64>, [usize; 2])> {
+        let side = self.side();
+        if numbers.len() != arrange(place, side).len() {
+            return Err(Error::invalid_request("A part of the picture is not in the context. Ask about the picture again."));
+        }
+        match place.layout {
+            Layout::Single => Ok((numbers.to_vec(), [side, side])),
+            Layout::Anyres(_) => {
+                let (overview, lines) = numbers.split_at(side * side);
+                let n_rows = unpadded_rows(place, side);
+                let n_cols = lines.len() / n_rows.max(1) - 1;
+                let mut out: Vec<f64> = lines.chunks_exact(n_cols + 1).flat_map(|line| &line[..n_cols]).copied().collect();
+                for (y, line) in out.chunks_exact_mut(n_cols).enumerate() {
+                    for (x, out) in line.iter_mut().enumerate() {
+                        for (i, by_y) in shares(y, n_rows, side) {
+                            *out += shares(x, n_cols, side).map(|(j, by_x)| by_y * by_x * overview[i * side + j]).sum::<f64>();
+                        }
+                    }
+                }
+                Ok((out, [n_rows, n_cols]))
+            }
+            Layout::Idefics3(_) => {
+                Err(Error::invalid_request("How the rows of this model's pictures lie in them is not known to this program."))
+            }
+        }
+    }
+
+    /// Where the grid of [`Self::over_picture`] lies: left, top, right and bottom in units of the picture's width and height. A border
+    /// that was added lies outside of 0 … 1, what was cut off is beyond the grid.
+    pub fn grid_bounds(&self, place: &Place) -> [f64; 4] {
+        let (width, height) = (place.width as f64, place.height as f64);
+        let square = match self.preprocess.mode {
+            Mode::Pad => width.max(height),
+            Mode::ResizeCrop => width.min(height),
+            Mode::Anyres(_) | Mode::Idefics3 { .. } => return [0.0, 0.0, 1.0, 1.0],
+        };
+        // Pixels beyond the last whole patch are in none.
+        let seen = square * (self.side() * self.clip.config.patch_size) as f64 / self.clip.config.image_size as f64;
+        let (left, top) = ((width - square) / 2.0, (height - square) / 2.0);
+        [left / width, top / height, (left + seen) / width, (top + seen) / height]
+    }
+
     fn end(&self, backend: &mut B, job: &mut PictureJob<B>) -> Result<B::Tensor> {
         if job.done.len() == 1 && job.rows.len() == self.tokens_per_tile() {
             return job.done.pop().ok_or_else(|| Error::internal("A picture of no tiles."));
@@ -222,16 +291,29 @@ impl<B: Backend> Vision<B> {
 }
 
 /// The rows of a picture in the decoder's order; a tile has `side × side` patches.
-fn arrange(layout: Layout, side: usize) -> Vec<Row> {
+fn arrange(place: &Place, side: usize) -> Vec<Row> {
     let whole = |tile| (0..side * side).map(move |patch| Row::Patch { tile, patch });
-    match layout {
-        Layout::Anyres { grid, image_width, image_height } => {
+    match place.layout {
+        Layout::Anyres(grid) => {
             let mut rows: Vec<Row> = whole(0).collect();
-            rows.extend(unpadded(grid, side, image_width, image_height));
+            rows.extend(unpadded(grid, side, place.width, place.height));
             rows
         }
         Layout::Single | Layout::Idefics3(_) => whole(0).collect(),
     }
+}
+
+/// Of `n` equal parts of a length the `i`th: which of `m` equal parts of the same length it lies in, and how much of each of those.
+fn shares(i: usize, n: usize, m: usize) -> impl Iterator<Item = (usize, f64)> {
+    // In units of one part of n · m.
+    let (from, to) = (i * m, (i + 1) * m);
+    (from / n..to.div_ceil(n)).map(move |j| (j, (to.min((j + 1) * n) - from.max(j * n)) as f64 / n as f64))
+}
+
+/// Lines of [`unpadded`].
+fn unpadded_rows(place: &Place, side: usize) -> usize {
+    let Layout::Anyres(grid) = place.layout else { return side };
+    unpadded(grid, side, place.width, place.height).iter().filter(|row| **row == Row::Newline).count()
 }
 
 /// LLaVA-1.6's `spatial_unpad`: the tiles' patches as one large grid, without the lines or columns that are all border, each line
@@ -268,6 +350,18 @@ mod tests {
         assert_eq!(rows[4], Row::Patch { tile: 2, patch: 2 * 4 });
         assert_eq!(rows[8], Row::Newline);
         assert_eq!(rows[2 * 9], Row::Patch { tile: 3, patch: 0 });
+    }
+
+    #[test]
+    fn an_overviews_patch_is_spread_over_what_it_shows() {
+        for (n, m) in [(4, 4), (8, 3), (3, 8), (7, 5), (1, 4), (5, 1)] {
+            let mut sums = vec![0.0; m];
+            for i in 0..n {
+                shares(i, n, m).for_each(|(j, share)| sums[j] += share);
+            }
+            assert!(sums.iter().all(|sum: &f64| (sum - 1.0).abs() < 1e-12), "{n} over {m}: {sums:?}");
+        }
+        assert_eq!(shares(1, 2, 3).collect::<Vec<_>>(), [(1, 0.5), (2, 1.0)]);
     }
 
     #[test]

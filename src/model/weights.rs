@@ -1,6 +1,9 @@
 //! From a file's tensors to a backend's weights: the plan, its check, the memory, and the reading.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
 
 use crate::backend::{Backend, Linear, MatrixSpec};
 use crate::error::{Error, Result};
@@ -14,6 +17,10 @@ const STAGING: usize = 4 << 20;
 const CONFIRM_EVERY: u64 = 256 << 20;
 /// More names than this are counted, not listed, in an error.
 const MAX_NAMED: usize = 6;
+
+/// Of a tensor's bytes, every so many is looked at for the fingerprint: what is left of 4 GB takes a millisecond to hash. A prime, so
+/// that it falls on every part of every format's blocks.
+const FINGERPRINT_EVERY: u64 = 4093;
 
 /// What a tensor becomes.
 #[derive(Debug, Clone)]
@@ -252,11 +259,16 @@ impl<'a, B: Backend> Reserved<'a, B> {
     pub async fn load(mut self, backend: &mut B, progress: &mut dyn FnMut(u64, u64)) -> Result<Weights<B>> {
         let gguf = self.plan.gguf;
         let total: u64 = self.plan.wants.keys().filter_map(|n| gguf.tensor(n)).map(|t| t.info.n_bytes()).sum();
-        let mut reader = Reader { gguf, staging: Vec::new(), loaded: 0, total, progress };
-        let mut weights = Weights { matrices: HashMap::new(), floats: HashMap::new() };
+        let mut fingerprint = SipHasher13::new();
+        fingerprint.write(self.quantize_to.map_or("", Format::name).as_bytes());
+        let mut reader = Reader { gguf, staging: Vec::new(), fingerprint, loaded: 0, total, progress };
+        let mut weights = Weights { matrices: HashMap::new(), floats: HashMap::new(), fingerprint: 0 };
         (reader.progress)(0, total);
         for tensor in gguf.in_file_order() {
             let Some(want) = self.plan.wants.get(&tensor.info.name) else { continue };
+            reader
+                .fingerprint
+                .write(format!("{} {} {:?}", tensor.info.name, tensor.info.format.name(), tensor.info.dims).as_bytes());
             match &want.role {
                 Role::Floats => {
                     weights.floats.insert(tensor.info.name.clone(), reader.floats(tensor).await?);
@@ -271,6 +283,7 @@ impl<'a, B: Backend> Reserved<'a, B> {
                 }
             }
         }
+        weights.fingerprint = reader.fingerprint.finish();
         Ok(weights)
     }
 }
@@ -296,6 +309,8 @@ fn listed(names: &[String]) -> String {
 struct Reader<'a> {
     gguf: &'a Gguf,
     staging: Vec<u8>,
+    /// Of what was read so far.
+    fingerprint: SipHasher13,
     loaded: u64,
     total: u64,
     progress: &'a mut dyn FnMut(u64, u64),
@@ -307,6 +322,10 @@ impl Reader<'_> {
             self.staging.resize(n, 0);
         }
         self.gguf.read(tensor, from, &mut self.staging[..n]).await?;
+        // Chosen by their place in the tensor: in however many pieces it is read, they are the same.
+        let first = (from.next_multiple_of(FINGERPRINT_EVERY) - from) as usize;
+        let samples: Vec<u8> = self.staging[..n].iter().skip(first).step_by(FINGERPRINT_EVERY as usize).copied().collect();
+        self.fingerprint.write(&samples);
         self.loaded += n as u64;
         (self.progress)(self.loaded, self.total);
         Ok(())
@@ -377,9 +396,16 @@ fn not_finite(name: &str) -> Error {
 pub struct Weights<B: Backend> {
     matrices: HashMap<String, B::Matrix>,
     floats: HashMap<String, Vec<f32>>,
+    fingerprint: u64,
 }
 
 impl<B: Backend> Weights<B> {
+    /// A hash of the tensors' names, formats and shapes, of a sample of their bytes, and of what they were quantized to: the same on every
+    /// device, and another for another training of the same network.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
     /// Takes a matrix of the plan.
     ///
     /// # Errors

@@ -4,13 +4,16 @@
 //! one token. Between steps the caller can stop, and show what happened.
 
 use std::collections::VecDeque;
+use std::hash::Hasher;
 use std::rc::Rc;
+
+use siphasher::sip::SipHasher13;
 
 use crate::backend::choice::Choice;
 use crate::backend::{Backend, KvFormat, KvSpec};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, RangedSource};
-use crate::image::{Pixels, RgbImage};
+use crate::image::{Pixels, Place, RgbImage};
 use crate::model::llava::{PictureJob, Vision, VisionConfig, language_model_plan};
 use crate::model::lm::{Llama, LlamaConfig};
 use crate::quant::Format;
@@ -20,6 +23,7 @@ use crate::runtime::pictures::{Picture, PictureCache};
 use crate::runtime::report::BytesInfo;
 use crate::runtime::request::{self, ChatRequest, CompletionRequest, EvaluateRequest, GenerationOptions};
 use crate::runtime::sampler::{Sampler, top_logprobs};
+use crate::runtime::saved_session::Identity;
 use crate::runtime::session::{Prefill, Session, Slot};
 use crate::runtime::stop::StopMatcher;
 use crate::text::{ChatTemplate, Chunk, Date, Segment, StreamDecoder, Tokenizer, encode_segments, parse_prompt};
@@ -77,6 +81,8 @@ pub(super) struct Run<B: Backend> {
     pub(super) pictures: Vec<Rc<Picture<B>>>,
     /// The pictures that it shows, where the device can be lost.
     pub(super) originals: Vec<(u64, Rc<Pixels>)>,
+    /// Where their rows lie in them.
+    pub(super) places: Vec<(u64, Place)>,
     /// The first position that is computed alone.
     pub(super) single_from: usize,
     pub(super) prefill: Option<Prefill<B>>,
@@ -116,11 +122,13 @@ pub struct Engine<B: Backend> {
     tokenizer: Tokenizer,
     template: ChatTemplate,
     pub(super) session: Session<B>,
-    pictures: PictureCache<B>,
+    pub(super) pictures: PictureCache<B>,
     pub(super) generation: Option<Generation<B>>,
     logits: Vec<f32>,
     info: Info,
     llm_bytes: u64,
+    pub(super) kv_format: KvFormat,
+    pub(super) identity: Identity,
     pub(super) step_work: u64,
     now: fn() -> f64,
     pub(super) seed: u64,
@@ -201,7 +209,12 @@ impl<B: Backend> Engine<B> {
         let weights = reserved
             .load(&mut backend, &mut |loaded, total| progress(LoadProgress { stage: "model", file: &file, loaded, total }))
             .await?;
+        let mut fingerprint = SipHasher13::new();
+        fingerprint.write(&weights.fingerprint().to_le_bytes());
+        tokenizer.fingerprint(&mut fingerprint);
         let llm = Llama::new(config, &mut backend, weights, n_ctx, n_chunk)?;
+        // With all that scales positions, some of which depends on the context's size.
+        fingerprint.write(format!("{:?}", llm.config).as_bytes());
         let mut vision = None;
         if let (Some((gguf, config)), Some(reserved)) = (&mmproj, reserved_vision) {
             let file = gguf.name().to_string();
@@ -230,11 +243,15 @@ impl<B: Backend> Engine<B> {
             bytes: BytesInfo { weights: backend.weight_bytes(), kv_cache: spec.n_bytes(), wasm_heap: 0 },
             warnings: tokenizer.warning().into_iter().chain(template.warning()).map(str::to_string).collect(),
         };
+        let identity = Identity {
+            language_model: fingerprint.finish(),
+            vision: vision.as_ref().map(|vision: &Vision<B>| vision.fingerprint),
+        };
         progress(LoadProgress { stage: "ready", file: &file, loaded: gguf.n_bytes(), total: gguf.n_bytes() });
         let seed = (options.now)().to_bits();
         Ok(Self {
             pictures: PictureCache::new(llm.config.n_embd),
-            session: Session { cache, slots: Vec::new(), n_ctx },
+            session: Session { cache, slots: Vec::new(), places: Vec::new(), n_ctx },
             backend,
             llm,
             vision,
@@ -244,6 +261,8 @@ impl<B: Backend> Engine<B> {
             logits: Vec::new(),
             info,
             llm_bytes,
+            kv_format: options.kv_format,
+            identity,
             step_work: options.step_work.unwrap_or(B::STEP_WORK),
             now: options.now,
             seed,
@@ -277,7 +296,7 @@ impl<B: Backend> Engine<B> {
     /// Forgets the conversation and ends the generation under way.
     pub fn reset(&mut self) {
         self.generation = None;
-        self.session.slots.clear();
+        self.session.clear();
     }
 
     /// Prepares a picture for the vision tower.
@@ -305,7 +324,7 @@ impl<B: Backend> Engine<B> {
                 let pixels = Rc::new(self.preprocess(image)?);
                 let vision = self.vision()?;
                 let mut job = vision.begin(&pixels);
-                let n_rows = job.n_rows();
+                let (n_rows, place) = (job.n_rows(), job.place());
                 let rows = loop {
                     let vision = self.vision.as_ref().ok_or_else(|| Error::internal("The vision model is gone."))?;
                     if let Some(rows) = vision.step(&mut self.backend, &mut job)? {
@@ -313,7 +332,7 @@ impl<B: Backend> Engine<B> {
                     }
                 };
                 let original = B::CAN_BE_LOST.then_some(pixels);
-                self.pictures.keep(Picture { hash: image.content_hash(), rows, n_rows, original })
+                self.pictures.keep(Picture { hash: image.content_hash(), rows, n_rows, place, original })
             }
         };
         let mut data = Vec::new();
@@ -404,12 +423,13 @@ impl<B: Backend> Engine<B> {
         let before = (self.now)();
         let mut jobs: VecDeque<(u64, PictureJob<B>)> = VecDeque::new();
         let mut pictures: Vec<Rc<Picture<B>>> = Vec::new();
-        let mut originals = Vec::new();
+        let (mut originals, mut places) = (Vec::new(), Vec::new());
         let mut shown = Vec::with_capacity(images.len());
         for image in images {
             let (hash, pixels) = self.pictures.look_at(image)?;
             let n_rows = if let Some(picture) = self.pictures.get(hash) {
                 let n_rows = picture.n_rows;
+                places.push((hash, picture.place));
                 originals.extend(picture.original.clone().map(|original| (hash, original)));
                 pictures.push(picture);
                 n_rows
@@ -421,6 +441,7 @@ impl<B: Backend> Engine<B> {
                 let pixels = Rc::new(vision.preprocess.preprocess(&pixels)?);
                 let job = vision.begin(&pixels);
                 let n_rows = job.n_rows();
+                places.push((hash, job.place()));
                 jobs.push_back((hash, job));
                 originals.extend(B::CAN_BE_LOST.then_some((hash, pixels)));
                 n_rows
@@ -450,7 +471,7 @@ impl<B: Backend> Engine<B> {
         // A picture that was seen before costs nothing.
         let image_ms = if jobs.is_empty() { 0.0 } else { (self.now)() - before };
         let usage = Usage { prompt_tokens: slots.len(), image_tokens, image_ms, ..Usage::default() };
-        Ok(Run { slots, jobs, pictures, originals, single_from: usize::MAX, prefill: None, usage })
+        Ok(Run { slots, jobs, pictures, originals, places, single_from: usize::MAX, prefill: None, usage })
     }
 
     /// Does one bounded piece of a run. `None` when the logits of its last position are recorded.
@@ -462,7 +483,7 @@ impl<B: Backend> Engine<B> {
                 Some(rows) => {
                     let (_, total) = job.progress();
                     let original = run.originals.iter().find(|(h, _)| *h == hash).map(|(_, original)| original.clone());
-                    let picture = Picture { hash, rows, n_rows: job.n_rows(), original };
+                    let picture = Picture { hash, rows, n_rows: job.n_rows(), place: job.place(), original };
                     run.pictures.push(self.pictures.keep(picture));
                     (total, total)
                 }
@@ -479,6 +500,7 @@ impl<B: Backend> Engine<B> {
         }
         if run.prefill.is_none() {
             run.usage.cached_tokens = self.session.reuse(&run.slots);
+            self.session.expect(&run.places);
             let (slots, pictures) = (std::mem::take(&mut run.slots), std::mem::take(&mut run.pictures));
             let prefill = Prefill::new(slots, pictures, &self.session, self.step_work);
             run.prefill = Some(prefill.one_by_one_from(run.single_from));

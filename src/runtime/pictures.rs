@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::image::{Pixels, RgbImage, decode};
+use crate::image::{Pixels, Place, RgbImage, decode};
 
 /// Bytes of picture embeddings that are kept, the last one apart; one of LLaVA-1.5-7B takes 9.4 MB.
 const MAX_BYTES: usize = 64 << 20;
@@ -45,6 +45,8 @@ pub struct Picture<B: Backend> {
     pub rows: B::Tensor,
     /// How many they are.
     pub n_rows: usize,
+    /// Where they lie in the picture.
+    pub place: Place,
     /// What they were made of, where the device that holds them can be lost.
     pub original: Option<Rc<Pixels>>,
 }

@@ -122,14 +122,16 @@ impl<B: Backend> Engine<B> {
             Usage { prompt_tokens: u.usage.prompt_tokens, image_tokens: u.usage.image_tokens, ..Usage::default() }
         };
         let originals = u.originals.clone();
+        let places = u.originals.iter().map(|(hash, pixels)| (*hash, pixels.place)).collect();
         let single_from = u.prompt.len();
-        let again = Run { slots, jobs, pictures: Vec::new(), originals: u.originals, single_from, prefill: None, usage };
+        let again = Run { slots, jobs, pictures: Vec::new(), originals: u.originals, places, single_from, prefill: None, usage };
         let (run, replay) = if is_begun {
             let nothing = Run {
                 slots: Vec::new(),
                 jobs: VecDeque::new(),
                 pictures: Vec::new(),
                 originals,
+                places: Vec::new(),
                 single_from: usize::MAX,
                 prefill: None,
                 usage,

@@ -40,6 +40,15 @@ pub struct EvaluateRequest {
     pub prompt: Option<String>,
 }
 
+/// A token that was written, to see where the model looked before it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct LookedAtRequest {
+    /// Its position in the context: `prompt_tokens`, and how many tokens of the answer come before it.
+    pub position: usize,
+    /// Its id, where it should be checked that it is there.
+    pub token: Option<u32>,
+}
+
 /// One message of a conversation.
 #[derive(Debug, Clone, Deserialize)]
 pub struct RequestMessage {

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::image::Place;
 use crate::model::lm::Llama;
 use crate::runtime::pictures::Picture;
 
@@ -37,11 +38,41 @@ pub struct Session<B: Backend> {
     pub cache: B::KvCache,
     /// What stands at the positions that are computed.
     pub slots: Vec<Slot>,
+    /// Where the rows of its pictures lie in them, by the pictures' hashes; there may be more than `slots` shows.
+    pub places: Vec<(u64, Place)>,
     /// Positions there are.
     pub n_ctx: usize,
 }
 
 impl<B: Backend> Session<B> {
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.slots.clear();
+        self.places.clear();
+    }
+
+    /// Where the rows of a picture lie in it.
+    pub fn place(&self, hash: u64) -> Option<&Place> {
+        self.places.iter().find(|(known, _)| *known == hash).map(|(_, place)| place)
+    }
+
+    /// Whether a row of this picture is in the context.
+    pub fn shows(&self, hash: u64) -> bool {
+        self.slots.iter().any(|slot| matches!(slot, Slot::Picture { hash: h, .. } if *h == hash))
+    }
+
+    /// Takes note of the pictures that are going to be shown; forgets those that are not any more.
+    pub fn expect(&mut self, places: &[(u64, Place)]) {
+        let mut known = std::mem::take(&mut self.places);
+        known.retain(|(hash, _)| self.shows(*hash));
+        for (hash, place) in places {
+            if !known.iter().any(|(h, _)| h == hash) {
+                known.push((*hash, *place));
+            }
+        }
+        self.places = known;
+    }
+
     /// How many positions hold what `slots` begins with; at most all but the last.
     pub fn n_common(&self, slots: &[Slot]) -> usize {
         let same = self.slots.iter().zip(slots).take_while(|(a, b)| a == b).count();

@@ -1,5 +1,7 @@
 //! Text to tokens and back, from what a GGUF file says about its vocabulary.
 
+use std::hash::Hasher;
+
 use super::bpe::{ByteLevelBpe, byte_chars};
 use super::pieces::{Kind, Pieces};
 use super::pretokenize;
@@ -348,6 +350,15 @@ impl Tokenizer {
                 escaped.extend(text.chars().map(|c| if c == ' ' { SPACE } else { c }));
                 spm.encode(&self.pieces, &escaped, out);
             }
+        }
+    }
+
+    /// Hashes what every id stands for.
+    pub fn fingerprint(&self, hasher: &mut impl Hasher) {
+        for id in 0..self.n_vocab() as u32 {
+            let text = self.pieces.get(id).unwrap_or_default();
+            hasher.write(&(text.len() as u64).to_le_bytes());
+            hasher.write(text.as_bytes());
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use js_sys::{Array, Float32Array, Function, Int32Array, Object};
+use js_sys::{Array, Float32Array, Function, Int32Array, Object, Uint8Array};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 
@@ -14,7 +14,8 @@ use crate::gguf::RangedSource;
 use crate::quant::Format;
 use crate::runtime::engine::{Engine as Generic, ImageInput, Info, LoadOptions, LoadProgress};
 use crate::runtime::recovery;
-use crate::runtime::request::{self, RequestMessage};
+use crate::runtime::request::{self, LookedAtRequest, RequestMessage};
+use crate::runtime::saved_session::SavedBytes;
 use crate::text::{Date, Special, Tokenizer};
 use crate::wasm::source::JsSource;
 use crate::wasm::threads;
@@ -347,6 +348,62 @@ impl Engine {
         checked(measured.await.and_then(|report| json(&report)))
     }
 
+    /// Where the model looked before it wrote a token: `{ layers, images: [{ data, salience, shape, bounds, share }] }`.
+    #[wasm_bindgen(js_name = lookedAt)]
+    pub async fn looked_at(&mut self, request: String) -> std::result::Result<Object, JsValue> {
+        let looked = async {
+            let LookedAtRequest { position, token } = request::parse(&request)?;
+            wait_on!(&mut self.runtime, engine => engine.looked_at(position, token))
+        };
+        let looked = checked(looked.await)?;
+        let images = Array::new();
+        for picture in &looked.pictures {
+            let image = tensor(&picture.data, &picture.shape);
+            set(&image, "salience", &Float32Array::from(picture.salience.as_slice()));
+            set(&image, "bounds", &picture.bounds.iter().map(|x| JsValue::from(*x)).collect::<Array>());
+            set(&image, "share", &picture.share.into());
+            images.push(&image);
+        }
+        let out = Object::new();
+        let layers = [looked.layers.start, looked.layers.end];
+        set(&out, "layers", &layers.iter().map(|n| JsValue::from(*n as u32)).collect::<Array>());
+        set(&out, "images", &images);
+        Ok(out)
+    }
+
+    /// Bytes that [`Self::save_session`] is going to write.
+    #[wasm_bindgen(js_name = sessionBytes)]
+    pub fn session_bytes(&self) -> std::result::Result<f64, JsValue> {
+        checked(on!(&self.runtime, engine => engine.session_bytes())).map(|n| n as f64)
+    }
+
+    /// Writes the context into an array of that length, piece by piece: it is outside of the module's memory.
+    #[wasm_bindgen(js_name = saveSession)]
+    pub async fn save_session(&mut self, out: Uint8Array) -> std::result::Result<(), JsValue> {
+        let saved = async {
+            let n_bytes = on!(&self.runtime, engine => engine.session_bytes())?;
+            if u64::from(out.length()) != n_bytes {
+                return Err(Error::internal(format!("A session of {n_bytes} bytes was to be written into {}.", out.length())));
+            }
+            let mut at = 0;
+            let mut sink = |piece: &[u8]| {
+                let end = at + piece.len() as u32;
+                out.subarray(at, end).copy_from(piece);
+                at = end;
+            };
+            wait_on!(&mut self.runtime, engine => engine.save_session(&mut sink))
+        };
+        checked(saved.await)
+    }
+
+    /// Takes over a context that was saved.
+    #[wasm_bindgen(js_name = restoreSession)]
+    pub async fn restore_session(&mut self, bytes: Uint8Array) -> std::result::Result<(), JsValue> {
+        let bytes = Saved(bytes);
+        let restored = async { wait_on!(&mut self.runtime, engine => engine.restore_session(&bytes)) };
+        checked(restored.await)
+    }
+
     /// Forgets the conversation.
     pub fn reset(&mut self) {
         on!(&mut self.runtime, engine => engine.reset());
@@ -369,6 +426,19 @@ impl Engine {
     /// Takes over what was under way on a device that went away.
     pub fn resume(&mut self, rescued: Rescued) -> std::result::Result<(), JsValue> {
         checked(on!(&mut self.runtime, engine => engine.resume(rescued.0)))
+    }
+}
+
+/// The bytes of a session, where the page has them.
+struct Saved(Uint8Array);
+
+impl SavedBytes for Saved {
+    fn n_bytes(&self) -> u64 {
+        self.0.length().into()
+    }
+
+    fn read(&self, at: u64, out: &mut [u8]) {
+        self.0.subarray(at as u32, at as u32 + out.len() as u32).copy_to(out);
     }
 }
 

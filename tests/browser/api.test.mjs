@@ -187,6 +187,77 @@ describe("the public module", { skip: withoutEngine }, () => {
     assert.ok(usage[1].cached_tokens > 16, `${usage[1].cached_tokens} cached`);
   });
 
+  test("a session goes on in another engine, and damaged ones are refused", async () => {
+    const seen = await page.evaluate(async (prompt) => {
+      const { api, engine, failure, golden, image } = globalThis;
+      const images = [await image("chelsea.png")];
+      const ask = (engine, prompt) => engine.completions.create({ prompt, images, temperature: 0, max_tokens: 12 });
+      const first = await ask(engine, prompt);
+      const bytes = await engine.saveSession();
+      const again = `${prompt} a cat USER: And why? ASSISTANT:`;
+      const went = await ask(engine, again);
+      const other = await api.createEngine({ model: golden("tiny-llava/tiny-llava-f16.gguf"), mmproj: golden("tiny-llava/mmproj-legacy-f16.gguf") });
+      // A part of a larger buffer, which stays the caller's.
+      const larger = new Uint8Array(bytes.length + 100);
+      larger.set(bytes, 50);
+      await other.restoreSession(larger.subarray(50, 50 + bytes.length));
+      const restored = await ask(other, again);
+      await other.restoreSession(bytes.buffer);
+      const twice = await ask(other, again);
+      const damaged = bytes.slice();
+      damaged[bytes.length >> 1] ^= 1;
+      const failures = [await failure(other.restoreSession(damaged)), await failure(other.restoreSession(bytes.subarray(0, 1000)))];
+      const after = await ask(other, `${again} Because. USER: So? ASSISTANT:`);
+      // One that comes while an answer is written waits for its end.
+      const stream = await other.completions.create({ prompt: "One two", max_tokens: 20, temperature: 0, stream: true });
+      const saved = other.saveSession();
+      let count = 0;
+      for await (const chunk of stream) count += chunk.choices[0].token_ids.length;
+      const waited = (await saved).length;
+      await other.unload();
+      const { buffer, byteOffset } = bytes;
+      return {
+        first: first.usage, bytes: bytes.length, whole: buffer.byteLength, byteOffset, count, waited, failures: failures.map(({ code }) => code),
+        replies: [went, restored, twice].map(({ usage, choices: [{ token_ids }] }) => ({ cached: usage.cached_tokens, imageMs: usage.image_ms, ids: token_ids })),
+        after: after.usage.cached_tokens,
+      };
+    }, PROMPT);
+    const [went, restored, twice] = seen.replies;
+    assert.ok(went.cached > 16, JSON.stringify(seen));
+    assert.deepEqual([restored.cached, restored.ids, restored.imageMs], [went.cached, went.ids, 0]);
+    assert.deepEqual([twice.cached, twice.ids], [went.cached, went.ids]);
+    assert.deepEqual(seen.failures, ["integrity", "integrity"]);
+    assert.ok(seen.after > went.cached, "a refused session has changed nothing");
+    assert.ok(seen.count > 0 && seen.waited > 0);
+    assert.deepEqual([seen.whole, seen.byteOffset], [seen.bytes, 0], "its buffer is no larger than it");
+    console.log(`a session of ${seen.first.total_tokens - 1} tokens: ${seen.bytes} bytes`);
+  });
+
+  test("where the model looked", async () => {
+    const { looked, prompt, failures } = await page.evaluate(async (prompt) => {
+      const { engine, failure, image } = globalThis;
+      const reply = await engine.completions.create({ prompt, images: [await image("coffee_tall.png")], temperature: 0, max_tokens: 6 });
+      const [{ token_ids }] = reply.choices;
+      const position = reply.usage.prompt_tokens + 3;
+      const looked = await engine.lookedAt({ position, token: token_ids[3] });
+      return {
+        prompt: reply.usage.prompt_tokens,
+        looked: { ...looked, images: looked.images.map(({ data, salience, ...rest }) => ({ ...rest, data: [...data], salience: [...salience] })) },
+        failures: [await failure(engine.lookedAt({ position, token: token_ids[3] + 1 })), await failure(engine.lookedAt({ position: 1 }))],
+      };
+    }, PROMPT);
+    assert.ok(prompt > 16);
+    assert.deepEqual(looked.layers, [1, 2]);
+    assert.equal(looked.images.length, 1);
+    const [{ data, salience, shape, bounds, share }] = looked.images;
+    assert.deepEqual(shape, [4, 4]);
+    const sum = data.reduce((sum, x) => sum + x, 0);
+    assert.ok(Math.abs(sum - share) < 1e-5 && share > 0 && share < 1, `${sum} ${share}`);
+    assert.equal(Math.max(...salience), 1);
+    assert.ok(bounds[0] < 0 && bounds[2] > 1 && bounds[1] === 0 && bounds[3] === 1, String(bounds));
+    assert.deepEqual(failures.map(({ code }) => code), ["invalid_request", "invalid_request"]);
+  });
+
   test("every kind of picture", async () => {
     const shapes = await page.evaluate(async () => {
       const blob = await globalThis.image("chelsea.png");
@@ -281,8 +352,10 @@ describe("the public module", { skip: withoutEngine }, () => {
         responseFormat: await chat({ ...user("x"), response_format: { type: "json_object" } }),
         noImage: await chat(user([{ type: "image" }, { type: "text", text: "x" }])),
         badImageUrl: await chat(user([{ type: "image_url", image_url: { url: "ftp://x/y" } }])),
-        saveSession: await failure(engine.saveSession()),
-        restoreSession: await failure(engine.restoreSession(new Uint8Array(1))),
+        noSession: await failure(engine.restoreSession(new Uint8Array(1))),
+        noBytes: await failure(engine.restoreSession("session")),
+        noPosition: await failure(engine.lookedAt({ position: -1 })),
+        farPosition: await failure(engine.lookedAt({ position: 3000 })),
         device: await failure(api.createEngine({ model: "x", device: "abacus" })),
         noModel: await failure(api.createEngine({})),
         hash: await failure(api.createEngine({ model: "x", sha256: { model: "12" } })),

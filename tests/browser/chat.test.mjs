@@ -33,6 +33,7 @@ const STAND_IN = `
       const text = typeof content === "string" ? content : content.find(({ type }) => type === "text").text;
       if (text === "too long") throw Object.assign(new Error("The prompt has 9999 tokens, the context 2048."), { code: "context_overflow" });
       this.aborted = false;
+      this.images = images.length;
       const answer = text.startsWith("say:") ? text.slice(4) : text === "echo" ? "\`\`\`json\\n" + JSON.stringify({ ...request, images: images.length, options: this.options }) + "\\n\`\`\`" :
         text === "on and on" ? "word ".repeat(2000) : "It is **" + images.length + "**, " + text.length + ".";
       this.pieces = answer.match(/.{1,7}/gs) ?? [];
@@ -45,6 +46,18 @@ const STAND_IN = `
       return JSON.stringify({ type: "done", text: "", finish_reason: this.aborted ? "abort" : "stop", usage: {
         prompt_tokens: 9, completion_tokens: this.count, total_tokens: 9 + this.count, image_tokens: 0, cached_tokens: 0, image_ms: 1, prefill_ms: 1,
         decode_ms: 100, prefill_tokens_per_second: 9, decode_tokens_per_second: 12.3 } });
+    }
+    sessionBytes() { return 4; }
+    async saveSession(out) { out.set([1, 2, 3, 4]); }
+    async restoreSession(bytes) { Engine.restored = [...bytes]; }
+    async lookedAt(json) {
+      const { position, token } = JSON.parse(json);
+      if (position !== 9 + token - 1) throw Object.assign(new Error("The context does not hold it."), { code: "invalid_request" });
+      if (this.pieces.slice(token - 1, token + 1).join("").includes("lost")) throw Object.assign(new Error("The context does not hold what was written there any more."), { code: "invalid_request" });
+      // As chelsea.jpg is padded; a glow at the cat's eye, one patch beside it for each token.
+      const salience = Float32Array.from({ length: 576 }, (_, i) => Math.exp(-(((i % 24) - 12 - token % 5) ** 2 + (Math.floor(i / 24) - 9) ** 2) / 12));
+      const image = { data: salience.map((x) => x / 300), salience, shape: [24, 24], bounds: [0, -0.2517, 1, 1.2517], share: 0.124 };
+      return { layers: [10, 22], images: Array.from({ length: this.images }, () => image) };
     }
     reset() {}
     isLost() { return false; }
@@ -285,6 +298,17 @@ describe("the conversation", () => {
     await attach(page, "images/astronaut.jpg", "images/coffee.jpg");
     await ask(page, MARKDOWN);
     await ask(page, "And then?");
+    // What the engine had computed is kept as well, and given to the next one.
+    const keptSession = () => page.evaluate(() => new Promise((resolve) => {
+      indexedDB.open("llava-web", 1).onsuccess = ({ target: { result: database } }) => {
+        database.transaction("conversations").objectStore("conversations").get(`${location.pathname} session`).onsuccess = ({ target: { result } }) => {
+          database.close();
+          resolve(result && [...result]);
+        };
+      };
+    }));
+    for (let tries = 50; tries > 0 && !await keptSession(); tries--) await page.waitForTimeout(50);
+    assert.deepEqual(await keptSession(), [1, 2, 3, 4]);
     await page.reload();
     await load(page);
     await answers(page).nth(1).waitFor();
@@ -300,6 +324,8 @@ describe("the conversation", () => {
     await load(page);
     await answers(page).nth(2).waitFor();
     await page.getByRole("button", { name: "New conversation" }).click();
+    await page.waitForTimeout(200);
+    assert.equal(await keptSession(), undefined, "gone with the conversation");
     await page.reload();
     await load(page);
     await page.waitForTimeout(200);
@@ -332,6 +358,143 @@ describe("the conversation", () => {
     const again = await page.evaluate(async (messages) => (await document.querySelector("llava-chat").engine.chat.completions.create({ messages: messages.slice(0, 1) })).choices[0].message.content, messages);
     assert.equal(again, "It is **1**, 13.");
   });
+
+  /** Holds a state against the rules of accessibility and of layout, and takes its picture. */
+  const checker = (page, name) => async (state) => {
+    await page.screenshot({ path: path.join(SCREENSHOTS, `${name}-${state}.png`) });
+    const found = await page.evaluate(async (axe) => {
+      globalThis.axe ?? Function(axe)();
+      const { violations } = await globalThis.axe.run(document);
+      const root = document.querySelector("llava-chat").shadowRoot;
+      return {
+        violations: violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target, failureSummary }) => `${target} ${failureSummary}`).join("; ")}`),
+        small: [...root.querySelectorAll("button, input:not(.visually-hidden, [type=checkbox]), textarea, select")].filter((node) => node.checkVisibility())
+          .map((node) => ({ node: node.className, ...node.getBoundingClientRect().toJSON() })).filter(({ width, height }) => Math.min(width, height) < 40),
+        outside: [...root.querySelectorAll("*")].filter((node) => node.checkVisibility() && !node.closest(".visually-hidden, select, svg, pre, table"))
+          .filter((node) => node.getBoundingClientRect().right > innerWidth + 1 || node.getBoundingClientRect().left < -1).map((node) => node.className),
+        overflow: document.documentElement.scrollWidth - innerWidth,
+      };
+    }, axe);
+    assert.deepEqual(found, { violations: [], small: [], outside: [], overflow: 0 }, state);
+  };
+  const words = (page) => page.locator(".word");
+  const map = (page) => page.getByRole("img", { name: /^Where it looked before/ });
+  const lookButton = (page) => page.getByRole("button", { name: "Where it looked", exact: true });
+  /** Where a map's largest value lies in the picture, and whether it lies over it. */
+  const drawn = (page) => map(page).last().evaluate((veil) => {
+    const image = veil.parentElement.querySelector("img");
+    const [canvas] = veil.children;
+    const [v, i, c] = [veil, image, canvas].map((node) => node.getBoundingClientRect());
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    let best = 0;
+    for (let at = 0; at < data.length; at += 4) if (data[at] + data[at + 1] > data[best] + data[best + 1]) best = at;
+    const [x, y] = [(best / 4) % canvas.width, Math.floor(best / 4 / canvas.width)];
+    return {
+      covers: Math.max(Math.abs(v.left - i.left), Math.abs(v.top - i.top), Math.abs(v.right - i.right), Math.abs(v.bottom - i.bottom)),
+      x: (c.left + (x + 0.5) / canvas.width * c.width - i.left) / i.width, y: (c.top + (y + 0.5) / canvas.height * c.height - i.top) / i.height,
+    };
+  });
+
+  visit("where it looked: a click on a word draws it over the picture, another takes it away", async (page) => {
+    await attach(page, "images/chelsea.jpg");
+    await ask(page, "say:A cat with **green eyes**, and [a link](https://example.org/cat) to the cat. Two lost words & more");
+    assert.equal(await words(page).count(), 0, "nobody who listens to the answer meets buttons");
+    const text = await answers(page).last().textContent();
+    await answers(page).last().getByText("green eyes").click({ position: { x: 10, y: 10 } });
+    await map(page).waitFor();
+    assert.equal(await page.locator('.word[aria-pressed="true"]').textContent(), "green");
+    // "green" begins at the 14th character, in the second piece of seven; token 2, so a glow in column 12 + 2.
+    const { covers, x, y } = await drawn(page);
+    assert.ok(covers < 1.5, `the map is ${covers} pixels off`);
+    const side = 451 / 300;
+    assert.ok(Math.abs(x - 14.5 / 24) < 0.03 && Math.abs(y - (9.5 / 24 * side - (side - 1) / 2)) < 0.03, `${x}, ${y}`);
+    await page.getByText(/12 % of its attention was on the picture/).waitFor();
+    assert.equal(await answers(page).last().textContent(), text, "the answer reads as before");
+    // Words in links are left alone, all others are buttons.
+    assert.equal(await words(page).filter({ hasText: /^link$/ }).count(), 0);
+    assert.equal(await words(page).count(), text.match(/\w+/g).length - 2);
+    // The same word again takes it away, the button ends it.
+    await words(page).filter({ hasText: "green" }).click();
+    assert.equal(await map(page).count(), 0);
+    await words(page).filter({ hasText: "eyes" }).click();
+    await map(page).waitFor();
+    await page.getByRole("button", { name: "Hide where it looked" }).click();
+    assert.equal(await map(page).count(), 0);
+    assert.equal(await lookButton(page).getAttribute("aria-pressed"), "true");
+    await lookButton(page).click();
+    assert.equal(await words(page).count(), 0);
+    assert.equal(await answers(page).last().textContent(), text);
+    // What the engine cannot say any more is said so.
+    await lookButton(page).click();
+    await words(page).filter({ hasText: "lost" }).click();
+    await page.getByText("The context does not hold what was written there any more.").waitFor();
+    assert.equal(await words(page).count(), 0);
+    // Marking text marks text.
+    await answers(page).last().getByText("Two lost words").dblclick({ position: { x: 5, y: 10 } });
+    await page.waitForTimeout(100);
+    // The next question takes it away.
+    await page.keyboard.press("Escape");
+    await lookButton(page).click();
+    await words(page).filter({ hasText: "cat" }).first().click();
+    await map(page).waitFor();
+    await ask(page, "And more?");
+    assert.equal(await map(page).count(), 0);
+    assert.equal(await words(page).count(), 0);
+  });
+
+  visit("where it looked, on a phone: the picture comes into view", async (page) => {
+    await attach(page, "images/chelsea.jpg");
+    await ask(page, `say:${"A cat looks at you. ".repeat(60)}Whiskers.`);
+    await page.locator(".log").evaluate((log) => log.scrollTo(0, log.scrollHeight));
+    await lookButton(page).click();
+    await words(page).last().click();
+    await map(page).waitFor();
+    await page.waitForFunction(() => document.querySelector("llava-chat").shadowRoot.querySelector(".heat").getBoundingClientRect().top >= 0);
+  }, { viewport: { width: 390, height: 844 }, reducedMotion: "reduce" });
+
+  visit("where it looked, by keyboard", async (page) => {
+    const focused = () => page.evaluate(() => document.querySelector("llava-chat").shadowRoot.activeElement?.textContent);
+    await ask(page, "say:no picture yet");
+    assert.equal(await lookButton(page).count(), 0, "nothing to look at");
+    await attach(page, "images/chelsea.jpg");
+    await ask(page, "say:one two three four");
+    await lookButton(page).focus();
+    await page.keyboard.press("Enter");
+    assert.equal(await focused(), "one");
+    await page.keyboard.press("ArrowRight");
+    await page.keyboard.press("ArrowRight");
+    assert.equal(await focused(), "three");
+    await page.keyboard.press("Enter");
+    await map(page).waitFor();
+    await page.waitForFunction(() => /Before “three” it looked mostly at the (middle|top|right)/.test(document.querySelector("llava-chat").shadowRoot.querySelector('[aria-live="polite"]').textContent));
+    await page.keyboard.press("End");
+    await page.keyboard.press("ArrowRight");
+    assert.equal(await focused(), "four");
+    await page.keyboard.press("Home");
+    await page.keyboard.press("Space");
+    await page.getByRole("img", { name: /before “one”/ }).waitFor();
+    assert.equal(await page.locator('.word[tabindex="0"]').count(), 1, "one stop for the Tab key");
+    await page.keyboard.press("Escape");
+    assert.equal(await map(page).count(), 0);
+    assert.equal(await focused(), "Where it looked");
+  });
+
+  for (const { name, ...options } of VIEWS) {
+    visit(`at ${name}: where it looked; nothing overflows, no accessibility rule is broken; screenshots`, async (page) => {
+      const check = checker(page, name);
+      await attach(page, "images/chelsea.jpg");
+      await ask(page, "say:A ginger cat with *green* eyes looks past the camera. Its ears stand up, and its whiskers are white.");
+      await answers(page).last().getByText("green").click();
+      await map(page).waitFor();
+      await check("16-looked-at");
+      await ask(page, "And these?");
+      await attach(page, "images/chelsea.jpg", "images/coffee_tall.jpg");
+      await ask(page, "say:Two pictures: a cat, and a cup of coffee.");
+      await answers(page).last().getByText("Two pictures").click({ position: { x: 10, y: 10 } });
+      await map(page).nth(1).waitFor();
+      await check("17-looked-at-several");
+    }, options);
+  }
 
   visit("example questions, by keyboard; stop keeps what was said", async (page) => {
     await attach(page, "images/astronaut.jpg");
@@ -416,23 +579,7 @@ describe("the conversation", () => {
 
   for (const { name, ...options } of VIEWS) {
     visit(`at ${name}: nothing overflows, no accessibility rule is broken; screenshots`, async (page) => {
-      const check = async (state) => {
-        await page.screenshot({ path: path.join(SCREENSHOTS, `${name}-${state}.png`) });
-        const found = await page.evaluate(async (axe) => {
-          globalThis.axe ?? Function(axe)();
-          const { violations } = await globalThis.axe.run(document);
-          const root = document.querySelector("llava-chat").shadowRoot;
-          return {
-            violations: violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target, failureSummary }) => `${target} ${failureSummary}`).join("; ")}`),
-            small: [...root.querySelectorAll("button, input:not(.visually-hidden, [type=checkbox]), textarea, select")].filter((node) => node.checkVisibility())
-              .map((node) => ({ node: node.className, ...node.getBoundingClientRect().toJSON() })).filter(({ width, height }) => Math.min(width, height) < 40),
-            outside: [...root.querySelectorAll("*")].filter((node) => node.checkVisibility() && !node.closest(".visually-hidden, select, svg, pre, table"))
-              .filter((node) => node.getBoundingClientRect().right > innerWidth + 1 || node.getBoundingClientRect().left < -1).map((node) => node.className),
-            overflow: document.documentElement.scrollWidth - innerWidth,
-          };
-        }, axe);
-        assert.deepEqual(found, { violations: [], small: [], outside: [], overflow: 0 }, state);
-      };
+      const check = checker(page, name);
       await attach(page, "images/astronaut.jpg", "images/chelsea.png", "images/coffee.jpg");
       await check("10-several");
       await page.getByRole("button", { name: "Remove the picture chelsea.png" }).click();

@@ -86,6 +86,55 @@ describe("the page", { skip: withoutEngine }, () => {
     assert.ok(await loadButton(page).isDisabled());
   });
 
+  visit("kept on wish with its session: after a reload nothing is computed again, and where it looked is still seen", {}, async (page) => {
+    const usages = () => page.evaluate(() => globalThis.usages);
+    const listen = () => page.evaluate(() => {
+      globalThis.usages = [];
+      document.querySelector("llava-chat").addEventListener("llava-message", ({ detail }) => detail.usage && globalThis.usages.push(detail.usage));
+    });
+    await listen();
+    await loadModel(page);
+    await page.getByRole("button", { name: "Settings" }).click();
+    await page.getByRole("checkbox", { name: /Keep the conversation/ }).check();
+    await page.keyboard.press("Escape");
+    await attach(page, golden("images/astronaut.jpg"));
+    await askAndStop(page, "What is in this picture?", 40);
+    const [first] = await usages();
+    // A word of noise, chosen with the pointer; then the button.
+    const looked = page.getByRole("button", { name: "Where it looked", exact: true });
+    const words = page.locator(".word");
+    const map = page.getByRole("img", { name: /^Where it looked before/ });
+    await looked.click();
+    await words.nth(1).click();
+    await map.waitFor();
+    const before = await map.locator("canvas").evaluate((canvas) => canvas.toDataURL());
+    await page.getByText(/% of its attention was on the picture/).waitFor();
+    await page.screenshot({ path: path.join(SCREENSHOTS, "looked-at.png") });
+    await looked.click();
+    assert.equal(await map.count(), 0);
+    // It is stored behind the answer.
+    await page.waitForFunction(() => new Promise((resolve) => {
+      indexedDB.open("llava-web", 1).onsuccess = ({ target: { result: database } }) => {
+        database.transaction("conversations").objectStore("conversations").get(`${location.pathname} session`).onsuccess = ({ target: { result } }) => {
+          database.close();
+          resolve(result?.length > 1000);
+        };
+      };
+    }));
+
+    await page.reload();
+    await listen();
+    await loadModel(page);
+    await answers(page).first().waitFor();
+    await looked.click();
+    await words.nth(1).click();
+    await map.waitFor();
+    assert.equal(await map.locator("canvas").evaluate((canvas) => canvas.toDataURL()), before, "the same map");
+    await askAndStop(page, "And what else?");
+    const [second] = await usages();
+    assert.ok(second.cached_tokens >= first.prompt_tokens && second.image_ms === 0, JSON.stringify({ first, second }));
+  });
+
   visit("a conversation: load, attach, ask, stop, ask on, ask again, begin anew", {}, async (page) => {
     await chooseModel(page);
     await page.getByText("tiny-llava-f16.gguf").waitFor();

@@ -26,6 +26,10 @@ export async function use(file: File, parts: Blob[], bytes: ArrayBuffer, canvas:
   const { logits, tokens } = await engine.evaluate({ tokens: await engine.tokenize("a", { bos: true }) });
   const embedding: Float32Array = (await engine.embedImage(file)).data;
   await engine.applyChatTemplate([{ role: "system", content: "x" }], { addGenerationPrompt: false });
+  const session: Uint8Array = await engine.saveSession();
+  await engine.restoreSession(session);
+  const { images: [{ data, salience, shape: [rows, cols], bounds, share }] } = await engine.lookedAt({ position: 9, token: 1 });
+  text += data.length + salience.length + rows * cols + bounds[3] * share;
   for (const { name, bytes, total, complete, lastUsed, sha256 } of await listCachedModels()) {
     text += name + bytes / (total ?? bytes) + complete + new Date(lastUsed) + (sha256 ?? "");
   }

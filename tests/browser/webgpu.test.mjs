@@ -75,6 +75,34 @@ describe("WebGPU", { skip: withoutEngine }, () => {
     assert.ok(difference < 0.5, `activations in bytes, as on the CPU: ${difference}`);
   });
 
+  test("a session goes over to the CPU and back, and both see where the model looked", async () => {
+    const { sessions, usages, worst, again } = await page.evaluate(async (prompt) => {
+      const { engine, load, picture } = globalThis;
+      const images = [await picture()];
+      const ask = (engine, prompt) => engine.completions.create({ prompt, images, temperature: 0, max_tokens: 6 });
+      const cpu = await load({ device: "cpu", kvFormat: "f32" });
+      await engine.reset();
+      const first = await ask(engine, prompt);
+      const bytes = await engine.saveSession();
+      await cpu.restoreSession(bytes);
+      const request = { position: first.usage.prompt_tokens + 2, token: first.choices[0].token_ids[2] };
+      const [[a], [b]] = (await Promise.all([engine, cpu].map((engine) => engine.lookedAt(request)))).map(({ images }) => images);
+      const worst = Math.max(...a.data.map((x, i) => Math.abs(x - b.data[i])));
+      const sessions = [bytes, await cpu.saveSession()].map((bytes) => bytes.join());
+      const usages = [];
+      for (const one of [engine, cpu]) usages.push((await ask(one, `${prompt} a cat USER: And why? ASSISTANT:`)).usage);
+      await engine.restoreSession(await cpu.saveSession());
+      const again = (await ask(engine, `${prompt} a cat USER: And why? ASSISTANT: So. USER: Yes? ASSISTANT:`)).usage;
+      await cpu.unload();
+      return { sessions, usages, worst, again };
+    }, PROMPT);
+    assert.equal(sessions[0], sessions[1], "the CPU holds what the GPU did");
+    assert.equal(usages[0].cached_tokens, usages[1].cached_tokens);
+    assert.ok(usages[0].cached_tokens > 16 && usages[1].image_ms === 0, JSON.stringify(usages));
+    assert.ok(again.cached_tokens > usages[0].cached_tokens && again.image_ms === 0, JSON.stringify(again));
+    assert.ok(worst < 1e-4, `probabilities differ by ${worst}`);
+  });
+
   test("a benchmark tells launches per token", async () => {
     const report = await page.evaluate(() => globalThis.engine.benchmark({ promptTokens: 8, generatedTokens: 4, runs: 1 }));
     assert.equal(report.submitsPerToken, 1);

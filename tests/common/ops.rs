@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::pin::Pin;
 
 use half::{bf16, f16};
-use llava_web::backend::{Backend, Epilogue, Heads, KvFormat, KvPlace, KvSpec, Linear, MatrixSpec, Qkv, RopeStyle};
+use llava_web::backend::{Backend, Epilogue, Heads, KvFormat, KvPart, KvPlace, KvSpec, Linear, MatrixSpec, Qkv, RopeStyle};
 use llava_web::quant::Format;
 
 /// Normalized mean square error of a product whose activations were rounded to 8 bits per block of 32. The step is a 127th
@@ -202,6 +202,8 @@ pub fn tests<'a, B: Backend + 'a>(make: &'a impl Fn() -> B) -> Vec<Test<'a>> {
         Test::new("rope", async { rope(&mut make()).await }),
         Test::new("attention f32", async { attention(&mut make(), KvFormat::F32).await }),
         Test::new("attention f16", async { attention(&mut make(), KvFormat::F16).await }),
+        Test::new("kv_read, kv_restore f32", async { kv_rows(&mut make(), KvFormat::F32).await }),
+        Test::new("kv_read, kv_restore f16", async { kv_rows(&mut make(), KvFormat::F16).await }),
         Test::new("attention_full", async { attention_full(&mut make()).await }),
         Test::new("linear_epilogues", async { linear_epilogues(&mut make()).await }),
         Test::new("missing_rows", async { missing_rows(&mut make()) }),
@@ -414,6 +416,63 @@ pub async fn attention<B: Backend>(backend: &mut B, format: KvFormat) {
             }
             position += n;
         }
+    }
+}
+
+/// Keys and values leave a cache in one order for every device, and come back to the bit.
+pub async fn kv_rows<B: Backend>(backend: &mut B, format: KvFormat) {
+    let mut random = Random::new(12);
+    for (n_heads, head_dim) in [(1, 1), (1, 7), (1, 8), (3, 11), (3, 64)] {
+        let (n_kv, n_layers, n, n_ctx) = (n_heads * head_dim, 3, 21, 29);
+        let spec = KvSpec { n_layers, n_ctx, n_kv, format };
+        let [mut cache, mut copy] = std::array::from_fn(|_| backend.kv_cache(&spec).expect("kv_cache"));
+        let mut rows = Vec::new();
+        for layer in 0..n_layers {
+            let [k, v] = std::array::from_fn(|_| random.floats(n * n_kv));
+            let [kt, vt] = [&k, &v].map(|x| tensor(backend, n, n_kv, x));
+            backend.kv_write(&mut cache, layer, 0, &kt, &vt, n);
+            rows.push([k, v]);
+        }
+        let row_bytes = spec.row_bytes();
+        let mut bytes = vec![1];
+        for (at, part) in [KvPart::Keys, KvPart::Values].into_iter().enumerate() {
+            for (layers, position, m) in [(0..3, 0, n), (1..3, 5, 9), (2..3, 20, 1), (0..1, 3, 0)] {
+                let what = format!("{part:?} {format:?} of layers {layers:?}, {m} rows of {n_kv} from {position} on");
+                backend.kv_read(&cache, part, layers.clone(), position, m, &mut bytes).await.expect("kv_read");
+                assert_eq!(bytes.len(), layers.len() * m * row_bytes, "{what}");
+                let got: Vec<f32> = match format {
+                    KvFormat::F32 => bytes.as_chunks().0.iter().map(|x| f32::from_le_bytes(*x)).collect(),
+                    KvFormat::F16 => bytes.as_chunks().0.iter().map(|x| f16::from_le_bytes(*x).to_f32()).collect(),
+                };
+                let want: Vec<f32> = layers.flat_map(|l| rows[l][at][position * n_kv..(position + m) * n_kv].to_vec()).collect();
+                match format {
+                    KvFormat::F32 => assert_eq!(got, want, "{what}"),
+                    KvFormat::F16 if m > 0 => assert_near(&what, &got, &wide(&want), NMSE_HALF, MAX_HALF),
+                    KvFormat::F16 => {}
+                }
+            }
+            // What was read last is nothing; all of it goes over in two pieces, of layers and of positions.
+            let (mut before, mut after) = (Vec::new(), Vec::new());
+            backend.kv_read(&cache, part, 0..3, 0, n, &mut before).await.expect("kv_read");
+            backend.kv_restore(&mut copy, part, 0..2, 0, &before[..2 * n * row_bytes]);
+            for i in 0..n {
+                backend.kv_restore(&mut copy, part, 2..3, i, &before[(2 * n + i) * row_bytes..][..row_bytes]);
+            }
+            backend.kv_read(&copy, part, 0..3, 0, n, &mut after).await.expect("kv_read");
+            assert_eq!(before, after, "{part:?} {format:?} of {n_kv}");
+            backend.kv_read(&copy, part, 0..3, n, n_ctx - n, &mut after).await.expect("kv_read");
+            assert!(after.iter().all(|x| *x == 0), "{part:?} {format:?} of {n_kv}: wrote beyond {n} rows");
+        }
+        let heads = Heads { n_heads, n_kv_heads: n_heads, head_dim };
+        let q = random.floats(n_kv);
+        let qt = tensor(backend, 1, n_kv, &q);
+        let mut outputs = Vec::new();
+        for cache in [&cache, &copy] {
+            let mut out = backend.tensor(2, n_kv).expect("tensor");
+            backend.attention(&qt, cache, 2, n - 1, heads, 0.5, &mut out, 1);
+            outputs.push(result(backend, "attention over what was restored", &out, 1).await);
+        }
+        assert_eq!(outputs[0], outputs[1], "{format:?} {heads:?}");
     }
 }
 

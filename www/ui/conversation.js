@@ -5,7 +5,7 @@ import { decimals, duration } from "./format.js";
 import { MarkdownText } from "./markdown.js";
 
 /** @typedef {import("./pictures.js").Picture} Picture */
-/** @typedef {{ onAgain: () => void, onEdit: () => void }} TurnHandlers */
+/** @typedef {{ onAgain: () => void, onEdit: () => void, onLooked: () => void, onClick: (event: MouseEvent) => void }} TurnHandlers */
 
 /** Words for what happens before the first word of an answer. */
 const STAGES = { image: "Looking at the picture", prefill: "Reading the question", recovering: "The GPU went away. Getting the model ready again" };
@@ -22,6 +22,8 @@ export class Turn {
   finish = "";
   /** @type {import("../llava-web.js").Usage | undefined} */
   usage = undefined;
+  /** The answer's tokens, and the length of its text with each. @type {{ id: number, end: number }[]} */
+  tokens = [];
   #answer;
 
   /**
@@ -29,19 +31,23 @@ export class Turn {
    * @param {Picture[]} pictures  those that came with it
    * @param {TurnHandlers} handlers
    */
-  constructor(question, pictures, { onAgain, onEdit }) {
+  constructor(question, pictures, { onAgain, onEdit, onLooked, onClick }) {
     this.question = question;
     this.pictures = pictures;
-    this.answer = element("div", { class: "answer", part: "answer", dir: "auto" });
+    this.answer = element("div", { class: "answer", part: "answer", dir: "auto", onclick: (/** @type {MouseEvent} */ event) => {
+      if (!this.looked.hidden) onClick(event);
+    } });
     this.#answer = new MarkdownText(this.answer);
     this.bar = element("progress", { class: "bar", part: "progress", max: "1", "aria-label": "Before the answer" });
     this.stage = element("p", { class: "stage" }, "Getting ready");
     this.waiting = element("div", { class: "waiting" }, this.stage, this.bar);
     this.note = element("span", { class: "note" });
     this.again = button({ text: "Ask again", icon: "again", class: "quiet", onclick: onAgain });
+    this.looked = button({ text: "Where it looked", icon: "eye", class: "quiet", onclick: onLooked });
+    this.looked.setAttribute("aria-pressed", "false");
     this.foot = element("div", { class: "turn-foot", hidden: true },
       button({ text: "Copy", icon: "copy", class: "quiet", onclick: (event) => this.#copy(event) }), this.again,
-      button({ text: "Edit", icon: "edit", class: "quiet", onclick: onEdit }), this.note);
+      button({ text: "Edit", icon: "edit", class: "quiet", onclick: onEdit }), this.looked, this.note);
     this.element = element("article", { class: "turn", part: "turn" },
       element("h2", { class: "question", part: "asked", dir: "auto" }, question), this.waiting, this.answer, this.foot);
   }
@@ -53,6 +59,7 @@ export class Turn {
   /** Before an answer, or before another one. */
   begin() {
     this.#answer.clear();
+    this.tokens = [];
     this.foot.hidden = true;
     this.waiting.hidden = false;
     this.stage.textContent = "Getting ready";
@@ -71,8 +78,12 @@ export class Turn {
     else this.bar.removeAttribute("value");
   }
 
-  /** @param {string} text */
-  add(text) {
+  /**
+   * @param {string} text
+   * @param {number[]} [ids]  the tokens it came with
+   */
+  add(text, ids = []) {
+    this.tokens.push(...ids.map((id) => ({ id, end: this.text.length + text.length })));
     if (text === "") return;
     if (!this.waiting.hidden) this.waiting.hidden = true;
     this.#answer.add(text);
@@ -88,6 +99,7 @@ export class Turn {
     this.usage = usage;
     this.waiting.hidden = true;
     this.foot.hidden = false;
+    this.looked.hidden = !usage || this.tokens.length === 0 || !this.element.closest(".with-picture");
     this.element.removeAttribute("aria-busy");
     const notes = [];
     if (finish === "abort") notes.push("Stopped");

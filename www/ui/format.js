@@ -34,3 +34,8 @@ export function duration(seconds) {
   if (seconds < 90) return `${Math.round(seconds)} s`;
   return `${Math.round(seconds / 60)} min`;
 }
+
+/** @param {number} share  from 0 to 1 */
+export function percent(share) {
+  return `${share > 0 && share < 0.01 ? "under 1" : Math.round(100 * share)} %`;
+}

@@ -169,6 +169,24 @@ p.stored-text { display: block; margin-inline-end: 0.5rem; }
 .block table { display: block; overflow-x: auto; border-collapse: collapse; font-size: 0.9375em; }
 .block :is(th, td) { padding: 0.375rem 0.75rem; border: 1px solid var(--line); text-align: start; }
 .block hr { border: 0; border-block-start: 1px solid var(--line); }
+.asked-about .word { border-radius: 0.2em; cursor: pointer; text-decoration: underline dotted color-mix(in oklab, var(--text) 45%, transparent); text-underline-offset: 0.25em; }
+.asked-about .word:not([aria-pressed="true"]):hover { background: color-mix(in oklab, var(--accent) 16%, transparent); }
+.word[aria-pressed="true"] { background: var(--accent); color: var(--on-accent); text-decoration: none; }
+.word[aria-busy="true"] { opacity: 0.6; }
+.turn-foot [aria-pressed="true"] { color: var(--accent); background: color-mix(in oklab, var(--accent) 12%, transparent); }
+figure.with-heat { position: relative; }
+.heat { position: absolute; overflow: hidden; border-radius: var(--radius); pointer-events: none; }
+.heat canvas { position: absolute; }
+.heat-legend {
+  display: flex; align-items: center; flex-wrap: wrap; column-gap: 1rem; inline-size: 100%; max-inline-size: 34rem; grid-column: 1 / -1;
+  padding-inline-start: 0.875rem; margin-block: -0.5rem 1.25rem; font-size: 0.875rem; color: var(--muted);
+  background: var(--surface); border: 1px solid var(--line); border-radius: var(--radius);
+}
+.heat-legend p { flex: 1 1 13rem; padding-block: 0.375rem; overflow-wrap: anywhere; }
+.heat-legend bdi { color: var(--text); font-weight: 550; }
+.heat-key { display: flex; align-items: center; gap: 0.5rem; padding-block: 0.375rem; }
+.heat-scale { inline-size: 5rem; block-size: 0.625rem; border-radius: 1rem; background: #8c8c8c; }
+.heat-legend .button { margin-inline-start: auto; }
 .waiting { margin-block-start: 0.875rem; display: grid; gap: 0.625rem; max-inline-size: 22rem; }
 .stage { color: var(--muted); font-size: 0.9375rem; font-variant-numeric: tabular-nums; }
 .turn-foot { display: flex; align-items: center; flex-wrap: wrap; margin: 0.375rem -0.625rem 0; font-size: 0.875rem; color: var(--muted); }
@@ -267,6 +285,8 @@ textarea.field { resize: vertical; line-height: 1.5; }
   .model-columns:not(:has(slot.filled)) { max-inline-size: 38rem; }
   .exchange.with-picture { max-inline-size: 70rem; display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 6fr); gap: 3rem; align-items: start; }
   .exchange.with-picture figure { position: sticky; inset-block-start: 0; display: grid; justify-items: end; }
+  .exchange.with-picture figure.with-heat { position: sticky; }
+  .heat-legend { margin-block: 0.75rem 0; }
   /* Of the page's height, not of what the composer leaves: a picture must not shrink while somebody types. */
   .picture { max-block-size: min(30rem, 58dvh); margin: 0; }
 }

@@ -19,7 +19,7 @@ use super::math::{exp, float_to_half, max, sum};
 use super::panel::{self, ShrunkHalf, Stored, WIDTH};
 use super::pool::{Disjoint, Pool};
 use super::zeroed;
-use crate::backend::{Heads, KvFormat, KvSpec};
+use crate::backend::{Heads, KvFormat, KvPart, KvSpec};
 use crate::error::Result;
 
 /// Keys that queries meet at once.
@@ -134,6 +134,42 @@ impl<S: Stored> Panels<S> {
     }
 }
 
+impl<S: Stored> Panels<S> {
+    /// Where an element of a position's key or value is.
+    fn at(&mut self, part: KvPart, layer: usize, position: usize, element: usize) -> &mut S {
+        let Self { n_ctx, n_kv, .. } = *self;
+        match part {
+            KvPart::Keys => &mut self.k[(layer * n_ctx / WIDTH + position / WIDTH) * n_kv + element][position % WIDTH],
+            KvPart::Values => &mut self.v[(layer * n_kv.div_ceil(WIDTH) + element / WIDTH) * n_ctx + position][element % WIDTH],
+        }
+    }
+
+    /// The elements of a position's key or value.
+    fn row(&self, part: KvPart, layer: usize, position: usize) -> impl Iterator<Item = S> {
+        let Self { n_ctx, n_kv, .. } = *self;
+        let k = &self.k[(layer * n_ctx / WIDTH + position / WIDTH) * n_kv..];
+        let v = &self.v[layer * n_kv.div_ceil(WIDTH) * n_ctx + position..];
+        (0..n_kv).map(move |element| match part {
+            KvPart::Keys => k[element][position % WIDTH],
+            KvPart::Values => v[element / WIDTH * n_ctx][element % WIDTH],
+        })
+    }
+
+    /// Puts elements of `N` bytes in from `position` of a layer on.
+    fn restore<const N: usize>(
+        &mut self,
+        part: KvPart,
+        layer: usize,
+        position: usize,
+        bytes: &[u8],
+        store: impl Fn([u8; N]) -> S,
+    ) {
+        for (i, x) in bytes.as_chunks::<N>().0.iter().enumerate() {
+            *self.at(part, layer, position + i / self.n_kv, i % self.n_kv) = store(*x);
+        }
+    }
+}
+
 impl KvCache {
     pub(super) fn new(spec: &KvSpec) -> Result<Self> {
         let rows = match spec.format {
@@ -151,6 +187,36 @@ impl KvCache {
         match &mut self.rows {
             Rows::F32(panels) => panels.write(pool, layer, position, k, v, |x| x),
             Rows::F16(panels) => panels.write(pool, layer, position, k, v, |x| ShrunkHalf(float_to_half(x))),
+        }
+    }
+}
+
+impl KvCache {
+    /// [`crate::backend::Backend::kv_read`]
+    pub(super) fn read(&self, part: KvPart, layers: Range<usize>, position: usize, n: usize, out: &mut Vec<u8>) {
+        assert!(layers.end <= self.spec.n_layers && position + n <= self.spec.n_ctx, "kv_read: beyond the cache");
+        out.clear();
+        for layer in layers {
+            for position in position..position + n {
+                match &self.rows {
+                    Rows::F32(panels) => out.extend(panels.row(part, layer, position).flat_map(f32::to_le_bytes)),
+                    Rows::F16(panels) => out.extend(panels.row(part, layer, position).flat_map(|x| x.0.to_le_bytes())),
+                }
+            }
+        }
+    }
+
+    /// [`crate::backend::Backend::kv_restore`]
+    pub(super) fn restore(&mut self, part: KvPart, layers: Range<usize>, position: usize, bytes: &[u8]) {
+        let (n_layers, row_bytes) = (layers.len(), self.spec.row_bytes());
+        let n = bytes.len() / (n_layers * row_bytes);
+        assert_eq!(bytes.len(), n * n_layers * row_bytes, "kv_restore takes whole rows of each layer");
+        assert!(layers.end <= self.spec.n_layers && position + n <= self.spec.n_ctx, "kv_restore: beyond the cache");
+        for (layer, bytes) in layers.zip(bytes.chunks_exact((n * row_bytes).max(1))) {
+            match &mut self.rows {
+                Rows::F32(panels) => panels.restore(part, layer, position, bytes, f32::from_le_bytes),
+                Rows::F16(panels) => panels.restore(part, layer, position, bytes, |x| ShrunkHalf(u16::from_le_bytes(x))),
+            }
         }
     }
 }

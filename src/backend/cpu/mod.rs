@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::choice::{Candidate, Choice, choose};
-use super::{Backend, Epilogue, Heads, KvSpec, Linear, MatrixSpec, Qkv, RopeStyle};
+use super::{Backend, Epilogue, Heads, KvPart, KvSpec, Linear, MatrixSpec, Qkv, RopeStyle};
 use crate::error::{Error, Result};
 use linear::Layer;
 use pool::Disjoint;
@@ -307,6 +307,23 @@ impl Backend for Cpu {
 
     fn kv_write(&mut self, cache: &mut KvCache, layer: usize, position: usize, k: &Tensor, v: &Tensor, n: usize) {
         cache.write(&self.pool, layer, position, k.rows_at(0, n), v.rows_at(0, n));
+    }
+
+    async fn kv_read(
+        &mut self,
+        cache: &KvCache,
+        part: KvPart,
+        layers: Range<usize>,
+        position: usize,
+        n: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        cache.read(part, layers, position, n, out);
+        Ok(())
+    }
+
+    fn kv_restore(&mut self, cache: &mut KvCache, part: KvPart, layers: Range<usize>, position: usize, bytes: &[u8]) {
+        cache.restore(part, layers, position, bytes);
     }
 
     fn attention(

@@ -12,11 +12,12 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::choice::Choice;
 use super::{
-    Backend, Epilogue, Expected, Heads, KvFormat, KvPlace, KvSpec, Launches, Linear, MatrixSpec, Qkv, RmsNorm, RopeStyle,
+    Backend, Epilogue, Expected, Heads, KvFormat, KvPart, KvPlace, KvSpec, Launches, Linear, MatrixSpec, Qkv, RmsNorm, RopeStyle,
 };
 use crate::error::{Error, Result};
 use crate::quant::Format;
@@ -76,6 +77,15 @@ impl KvCache {
     /// The element that values begin at.
     fn v_first(&self) -> usize {
         self.spec.n_ctx * self.stride
+    }
+
+    /// The byte of a layer's buffer that the key or the value of a position begins at.
+    fn at(&self, part: KvPart, position: usize) -> u64 {
+        let first = match part {
+            KvPart::Keys => 0,
+            KvPart::Values => self.v_first(),
+        };
+        ((first + position * self.stride) * self.spec.format.element_bytes()) as u64
     }
 }
 
@@ -409,7 +419,7 @@ impl Backend for Gpu {
                 out.extend(row.as_chunks::<4>().0[..x.cols].iter().map(|x| f32::from_le_bytes(*x)));
             }
         };
-        self.recorder.read(&x.buffer, (row * row_bytes) as u64, (n * row_bytes) as u64, take).await
+        self.recorder.read(&[(&x.buffer, (row * row_bytes) as u64, (n * row_bytes) as u64)], take).await
     }
 
     fn matrix_begin(&mut self, spec: &MatrixSpec) -> Result<MatrixBuilder> {
@@ -427,10 +437,7 @@ impl Backend for Gpu {
     fn kv_cache(&mut self, spec: &KvSpec) -> Result<KvCache> {
         // Heads of any width then begin where their element size wants it, and rows end with a whole vec4.
         let stride = spec.n_kv.next_multiple_of(8);
-        let element = match spec.format {
-            KvFormat::F32 => 4,
-            KvFormat::F16 => 2,
-        };
+        let element = spec.format.element_bytes();
         let what = format!("the keys and values of {} positions", spec.n_ctx);
         let layers = (0..spec.n_layers)
             .map(|_| self.storage(spec.n_ctx.saturating_mul(2 * stride), element, &what))
@@ -640,6 +647,49 @@ impl Backend for Gpu {
         self.recorder.at(position);
         let kv = &cache.layers[layer];
         self.by_row(Kernel::KvWrite(format), &[&k.buffer, &v.buffer], &[kv], &params, cache.stride / 2, n);
+    }
+
+    async fn kv_read(
+        &mut self,
+        cache: &KvCache,
+        part: KvPart,
+        layers: Range<usize>,
+        position: usize,
+        n: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        assert!(layers.end <= cache.spec.n_layers && position + n <= cache.spec.n_ctx, "kv_read: beyond the cache");
+        out.clear();
+        if layers.is_empty() || n == 0 {
+            return Ok(());
+        }
+        let (stride_bytes, row_bytes) = (cache.stride * cache.spec.format.element_bytes(), cache.spec.row_bytes());
+        let parts: Vec<_> =
+            cache.layers[layers].iter().map(|layer| (layer, cache.at(part, position), (n * stride_bytes) as u64)).collect();
+        let take = |bytes: &[u8]| {
+            for row in bytes.chunks_exact(stride_bytes) {
+                out.extend_from_slice(&row[..row_bytes]);
+            }
+        };
+        self.recorder.read(&parts, take).await
+    }
+
+    fn kv_restore(&mut self, cache: &mut KvCache, part: KvPart, layers: Range<usize>, position: usize, bytes: &[u8]) {
+        let (stride_bytes, row_bytes) = (cache.stride * cache.spec.format.element_bytes(), cache.spec.row_bytes());
+        let n = bytes.len() / (layers.len() * row_bytes);
+        assert_eq!(bytes.len(), n * layers.len() * row_bytes, "kv_restore takes whole rows of each layer");
+        assert!(layers.end <= cache.spec.n_layers && position + n <= cache.spec.n_ctx, "kv_restore: beyond the cache");
+        // The queue would otherwise write before what is recorded has run.
+        self.recorder.submit();
+        let mut padded = Vec::with_capacity(n * stride_bytes);
+        for (layer, bytes) in cache.layers[layers].iter().zip(bytes.chunks_exact((n * row_bytes).max(1))) {
+            padded.clear();
+            for row in bytes.chunks_exact(row_bytes) {
+                padded.extend_from_slice(row);
+                padded.resize(padded.len() + stride_bytes - row_bytes, 0);
+            }
+            self.device.queue.write_buffer(&layer.raw, cache.at(part, position), &padded);
+        }
     }
 
     fn attention(

@@ -331,8 +331,9 @@ impl Recorder {
         }
     }
 
-    /// Hands over what is recorded, then gives `n_bytes` of `buffer` from `offset` on to `take`.
-    pub(super) async fn read(&mut self, buffer: &Buffer, offset: u64, n_bytes: u64, take: impl FnOnce(&[u8])) -> Result<()> {
+    /// Hands over what is recorded, then gives parts of buffers, one behind the other, to `take`: of each the first byte and how many.
+    pub(super) async fn read(&mut self, parts: &[(&Buffer, u64, u64)], take: impl FnOnce(&[u8])) -> Result<()> {
+        let n_bytes = parts.iter().map(|(_, _, n_bytes)| n_bytes).sum();
         // Taken out while it is mapped: a caller that gives up waiting must not leave a mapped buffer behind.
         let (staging, size) = match self.staging.take() {
             Some((staging, size)) if size >= n_bytes => (staging, size),
@@ -349,7 +350,11 @@ impl Recorder {
             }
         };
         let mut encoder = self.encoder();
-        encoder.copy_buffer_to_buffer(&buffer.raw, offset, &staging, 0, Some(n_bytes));
+        let mut at = 0;
+        for (buffer, offset, n_bytes) in parts {
+            encoder.copy_buffer_to_buffer(&buffer.raw, *offset, &staging, at, Some(*n_bytes));
+            at += n_bytes;
+        }
         let index = Some(self.submit_encoder(encoder));
         let mapped = Awaited { signal: map(&staging, n_bytes), index };
         let is_mapped = self.wait(&mapped).await;

@@ -220,10 +220,43 @@ impl<B: Backend> Llama<B> {
         let norm = RmsNorm { weight: &l.attn_norm, eps: config.eps, scratch: &mut s.norm };
         backend.norm_qkv_rope_kv(h, norm, &Qkv { q: &l.q, k: &l.k, v: &l.v }, place, &mut s.q, &mut s.k, &mut s.v, n);
         backend.attention(&s.q, cache, layer, position, config.heads, *scale, &mut s.attn, n);
+        self.behind_attention(backend, layer, n);
+    }
+
+    /// Runs the first row of `h` through one layer once more, at a position whose key and value the cache holds already: it is read and
+    /// not written. The turned queries go to row `row` of `queries [·, n_heads · head_dim]`.
+    pub fn layer_again(
+        &mut self,
+        backend: &mut B,
+        cache: &B::KvCache,
+        layer: usize,
+        position: usize,
+        queries: &mut B::Tensor,
+        row: usize,
+    ) {
+        let Self { config, h, scratch: s, layers, rope, scale, .. } = self;
+        let (l, heads) = (&layers[layer], config.heads);
+        let norm = RmsNorm { weight: &l.attn_norm, eps: config.eps, scratch: &mut s.norm };
+        backend.norm_linear(h, norm, &l.q, &mut s.q, 1, Epilogue::Store);
+        backend.rope(&mut s.q, rope, config.rope_style, heads.n_heads, heads.head_dim, position, 1);
+        backend.copy_rows(&s.q, 0, queries, row, 1);
+        backend.attention(&s.q, cache, layer, position, heads, *scale, &mut s.attn, 1);
+        self.behind_attention(backend, layer, 1);
+    }
+
+    /// The rest of a layer: what attention gave, and the feed-forward half.
+    fn behind_attention(&mut self, backend: &mut B, layer: usize, n: usize) {
+        let Self { config, h, scratch: s, layers, .. } = self;
+        let l = &layers[layer];
         backend.linear(&s.attn, &l.attn_output, h, n, Epilogue::Add);
         let norm = RmsNorm { weight: &l.ffn_norm, eps: config.eps, scratch: &mut s.norm };
         backend.norm_gate_up(h, norm, &l.gate, &l.up, &mut s.gate, &mut s.up, n);
         backend.linear(&s.gate, &l.down, h, n, Epilogue::Add);
+    }
+
+    /// What a query's products with the keys are multiplied by.
+    pub fn scale(&self) -> f32 {
+        self.scale
     }
 
     /// Computes the logits of one row of `h` after all layers.

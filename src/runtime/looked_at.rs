@@ -1,0 +1,259 @@
+//! Where the model looked before it wrote a token: the attention of the position that predicted it over the rows of the pictures.
+//!
+//! It is computed afterwards and on demand: the position is run once more over the keys and values that the context holds, which changes
+//! nothing there, and its queries are held against the keys on the host. An answer costs nothing more for it.
+//!
+//! **Layers and heads.** The mean over all heads of the middle third of the layers. The first layers look almost evenly at everything, and
+//! the last ones at what comes next in the sentence; what a word is about is found in a picture between them (Zhang et al. 2025,
+//! arXiv 2502.17422).
+//!
+//! **Sinks.** Some rows draw attention whatever is written (Kang et al. 2025, arXiv 2503.03321), and would outshine all others. So
+//! there is, beside the bare probabilities, what sets this position apart: with `a` its distribution over the picture's rows and
+//! `b` the mean distribution of other positions of the text behind the picture, `a · ln(a / b)` where that is positive: the row's part of
+//! the Kullback-Leibler divergence. A sink has `a ≈ b` and vanishes; a bare quotient would blow up rows that nobody looks at.
+
+use std::ops::Range;
+
+use crate::backend::{Backend, KvFormat, KvPart};
+use crate::error::{Error, Result};
+use crate::runtime::engine::Engine;
+use crate::runtime::session::Slot;
+
+/// Other positions that are compared with: each costs as much as the one that is asked for.
+const MAX_OTHERS: usize = 6;
+/// Bytes of keys that are held at a time.
+const PIECE: usize = 8 << 20;
+
+/// Where the model looked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LookedAt {
+    /// The layers whose attention this is the mean of.
+    pub layers: Range<usize>,
+    /// The probabilities over all positions up to the one that predicted the token; their sum is 1.
+    pub weights: Vec<f64>,
+    /// The pictures before it, in their order.
+    pub pictures: Vec<PictureAttention>,
+}
+
+/// Attention over one picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PictureAttention {
+    /// Rows and columns of the grid.
+    pub shape: [usize; 2],
+    /// The probability of each of its places, row by row.
+    pub data: Vec<f32>,
+    /// What sets the position apart from others, relative to the largest.
+    pub salience: Vec<f32>,
+    /// Where the grid lies in the picture: left, top, right, bottom in units of its width and height.
+    pub bounds: [f64; 4],
+    /// How much of the attention was on the picture.
+    pub share: f64,
+}
+
+/// The middle third.
+fn middle(n_layers: usize) -> Range<usize> {
+    n_layers / 3..(2 * n_layers).div_ceil(3)
+}
+
+/// At most `n` of these, evenly spaced.
+fn spaced(all: &[usize], n: usize) -> Vec<usize> {
+    (0..n.min(all.len())).map(|i| all[i * all.len() / n.min(all.len())]).collect()
+}
+
+/// What sets `a` apart from the mean of the others, all of them distributions up to a factor; the largest is 1.
+fn salience(a: &[f64], others: &[&[f64]]) -> Vec<f64> {
+    let total: f64 = a.iter().sum();
+    if total <= 0.0 {
+        return vec![0.0; a.len()];
+    }
+    // One that does not look at the picture at all says nothing of what it draws.
+    let others: Vec<(&[f64], f64)> =
+        others.iter().map(|other| (*other, other.iter().sum::<f64>())).filter(|(_, total)| *total > 0.0).collect();
+    let mut mean = vec![0.0; a.len()];
+    for (other, total) in &others {
+        for (mean, x) in mean.iter_mut().zip(*other) {
+            *mean += x / total / others.len() as f64;
+        }
+    }
+    let part = |(a, b): (&f64, &f64)| {
+        let a = a / total;
+        if others.is_empty() {
+            a
+        } else if a > *b && *b > 0.0 {
+            a * (a / b).ln()
+        } else {
+            0.0
+        }
+    };
+    let mut out: Vec<f64> = a.iter().zip(&mean).map(part).collect();
+    let largest = out.iter().copied().fold(0.0, f64::max);
+    if largest > 0.0 {
+        out.iter_mut().for_each(|x| *x /= largest);
+    }
+    out
+}
+
+impl<B: Backend> Engine<B> {
+    /// Where the model looked before it wrote the token at a position of the context, which may be the one behind the last. With
+    /// `token` given, that is what must stand there.
+    ///
+    /// # Errors
+    /// `invalid_request` while an answer is generated, where the context does not hold that position (any more), where something else
+    /// stands there, or no picture stands before it; `device_lost`.
+    pub async fn looked_at(&mut self, position: usize, token: Option<u32>) -> Result<LookedAt> {
+        if self.is_generating() {
+            return Err(Error::invalid_request(
+                "Where the model looked cannot be seen while an answer is being written. Wait for its end.",
+            ));
+        }
+        let slots = &self.session.slots;
+        let found = slots.get(position).and_then(Slot::token);
+        if position == 0 || position > slots.len() || (token.is_some() && position < slots.len() && token != found) {
+            return Err(Error::invalid_request(format!(
+                "The context of {} tokens does not hold what was written at position {position} any more. Ask the question again.",
+                slots.len()
+            )));
+        }
+        let query = position - 1;
+        let runs = picture_runs(&slots[..position]);
+        let Some(last) = runs.last() else {
+            return Err(Error::invalid_request(format!("No picture stands before position {position} of the context.")));
+        };
+        let text: Vec<usize> = (last.end..slots.len()).filter(|i| *i != query && matches!(slots[*i], Slot::Token(_))).collect();
+        let positions: Vec<usize> = [query].into_iter().chain(spaced(&text, MAX_OTHERS)).collect();
+        let layers = middle(self.llm.config.n_layers);
+        let mut all = self.attention_of(&positions, &layers).await?.into_iter();
+        let weights = all.next().unwrap_or_default();
+        let others: Vec<Vec<f64>> = all.collect();
+        let vision = self.vision.as_ref().ok_or_else(|| Error::internal("The vision model is gone."))?;
+        let mut pictures = Vec::new();
+        for rows in runs {
+            let Slot::Picture { hash, .. } = self.session.slots[rows.start] else { continue };
+            let place = self.session.place(hash).ok_or_else(|| Error::internal("A picture's place is not known."))?;
+            let others: Vec<&[f64]> = others.iter().map(|other| &other[rows.clone()]).collect();
+            let (data, shape) = vision.over_picture(place, &weights[rows.clone()])?;
+            let (salience, _) = vision.over_picture(place, &salience(&weights[rows.clone()], &others))?;
+            let largest = salience.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+            pictures.push(PictureAttention {
+                shape,
+                data: data.into_iter().map(|x| x as f32).collect(),
+                salience: salience.into_iter().map(|x| (x / largest) as f32).collect(),
+                bounds: vision.grid_bounds(place),
+                share: weights[rows].iter().sum(),
+            });
+        }
+        Ok(LookedAt { layers, weights, pictures })
+    }
+
+    /// For each of some positions of the context its attention over all positions up to itself, the mean over these layers and all heads.
+    async fn attention_of(&mut self, positions: &[usize], layers: &Range<usize>) -> Result<Vec<Vec<f64>>> {
+        let Self { backend, llm, session, .. } = self;
+        let (heads, n_kv, scale) = (llm.config.heads, llm.config.n_kv(), f64::from(llm.scale()));
+        let mut queries = backend.tensor(positions.len() * layers.end, llm.config.n_q())?;
+        for (i, position) in positions.iter().enumerate() {
+            match session.slots[*position] {
+                Slot::Token(id) => llm.embed(backend, &[id], 0),
+                Slot::Picture { hash, row } => {
+                    let picture = self.pictures.get(hash).ok_or_else(|| {
+                        Error::invalid_request(
+                            "The picture is not kept any more, and the token follows it at once. Ask the question again.",
+                        )
+                    })?;
+                    backend.copy_rows(&picture.rows, row as usize, &mut llm.h, 0, 1);
+                }
+            }
+            for layer in 0..layers.end {
+                llm.layer_again(backend, &session.cache, layer, *position, &mut queries, i * layers.end + layer);
+            }
+            backend.settle(false).await?;
+        }
+        let mut turned = Vec::new();
+        backend.read(&queries, 0, positions.len() * layers.end, &mut turned).await?;
+        let n_q = llm.config.n_q();
+        let n_keys = positions.iter().max().map_or(0, |last| last + 1);
+        let element_bytes = self.kv_format.element_bytes();
+        let n_at_once = (PIECE / (n_kv * element_bytes)).max(1);
+        let mut means: Vec<Vec<f64>> = positions.iter().map(|position| vec![0.0; position + 1]).collect();
+        // Scores of each position and head with every key, `[positions, n_heads, n_keys]`.
+        let mut scores = vec![0.0f64; positions.len() * heads.n_heads * n_keys];
+        let (mut bytes, mut keys) = (Vec::new(), Vec::new());
+        for layer in layers.clone() {
+            for first in (0..n_keys).step_by(n_at_once) {
+                let n = n_at_once.min(n_keys - first);
+                backend.kv_read(&session.cache, KvPart::Keys, layer..layer + 1, first, n, &mut bytes).await?;
+                floats(&bytes, self.kv_format, &mut keys);
+                for (i, position) in positions.iter().enumerate() {
+                    let q = &turned[(i * layers.end + layer) * n_q..][..n_q];
+                    for (head, q) in q.chunks_exact(heads.head_dim).enumerate() {
+                        let kv_head = head * heads.n_kv_heads / heads.n_heads * heads.head_dim;
+                        let scores = &mut scores[(i * heads.n_heads + head) * n_keys..][..n_keys];
+                        for key in first..(first + n).min(position + 1) {
+                            let k = &keys[(key - first) * n_kv + kv_head..][..heads.head_dim];
+                            scores[key] = scale * q.iter().zip(k).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>();
+                        }
+                    }
+                }
+            }
+            for (i, mean) in means.iter_mut().enumerate() {
+                for head in 0..heads.n_heads {
+                    let scores = &mut scores[(i * heads.n_heads + head) * n_keys..][..mean.len()];
+                    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                    scores.iter_mut().for_each(|score| *score = (*score - largest).exp());
+                    let total = scores.iter().sum::<f64>() * (heads.n_heads * layers.len()) as f64;
+                    mean.iter_mut().zip(&*scores).for_each(|(mean, weight)| *mean += weight / total);
+                }
+            }
+        }
+        Ok(means)
+    }
+}
+
+/// Where whole pictures stand.
+fn picture_runs(slots: &[Slot]) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for (i, slot) in slots.iter().enumerate() {
+        if let Slot::Picture { row, .. } = slot {
+            match runs.last_mut() {
+                Some(run) if *row > 0 && run.end == i => run.end += 1,
+                _ => runs.push(i..i + 1),
+            }
+        }
+    }
+    runs
+}
+
+/// Keys of [`Backend::kv_read`] as floats.
+fn floats(bytes: &[u8], format: KvFormat, out: &mut Vec<f32>) {
+    out.clear();
+    match format {
+        KvFormat::F32 => out.extend(bytes.as_chunks().0.iter().map(|x| f32::from_le_bytes(*x))),
+        KvFormat::F16 => out.extend(bytes.as_chunks().0.iter().map(|x| half::f16::from_le_bytes(*x).to_f32())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sink_vanishes_and_what_is_looked_at_alone_stays() {
+        // The first row draws everybody, the third only this position; the fourth is noise that nobody looks at.
+        let a = [0.30, 0.01, 0.05, 0.0002, 0.01];
+        let other = [0.30, 0.01, 0.005, 0.00002, 0.01];
+        let found = salience(&a, &[&other, &other]);
+        assert_eq!(found[2], 1.0);
+        assert!(found[0] < 0.1 && found[1] < 0.1 && found[3] < 0.05, "{found:?}");
+        // Alone it is the distribution.
+        assert_eq!(salience(&[1.0, 3.0], &[]), [1.0 / 3.0, 1.0]);
+        assert_eq!(salience(&[1.0, 3.0], &[&[0.0, 0.0]]), [1.0 / 3.0, 1.0]);
+        assert_eq!(salience(&[0.0, 0.0], &[&[1.0, 1.0]]), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn layers_in_the_middle() {
+        assert_eq!([1, 2, 3, 6, 32].map(middle), [0..1, 0..2, 1..2, 2..4, 10..22]);
+        assert_eq!(spaced(&[5, 6, 7, 8, 9, 10, 11], 3), [5, 7, 9]);
+        assert_eq!(spaced(&[5, 6], 6), [5, 6]);
+        assert_eq!(spaced(&[], 6), [0usize; 0]);
+    }
+}

@@ -1,0 +1,281 @@
+//! Where the model looked, against the whole decoder in double precision: attention is what is compared, after everything before it.
+
+mod common;
+#[path = "common/gpu.rs"]
+mod gpu;
+
+use std::collections::HashMap;
+
+use common::llava::{Answer, chat, complete, file, golden, inputs, options, picture, tiny_llava, tiny_llava_on};
+use llava_web::backend::cpu::Cpu;
+use llava_web::backend::gpu::{DeviceOptions, Gpu};
+use llava_web::backend::{Backend, KvFormat};
+use llava_web::gguf::Gguf;
+use llava_web::image::RgbImage;
+use llava_web::runtime::engine::{Engine, LoadOptions};
+use llava_web::runtime::looked_at::LookedAt;
+use llava_web::runtime::request;
+use serde_json::json;
+
+const MODEL: &str = "tiny-llava-f16.gguf";
+const MMPROJ: &str = "mmproj-legacy-f16.gguf";
+const PROMPT: &str = "USER: <image>\nWhat is in this image? ASSISTANT:";
+
+/// A LLaMA in double precision, one plain loop for each formula.
+struct Reference {
+    tensors: HashMap<String, Vec<f64>>,
+    n_layers: usize,
+    n_embd: usize,
+    n_heads: usize,
+    n_kv_heads: usize,
+    eps: f64,
+    freq_base: f64,
+}
+
+impl Reference {
+    fn open(path: &str) -> Self {
+        let gguf = pollster::block_on(Gguf::open(file(golden(path)))).expect("opens");
+        let tensors = gguf
+            .tensors()
+            .map(|t| {
+                let mut bytes = vec![0; t.info.n_bytes() as usize];
+                pollster::block_on(gguf.read(t, 0, &mut bytes)).expect("reads");
+                let mut values = vec![0.0f32; t.info.n_elements()];
+                t.info.format.decode_row(&bytes, &mut values);
+                (t.info.name.clone(), values.into_iter().map(f64::from).collect())
+            })
+            .collect();
+        let m = &gguf.metadata;
+        let number = |key: &str| m.uint(key).expect(key) as usize;
+        let n_heads = number("llama.attention.head_count");
+        Self {
+            tensors,
+            n_layers: number("llama.block_count"),
+            n_embd: number("llama.embedding_length"),
+            n_heads,
+            n_kv_heads: m.uint("llama.attention.head_count_kv").map_or(n_heads, |n| n as usize),
+            eps: f64::from(m.float("llama.attention.layer_norm_rms_epsilon").expect("eps")),
+            freq_base: m.float("llama.rope.freq_base").map_or(10000.0, f64::from),
+        }
+    }
+
+    fn linear(&self, name: &str, x: &[f64]) -> Vec<f64> {
+        self.tensors[name].chunks_exact(x.len()).map(|row| row.iter().zip(x).map(|(w, x)| w * x).sum()).collect()
+    }
+
+    fn norm(&self, name: &str, x: &[f64]) -> Vec<f64> {
+        let scale = (x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64 + self.eps).sqrt();
+        x.iter().zip(&self.tensors[name]).map(|(x, w)| x / scale * w).collect()
+    }
+
+    fn turned(&self, mut x: Vec<f64>, head_dim: usize, position: usize) -> Vec<f64> {
+        for head in x.chunks_exact_mut(head_dim) {
+            for (i, pair) in head.chunks_exact_mut(2).enumerate() {
+                let (sin, cos) = (position as f64 * self.freq_base.powf(-2.0 * i as f64 / head_dim as f64)).sin_cos();
+                (pair[0], pair[1]) = (pair[0] * cos - pair[1] * sin, pair[0] * sin + pair[1] * cos);
+            }
+        }
+        x
+    }
+
+    /// The attention of the last of these embeddings over all of them: for each layer the mean over its heads.
+    fn attention_of_the_last(&self, mut h: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
+        let head_dim = self.n_embd / self.n_heads;
+        let mut of_layers = Vec::new();
+        for layer in 0..self.n_layers {
+            let name = |part: &str| format!("blk.{layer}.{part}.weight");
+            let normed: Vec<Vec<f64>> = h.iter().map(|h| self.norm(&name("attn_norm"), h)).collect();
+            let turned = |part: &str| -> Vec<Vec<f64>> {
+                normed.iter().enumerate().map(|(i, x)| self.turned(self.linear(&name(part), x), head_dim, i)).collect()
+            };
+            let (q, k) = (turned("attn_q"), turned("attn_k"));
+            let v: Vec<Vec<f64>> = normed.iter().map(|x| self.linear(&name("attn_v"), x)).collect();
+            let mut mean = vec![0.0; h.len()];
+            for (i, h) in h.iter_mut().enumerate() {
+                let mut attn = vec![0.0; self.n_embd];
+                for head in 0..self.n_heads {
+                    let (from, kv) = (head * head_dim, head * self.n_kv_heads / self.n_heads * head_dim);
+                    let scores = k[..=i]
+                        .iter()
+                        .map(|k| (0..head_dim).map(|d| q[i][from + d] * k[kv + d]).sum::<f64>() / (head_dim as f64).sqrt());
+                    let weights: Vec<f64> = scores.map(f64::exp).collect();
+                    let total: f64 = weights.iter().sum();
+                    for (at, weight) in weights.iter().enumerate() {
+                        (0..head_dim).for_each(|d| attn[from + d] += weight / total * v[at][kv + d]);
+                        if i + 1 == mean.len() {
+                            mean[at] += weight / total / self.n_heads as f64;
+                        }
+                    }
+                }
+                let out = self.linear(&name("attn_output"), &attn);
+                h.iter_mut().zip(out).for_each(|(h, x)| *h += x);
+                let normed = self.norm(&name("ffn_norm"), h);
+                let (gate, up) = (self.linear(&name("ffn_gate"), &normed), self.linear(&name("ffn_up"), &normed));
+                let product: Vec<f64> = gate.iter().zip(up).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
+                let out = self.linear(&name("ffn_down"), &product);
+                h.iter_mut().zip(out).for_each(|(h, x)| *h += x);
+            }
+            of_layers.push(mean);
+        }
+        of_layers
+    }
+}
+
+fn looked_at<B: Backend>(engine: &mut Engine<B>, position: usize, token: Option<u32>) -> LookedAt {
+    pollster::block_on(engine.looked_at(position, token)).expect("can be seen")
+}
+
+fn ask<B: Backend>(engine: &mut Engine<B>, image: &RgbImage) -> Answer {
+    let request = json!({ "prompt": PROMPT, "temperature": 0, "max_tokens": 10 });
+    complete(engine, request, std::slice::from_ref(image)).expect("answers")
+}
+
+/// All it says, next to the largest error allowed.
+fn assert_sound(looked: &LookedAt, what: &str) {
+    let total: f64 = looked.weights.iter().sum();
+    assert!((total - 1.0).abs() < 1e-9, "{what}: the probabilities sum to {total}");
+    for picture in &looked.pictures {
+        let n = picture.shape[0] * picture.shape[1];
+        assert_eq!((picture.data.len(), picture.salience.len()), (n, n), "{what}");
+        let largest = picture.salience.iter().copied().fold(0.0, f32::max);
+        assert!((largest - 1.0).abs() < 1e-6 && picture.salience.iter().all(|x| *x >= 0.0), "{what}");
+        assert!(picture.share > 0.0 && picture.share < 1.0, "{what}");
+    }
+}
+
+#[test]
+fn attention_is_that_of_a_decoder_in_double_precision() {
+    let reference = Reference::open(&format!("tiny-llava/{MODEL}"));
+    let mut engine = tiny_llava(MODEL, MMPROJ, options()).expect("loads");
+    let image = picture("chelsea.png");
+    let answer = ask(&mut engine, &image);
+    let (rows, shape) = pollster::block_on(engine.embed_image(&image)).expect("embeds");
+    let before = saved(&mut engine);
+    let n_prompt = answer.usage.prompt_tokens;
+    // The prompt's ids, with -1 for each row of the picture.
+    let mut other = tiny_llava(MODEL, MMPROJ, options()).expect("loads");
+    let evaluate = request::parse(&json!({ "prompt": PROMPT }).to_string()).expect("sound");
+    let (_, prompt) = pollster::block_on(other.evaluate(&evaluate, &inputs(std::slice::from_ref(&image)))).expect("evaluates");
+    let first_row = prompt.iter().position(Option::is_none).expect("a picture");
+    let table = &reference.tensors["token_embd.weight"];
+    let mut embeddings = Vec::new();
+    let mut row = 0;
+    for id in prompt.iter().copied().chain(answer.ids.iter().map(|id| Some(*id))) {
+        embeddings.push(match id {
+            Some(id) => table[id as usize * reference.n_embd..][..reference.n_embd].to_vec(),
+            None => {
+                row += 1;
+                rows[(row - 1) * shape[1]..row * shape[1]].iter().copied().map(f64::from).collect()
+            }
+        });
+    }
+    for i in [0, 1, 4, 9] {
+        let position = n_prompt + i;
+        let looked = looked_at(&mut engine, position, Some(answer.ids[i]));
+        assert_sound(&looked, &format!("token {i}"));
+        assert_eq!(looked.layers, 1..2, "the middle one of three layers");
+        let want = &reference.attention_of_the_last(embeddings[..position].to_vec())[1];
+        let error = looked.weights.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        println!("token {i}: largest error {error:.1e} of probabilities up to {:.3}", want.iter().copied().fold(0.0, f64::max));
+        // Weights are 16-bit floats on both sides; activations are 32-bit floats here.
+        assert!(looked.weights.len() == position && error < 1e-5, "token {i}: {error}");
+        let [picture] = &looked.pictures[..] else { panic!("one picture") };
+        assert_eq!(picture.shape, [4, 4]);
+        let share: f64 = want[first_row..first_row + 16].iter().sum();
+        assert!((picture.share - share).abs() < 1e-5);
+        for (got, want) in picture.data.iter().zip(&want[first_row..]) {
+            assert!((f64::from(*got) - want).abs() < 1e-5);
+        }
+    }
+    assert_eq!(saved(&mut engine), before, "looking changes nothing");
+}
+
+fn saved<B: Backend>(engine: &mut Engine<B>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    pollster::block_on(engine.save_session(&mut |piece| bytes.extend_from_slice(piece))).expect("saves");
+    bytes
+}
+
+#[test]
+fn both_devices_and_both_formats_see_the_same() {
+    let image = picture("astronaut.png");
+    for kv_format in [KvFormat::F32, KvFormat::F16] {
+        let load = || LoadOptions { kv_format, ..options() };
+        let mut cpu = tiny_llava(MODEL, MMPROJ, load()).expect("loads");
+        let backend = Gpu::new(gpu::device(DeviceOptions::default())).expect("a backend");
+        let mut gpu = tiny_llava_on(backend, MODEL, MMPROJ, load()).expect("loads");
+        let answer = ask(&mut cpu, &image);
+        // The very same keys and values.
+        let session = saved(&mut cpu);
+        pollster::block_on(gpu.restore_session(session.as_slice())).expect("restores");
+        for i in [0, 3, 7] {
+            let position = answer.usage.prompt_tokens + i;
+            let [a, b] = [looked_at(&mut cpu, position, None), looked_at(&mut gpu, position, None)];
+            assert_sound(&b, "on the GPU");
+            let difference = a.weights.iter().zip(&b.weights).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            println!("{kv_format:?}, token {i}: largest difference {difference:.1e}");
+            assert!(difference < 1e-5, "{kv_format:?}, token {i}: {difference}");
+        }
+        assert_eq!(saved(&mut gpu), session, "looking changes nothing");
+    }
+}
+
+#[test]
+fn pictures_in_tiles_are_laid_over_their_grids() {
+    let mut engine = tiny_llava(MODEL, "tiny-llava-next/mmproj-legacy-f16.gguf", options()).expect("loads");
+    let images = [picture("coffee_tall.png"), picture("chelsea.png")];
+    let content =
+        json!([{ "type": "image", "image": 0 }, { "type": "image", "image": 1 }, { "type": "text", "text": "Compare." }]);
+    let request = json!({ "messages": [{ "role": "user", "content": content }], "temperature": 0, "max_tokens": 4 });
+    let answer = chat(&mut engine, request, &images).expect("answers");
+    let looked = looked_at(&mut engine, answer.usage.prompt_tokens + 2, None);
+    assert_sound(&looked, "tiles");
+    assert_eq!(looked.pictures.len(), 2);
+    for (picture, image) in looked.pictures.iter().zip(&images) {
+        let [rows, cols] = picture.shape;
+        println!("{} × {} pixels: {rows} × {cols}", image.width(), image.height());
+        assert_eq!(rows > cols, image.height() > image.width(), "the grid is of the picture's shape");
+        assert_eq!(picture.bounds, [0.0, 0.0, 1.0, 1.0]);
+        // All but what was on the ends of lines.
+        let on_grid: f64 = picture.data.iter().copied().map(f64::from).sum();
+        assert!(on_grid < picture.share && on_grid > 0.5 * picture.share, "{on_grid} of {}", picture.share);
+    }
+}
+
+#[test]
+fn the_grid_lies_where_the_picture_was_padded_or_cut() {
+    let mut engine = tiny_llava(MODEL, MMPROJ, options()).expect("loads");
+    let image = picture("coffee_tall.png");
+    let answer = ask(&mut engine, &image);
+    let looked = looked_at(&mut engine, answer.usage.prompt_tokens, None);
+    let [left, top, right, bottom] = looked.pictures[0].bounds;
+    let side = image.width().max(image.height()) as f64;
+    let beside = (side - image.width() as f64) / 2.0 / image.width() as f64;
+    assert!(image.height() > image.width() && beside > 0.0, "a tall one");
+    assert!((left + beside).abs() < 1e-9 && (right - 1.0 - beside).abs() < 1e-9, "{left} … {right}");
+    assert_eq!([top, bottom], [0.0, 1.0]);
+}
+
+#[test]
+fn what_cannot_be_seen_is_said_so() {
+    let mut engine = tiny_llava(MODEL, MMPROJ, options()).expect("loads");
+    let fails = |engine: &mut Engine<Cpu>, position: usize, token: Option<u32>| {
+        let error = pollster::block_on(engine.looked_at(position, token)).expect_err("cannot be seen");
+        assert_eq!(error.code(), "invalid_request", "{error}");
+        error.message().to_string()
+    };
+    fails(&mut engine, 0, None);
+    fails(&mut engine, 5, None);
+    complete(&mut engine, json!({ "prompt": "One two three", "max_tokens": 4 }), &[]).expect("answers");
+    assert!(fails(&mut engine, 2, None).contains("No picture"));
+    let answer = ask(&mut engine, &picture("chelsea.png"));
+    let position = answer.usage.prompt_tokens;
+    looked_at(&mut engine, position, Some(answer.ids[0]));
+    assert!(fails(&mut engine, position, Some(answer.ids[0] + 1)).contains("any more"));
+    assert!(fails(&mut engine, position + 10, None).contains("any more"));
+    assert!(fails(&mut engine, 3, None).contains("No picture"));
+    // The answer's last token was never run, and yet predicted.
+    looked_at(&mut engine, position + 9, Some(answer.ids[9]));
+    engine.reset();
+    fails(&mut engine, position, None);
+}
