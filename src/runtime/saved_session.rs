@@ -180,7 +180,13 @@ impl<B: Backend> Engine<B> {
 
     fn kv_spec(&self) -> KvSpec {
         let c = &self.llm.config;
-        KvSpec { n_layers: c.n_layers, n_ctx: self.session.n_ctx, n_kv: c.n_kv(), format: self.kv_format }
+        KvSpec {
+            n_layers: c.n_layers,
+            n_ctx: self.session.n_ctx,
+            n_kv: c.n_kv(),
+            head_dim: c.heads.head_dim,
+            format: self.kv_format,
+        }
     }
 
     /// Bytes of the keys and values of `n` positions.
@@ -449,7 +455,7 @@ mod tests {
     #[test]
     fn pieces_are_small_and_follow_each_other() {
         for (n_layers, n_kv, n) in [(3, 64, 40), (32, 4096, 2047), (5, 4096, 4097), (30, 192, 1), (2, 1 << 22, 3), (3, 64, 0)] {
-            let spec = KvSpec { n_layers, n_ctx: 8192, n_kv, format: KvFormat::F16 };
+            let spec = KvSpec { n_layers, n_ctx: 8192, n_kv, head_dim: n_kv, format: KvFormat::F16 };
             let mut row = 0;
             for Piece { part, layers, position, n: rows } in pieces(&spec, n) {
                 let bytes = layers.len() * rows * spec.row_bytes();
@@ -466,7 +472,7 @@ mod tests {
     #[test]
     fn sessions_that_no_buffer_should_hold_are_refused() {
         // LLaVA-1.5-7B: 32 layers of 4096 elements.
-        let of = |n_ctx: usize| KvSpec { n_layers: 32, n_ctx, n_kv: 4096, format: KvFormat::F16 }.n_bytes();
+        let of = |n_ctx: usize| KvSpec { n_layers: 32, n_ctx, n_kv: 4096, head_dim: 128, format: KvFormat::F16 }.n_bytes();
         assert!(within_bound(of(2000), 2000).is_ok());
         let error = within_bound(of(4096), 4096).expect_err("2 GiB");
         assert_eq!(error.code(), "out_of_memory");

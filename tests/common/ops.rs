@@ -424,7 +424,7 @@ pub async fn kv_rows<B: Backend>(backend: &mut B, format: KvFormat) {
     let mut random = Random::new(12);
     for (n_heads, head_dim) in [(1, 1), (1, 7), (1, 8), (3, 11), (3, 64)] {
         let (n_kv, n_layers, n, n_ctx) = (n_heads * head_dim, 3, 21, 29);
-        let spec = KvSpec { n_layers, n_ctx, n_kv, format };
+        let spec = KvSpec { n_layers, n_ctx, n_kv, head_dim, format };
         let [mut cache, mut copy] = std::array::from_fn(|_| backend.kv_cache(&spec).expect("kv_cache"));
         let mut rows = Vec::new();
         for layer in 0..n_layers {

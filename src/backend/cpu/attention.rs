@@ -135,23 +135,24 @@ impl<S: Stored> Panels<S> {
 }
 
 impl<S: Stored> Panels<S> {
-    /// Where an element of a position's key or value is.
-    fn at(&mut self, part: KvPart, layer: usize, position: usize, element: usize) -> &mut S {
-        let Self { n_ctx, n_kv, .. } = *self;
+    /// Where an element of a position's key or value is: the panel's row, and the column.
+    fn place(&self, part: KvPart, layer: usize, position: usize, element: usize) -> (usize, usize) {
+        let (head, element) = (element / self.head_dim, element % self.head_dim);
         match part {
-            KvPart::Keys => &mut self.k[(layer * n_ctx / WIDTH + position / WIDTH) * n_kv + element][position % WIDTH],
-            KvPart::Values => &mut self.v[(layer * n_kv.div_ceil(WIDTH) + element / WIDTH) * n_ctx + position][element % WIDTH],
+            KvPart::Keys => (self.k_at(layer, head, position / WIDTH) + element, position % WIDTH),
+            KvPart::Values => (self.v_at(layer, head, position, element / WIDTH), element % WIDTH),
         }
     }
 
     /// The elements of a position's key or value.
     fn row(&self, part: KvPart, layer: usize, position: usize) -> impl Iterator<Item = S> {
-        let Self { n_ctx, n_kv, .. } = *self;
-        let k = &self.k[(layer * n_ctx / WIDTH + position / WIDTH) * n_kv..];
-        let v = &self.v[layer * n_kv.div_ceil(WIDTH) * n_ctx + position..];
-        (0..n_kv).map(move |element| match part {
-            KvPart::Keys => k[element][position % WIDTH],
-            KvPart::Values => v[element / WIDTH * n_ctx][element % WIDTH],
+        let panels = match part {
+            KvPart::Keys => &self.k,
+            KvPart::Values => &self.v,
+        };
+        (0..self.n_heads * self.head_dim).map(move |element| {
+            let (row, column) = self.place(part, layer, position, element);
+            panels[row][column]
         })
     }
 
@@ -164,8 +165,14 @@ impl<S: Stored> Panels<S> {
         bytes: &[u8],
         store: impl Fn([u8; N]) -> S,
     ) {
+        let n_kv = self.n_heads * self.head_dim;
         for (i, x) in bytes.as_chunks::<N>().0.iter().enumerate() {
-            *self.at(part, layer, position + i / self.n_kv, i % self.n_kv) = store(*x);
+            let (row, column) = self.place(part, layer, position + i / n_kv, i % n_kv);
+            let panels = match part {
+                KvPart::Keys => &mut self.k,
+                KvPart::Values => &mut self.v,
+            };
+            panels[row][column] = store(*x);
         }
     }
 }
