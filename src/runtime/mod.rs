@@ -1,10 +1,11 @@
-//! Running a model: what is asked ([`request`]), which token comes next ([`sampler`]), where to stop ([`stop`]), what of the
+//! Running a model: what is asked ([`request`]), which token comes next ([`sampler`]), which may come next ([`grammar`]), where to stop ([`stop`]), what of the
 //! context is already computed ([`session`]), which pictures were seen ([`pictures`]), what is told about it ([`report`]), how far to
 //! compute ahead of the token that is waited for ([`ahead`]), whether a model fits (`memory`), the engine that holds it all
 //! ([`engine`]), and what it does when its device goes away ([`recovery`]).
 
 pub mod ahead;
 pub mod engine;
+pub mod grammar;
 mod memory;
 pub mod pictures;
 pub mod recovery;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use crate::backend::choice::{self, Candidate, Choice, by_rank};
 use crate::error::{Error, Result};
+use crate::runtime::grammar::TokenSet;
 
 /// How many of the last tokens the repetition penalty looks at, prompt included.
 pub const REPETITION_WINDOW: usize = 64;
@@ -156,11 +157,26 @@ impl Sampler {
     /// `invalid_gguf` where a logit is not a number or +∞, `invalid_request` where all are −∞, `internal` where there
     /// are not `n_vocab` of them.
     pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> Result<Sampled> {
+        self.sample_among(logits, history, None)
+    }
+
+    /// The same, with no token chosen that is not among those that are `allowed`, where they are given. The log-probability is in the
+    /// distribution of all.
+    ///
+    /// # Errors
+    /// As [`Self::sample`].
+    pub fn sample_among(&mut self, logits: &mut [f32], history: &[u32], allowed: Option<&TokenSet>) -> Result<Sampled> {
         if logits.len() != self.n_vocab {
             return Err(Error::internal(format!("There are {} logits for {} tokens.", logits.len(), self.n_vocab)));
         }
         let raw_best = best(logits)?;
         self.adjust(logits, history);
+        if let Some(allowed) = allowed {
+            for (id, logit) in logits.iter_mut().enumerate().filter(|(id, _)| !allowed.contains(*id as u32)) {
+                self.changed.push((id, *logit));
+                *logit = f32::NEG_INFINITY;
+            }
+        }
         let chosen =
             best(logits).map(|best| if self.config.temperature == 0.0 { best.id } else { self.draw(logits, best.logit) });
         // In reverse, for a logit may have been changed twice.

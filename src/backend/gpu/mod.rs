@@ -25,8 +25,8 @@ mod device;
 pub mod kernels;
 mod matrix;
 mod recorder;
-mod signal;
 mod self_test;
+mod signal;
 
 pub use device::{Device, DeviceOptions};
 pub use matrix::{Matrix, MatrixBuilder};

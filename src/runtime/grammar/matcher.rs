@@ -1,0 +1,308 @@
+//! What may follow what was written: a set of stacks of states, each a way in which the grammar can have written it.
+//!
+//! Sets and stacks that are met again are the same ones by number, and where a byte leads from a set is noted, so that in the long run a
+//! byte costs one look into a table.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use super::automaton::{Automata, MAX_DEPTH, Rule, State};
+use super::trie::{TokenSet, TokenTrie, Tree};
+
+/// Ways at most that are followed at once. Of more the last are given up: that rules out answers that were right, but lets none through that
+/// is wrong, and those that are left can be finished like all others.
+const MAX_WAYS: usize = 2048;
+/// Ways that are looked at for one byte.
+const MAX_STEPS: usize = 1 << 15;
+/// Ways that are looked at for one mask; beyond, only the tokens of one byte are found.
+const MAX_WORK: usize = 1 << 22;
+/// Numbers that sets and stacks may take within one mask, and those that are kept between two.
+const MAX_MET: usize = 1 << 22;
+const MAX_KEPT: usize = 1 << 20;
+/// Masks that are kept.
+const MAX_MASKS: usize = 32;
+
+/// Where nothing leads.
+const DEAD: u32 = u32::MAX;
+/// Not looked at yet.
+const UNKNOWN: u32 = u32::MAX - 1;
+/// Below the lowest of a stack.
+const BOTTOM: u32 = u32::MAX;
+
+/// The top of a stack: a state, how often what is repeated there was written, what is below, and how many objects and lists are open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Way {
+    state: State,
+    count: u32,
+    below: u32,
+    depth: u32,
+}
+
+/// Ways that are followed at once, ascending, at each of which a byte can follow; and whether what was written is complete.
+type Set = (Rc<[u32]>, bool);
+
+/// The state of one answer.
+#[derive(Debug)]
+pub(super) struct Matcher {
+    automata: Rc<Automata>,
+    ways: Vec<Way>,
+    way_numbers: HashMap<Way, u32>,
+    sets: Vec<Set>,
+    set_numbers: HashMap<Set, u32>,
+    /// Where each class of bytes leads from each set.
+    next: Vec<u32>,
+    /// Members of all sets.
+    n_members: usize,
+    /// Ways looked at for this mask.
+    work: usize,
+    masks: HashMap<u32, Rc<TokenSet>>,
+    now: u32,
+}
+
+impl Matcher {
+    /// Before the first byte.
+    pub(super) fn new(automata: Rc<Automata>) -> Self {
+        let start = Way { state: automata.start, count: 0, below: BOTTOM, depth: 0 };
+        let mut matcher = Self {
+            automata,
+            ways: Vec::new(),
+            way_numbers: HashMap::new(),
+            sets: Vec::new(),
+            set_numbers: HashMap::new(),
+            next: Vec::new(),
+            n_members: 0,
+            work: 0,
+            masks: HashMap::new(),
+            now: 0,
+        };
+        matcher.now = matcher.closure(vec![start]);
+        matcher
+    }
+
+    /// Whether what was written is complete.
+    pub(super) fn is_complete(&self) -> bool {
+        self.sets[self.now as usize].1
+    }
+
+    /// Whether nothing can follow.
+    pub(super) fn is_done(&self) -> bool {
+        self.sets[self.now as usize].0.is_empty()
+    }
+
+    /// Goes on by these bytes; `false`, and nothing else, where they cannot follow.
+    pub(super) fn advance(&mut self, bytes: &[u8]) -> bool {
+        let set = self.behind(bytes);
+        if set != DEAD {
+            self.now = set;
+        }
+        set != DEAD
+    }
+
+    /// Whether these bytes can follow.
+    pub(super) fn allows(&mut self, bytes: &[u8]) -> bool {
+        self.behind(bytes) != DEAD
+    }
+
+    fn behind(&mut self, bytes: &[u8]) -> u32 {
+        bytes.iter().fold(self.now, |set, &byte| if set == DEAD { DEAD } else { self.step(set, byte) })
+    }
+
+    /// The tokens that may follow.
+    pub(super) fn mask(&mut self, trie: &TokenTrie) -> Rc<TokenSet> {
+        if let Some(mask) = self.masks.get(&self.now) {
+            return mask.clone();
+        }
+        if self.size() > MAX_KEPT {
+            self.forget();
+        }
+        if self.masks.len() >= MAX_MASKS {
+            self.masks.clear();
+        }
+        self.work = 0;
+        let (ways, is_complete) = self.sets[self.now as usize].clone();
+        let mut mask = TokenSet::new(trie.n_vocab);
+        if is_complete {
+            mask.add(&trie.ends);
+        }
+        self.walk(&trie.other, self.now, &mut mask);
+        // Inside of quotes all plain tokens may follow for which there is room.
+        let room = ways.iter().map(|&way| self.room(way)).max().unwrap_or(0);
+        if room >= trie.longest_plain() {
+            mask.add(&trie.all_plain);
+        } else {
+            trie.plain_by_length.iter().take_while(|&&(n, _)| u32::from(n) <= room).for_each(|&(_, id)| mask.insert(id));
+        }
+        let others: Vec<u32> = ways.iter().copied().filter(|&way| self.room(way) == 0).collect();
+        if !others.is_empty() {
+            let set = self.set_number(others, false);
+            self.walk(&trie.plain, set, &mut mask);
+        }
+        let mask = Rc::new(mask);
+        self.masks.insert(self.now, mask.clone());
+        mask
+    }
+
+    /// Adds the tokens of a tree that may follow.
+    fn walk(&mut self, tree: &Tree, from: u32, mask: &mut TokenSet) {
+        // The sets on the way to the node.
+        let mut way = vec![from];
+        let mut node = 0;
+        while node < tree.bytes.len() {
+            let depth = usize::from(tree.depths[node]);
+            if depth > 0 && (self.work > MAX_WORK || self.size() > MAX_MET) {
+                node += 1;
+                continue;
+            }
+            way.truncate(depth + 1);
+            let set = self.step(way[depth], tree.bytes[node]);
+            if set == DEAD {
+                node = tree.skips[node] as usize;
+                continue;
+            }
+            way.push(set);
+            tree.ids(node).iter().for_each(|&id| mask.insert(id));
+            node += 1;
+        }
+    }
+
+    /// How many plain characters may follow at a way that is inside of quotes; 0 for others.
+    fn room(&self, way: u32) -> u32 {
+        let Way { state, below, .. } = self.ways[way as usize];
+        let Some(below) = self.ways.get(below as usize) else { return 0 };
+        match self.automata.at(below.state).repeat {
+            Some(repeat) => {
+                let body = self.automata.rules[repeat.body.0 as usize];
+                match (body.is_any_char && body.state == state, repeat.max) {
+                    (false, _) => 0,
+                    (true, u32::MAX) => u32::MAX,
+                    // The character that is to come is counted already.
+                    (true, max) => max - below.count + 1,
+                }
+            }
+            None => 0,
+        }
+    }
+
+    fn step(&mut self, set: u32, byte: u8) -> u32 {
+        let at = set as usize * self.automata.n_classes + usize::from(self.automata.class_of[usize::from(byte)]);
+        if self.next[at] == UNKNOWN {
+            let (ways, _) = self.sets[set as usize].clone();
+            let mut waiting = Vec::new();
+            // The first is looked at first.
+            for &way in ways.iter().rev() {
+                let way = self.ways[way as usize];
+                let to = self.automata.at(way.state).bytes.iter().filter(|(low, high, _)| (*low..=*high).contains(&byte));
+                waiting.extend(to.map(|&(.., state)| Way { state, count: 0, ..way }));
+            }
+            self.next[at] = if waiting.is_empty() { DEAD } else { self.closure(waiting) };
+        }
+        self.next[at]
+    }
+
+    /// The set of all ways that one is in besides these.
+    fn closure(&mut self, mut waiting: Vec<Way>) -> u32 {
+        let automata = self.automata.clone();
+        let mut seen = HashSet::new();
+        let (mut ways, mut is_complete) = (Vec::new(), false);
+        while let Some(way) = waiting.pop() {
+            if !Self::can_end(&automata, way) || !seen.insert(way) {
+                continue;
+            }
+            if seen.len() > MAX_STEPS || ways.len() >= MAX_WAYS {
+                break;
+            }
+            let at = automata.at(way.state);
+            if !at.bytes.is_empty() {
+                ways.push(self.way_number(way));
+            }
+            if at.repeat.is_none_or(|repeat| way.count >= repeat.min) {
+                waiting.extend(at.skips.iter().map(|&state| Way { state, count: 0, ..way }));
+                if at.is_end {
+                    match self.ways.get(way.below as usize) {
+                        Some(&below) => waiting.push(below),
+                        None => is_complete = true,
+                    }
+                }
+            }
+            for &(rule, state) in &at.calls {
+                waiting.extend(self.call(rule, Way { state, count: 0, ..way }));
+            }
+            if let Some(repeat) = at.repeat.filter(|repeat| way.count < repeat.max) {
+                // Where there is no most, more than the least are all the same.
+                let most = if repeat.max == u32::MAX { repeat.min } else { repeat.max };
+                waiting.extend(self.call(repeat.body, Way { count: (way.count + 1).min(most), ..way }));
+            }
+        }
+        self.work += seen.len();
+        if ways.is_empty() && !is_complete {
+            return DEAD;
+        }
+        self.set_number(ways, is_complete)
+    }
+
+    /// Whether a way can come to its rule's end within the depth that is allowed.
+    fn can_end(automata: &Automata, way: Way) -> bool {
+        way.depth.saturating_add(automata.at(way.state).depth) <= MAX_DEPTH
+    }
+
+    /// At the start of a rule, `back` being where it goes on behind it.
+    fn call(&mut self, rule: Rule, back: Way) -> Option<Way> {
+        if !Self::can_end(&self.automata, back) {
+            return None;
+        }
+        let start = self.automata.rules[rule.0 as usize];
+        let at = self.automata.at(back.state);
+        // Behind it there is only the end.
+        let is_last = at.is_end && at.bytes.is_empty() && at.skips.is_empty() && at.calls.is_empty() && at.repeat.is_none();
+        let below = if is_last { back.below } else { self.way_number(back) };
+        Some(Way { state: start.state, count: 0, below, depth: back.depth + u32::from(start.is_nested) })
+    }
+
+    fn way_number(&mut self, way: Way) -> u32 {
+        let ways = &mut self.ways;
+        *self.way_numbers.entry(way).or_insert_with(|| {
+            ways.push(way);
+            (ways.len() - 1) as u32
+        })
+    }
+
+    fn set_number(&mut self, mut ways: Vec<u32>, is_complete: bool) -> u32 {
+        ways.sort_unstable();
+        let set: Set = (ways.into(), is_complete);
+        if let Some(&number) = self.set_numbers.get(&set) {
+            return number;
+        }
+        let number = self.sets.len() as u32;
+        self.n_members += set.0.len();
+        self.sets.push(set.clone());
+        self.set_numbers.insert(set, number);
+        self.next.resize(self.sets.len() * self.automata.n_classes, UNKNOWN);
+        number
+    }
+
+    /// About how many numbers are kept.
+    fn size(&self) -> usize {
+        self.next.len() + self.n_members + 8 * self.ways.len()
+    }
+
+    /// Forgets all but where it is.
+    fn forget(&mut self) {
+        let old = std::mem::take(&mut self.ways);
+        let (now, is_complete) = self.sets[self.now as usize].clone();
+        self.way_numbers.clear();
+        self.sets.clear();
+        self.set_numbers.clear();
+        self.next.clear();
+        self.masks.clear();
+        self.n_members = 0;
+        let ways = now.iter().map(|&way| {
+            let mut stack = vec![old[way as usize]];
+            while let Some(&below) = stack.last().and_then(|way| old.get(way.below as usize)) {
+                stack.push(below);
+            }
+            stack.into_iter().rev().fold(BOTTOM, |below, way| self.way_number(Way { below, ..way }))
+        });
+        let ways = ways.collect();
+        self.now = self.set_number(ways, is_complete);
+    }
+}
