@@ -305,6 +305,107 @@ fn with_definitions(random: &mut Random, schema: Value) -> Value {
     all
 }
 
+/// A value that may satisfy a schema, by the other way round: made from it without any grammar.
+fn instance(schema: &Value, root: &Value, random: &mut Random, depth: usize) -> Value {
+    let any =
+        |random: &mut Random| json!([null, 12, -0.5, "a\"é\\\n\u{1f600}\u{1}", [], [true]])[random.below(6)].clone();
+    let Value::Object(keywords) = schema else { return any(random) };
+    if depth == 0 {
+        return any(random);
+    }
+    let pick = |list: &Value, random: &mut Random| list.as_array().map(|l| l[random.below(l.len())].clone());
+    let limit = |name: &str| keywords.get(name).and_then(Value::as_f64);
+    if let Some(target) = keywords.get("$ref") {
+        return instance(root.pointer(&target.as_str().expect("a text")[1..]).expect("it is there"), root, random, depth);
+    }
+    for name in ["enum", "const"] {
+        match keywords.get(name) {
+            Some(Value::Array(values)) if name == "enum" => return values[random.below(values.len())].clone(),
+            Some(value) if name == "const" => return value.clone(),
+            _ => {}
+        }
+    }
+    if let Some(choice) = keywords.get("oneOf").or(keywords.get("anyOf")).and_then(|list| pick(list, random))
+        && !keywords.contains_key("type")
+    {
+        return instance(&choice, root, random, depth - 1);
+    }
+    if let Some(Value::Array(parts)) = keywords.get("allOf") {
+        let mut all = serde_json::Map::new();
+        for part in parts {
+            if let Value::Object(members) = instance(part, root, random, depth - 1) {
+                all.extend(members);
+            }
+        }
+        return Value::Object(all);
+    }
+    let kind = match keywords.get("type") {
+        Some(Value::Array(names)) => names[random.below(names.len())].clone(),
+        Some(name) => name.clone(),
+        None => return any(random),
+    };
+    match kind.as_str().expect("a name") {
+        "null" => Value::Null,
+        "boolean" => json!(random.below(2) == 0),
+        "string" if keywords.contains_key("pattern") => json!(["abc", "x1", "abc\"éab", "zé/\u{7f}"][random.below(4)]),
+        "string" => {
+            let n = limit("minLength").unwrap_or(0.0) as usize + random.below(6);
+            json!(
+                (0..n)
+                    .map(|_| ['a', '"', '\\', 'é', '\u{1f600}', '\n', '/', '\u{1f}', ' ', '語'][random.below(10)])
+                    .collect::<String>()
+            )
+        }
+        "integer" | "number" => {
+            let low = limit("minimum").or(limit("exclusiveMinimum"));
+            let high = limit("maximum").or(limit("exclusiveMaximum"));
+            let base = low.or(high.map(|h| h - 10.0)).unwrap_or(-5.0);
+            let value = base + (high.unwrap_or(base + 20.0) - base) * f64::from(random.float().abs());
+            match (kind == "integer", limit("multipleOf")) {
+                (true, of) => json!(((value / of.unwrap_or(1.0)).ceil() * of.unwrap_or(1.0)) as i64),
+                // A few digits, as a person would write them.
+                _ => format!("{value:.2}").parse().expect("a number"),
+            }
+        }
+        "object" => {
+            let mut members = serde_json::Map::new();
+            for (name, schema) in keywords.get("properties").and_then(Value::as_object).into_iter().flatten() {
+                let required = keywords.get("required").and_then(Value::as_array).is_some_and(|r| r.contains(&json!(name)));
+                if required || random.below(2) == 0 {
+                    members.insert(name.clone(), instance(schema, root, random, depth - 1));
+                }
+            }
+            Value::Object(members)
+        }
+        _ => {
+            let prefix = keywords.get("prefixItems").and_then(Value::as_array).cloned().unwrap_or_default();
+            let n = limit("minItems").unwrap_or(0.0) as usize + random.below(3);
+            (0..n).map(|i| instance(prefix.get(i).unwrap_or(&keywords["items"]), root, random, depth - 1)).collect()
+        }
+    }
+}
+
+#[test]
+fn what_satisfies_a_schema_can_be_written() {
+    let mut random = Random::new(2);
+    let mut n_valid = 0;
+    for _ in 0..400 {
+        let inner = schema(&mut random, 3);
+        let schema = with_definitions(&mut random, inner);
+        let text = schema.to_string();
+        for _ in 0..10 {
+            let value = instance(&schema, &schema, &mut random, 5);
+            if valid(&value, &schema, &schema) {
+                n_valid += 1;
+                assert!(accepts(&text, &value.to_string()), "{text} must accept {value}");
+            } else if let Ok(_) = grammar(&text) {
+                assert!(!accepts(&text, &value.to_string()), "{text} must not accept {value}");
+            }
+        }
+    }
+    assert!(n_valid > 2000, "{n_valid}");
+}
+
 #[test]
 fn whatever_a_model_of_noise_answers_parses_and_satisfies_the_schema() {
     let vocabularies = [tokenizer(TINY), tokenizer("models/vocab/ggml-vocab-gpt-2.gguf")];
