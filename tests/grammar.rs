@@ -307,8 +307,7 @@ fn with_definitions(random: &mut Random, schema: Value) -> Value {
 
 /// A value that may satisfy a schema, by the other way round: made from it without any grammar.
 fn instance(schema: &Value, root: &Value, random: &mut Random, depth: usize) -> Value {
-    let any =
-        |random: &mut Random| json!([null, 12, -0.5, "a\"é\\\n\u{1f600}\u{1}", [], [true]])[random.below(6)].clone();
+    let any = |random: &mut Random| json!([null, 12, -0.5, "a\"é\\\n\u{1f600}\u{1}", [], [true]])[random.below(6)].clone();
     let Value::Object(keywords) = schema else { return any(random) };
     if depth == 0 {
         return any(random);
@@ -680,6 +679,12 @@ fn hostile_schemas_are_refused_or_bounded() {
         r#"{"type":"string","pattern":"^[a-z]*$","maxLength":100000}"#.to_owned(),
         // Each level in four ways that nothing tells apart: 4^depth stacks.
         r##"{"anyOf":[{"type":"array","items":{"$ref":"#"}},{"type":"array","items":{"$ref":"#"},"minItems":0},{"type":"array","items":{"$ref":"#"},"title":"a"},{"type":"array","items":{"$ref":"#"},"title":"b"}]}"##.to_owned(),
+        format!(r#"{{"oneOf":[{}]}}"#, many(300, &|i| format!(r#"{{"properties":{{"k":{{"const":{i}}}}},"required":["k"]}}"#))),
+        format!(r#"{{"oneOf":[{}]}}"#, many(3000, &|i| format!(r#"{{"const":{i}}}"#))),
+        format!(r#"{{"oneOf":[{{"enum":[{0}]}},{{"enum":[{0}]}}]}}"#, many(20_000, &|i| i.to_string())),
+        format!(r#"{{"allOf":[{{"enum":[{0}]}},{{"enum":[{0}]}}]}}"#, many(20_000, &|i| i.to_string())),
+        format!(r#"{{"properties":{{{}}}}}"#, many(900, &|i| format!(r#""p{i}":{{"type":"string","pattern":"(a|b)*a(a|b){{9}}x{i}"}}"#))),
+        format!(r#"{{"$defs":{{{}}},"$ref":"{}"}}"#, many(900, &|i| format!(r##""d{i}":{{"minItems":1,"items":{{"$ref":"#/$defs/d{}"}}}}"##, i + 1)) + r#","d900":{"type":"null"}"#, "#/$defs/d0"),
         r#"{"type":"number","minimum":1e300,"maximum":1e308}"#.to_owned(),
         r#"{"type":"number","minimum":1e-300,"maximum":1e-299}"#.to_owned(),
         r#"{"type":"integer","minimum":-1e300,"maximum":1e300,"multipleOf":997}"#.to_owned(),

@@ -123,6 +123,8 @@ pub struct Sampler {
     generated: BTreeMap<u32, u32>,
     /// Logits that were changed, to be put back: (index, value before).
     changed: Vec<(usize, f32)>,
+    /// The logits without tokens that are not allowed.
+    masked: Vec<f32>,
     candidates: Vec<Candidate>,
 }
 
@@ -139,7 +141,15 @@ impl Sampler {
             )));
         }
         let random = SplitMix64(config.seed);
-        Ok(Self { config, n_vocab, random, generated: BTreeMap::new(), changed: Vec::new(), candidates: Vec::new() })
+        Ok(Self {
+            config,
+            n_vocab,
+            random,
+            generated: BTreeMap::new(),
+            changed: Vec::new(),
+            masked: Vec::new(),
+            candidates: Vec::new(),
+        })
     }
 
     /// How tokens are chosen.
@@ -171,14 +181,18 @@ impl Sampler {
         }
         let raw_best = best(logits)?;
         self.adjust(logits, history);
-        if let Some(allowed) = allowed {
-            for (id, logit) in logits.iter_mut().enumerate().filter(|(id, _)| !allowed.contains(*id as u32)) {
-                self.changed.push((id, *logit));
-                *logit = f32::NEG_INFINITY;
+        let chosen = match allowed {
+            Some(allowed) => {
+                let mut masked = std::mem::take(&mut self.masked);
+                masked.clear();
+                let rule_out = |(id, &logit)| if allowed.contains(id) { logit } else { f32::NEG_INFINITY };
+                masked.extend((0..).zip(logits.iter()).map(rule_out));
+                let chosen = self.choose(&masked);
+                self.masked = masked;
+                chosen
             }
-        }
-        let chosen =
-            best(logits).map(|best| if self.config.temperature == 0.0 { best.id } else { self.draw(logits, best.logit) });
+            None => self.choose(logits),
+        };
         // In reverse, for a logit may have been changed twice.
         while let Some((at, logit)) = self.changed.pop() {
             logits[at] = logit;
@@ -229,6 +243,11 @@ impl Sampler {
     /// The next random number, evenly in [0, 1): what a device is to draw by. A greedy choice takes none.
     pub fn unit(&mut self) -> f64 {
         if self.config.temperature == 0.0 { 0.0 } else { self.random.unit() }
+    }
+
+    fn choose(&mut self, logits: &[f32]) -> Result<u32> {
+        let best = best(logits)?;
+        Ok(if self.config.temperature == 0.0 { best.id } else { self.draw(logits, best.logit) })
     }
 
     /// Draws by the rule. At least one logit is finite, the largest is `max`.

@@ -328,8 +328,8 @@ impl Builder {
     /// Finishes the rules; `None` where nothing can be written by `root`.
     pub(super) fn finish(mut self, root: Rule) -> Option<Automata> {
         self.measure_depths();
-        let needs: Vec<u32> = self.ways.iter().map(|w| if w.depth > MAX_DEPTH { NEVER } else { w.depth }).collect();
-        let is_written = |state: State| needs[state as usize] != NEVER;
+        let depths: Vec<u32> = self.ways.iter().map(|w| w.depth).collect();
+        let is_written = |state: State| depths[state as usize] != NEVER;
         let starts: Vec<bool> = self.rules.iter().map(|r| is_written(r.state)).collect();
         for ways in &mut self.ways {
             ways.bytes.retain(|&(.., to)| is_written(to));
@@ -374,7 +374,8 @@ impl Builder {
             let bytes = ways.bytes.iter().map(|&(.., to)| depths[to as usize]);
             let calls = ways.calls.iter().map(|&(rule, to)| of_rule(rule).max(depths[to as usize]));
             let depth = bytes.chain(calls).fold(out, u32::min);
-            if depth < depths[state as usize] {
+            // What is too deep is never written: each state comes down few times.
+            if depth <= MAX_DEPTH && depth < depths[state as usize] {
                 depths[state as usize] = depth;
                 for &user in &users[state as usize] {
                     if !std::mem::replace(&mut is_waiting[user as usize], true) {

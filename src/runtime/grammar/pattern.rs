@@ -12,8 +12,8 @@ use super::automaton::MAX_CHAR;
 const MAX_NFA: usize = 20_000;
 /// States that the patterns and lengths of one text may have together.
 const MAX_DFA: usize = 20_000;
-/// Sets of states, counted with their members, that may be looked at on the way.
-const MAX_WORK: usize = 4_000_000;
+/// What all patterns of a schema may cost: about so many states looked at.
+pub(super) const MAX_WORK: usize = 4_000_000;
 /// Groups within each other.
 const MAX_GROUPS: usize = 64;
 /// The highest count of a quantifier.
@@ -458,15 +458,16 @@ struct Seen {
 }
 
 /// The automaton of texts that all the patterns match and that have so many characters, at most `max` where there is one.
-pub(super) fn texts(patterns: &[String], min: u32, max: Option<u32>) -> Result<CharDfa, Refusal> {
+/// `work` is what other patterns have cost.
+pub(super) fn texts(patterns: &[String], min: u32, max: Option<u32>, work: &mut usize) -> Result<CharDfa, Refusal> {
     let nfas = patterns.iter().map(|p| Nfa::new(p)).collect::<Result<Vec<_>, _>>()?;
+    *work += nfas.iter().map(|n| n.steps.len()).sum::<usize>();
     let start =
         Seen { states: nfas.iter().map(|n| n.closure([n.start].into_iter(), true, false)).collect(), n_chars: 0, is_start: true };
     let mut numbers = HashMap::from([(start.clone(), 0)]);
     let mut all = vec![start];
     let mut edges: Vec<Vec<(CharSet, usize)>> = Vec::new();
     let mut ends = Vec::new();
-    let mut work = 0;
     while edges.len() < all.len() {
         let seen = all[edges.len()].clone();
         ends.push(seen.n_chars >= min && nfas.iter().zip(&seen.states).all(|(n, states)| n.may_end(states, seen.is_start)));
@@ -497,10 +498,10 @@ pub(super) fn texts(patterns: &[String], min: u32, max: Option<u32>) -> Result<C
                     if next.first() == Some(&0) {
                         next = vec![0];
                     }
-                    work += nfa.steps.len() / 8 + now.len() + 1;
+                    *work += nfa.steps.len() / 8 + now.len() + 1;
                     states.push(next);
                 }
-                if work > MAX_WORK {
+                if *work > MAX_WORK {
                     return Err(Refusal::TooLarge);
                 }
                 if states.iter().any(Vec::is_empty) {
@@ -613,6 +614,10 @@ pub(super) fn of_format(format: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn texts(patterns: &[String], min: u32, max: Option<u32>) -> Result<CharDfa, Refusal> {
+        super::texts(patterns, min, max, &mut 0)
+    }
 
     fn matches(pattern: &str, text: &str) -> bool {
         texts(&[pattern.to_owned()], 0, None).unwrap().matches(text)

@@ -38,6 +38,8 @@ const MAX_ALTERNATIVES: usize = 1000;
 const MAX_PARTS: usize = 100_000;
 /// `$ref`, `allOf` and the like within each other with nothing between them.
 const MAX_CHAIN: usize = 64;
+/// Pairs of values that are compared.
+const MAX_COMPARED: usize = 1_000_000;
 /// The most items or characters that may be demanded.
 const MAX_MINIMUM: u32 = 100_000;
 
@@ -102,6 +104,7 @@ pub(super) fn compile(schema: &Json) -> Result<Automata> {
         texts: HashMap::new(),
         waiting: Vec::new(),
         n_parts: 0,
+        pattern_work: 0,
     };
     let start = compiler.builder.state()?;
     // Models of SentencePiece begin with a space.
@@ -141,6 +144,7 @@ struct Compiler<'a> {
     texts: HashMap<(Vec<String>, u32, Option<u32>), Rule>,
     waiting: Vec<(Rule, Job<'a>)>,
     n_parts: usize,
+    pattern_work: usize,
 }
 
 /// A schema's say on objects.
@@ -349,13 +353,21 @@ impl<'a> Compiler<'a> {
     }
 
     /// Refuses a `oneOf` of which two alternatives may hold at once, as far as can be seen.
-    fn check_apart(&self, at: &At<'a>, choices: &[Vec<Vec<At<'a>>>]) -> Result<()> {
+    fn check_apart(&mut self, at: &At<'a>, choices: &[Vec<Vec<At<'a>>>]) -> Result<()> {
         let mut merged = Vec::new();
         for (i, ways) in choices.iter().enumerate() {
             for way in ways {
                 let all: Vec<At<'a>> = std::iter::once(at).chain(way).cloned().collect();
                 merged.push((i, self.merged(&all)?));
             }
+        }
+        // Each is held against each.
+        self.n_parts = self.n_parts.saturating_add(merged.len().saturating_mul(merged.len()));
+        if self.n_parts > MAX_PARTS {
+            return Err(refused(
+                &format!("{}/oneOf", at.path),
+                "oneOf has too many alternatives, or is at too many places; use anyOf",
+            ));
         }
         for (n, (i, a)) in merged.iter().enumerate() {
             for (j, b) in &merged[n + 1..] {
@@ -372,7 +384,9 @@ impl<'a> Compiler<'a> {
     /// Whether what is written for `a` certainly does not satisfy `b`.
     fn is_apart(&self, a: &Merged<'a>, b: &Merged<'a>) -> bool {
         let differ = |a: &Option<Vec<&Json>>, b: &Option<Vec<&Json>>| match (a, b) {
-            (Some(a), Some(b)) => !a.iter().any(|a| b.iter().any(|b| a.equals(b))),
+            (Some(a), Some(b)) if a.len().saturating_mul(b.len()) <= MAX_COMPARED => {
+                !a.iter().any(|a| b.iter().any(|b| a.equals(b)))
+            }
             _ => false,
         };
         let types = |types: Types, values: &Option<Vec<&Json>>| match values {
@@ -489,6 +503,9 @@ impl<'a> Compiler<'a> {
                         _ => return refuse("'enum' must be a list"),
                     };
                     out.values = Some(match out.values.take() {
+                        Some(old) if old.len().saturating_mul(values.len()) > MAX_COMPARED => {
+                            return refuse("there are too many values in the lists that hold here together");
+                        }
                         Some(old) => old.into_iter().filter(|old| values.iter().any(|v| old.equals(v))).collect(),
                         None => values,
                     });
@@ -739,10 +756,10 @@ impl<'a> Compiler<'a> {
     }
 
     /// The automaton of a text's patterns and lengths; `None` where no text will do.
-    fn dfa(&self, merged: &Merged<'a>) -> Result<Option<CharDfa>> {
+    fn dfa(&mut self, merged: &Merged<'a>) -> Result<Option<CharDfa>> {
         let patterns: Vec<String> = merged.patterns.iter().map(|(pattern, _)| pattern.clone()).collect();
         let path = merged.patterns.first().map_or_else(|| merged.path.to_string(), |(_, path)| path.clone());
-        match pattern::texts(&patterns, merged.min_length, merged.max_length) {
+        match pattern::texts(&patterns, merged.min_length, merged.max_length, &mut self.pattern_work) {
             Ok(dfa) => Ok(Some(dfa)),
             Err(Refusal::Nothing) => Ok(None),
             Err(Refusal::Pattern(what)) => {
