@@ -3,7 +3,8 @@
 //! | keywords | |
 //! | --- | --- |
 //! | `type`, `enum`, `const` | all |
-//! | `properties`, `required`, `additionalProperties` | members are written in the order of `properties`; others only where there are no `properties` or `additionalProperties` says so; at most one of `minProperties` |
+//! | `properties`, `required`, `additionalProperties` | members are written in the order of `properties`; others only where there are no `properties`, or `additionalProperties` says so |
+//! | `minProperties`, `maxProperties` | 1 at least; at most what has names |
 //! | `items`, `prefixItems`, `minItems`, `maxItems`, `additionalItems` | all |
 //! | `minLength`, `maxLength`, `pattern` | all together; see [`super::pattern`] |
 //! | `format` | `date`, `time`, `date-time`, `uuid`, `ipv4`, `email`; others are remarks, as the standard allows |
