@@ -7,9 +7,9 @@
 //!
 //! Whatever the model's logits are, what is written is the beginning of a JSON text that the schema accepts, and can always be finished:
 //! states that lead to no end are not there, tokens are taken byte by byte, and each byte is checked. Where the grammar has a choice
-//! ([`schema`] says which), it allows less than the schema rather than more. What it cannot hold an answer to is refused.
+//! (`schema` says which), it allows less than the schema rather than more. What it cannot hold an answer to is refused.
 //!
-//! Why not a library: llguidance, which knows more of JSON Schema, adds 0.5 MB to the compressed module, half of what all the rest takes.
+//! Why not a library: llguidance knows more of JSON Schema, and takes 0.5 MB after compression, half of what all the rest does; this takes 0.1 MB.
 
 use std::rc::Rc;
 
