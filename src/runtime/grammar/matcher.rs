@@ -306,3 +306,122 @@ impl Matcher {
         self.now = self.set_number(ways, is_complete);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::grammar::{Grammar, Json, NamedSchema, ResponseFormat};
+
+    /// A stack in full, its top last: states, counts, and how many objects and lists are open.
+    type Stack = Vec<(State, u32, u32)>;
+
+    /// The same by the book: nothing is shared, kept or given up.
+    struct Plain<'a> {
+        automata: &'a Automata,
+        stacks: HashSet<Stack>,
+        is_complete: bool,
+    }
+
+    impl<'a> Plain<'a> {
+        fn new(automata: &'a Automata) -> Self {
+            Self::of(automata, vec![vec![(automata.start, 0, 0)]])
+        }
+
+        fn of(automata: &'a Automata, mut waiting: Vec<Stack>) -> Self {
+            let mut plain = Self { automata, stacks: HashSet::new(), is_complete: false };
+            while let Some(stack) = waiting.pop() {
+                let Some(&(state, count, depth)) = stack.last() else {
+                    plain.is_complete = true;
+                    continue;
+                };
+                // A stack that cannot come to its end leads nowhere.
+                let fits = stack.iter().all(|&(state, _, depth)| depth + automata.at(state).depth <= MAX_DEPTH);
+                if !fits || !plain.stacks.insert(stack.clone()) {
+                    continue;
+                }
+                let at = automata.at(state);
+                let with = |state: State, count: u32| [&stack[..stack.len() - 1], &[(state, count, depth)]].concat();
+                let call = |rule: Rule, back: Stack| {
+                    let start = automata.rules[rule.0 as usize];
+                    [back, vec![(start.state, 0, depth + u32::from(start.is_nested))]].concat()
+                };
+                if at.repeat.is_none_or(|repeat| count >= repeat.min) {
+                    waiting.extend(at.skips.iter().map(|&state| with(state, 0)));
+                    waiting.extend(at.is_end.then(|| stack[..stack.len() - 1].to_vec()));
+                }
+                waiting.extend(at.calls.iter().map(|&(rule, state)| call(rule, with(state, 0))));
+                if let Some(repeat) = at.repeat.filter(|repeat| count < repeat.max) {
+                    let most = if repeat.max == u32::MAX { repeat.min } else { repeat.max };
+                    waiting.push(call(repeat.body, with(state, (count + 1).min(most))));
+                }
+            }
+            plain
+        }
+
+        fn behind(&self, byte: u8) -> Self {
+            let mut next = Vec::new();
+            for stack in &self.stacks {
+                let &(state, _, depth) = stack.last().unwrap();
+                for &(low, high, to) in &self.automata.at(state).bytes {
+                    if (low..=high).contains(&byte) {
+                        next.push([&stack[..stack.len() - 1], &[(to, 0, depth)]].concat());
+                    }
+                }
+            }
+            Self::of(self.automata, next)
+        }
+
+        fn is_dead(&self) -> bool {
+            self.stacks.is_empty() && !self.is_complete
+        }
+    }
+
+    #[test]
+    fn bytes_lead_where_plain_stacks_lead() {
+        let schemas = [
+            "true",
+            r#"{"type":"array","items":{"type":"string","minLength":1,"maxLength":3},"minItems":2,"maxItems":3}"#,
+            r#"{"anyOf":[{"type":"array","items":{"type":"integer","minimum":5}},{"type":"array","items":{"type":["number","null"]}}]}"#,
+            r#"{"properties":{"a":{"type":"number"},"ab":{"enum":["x","xy",[1]]}},"additionalProperties":{"type":"boolean"}}"#,
+            r##"{"type":"object","properties":{"n":{"$ref":"#"},"t":{"type":"string","pattern":"^(ab|a\"c)*$"}},"required":["t"]}"##,
+            r##"{"type":"array","items":{"type":"array","items":{"$ref":"#"},"minItems":1}}"##,
+        ];
+        let mut state = 1_u64;
+        let mut random = |n: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % n
+        };
+        for schema in schemas {
+            let schema: Json = serde_json::from_str(schema).unwrap();
+            let format = ResponseFormat::JsonSchema { json_schema: NamedSchema { schema } };
+            let Grammar(automata) = Grammar::new(&format).unwrap().unwrap();
+            let automata = Rc::new(automata);
+            for _ in 0..8 {
+                let mut matcher = Matcher::new(automata.clone());
+                let mut plain = Plain::new(&automata);
+                for n in 0..80 {
+                    assert_eq!(matcher.is_complete(), plain.is_complete);
+                    let mut may_follow = Vec::new();
+                    for byte in 0..=255 {
+                        let next = plain.behind(byte);
+                        assert_eq!(matcher.allows(&[byte]), !next.is_dead(), "{byte}");
+                        may_follow.extend((!next.is_dead()).then_some((byte, next)));
+                    }
+                    assert_eq!(matcher.is_done(), may_follow.is_empty());
+                    if may_follow.is_empty() {
+                        break;
+                    }
+                    // Brackets, so that it goes deep.
+                    let brackets = may_follow.iter().position(|(byte, _)| matches!(byte, b'[' | b'{'));
+                    let (byte, next) =
+                        may_follow.swap_remove(brackets.filter(|_| random(3) > 0).unwrap_or(random(may_follow.len())));
+                    assert!(matcher.advance(&[byte]));
+                    plain = next;
+                    if n % 7 == 6 {
+                        matcher.forget();
+                    }
+                }
+            }
+        }
+    }
+}
