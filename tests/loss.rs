@@ -94,6 +94,16 @@ fn assert_same(got: &Answer, expected: &Answer, what: &str) {
     assert_eq!(counts(got), counts(expected), "{what}");
 }
 
+/// A form that is soon filled in.
+fn form() -> Value {
+    json!({ "type": "json_schema", "json_schema": { "name": "form", "schema": {
+        "type": "object", "properties": {
+            "a": { "type": "string", "maxLength": 6 }, "b": { "enum": ["yes", "no"] },
+            "c": { "type": "array", "items": { "type": "integer", "minimum": 10, "maximum": 99 }, "maxItems": 3 },
+        }, "required": ["a", "b", "c"],
+    } } })
+}
+
 /// Requests that use every part of what a generation remembers.
 fn requests() -> Vec<(&'static str, Value, Vec<RgbImage>)> {
     let long = format!("{PROMPT}{}", " and why".repeat(20));
@@ -108,6 +118,11 @@ fn requests() -> Vec<(&'static str, Value, Vec<RgbImage>)> {
             vec![picture("chelsea.png"), picture("astronaut.png"), picture("chelsea.png")],
         ),
         ("text", json!({ "prompt": "Hello", "temperature": 0.8, "seed": 1, "max_tokens": 8, "logprobs": true }), vec![]),
+        (
+            "in a form",
+            json!({ "prompt": "Hello", "seed": 1, "max_tokens": 60, "logprobs": true, "response_format": form() }),
+            vec![],
+        ),
     ]
 }
 
@@ -116,6 +131,11 @@ fn an_answer_goes_on_where_its_device_was_lost() {
     for (name, request, images) in requests() {
         let expected = answer_with_losses(&request, &images, &[]);
         assert!(expected.ids.len() >= 8, "{name}: {:?}", expected.ids);
+        if name == "in a form" {
+            let value: Value = serde_json::from_str(&expected.text).expect("it parses");
+            assert!(value["a"].is_string() && value["b"].is_string() && value["c"].is_array(), "{value}");
+            assert_eq!(expected.finish_reason, Some(FinishReason::Stop));
+        }
         let n_steps = expected.stages.len() + expected.ids.len();
         // Each loss loads a model, so not before every step; the steps around the first token, and the last ones, are all there.
         let first = expected.stages.len();

@@ -80,6 +80,49 @@ fn an_answer_that_comes_back_in_the_conversation_is_not_computed_again() {
 }
 
 #[test]
+fn an_answer_in_a_form_ends_when_it_is_whole() {
+    let mut engine = engine();
+    let schema = json!({ "type": "object", "properties": {
+        "what": { "type": "string", "maxLength": 10 }, "sure": { "type": "boolean" }, "n": { "type": ["integer", "null"], "minimum": 0 },
+    }, "required": ["what", "sure"] });
+    let form = json!({ "type": "json_schema", "json_schema": { "name": "x", "strict": true, "schema": schema } });
+    let image = picture("chelsea.png");
+    for more in [
+        json!({ "temperature": 0 }),
+        json!({ "seed": 1, "temperature": 2 }),
+        json!({ "seed": 2, "top_k": 3, "repetition_penalty": 2 }),
+        json!({ "seed": 3, "top_p": 0.3, "presence_penalty": 2, "logprobs": true, "top_logprobs": 2 }),
+    ] {
+        let mut request = more.clone();
+        request["messages"] = json!([question("What is this?")]);
+        request["response_format"] = form.clone();
+        let whole = chat(&mut engine, request.clone(), std::slice::from_ref(&image)).expect("answers");
+        let value: serde_json::Value = serde_json::from_str(&whole.text).unwrap_or_else(|e| panic!("{e}: {}", whole.text));
+        assert!(value["what"].as_str().is_some_and(|what| what.chars().count() <= 10) && value["sure"].is_boolean(), "{value}");
+        assert_eq!(whole.finish_reason, Some(FinishReason::Stop));
+        assert_eq!(engine.tokenizer().decode(&whole.ids, false), whole.text, "the last token is the last brace");
+        // The model's own distribution, in which what was chosen may be unlikely.
+        assert!(whole.logprobs.iter().all(|t| t.logprob <= 0.0 && t.logprob.is_finite()));
+        request["max_tokens"] = json!(whole.ids.len() - 1);
+        let cut = chat(&mut engine, request, std::slice::from_ref(&image)).expect("answers");
+        assert_eq!((cut.finish_reason, cut.ids.as_slice()), (Some(FinishReason::Length), &whole.ids[..whole.ids.len() - 1]));
+    }
+    // A bias counts among what may come, and rules out only that.
+    let one = engine.tokenizer().encode("1", Special::Plain, false);
+    let bias: serde_json::Map<_, _> = [(one[one.len() - 1].to_string(), json!(100))].into_iter().collect();
+    let number =
+        json!({ "type": "json_schema", "json_schema": { "schema": { "type": "integer", "minimum": 100, "maximum": 999 } } });
+    let answer =
+        complete(&mut engine, json!({ "prompt": "N:", "temperature": 0, "logit_bias": bias, "response_format": number }), &[])
+            .expect("answers");
+    assert_eq!((answer.text.trim(), answer.finish_reason), ("111", Some(FinishReason::Stop)));
+    let wrong =
+        json!({ "prompt": "N:", "response_format": { "type": "json_schema", "json_schema": { "schema": { "not": {} } } } });
+    let error = complete(&mut engine, wrong, &[]).expect_err("not supported");
+    assert!(error.code() == "invalid_request" && error.message().contains("'not'"), "{error}");
+}
+
+#[test]
 fn another_picture_under_the_same_words_is_not_taken_for_the_first() {
     let mut engine = engine();
     let request = json!({ "messages": [question("What is this?")], "temperature": 0, "max_tokens": 8 });

@@ -68,7 +68,7 @@ function commonFields(request, method, ownFields) {
     if (value === undefined || value === null) continue;
     if (SAMPLING_FIELDS.includes(name)) fields[name] = value;
     else if (name === "max_completion_tokens") fields.max_tokens = value;
-    else if (name === "response_format") checkResponseFormat(value);
+    else if (name === "response_format") fields.response_format = responseFormat(value);
     else if (name === "n" ? value !== 1 : ![...ownFields, ...CALL_FIELDS, ...IGNORED_FIELDS].includes(name)) {
       throw new LlavaError("invalid_request", `${method} does not support ${name}${name === "n" ? ` = ${value}; only 1` : ""}. Leave it out.`);
     }
@@ -79,11 +79,31 @@ function commonFields(request, method, ownFields) {
   return fields;
 }
 
-/** @param {any} format */
-function checkResponseFormat(format) {
-  if (format?.type === "text") return;
-  throw new LlavaError("invalid_request",
-    "response_format is not supported by this version. Leave it out, and ask for the form in words.");
+/**
+ * What can go to the engine of a response format; the engine checks the schema.
+ * @param {any} format
+ */
+function responseFormat(format) {
+  switch (format?.type) {
+    case "text":
+    case "json_object":
+      return { type: format.type };
+    case "json_schema": {
+      const schema = format.json_schema?.schema;
+      if (typeof schema !== "object" && typeof schema !== "boolean") {
+        throw new LlavaError("invalid_request", "response_format.json_schema.schema must be a JSON schema.");
+      }
+      try {
+        // Schemas are often built by libraries: what is not JSON about them stays here.
+        return { type: "json_schema", json_schema: { schema: JSON.parse(JSON.stringify(schema)) } };
+      } catch (cause) {
+        throw new LlavaError("invalid_request",
+          "response_format.json_schema.schema cannot be written as JSON: it contains itself, or is too deep. Refer to a part of it with $ref.", { cause });
+      }
+    }
+    default:
+      throw new LlavaError("invalid_request", 'response_format.type must be "text", "json_object" or "json_schema".');
+  }
 }
 
 /**

@@ -24,7 +24,7 @@ import { LookedAt } from "./ui/looked-at.js";
 import { prepareMarkdown } from "./ui/markdown.js";
 import { ModelPanel } from "./ui/model-panel.js";
 import { openPicture, pictureFiles } from "./ui/pictures.js";
-import { loadSettings, sampling, showSettings } from "./ui/settings.js";
+import { loadSettings, responseFormat, sampling, showSettings } from "./ui/settings.js";
 import { styles } from "./ui/styles.js";
 
 /** @typedef {import("./ui/pictures.js").Picture} Picture */
@@ -410,7 +410,7 @@ export class LlavaChat extends HTMLElement {
       await this.#generate(turn);
     } catch (error) {
       this.#messages = before;
-      turn.begin();
+      turn.begin({ json: isJson(text) });
       turn.add(text);
       turn.tokens = tokens;
       turn.end("stop", usage);
@@ -429,7 +429,7 @@ export class LlavaChat extends HTMLElement {
     this.#running = running;
     this.#hideAlert();
     this.#lookedAt.close();
-    turn.begin();
+    turn.begin({ json: this.#settings.json });
     this.#busy(true);
     this.#announce("Working on the answer");
     const askedAt = performance.now();
@@ -441,6 +441,7 @@ export class LlavaChat extends HTMLElement {
         messages: [...system, ...this.#messages],
         stream: true,
         ...sampling(this.#settings),
+        response_format: responseFormat(this.#settings),
         signal: running.signal,
         onProgress: (progress) => {
           turn.progress(progress);
@@ -557,7 +558,7 @@ export class LlavaChat extends HTMLElement {
     for (const { question: text, pictures: files, answer, finish, usage, tokens } of kept) {
       const pictures = await Promise.all(files.map(({ file, name }) => openPicture(file, name)));
       const turn = this.#conversation.add(text, pictures, this.#handlersOf(() => turn));
-      turn.begin();
+      turn.begin({ json: isJson(answer) });
       turn.add(answer);
       turn.tokens = tokens ?? [];
       turn.end(finish, usage);
@@ -808,6 +809,15 @@ export class LlavaChat extends HTMLElement {
     this.#hideAlert();
     if (this.#altTexts.element.hidden) this.#composer.attachAll(files);
     else this.#altTexts.add(files);
+  }
+}
+
+/** Whether an answer is a JSON object or list, and not Markdown that happens to begin like one. @param {string} text */
+function isJson(text) {
+  try {
+    return typeof JSON.parse(text) === "object";
+  } catch {
+    return false;
   }
 }
 

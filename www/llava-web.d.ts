@@ -78,6 +78,17 @@ export interface Message {
   content: string | ContentPart[];
 }
 
+/**
+ * `json_object`: any JSON object. `json_schema`: what the schema accepts (README.md says which keywords there are; others fail with
+ * `invalid_request`, which names the keyword and its place). Members are written in the order of the schema's `properties`. An answer with
+ * the `finish_reason` `"length"` or `"abort"`, or that a `stop` text ended, is only the beginning of such a JSON text. The model is not
+ * told of the form: say in the prompt what is wanted.
+ */
+export type ResponseFormat =
+  | { type: "text" }
+  | { type: "json_object" }
+  | { type: "json_schema"; json_schema: { schema: object | boolean; name?: string; description?: string; strict?: boolean | null } };
+
 export interface Sampling {
   max_tokens?: number | null;
   /** Another name for `max_tokens`. */
@@ -96,6 +107,8 @@ export interface Sampling {
   stop?: string | string[] | null;
   /** Up to 20. */
   top_logprobs?: number | null;
+  /** What the answer is: whatever the model writes parses as JSON and satisfies the schema, unless something else ends it first. */
+  response_format?: ResponseFormat | null;
   /** Stops the generation; what was generated stays, with `finish_reason: "abort"`. */
   signal?: AbortSignal | null;
   /** Told of the work before the first token (images encoded, prompt tokens read), and of a recovery after the GPU went away. */
@@ -116,8 +129,6 @@ export interface ChatCompletionRequest extends Sampling {
   messages: Message[];
   stream?: boolean | null;
   logprobs?: boolean | null;
-  /** Not in this version: fails with `invalid_request`. */
-  response_format?: { type: "text" } | { type: "json_object" } | { type: "json_schema"; json_schema: { schema: object } } | null;
 }
 
 export interface CompletionRequest extends Sampling {

@@ -18,6 +18,7 @@ use crate::model::llava::{PictureJob, Vision, VisionConfig, language_model_plan}
 use crate::model::lm::{Llama, LlamaConfig};
 use crate::quant::Format;
 use crate::runtime::ahead::Ahead;
+use crate::runtime::grammar::{Constraint, TokenTrie};
 use crate::runtime::memory::Memory;
 use crate::runtime::pictures::{Picture, PictureCache};
 use crate::runtime::report::BytesInfo;
@@ -100,6 +101,8 @@ pub(super) struct Generation<B: Backend> {
     pub(super) n_generated: usize,
     pub(super) max_tokens: usize,
     pub(super) top_logprobs: Option<usize>,
+    /// What the answer must be like. The tokens are then chosen here.
+    pub(super) constraint: Option<Constraint>,
     /// Where the device chooses by itself.
     pub(super) ahead: Option<Ahead<B>>,
     /// Sampled here, but not yet run.
@@ -125,6 +128,8 @@ pub struct Engine<B: Backend> {
     pub(super) pictures: PictureCache<B>,
     pub(super) generation: Option<Generation<B>>,
     logits: Vec<f32>,
+    /// The vocabulary by its bytes, once an answer's form was asked for.
+    trie: Option<Rc<TokenTrie>>,
     info: Info,
     llm_bytes: u64,
     pub(super) kv_format: KvFormat,
@@ -259,6 +264,7 @@ impl<B: Backend> Engine<B> {
             template,
             generation: None,
             logits: Vec::new(),
+            trie: None,
             info,
             llm_bytes,
             kv_format: options.kv_format,
@@ -365,6 +371,11 @@ impl<B: Backend> Engine<B> {
         self.start(&chunks, &shown, &request.options, StreamDecoder::continuing())
     }
 
+    fn trie(&mut self) -> Rc<TokenTrie> {
+        let Self { trie, tokenizer, llm, .. } = self;
+        trie.get_or_insert_with(|| Rc::new(TokenTrie::new(tokenizer, llm.config.n_vocab))).clone()
+    }
+
     fn encode(&self, segments: &[Segment]) -> Result<Vec<Chunk>> {
         let n_bytes: usize = segments
             .iter()
@@ -395,9 +406,12 @@ impl<B: Backend> Engine<B> {
         let stop = StopMatcher::new(options.stops())?;
         let top_logprobs = options.top_logprobs()?;
         let max_tokens = options.max_tokens()?;
+        let grammar = options.grammar()?;
         let run = self.run(chunks, images)?;
         let room = self.session.n_ctx - run.slots.len() + 1;
-        let ahead = sampler.config().plain_choice().map(Ahead::new);
+        let constraint = grammar.map(|grammar| Constraint::new(grammar, self.trie()));
+        // What may come next is known only when the token before is.
+        let ahead = sampler.config().plain_choice().filter(|_| constraint.is_none()).map(Ahead::new);
         self.generation = Some(Generation {
             sampler,
             stop,
@@ -406,6 +420,7 @@ impl<B: Backend> Engine<B> {
             n_generated: 0,
             max_tokens: max_tokens.unwrap_or(usize::MAX).min(room),
             top_logprobs,
+            constraint,
             ahead,
             pending: None,
             finished: None,
@@ -598,8 +613,15 @@ impl<B: Backend> Engine<B> {
         if self.tokenizer.is_end_of_generation(id) {
             g.finished = Some(FinishReason::Stop);
         } else {
+            let mut is_whole = false;
+            if let Some(constraint) = &mut g.constraint {
+                let mut bytes = Vec::new();
+                self.tokenizer.token_bytes(id, false, &mut bytes);
+                constraint.push(&bytes)?;
+                is_whole = constraint.is_done();
+            }
             text = g.stop.push(&g.decoder.push(&self.tokenizer, id));
-            if g.stop.finished() {
+            if g.stop.finished() || is_whole {
                 g.finished = Some(FinishReason::Stop);
             } else if g.n_generated >= g.max_tokens {
                 g.finished = Some(FinishReason::Length);
@@ -617,7 +639,8 @@ impl<B: Backend> Engine<B> {
             self.decode(id);
         }
         self.read_logits().await?;
-        let sampled = g.sampler.sample(&mut self.logits, &g.history)?;
+        let allowed = g.constraint.as_mut().map(Constraint::allowed);
+        let sampled = g.sampler.sample_among(&mut self.logits, &g.history, allowed.as_deref())?;
         let logprobs = match (g.top_logprobs, sampled.logprob) {
             (Some(n), Some(logprob)) => {
                 let top = top_logprobs(&self.logits, n)?.into_iter().map(|t| self.token_logprob(t.id, t.logprob)).collect();

@@ -1,10 +1,12 @@
-//! Running a model: what is asked ([`request`]), which token comes next ([`sampler`]), where to stop ([`stop`]), what of the
-//! context is already computed ([`session`]) and how it is saved ([`saved_session`]), which pictures were seen ([`pictures`]), where the model looked ([`looked_at`]), what is told about it ([`report`]), how far to
+//! Running a model: what is asked ([`request`]), which token comes next ([`sampler`]), which may come next ([`grammar`]), where to stop
+//! ([`stop`]), what of the context is already computed ([`session`]) and how it is saved ([`saved_session`]), which pictures were seen
+//! ([`pictures`]), where the model looked ([`looked_at`]), what is told about it ([`report`]), how far to
 //! compute ahead of the token that is waited for ([`ahead`]), whether a model fits (`memory`), the engine that holds it all
 //! ([`engine`]), and what it does when its device goes away ([`recovery`]).
 
 pub mod ahead;
 pub mod engine;
+pub mod grammar;
 pub mod looked_at;
 mod memory;
 pub mod pictures;

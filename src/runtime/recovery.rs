@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::image::Pixels;
 use crate::runtime::ahead::{Ahead, Drawing};
 use crate::runtime::engine::{Engine, Generation, Run, ended};
+use crate::runtime::grammar::Constraint;
 use crate::runtime::report::{Event, FinishReason, Usage};
 use crate::runtime::sampler::Sampler;
 use crate::runtime::session::{Prefill, Slot};
@@ -39,6 +40,7 @@ struct Unfinished {
     n_generated: usize,
     max_tokens: usize,
     top_logprobs: Option<usize>,
+    constraint: Option<Constraint>,
     ahead: Option<Drawing>,
     finished: Option<FinishReason>,
     aborted: bool,
@@ -80,6 +82,7 @@ impl<B: Backend> Engine<B> {
             n_generated: g.n_generated,
             max_tokens: g.max_tokens,
             top_logprobs: g.top_logprobs,
+            constraint: g.constraint,
             ahead: g.ahead.map(Ahead::drawing),
             finished: g.finished,
             aborted: g.aborted,
@@ -149,6 +152,7 @@ impl<B: Backend> Engine<B> {
             n_generated: u.n_generated,
             max_tokens: u.max_tokens,
             top_logprobs: u.top_logprobs,
+            constraint: u.constraint,
             ahead: u.ahead.map(|drawing| Ahead::resumed(drawing, u.n_generated)),
             // The logits behind the last token are what the replay ends with.
             pending: None,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::runtime::grammar::{Grammar, ResponseFormat};
 use crate::runtime::sampler::SamplerConfig;
 use crate::text::{Content, Message, Part};
 
@@ -113,6 +114,8 @@ pub struct GenerationOptions {
     pub logprobs: Option<bool>,
     /// How many alternatives to report per token; at most 20.
     pub top_logprobs: Option<u64>,
+    /// The form of the answer; default: any text.
+    pub response_format: Option<ResponseFormat>,
 }
 
 /// One stop string or several.
@@ -181,6 +184,14 @@ impl GenerationOptions {
             false if n > 0 => Err(Error::invalid_request("top_logprobs is given without logprobs: true; add it.")),
             false => Ok(None),
         }
+    }
+
+    /// What may be written; `None` for any text.
+    ///
+    /// # Errors
+    /// `invalid_request` as [`Grammar::new`].
+    pub fn grammar(&self) -> Result<Option<Grammar>> {
+        self.response_format.as_ref().map_or(Ok(None), Grammar::new)
     }
 
     /// The stop strings.

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use crate::backend::choice::{self, Candidate, Choice, by_rank};
 use crate::error::{Error, Result};
+use crate::runtime::grammar::TokenSet;
 
 /// How many of the last tokens the repetition penalty looks at, prompt included.
 pub const REPETITION_WINDOW: usize = 64;
@@ -122,6 +123,8 @@ pub struct Sampler {
     generated: BTreeMap<u32, u32>,
     /// Logits that were changed, to be put back: (index, value before).
     changed: Vec<(usize, f32)>,
+    /// The logits without tokens that are not allowed.
+    masked: Vec<f32>,
     candidates: Vec<Candidate>,
 }
 
@@ -138,7 +141,15 @@ impl Sampler {
             )));
         }
         let random = SplitMix64(config.seed);
-        Ok(Self { config, n_vocab, random, generated: BTreeMap::new(), changed: Vec::new(), candidates: Vec::new() })
+        Ok(Self {
+            config,
+            n_vocab,
+            random,
+            generated: BTreeMap::new(),
+            changed: Vec::new(),
+            masked: Vec::new(),
+            candidates: Vec::new(),
+        })
     }
 
     /// How tokens are chosen.
@@ -156,13 +167,32 @@ impl Sampler {
     /// `invalid_gguf` where a logit is not a number or +∞, `invalid_request` where all are −∞, `internal` where there
     /// are not `n_vocab` of them.
     pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> Result<Sampled> {
+        self.sample_among(logits, history, None)
+    }
+
+    /// The same, with no token chosen that is not among those that are `allowed`, where they are given. The log-probability is in the
+    /// distribution of all.
+    ///
+    /// # Errors
+    /// As [`Self::sample`].
+    pub fn sample_among(&mut self, logits: &mut [f32], history: &[u32], allowed: Option<&TokenSet>) -> Result<Sampled> {
         if logits.len() != self.n_vocab {
             return Err(Error::internal(format!("There are {} logits for {} tokens.", logits.len(), self.n_vocab)));
         }
         let raw_best = best(logits)?;
         self.adjust(logits, history);
-        let chosen =
-            best(logits).map(|best| if self.config.temperature == 0.0 { best.id } else { self.draw(logits, best.logit) });
+        let chosen = match allowed {
+            Some(allowed) => {
+                let mut masked = std::mem::take(&mut self.masked);
+                masked.clear();
+                let rule_out = |(id, &logit)| if allowed.contains(id) { logit } else { f32::NEG_INFINITY };
+                masked.extend((0..).zip(logits.iter()).map(rule_out));
+                let chosen = self.choose(&masked);
+                self.masked = masked;
+                chosen
+            }
+            None => self.choose(logits),
+        };
         // In reverse, for a logit may have been changed twice.
         while let Some((at, logit)) = self.changed.pop() {
             logits[at] = logit;
@@ -213,6 +243,11 @@ impl Sampler {
     /// The next random number, evenly in [0, 1): what a device is to draw by. A greedy choice takes none.
     pub fn unit(&mut self) -> f64 {
         if self.config.temperature == 0.0 { 0.0 } else { self.random.unit() }
+    }
+
+    fn choose(&mut self, logits: &[f32]) -> Result<u32> {
+        let best = best(logits)?;
+        Ok(if self.config.temperature == 0.0 { best.id } else { self.draw(logits, best.logit) })
     }
 
     /// Draws by the rule. At least one logit is finite, the largest is `max`.

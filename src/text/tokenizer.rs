@@ -284,6 +284,12 @@ impl Tokenizer {
         matches!(self.pieces.kind(id), Kind::Control | Kind::Unknown)
     }
 
+    /// Whether a token is a piece of what people and models write: no structure, whatever a converter filed it under, and not reserved.
+    pub fn is_text(&self, id: u32) -> bool {
+        let (text, kind) = (self.pieces.get(id).unwrap_or(""), self.pieces.kind(id));
+        !text.is_empty() && kind != Kind::Unused && !self.is_special(id) && !is_marker(text, kind)
+    }
+
     /// The token that the vocabulary spells so. Looks at each: not for use on every token of a text.
     pub fn find_token(&self, text: &str) -> Option<u32> {
         self.pieces.iter().find(|&(_, piece, _)| piece == text).map(|(id, ..)| id)

@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { createHash } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 
-import { cosine, golden, goldenJson, goldenTensor, maxDifference, openTab, start, withoutEngine, withoutModel } from "./support.mjs";
+import { cosine, golden, goldenJson, goldenTensor, maxDifference, openTab, satisfiesSchema, SCHEMA, start, withoutEngine, withoutModel } from "./support.mjs";
 
 const PROMPT = "USER: <image>\nWhat is in this image? ASSISTANT:";
 const F16 = "tiny-llava/tiny-llava-f16.gguf";
@@ -289,6 +289,47 @@ describe("the public module", { skip: withoutEngine }, () => {
     for (const [name, difference] of Object.entries(shapes)) assert.ok(difference < 0.03, `${name}: ${difference}`);
   });
 
+  test("an answer in a form parses and satisfies it, whatever a model of noise would write", async () => {
+    const replies = await page.evaluate(async (schema) => {
+      const response_format = { type: "json_schema", json_schema: { name: "thing", schema } };
+      const image = await globalThis.image("astronaut.png");
+      const chat = (more) => globalThis.engine.chat.completions.create({
+        messages: [{ role: "user", content: [{ type: "image", image }, { type: "text", text: "What is it?" }] }], max_tokens: 400, response_format, ...more,
+      });
+      const whole = [];
+      for (const more of [{ seed: 0 }, { temperature: 0 }, { seed: 2, temperature: 2 }, { seed: 3, top_k: 5 }, { seed: 4, repetition_penalty: 1.5, frequency_penalty: 1 },
+        { seed: 5, top_p: 0.5, min_p: 0.01, logprobs: true, top_logprobs: 3 }]) whole.push(await chat(more));
+      const raw = await globalThis.engine.completions.create({ prompt: "USER: Answer. ASSISTANT:", max_tokens: 400, response_format, seed: 1 });
+      let streamed = "";
+      let finish = "";
+      for await (const { choices: [{ delta, finish_reason }] } of await chat({ stream: true, temperature: 0 })) {
+        streamed += delta.content;
+        finish = finish_reason ?? finish;
+      }
+      const short = await chat({ temperature: 0, max_tokens: 3 });
+      const digits = await chat({ response_format: { type: "json_schema", json_schema: { schema: { type: "integer", minimum: 10, maximum: 999 } } }, seed: 3 });
+      const text = await chat({ response_format: { type: "text" }, max_tokens: 2, temperature: 0 });
+      const stopped = await chat({ stop: '"colour"', temperature: 0 });
+      return { whole, raw, streamed, finish, short, digits, text, stopped };
+    }, SCHEMA);
+    for (const { choices: [{ message, finish_reason }] } of replies.whole) {
+      assert.equal(finish_reason, "stop", message.content);
+      satisfiesSchema(message.content);
+    }
+    satisfiesSchema(replies.raw.choices[0].text);
+    assert.equal(replies.streamed, replies.whole[1].choices[0].message.content, "greedy both");
+    assert.equal(replies.finish, "stop");
+    const { content } = replies.whole[5].choices[0].logprobs;
+    assert.equal(content.length, replies.whole[5].usage.completion_tokens);
+    assert.ok(content.every(({ logprob, top_logprobs }) => logprob <= top_logprobs[0].logprob && top_logprobs.length === 3), "in the model's own distribution");
+    assert.equal(replies.short.choices[0].finish_reason, "length");
+    assert.ok(replies.streamed.startsWith(replies.short.choices[0].message.content));
+    assert.equal(replies.stopped.choices[0].message.content, replies.streamed.slice(0, replies.streamed.indexOf('"colour"')));
+    const number = Number(replies.digits.choices[0].message.content);
+    assert.ok(Number.isInteger(number) && number >= 10 && number <= 999);
+    assert.equal(replies.text.choices[0].token_ids.length, 2);
+  });
+
   test("a signal stops a generation; what was generated stays", async () => {
     const { text, finish, usage, before } = await page.evaluate(async () => {
       const controller = new AbortController();
@@ -336,6 +377,11 @@ describe("the public module", { skip: withoutEngine }, () => {
       const { engine, failure, api } = globalThis;
       const chat = (request) => failure(() => engine.chat.completions.create(request));
       const user = (content) => ({ messages: [{ role: "user", content }] });
+      const schema = (schema) => ({ type: "json_schema", json_schema: { name: "x", schema } });
+      const circle = { properties: {} };
+      circle.properties.a = circle;
+      let deep = {};
+      for (let i = 0; i < 5000; i++) deep = { items: deep };
       const textFile = new Blob(["this is no picture"], { type: "image/jpeg" });
       const failures = {
         noObject: await chat(undefined),
@@ -349,7 +395,12 @@ describe("the public module", { skip: withoutEngine }, () => {
         badTopP: await chat({ ...user("x"), top_p: 2 }),
         badTopLogprobs: await chat({ ...user("x"), logprobs: true, top_logprobs: 50 }),
         unknownField: await chat({ ...user("x"), maxTokens: 5 }),
-        responseFormat: await chat({ ...user("x"), response_format: { type: "json_object" } }),
+        responseFormat: await chat({ ...user("x"), response_format: { type: "xml" } }),
+        noSchema: await chat({ ...user("x"), response_format: { type: "json_schema", json_schema: {} } }),
+        schemaKeyword: await chat({ ...user("x"), response_format: schema({ not: {} }) }),
+        schemaThatContainsItself: await chat({ ...user("x"), response_format: schema(circle) }),
+        deepSchema: await chat({ ...user("x"), response_format: schema(deep) }),
+        largeSchema: await chat({ ...user("x"), response_format: schema({ title: "x".repeat(2_000_000) }) }),
         noImage: await chat(user([{ type: "image" }, { type: "text", text: "x" }])),
         badImageUrl: await chat(user([{ type: "image_url", image_url: { url: "ftp://x/y" } }])),
         noSession: await failure(engine.restoreSession(new Uint8Array(1))),
@@ -458,7 +509,8 @@ describe("the public module", { skip: withoutEngine }, () => {
     const result = await page.evaluate(async () => {
       const load = () => globalThis.api.createEngine({ model: globalThis.golden("tiny-llava/tiny-llava-q4_0.gguf") });
       const [a, b] = await Promise.all([load(), load()]);
-      const pending = globalThis.failure(a.completions.create({ prompt: "x", max_tokens: 300, temperature: 1 }));
+      // Without its end token: noise may end at once.
+      const pending = globalThis.failure(a.completions.create({ prompt: "x", max_tokens: 300, temperature: 1, logit_bias: { 2: -100 } }));
       await new Promise((resolve) => setTimeout(resolve, 50));
       await a.unload();
       const after = await globalThis.failure(a.tokenize("x"));

@@ -140,7 +140,8 @@ describe("the conversation", () => {
   /** What the engine was sent, of a question that has it say so. */
   async function echo(page) {
     await ask(page, "echo");
-    return JSON.parse(await answers(page).last().locator("code").textContent());
+    // An answer that is asked for as JSON is shown as it is, the fence too.
+    return JSON.parse((await answers(page).last().locator("code").textContent()).replace(/^```json\n|\n```\n?$/g, ""));
   }
 
   visit("Markdown, while it is written", async (page) => {
@@ -262,12 +263,15 @@ describe("the conversation", () => {
     await dialog.getByLabel("Longest answer").fill("50");
     await dialog.getByLabel("Min p").fill("9");
     await dialog.getByLabel("Context").fill("1024");
+    assert.equal(await dialog.getByLabel("JSON schema").isVisible(), false);
+    await dialog.getByLabel("Answer as JSON").check();
+    await dialog.getByLabel("JSON schema").fill('{ "type": "integer" }');
     await page.keyboard.press("Tab");
     assert.equal(await dialog.getByLabel("Min p").inputValue(), "1");
     await page.keyboard.press("Escape");
     assert.equal(await page.getByRole("dialog").count(), 0);
-    const seen = (request) => [request.messages[0], request.temperature, request.top_k, request.max_tokens, request.min_p, request.seed];
-    const expected = [{ role: "system", content: "Be brief." }, 0.3, 8, 50, 1, undefined];
+    const seen = (request) => [request.messages[0], request.temperature, request.top_k, request.max_tokens, request.min_p, request.seed, request.response_format];
+    const expected = [{ role: "system", content: "Be brief." }, 0.3, 8, 50, 1, undefined, { type: "json_schema", json_schema: { schema: { type: "integer" } } }];
     assert.deepEqual(seen(await echo(page)), expected);
     await page.reload();
     await load(page);
@@ -279,8 +283,36 @@ describe("the conversation", () => {
     assert.equal(await dialog.getByLabel("Temperature").inputValue(), "");
     await page.keyboard.press("Escape");
     const plain = await echo(page);
-    assert.deepEqual([plain.temperature, plain.messages[0].role], [undefined, "user"]);
+    assert.deepEqual([plain.temperature, plain.messages[0].role, plain.response_format], [undefined, "user", undefined]);
     assert.equal(await page.evaluate(() => localStorage.length), 0);
+  });
+
+  visit("answers as JSON: shown as they are; a schema that is none is said to be", async (page) => {
+    const dialog = page.getByRole("dialog", { name: "Settings" });
+    const schema = dialog.getByLabel("JSON schema");
+    await page.getByRole("button", { name: "Settings" }).click();
+    await dialog.getByLabel("Answer as JSON").check();
+    await page.keyboard.press("Escape");
+    assert.deepEqual((await echo(page)).response_format, { type: "json_object" });
+    await ask(page, 'say:{"a": ["*b*", "_c_"]}');
+    const code = answers(page).last().locator("pre code");
+    assert.equal((await code.textContent()).trim(), '{"a": ["*b*", "_c_"]}');
+    await page.getByRole("button", { name: "Settings" }).click();
+    await schema.fill('{ "type": "object", }');
+    await dialog.getByText(/The schema is no JSON/).waitFor();
+    assert.equal(await schema.getAttribute("aria-invalid"), "true");
+    await schema.fill("[1]");
+    await dialog.getByText("A JSON schema begins with").waitFor();
+    await page.keyboard.press("Escape");
+    await question(page).fill("What is it?");
+    await question(page).press("Enter");
+    await page.getByRole("alert").getByText("It is in the settings, under “Answer as JSON”.").waitFor();
+    assert.equal(await question(page).inputValue(), "What is it?", "nothing that was written is lost");
+    await page.getByRole("button", { name: "Settings" }).click();
+    await schema.fill('{ "type": "object" }');
+    assert.equal(await schema.getAttribute("aria-invalid"), "false");
+    await page.keyboard.press("Escape");
+    assert.deepEqual((await echo(page)).response_format, { type: "json_schema", json_schema: { schema: { type: "object" } } });
   });
 
   visit("kept on wish: there again after a reload with its pictures, gone when it is no longer wished", async (page) => {
@@ -593,6 +625,13 @@ describe("the conversation", () => {
       await page.getByRole("button", { name: "Cancel" }).click();
       await page.getByRole("button", { name: "Settings" }).click();
       await check("13-settings");
+      const schema = page.getByLabel("JSON schema");
+      await page.getByLabel("Answer as JSON").check();
+      await schema.fill('{ "type": "object",\n  "properties": { "animal": { "type": "string" }, "count": { "type": "integer" } }');
+      await schema.scrollIntoViewIfNeeded();
+      await check("16-settings-json");
+      await schema.fill("");
+      await page.getByLabel("Answer as JSON").uncheck();
       await page.keyboard.press("Escape");
       await page.getByRole("button", { name: "Save the conversation" }).click();
       await check("14-save");

@@ -35,6 +35,32 @@ export function goldenTensor(file, name) {
   return new Float32Array(bytes.buffer.slice(bytes.byteOffset + 8 + headerLength + start, bytes.byteOffset + 8 + headerLength + end));
 }
 
+/** A JSON schema that has something of everything, and ends soon whatever a model of noise writes. */
+export const SCHEMA = {
+  type: "object",
+  properties: {
+    name: { type: "string", maxLength: 12 },
+    colour: { enum: ["red", "grün", "\"blue\""] },
+    box: { type: "array", items: { type: "integer", minimum: 0, maximum: 99 }, minItems: 4, maxItems: 4 },
+    tree: { $ref: "#/$defs/tree" },
+    when: { type: "string", format: "date" },
+  },
+  required: ["name", "colour", "box", "tree", "when"],
+  $defs: { tree: { anyOf: [{ type: "null" }, { type: "object", properties: { sub: { $ref: "#/$defs/tree" } }, required: ["sub"], additionalProperties: false }] } },
+};
+
+/** Checks that an answer satisfies it. @param {string} text */
+export function satisfiesSchema(text) {
+  const value = JSON.parse(text);
+  assert.deepEqual(Object.keys(value), Object.keys(SCHEMA.properties));
+  assert.ok([...value.name].length <= 12);
+  assert.ok(SCHEMA.properties.colour.enum.includes(value.colour));
+  assert.equal(value.box.length, 4);
+  assert.ok(value.box.every((n) => Number.isInteger(n) && n >= 0 && n <= 99));
+  for (let tree = value.tree; tree !== null; tree = tree.sub) assert.deepEqual(Object.keys(tree), ["sub"]);
+  assert.equal(new Date(`${value.when}T00:00:00Z`).toISOString().slice(0, 10), value.when);
+}
+
 export function cosine(a, b) {
   assert.equal(a.length, b.length);
   let [dot, aa, bb] = [0, 0, 0];

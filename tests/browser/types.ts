@@ -1,7 +1,7 @@
 // A caller's program, as TypeScript sees it. Compiled, never run.
 
 import { createEngine, deleteCachedModel, detectDevice, listCachedModels, LlavaError, storageEstimate } from "../../www/llava-web.js";
-import type { ChatCompletion, Engine, ErrorCode, LoadProgress, Source } from "../../www/llava-web.js";
+import type { ChatCompletion, Engine, ErrorCode, LoadProgress, ResponseFormat, Source } from "../../www/llava-web.js";
 
 export async function use(file: File, parts: Blob[], bytes: ArrayBuffer, canvas: HTMLCanvasElement): Promise<string> {
   const sources: Source[] = ["hf:owner/repository/model.gguf", ["a.gguf", "b.gguf"], file, parts, bytes, new Uint8Array(bytes)];
@@ -15,14 +15,15 @@ export async function use(file: File, parts: Blob[], bytes: ArrayBuffer, canvas:
     messages: [{ role: "user", content: [{ type: "image", image: canvas }, { type: "image_url", image_url: { url: "x.png" } }, { type: "text", text: "?" }] }],
     stream: true, temperature: 0, logit_bias: { 7: -100 }, logprobs: true, top_logprobs: 5,
   });
+  const format: ResponseFormat = { type: "json_schema", json_schema: { name: "colour", schema: { enum: ["red", "blue"] }, strict: true } };
   let text = "";
   for await (const chunk of stream) {
     text += chunk.choices[0].delta.content;
     const ids: number[] = chunk.choices[0].token_ids;
     text += ids.length + (chunk.usage?.cached_tokens ?? vision);
   }
-  const whole: ChatCompletion = await engine.chat.completions.create({ messages: [{ role: "user", content: "Hello" }], max_tokens: 5 });
-  const raw = await engine.completions.create({ prompt: "<image>\n", images: [file], temperature: 0 });
+  const whole: ChatCompletion = await engine.chat.completions.create({ messages: [{ role: "user", content: "Hello" }], max_tokens: 5, response_format: { type: "json_object" } });
+  const raw = await engine.completions.create({ prompt: "<image>\n", images: [file], temperature: 0, response_format: format });
   const { logits, tokens } = await engine.evaluate({ tokens: await engine.tokenize("a", { bos: true }) });
   const embedding: Float32Array = (await engine.embedImage(file)).data;
   await engine.applyChatTemplate([{ role: "system", content: "x" }], { addGenerationPrompt: false });

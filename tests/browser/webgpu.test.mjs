@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
-import { cosine, goldenJson, goldenTensor, maxDifference, openTab, start, withoutEngine } from "./support.mjs";
+import { cosine, goldenJson, goldenTensor, maxDifference, openTab, satisfiesSchema, SCHEMA, start, withoutEngine } from "./support.mjs";
 
 const PROMPT = "USER: <image>\nWhat is in this image? ASSISTANT:";
 
@@ -101,6 +101,19 @@ describe("WebGPU", { skip: withoutEngine }, () => {
     assert.ok(usages[0].cached_tokens > 16 && usages[1].image_ms === 0, JSON.stringify(usages));
     assert.ok(again.cached_tokens > usages[0].cached_tokens && again.image_ms === 0, JSON.stringify(again));
     assert.ok(worst < 1e-4, `probabilities differ by ${worst}`);
+  });
+
+  test("an answer in a form is the CPU's: its tokens are chosen on the host", async () => {
+    const [gpu, cpu] = await page.evaluate(async (schema) => {
+      const request = { messages: [{ role: "user", content: "What is it?" }], temperature: 0, max_tokens: 300, response_format: { type: "json_schema", json_schema: { schema } } };
+      const onCpu = await globalThis.load({ device: "cpu" });
+      const replies = [await globalThis.engine.chat.completions.create(request), await onCpu.chat.completions.create(request)];
+      await onCpu.unload();
+      return replies.map(({ choices: [{ message, finish_reason }] }) => ({ text: message.content, finish_reason }));
+    }, SCHEMA);
+    assert.equal(gpu.finish_reason, "stop");
+    satisfiesSchema(gpu.text);
+    assert.deepEqual(gpu, cpu);
   });
 
   test("a benchmark tells launches per token", async () => {

@@ -56,9 +56,12 @@ export class Turn {
     return this.#answer.text;
   }
 
-  /** Before an answer, or before another one. */
-  begin() {
-    this.#answer.clear();
+  /**
+   * Before an answer, or before another one.
+   * @param {{ json?: boolean }} [options]  `json`: it will be JSON, which is no Markdown
+   */
+  begin({ json = false } = {}) {
+    this.#answer.clear({ code: json });
     this.tokens = [];
     this.foot.hidden = true;
     this.waiting.hidden = false;

@@ -12,6 +12,7 @@ const TAGS = [
   "thead", "tr", "ul",
 ];
 const ATTRIBUTES = ["href", "start", "align"];
+const FENCE = "`".repeat(80);
 /** Longer answers would be parsed anew too often; no model that runs here writes them. */
 const MAX_LENGTH = 200_000;
 
@@ -71,6 +72,7 @@ export class MarkdownText {
   #blocks = [];
   #plain = document.createTextNode("");
   #pending = 0;
+  #isCode = false;
   #host;
 
   /** @param {HTMLElement} host */
@@ -83,7 +85,9 @@ export class MarkdownText {
     return this.#text;
   }
 
-  clear() {
+  /** @param {{ code?: boolean }} [options]  `code`: what will be added is to be shown as it is, as code */
+  clear({ code = false } = {}) {
+    this.#isCode = code;
     cancelAnimationFrame(this.#pending);
     this.#pending = 0;
     this.#text = "";
@@ -111,7 +115,8 @@ export class MarkdownText {
       return;
     }
     try {
-      this.#show(split(this.#text), toNodes);
+      // No fence that is within the text is as long.
+      this.#show(this.#isCode ? [`${FENCE}\n${this.#text}\n${FENCE}`] : split(this.#text), toNodes);
     } catch {
       this.#showPlain();
     }

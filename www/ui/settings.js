@@ -1,5 +1,6 @@
 // What a person sets: how answers are written, on what they are computed, what is kept. Remembered by the browser for this site.
 
+import { LlavaError } from "../errors.js";
 import { button, dialog, element } from "./dom.js";
 
 /**
@@ -16,6 +17,8 @@ import { button, dialog, element } from "./dom.js";
  * @property {"auto" | "webgpu" | "cpu"} [device]
  * @property {number} [threads]
  * @property {number} [contextSize]
+ * @property {boolean} [json]  whether answers are JSON
+ * @property {string} [schema]  the JSON schema that they satisfy, as it was written
  * @property {boolean} [keep]  whether the conversation is kept on this device
  */
 
@@ -24,7 +27,7 @@ const KEY = "llava-web settings";
 /** What a request takes, of these. */
 const SAMPLING = /** @type {const} */ (["temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed"]);
 
-/** @type {{ name: Exclude<keyof Settings, "system" | "device" | "keep">, label: string, hint: string, min: number, max: number, step: number }[]} */
+/** @type {{ name: Exclude<keyof Settings, "system" | "device" | "json" | "schema" | "keep">, label: string, hint: string, min: number, max: number, step: number }[]} */
 const NUMBERS = [
   { name: "temperature", label: "Temperature", hint: "0 gives the same answer each time, 1 is lively.", min: 0, max: 2, step: 0.05 },
   { name: "top_p", label: "Top p", hint: "Only the likeliest words that make up this share.", min: 0.01, max: 1, step: 0.01 },
@@ -52,6 +55,8 @@ export function loadSettings() {
     if (typeof stored.system === "string") settings.system = stored.system;
     if (["auto", "webgpu", "cpu"].includes(stored.device)) settings.device = stored.device;
     if (stored.keep === true) settings.keep = true;
+    if (stored.json === true) settings.json = true;
+    if (typeof stored.schema === "string") settings.schema = stored.schema;
     return settings;
   } catch {
     return {};
@@ -71,6 +76,34 @@ function storeSettings(settings) {
 /** Those that go with a request. @param {Settings} settings @returns {import("../llava-web.js").Sampling} */
 export function sampling(settings) {
   return Object.fromEntries(SAMPLING.filter((name) => settings[name] !== undefined).map((name) => [name, settings[name]]));
+}
+
+/**
+ * The form that answers are to have.
+ * @param {Settings} settings
+ * @returns {import("../llava-web.js").ResponseFormat | undefined}
+ */
+export function responseFormat({ json, schema = "" }) {
+  if (!json) return undefined;
+  if (schema.trim() === "") return { type: "json_object" };
+  const { value, fault } = parsedSchema(schema);
+  if (fault) throw new LlavaError("invalid_request", `${fault} It is in the settings, under “Answer as JSON”.`);
+  return { type: "json_schema", json_schema: { schema: value } };
+}
+
+/**
+ * What somebody typed, as a schema, or what is wrong with it. Only the engine knows whether it can be held to.
+ * @param {string} text
+ * @returns {{ value: any, fault: string }}
+ */
+function parsedSchema(text) {
+  try {
+    const value = JSON.parse(text);
+    const isSchema = typeof value === "boolean" || (typeof value === "object" && value !== null && !Array.isArray(value));
+    return { value, fault: isSchema ? "" : "A JSON schema begins with “{”." };
+  } catch (error) {
+    return { value: undefined, fault: `The schema is no JSON: ${error instanceof Error ? error.message : error}.` };
+  }
 }
 
 /**
@@ -115,12 +148,38 @@ export function showSettings(root, { settings, system, device, onChange }) {
     choice.value = now.device ?? (device || "auto");
     const keep = element("input", { type: "checkbox", id: "set-keep", onchange: () => change("keep", keep.checked || undefined) });
     keep.checked = now.keep === true;
+    const json = element("input", { type: "checkbox", id: "set-json", onchange: () => {
+      change("json", json.checked || undefined);
+      showSchema();
+    } });
+    json.checked = now.json === true;
+    const schema = element("textarea", { id: "set-schema", class: "field code", rows: "6", spellcheck: "false", autocapitalize: "off", dir: "ltr", "aria-describedby": "set-schema-hint set-schema-fault",
+      oninput: () => {
+        change("schema", schema.value || undefined);
+        showSchema();
+      } });
+    schema.value = now.schema ?? "";
+    schema.placeholder = '{ "type": "object", "properties": { "animal": { "type": "string" }, "count": { "type": "integer" } } }';
+    const fault = element("p", { class: "problem", id: "set-schema-fault", role: "status" });
+    const schemaSetting = element("div", { class: "setting" },
+      element("label", { for: "set-schema" }, "JSON schema"), schema, fault,
+      element("p", { class: "hint", id: "set-schema-hint" }, "What the answer satisfies. Left empty: any JSON object. Say in the question, too, what you want to know."));
+    const showSchema = () => {
+      schemaSetting.hidden = !json.checked;
+      fault.textContent = schema.value.trim() === "" ? "" : parsedSchema(schema.value).fault;
+      fault.hidden = fault.textContent === "";
+      schema.setAttribute("aria-invalid", String(!fault.hidden));
+    };
+    showSchema();
     body.replaceChildren(
       element("div", { class: "setting" },
         element("label", { for: "set-system" }, "Instructions for every answer"), prompt,
         element("p", { class: "hint", id: "set-system-hint" }, "What is called a system prompt. Not every model heeds it.")),
       element("h3", {}, "How words are chosen"),
       element("div", { class: "setting-grid" }, ...NUMBERS.map(number)),
+      element("h3", {}, "What form answers have"),
+      element("label", { class: "check", for: "set-json" }, json, element("span", {}, "Answer as JSON")),
+      schemaSetting,
       element("h3", {}, "What computes"),
       element("p", { class: "hint" }, "From the next model that is loaded."),
       element("div", { class: "setting-grid" },

@@ -240,6 +240,8 @@ figure.with-heat { position: relative; }
 .problem:empty { display: none; }
 .camera { inline-size: 100%; max-block-size: 60dvb; background: #000; border-radius: var(--radius); }
 textarea.field { resize: vertical; line-height: 1.5; }
+.field.code { font-family: ui-monospace, monospace; font-size: 0.875rem; }
+.field[aria-invalid="true"] { border-color: var(--danger); }
 
 /* Many pictures */
 .chat > .log, .chat > .alt-texts { grid-row: 1; }

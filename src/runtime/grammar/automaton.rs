@@ -1,0 +1,421 @@
+//! What may be written, as automata over bytes that call each other: a rule is a path from its start to an end, and where it calls
+//! another rule, all that the other may write stands there.
+//!
+//! Every state from which no end can be reached is taken away, so what is written can always be finished.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Result};
+
+/// States of a grammar at most, some 100 bytes each.
+const MAX_STATES: usize = 200_000;
+/// Objects and lists within each other at most. Readers of JSON have limits too, 128 for instance.
+pub(super) const MAX_DEPTH: u32 = 64;
+/// The depth that a state needs which leads nowhere.
+pub(super) const NEVER: u32 = u32::MAX;
+/// The highest code point.
+pub(super) const MAX_CHAR: u32 = 0x10_ffff;
+
+/// The number of a state.
+pub(super) type State = u32;
+
+/// A rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Rule(pub(super) u32);
+
+/// A rule that is written again and again, so many times at least and at most.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Repeat {
+    pub(super) body: Rule,
+    pub(super) min: u32,
+    /// `u32::MAX`: without end.
+    pub(super) max: u32,
+}
+
+/// What may follow at a state: any of all these.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ways {
+    /// A byte of a range leads to a state.
+    pub(super) bytes: Vec<(u8, u8, State)>,
+    /// States that one is in as well.
+    pub(super) skips: Vec<State>,
+    /// A rule, and the state behind it.
+    pub(super) calls: Vec<(Rule, State)>,
+    /// Here a rule is repeated; skips and the end are open only when it was often enough.
+    pub(super) repeat: Option<Repeat>,
+    /// The rule may end here.
+    pub(super) is_end: bool,
+    /// Objects and lists within each other that cannot be done without from here to the end.
+    pub(super) depth: u32,
+}
+
+/// Where a rule begins, and what it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RuleStart {
+    pub(super) state: State,
+    /// Whether it is an object or a list: one more within the others.
+    pub(super) is_nested: bool,
+    /// Whether it is one character of a text, and any character that needs no escape is one.
+    pub(super) is_any_char: bool,
+}
+
+/// Rules in the making.
+#[derive(Debug, Default)]
+pub(super) struct Builder {
+    ways: Vec<Ways>,
+    rules: Vec<RuleStart>,
+    /// Rules that write one character of a set, in its only spelling.
+    classes: HashMap<Vec<(u32, u32)>, Rule>,
+    any_char: Option<Rule>,
+    space: Option<Rule>,
+}
+
+impl Builder {
+    /// A new state that leads nowhere yet.
+    ///
+    /// # Errors
+    /// `invalid_request` where there are too many.
+    pub(super) fn state(&mut self) -> Result<State> {
+        if self.ways.len() >= MAX_STATES {
+            return Err(Error::invalid_request(format!(
+                "response_format: the schema makes a grammar of more than {MAX_STATES} states. Make the schema smaller: fewer alternatives, \
+                 shorter lists of values, simpler patterns."
+            )));
+        }
+        self.ways.push(Ways::default());
+        Ok((self.ways.len() - 1) as State)
+    }
+
+    /// A new state that a rule may end at.
+    pub(super) fn end(&mut self) -> Result<State> {
+        let state = self.state()?;
+        self.at(state).is_end = true;
+        Ok(state)
+    }
+
+    pub(super) fn at(&mut self, state: State) -> &mut Ways {
+        &mut self.ways[state as usize]
+    }
+
+    /// Bytes of a range lead from one state to another.
+    pub(super) fn range(&mut self, from: State, low: u8, high: u8, to: State) {
+        self.at(from).bytes.push((low, high, to));
+    }
+
+    /// A new state behind these bytes.
+    pub(super) fn text(&mut self, from: State, text: &str) -> Result<State> {
+        let to = self.state()?;
+        self.text_to(from, text, to)?;
+        Ok(to)
+    }
+
+    /// These bytes lead from one state to another.
+    pub(super) fn text_to(&mut self, mut from: State, text: &str, to: State) -> Result<()> {
+        let bytes = text.as_bytes();
+        if bytes.is_empty() {
+            self.at(from).skips.push(to);
+        }
+        for (i, &byte) in bytes.iter().enumerate() {
+            let next = if i + 1 == bytes.len() { to } else { self.state()? };
+            self.range(from, byte, byte, next);
+            from = next;
+        }
+        Ok(())
+    }
+
+    /// A new state behind a rule.
+    pub(super) fn call(&mut self, from: State, rule: Rule) -> Result<State> {
+        let to = self.state()?;
+        self.at(from).calls.push((rule, to));
+        Ok(to)
+    }
+
+    /// A new state at which a rule is repeated.
+    pub(super) fn repeat(&mut self, body: Rule, min: u32, max: u32) -> Result<State> {
+        let state = self.state()?;
+        self.at(state).repeat = Some(Repeat { body, min, max });
+        Ok(state)
+    }
+
+    /// A rule that begins at this state.
+    pub(super) fn rule(&mut self, state: State) -> Rule {
+        self.rules.push(RuleStart { state, is_nested: false, is_any_char: false });
+        Rule((self.rules.len() - 1) as u32)
+    }
+
+    pub(super) fn start(&self, rule: Rule) -> State {
+        self.rules[rule.0 as usize].state
+    }
+
+    /// Notes that a rule is an object or a list.
+    pub(super) fn set_nested(&mut self, rule: Rule) {
+        self.rules[rule.0 as usize].is_nested = true;
+    }
+
+    /// White space between the parts of an object or a list: none, one space, or one new line and the next one's indentation. It ends.
+    pub(super) fn space(&mut self) -> Result<Rule> {
+        const MAX_INDENTATION: usize = 32;
+        if let Some(rule) = self.space {
+            return Ok(rule);
+        }
+        let (start, done, mut line) = (self.end()?, self.end()?, self.end()?);
+        self.range(start, b' ', b' ', done);
+        self.range(start, b'\n', b'\n', line);
+        for _ in 0..MAX_INDENTATION {
+            let next = self.end()?;
+            self.range(line, b' ', b' ', next);
+            self.range(line, b'\t', b'\t', next);
+            line = next;
+        }
+        let rule = self.rule(start);
+        self.space = Some(rule);
+        Ok(rule)
+    }
+
+    /// A new state behind at most one space.
+    pub(super) fn optional_blank(&mut self, from: State) -> Result<State> {
+        let to = self.state()?;
+        self.range(from, b' ', b' ', to);
+        self.at(from).skips.push(to);
+        Ok(to)
+    }
+
+    /// Any character inside of quotes, in any spelling but half of a pair of surrogates.
+    pub(super) fn any_char(&mut self) -> Result<Rule> {
+        if let Some(rule) = self.any_char {
+            return Ok(rule);
+        }
+        let (start, end, escape) = (self.state()?, self.end()?, self.state()?);
+        self.raw_chars(start, &[(0x20, MAX_CHAR)], end)?;
+        self.range(start, b'\\', b'\\', escape);
+        for byte in *b"\"\\/bfnrt" {
+            self.range(escape, byte, byte, end);
+        }
+        let unit = self.state()?;
+        self.range(escape, b'u', b'u', unit);
+        // Three digits, two digits, one digit from the end; the first digit decides which.
+        let (three, two, one) = (self.state()?, self.state()?, self.state()?);
+        let hex = [(b'0', b'9'), (b'a', b'f'), (b'A', b'F')];
+        for (from, to) in [(three, two), (two, one), (one, end)] {
+            hex.iter().for_each(|&(low, high)| self.range(from, low, high, to));
+        }
+        for (low, high) in [(b'0', b'9'), (b'a', b'c'), (b'e', b'f'), (b'A', b'C'), (b'E', b'F')] {
+            self.range(unit, low, high, three);
+        }
+        let (surrogate, low_2, low_1, back) = (self.state()?, self.state()?, self.state()?, self.state()?);
+        for d in *b"dD" {
+            self.range(unit, d, d, surrogate);
+        }
+        self.range(surrogate, b'0', b'7', two);
+        for (low, high) in [(b'8', b'9'), (b'a', b'b'), (b'A', b'B')] {
+            self.range(surrogate, low, high, low_2);
+        }
+        hex.iter().for_each(|&(low, high)| self.range(low_2, low, high, low_1));
+        hex.iter().for_each(|&(low, high)| self.range(low_1, low, high, back));
+        let second = self.text(back, "\\u")?;
+        let (d, x) = (self.state()?, self.state()?);
+        for byte in *b"dD" {
+            self.range(second, byte, byte, d);
+        }
+        for (low, high) in [(b'c', b'f'), (b'C', b'F')] {
+            self.range(d, low, high, x);
+        }
+        hex.iter().for_each(|&(low, high)| self.range(x, low, high, one));
+        let rule = self.rule(start);
+        self.rules[rule.0 as usize].is_any_char = true;
+        self.any_char = Some(rule);
+        Ok(rule)
+    }
+
+    /// One character of a set of code points, in the only spelling that [`super::json::spell`] gives it. The ranges ascend and do not touch.
+    pub(super) fn class(&mut self, set: &[(u32, u32)]) -> Result<Rule> {
+        if let Some(&rule) = self.classes.get(set) {
+            return Ok(rule);
+        }
+        let (start, end) = (self.state()?, self.end()?);
+        self.raw_chars(start, set, end)?;
+        let has = |c: u32| set.iter().any(|&(low, high)| (low..=high).contains(&c));
+        let mut spelling = String::new();
+        for c in (0..0x20).chain([u32::from(b'"'), u32::from(b'\\')]).filter(|&c| has(c)) {
+            spelling.clear();
+            super::json::spell(char::from(c as u8), &mut spelling);
+            self.text_to(start, &spelling, end)?;
+        }
+        let rule = self.rule(start);
+        self.rules[rule.0 as usize].is_any_char = set == [(0, MAX_CHAR)];
+        self.classes.insert(set.to_vec(), rule);
+        Ok(rule)
+    }
+
+    /// The characters of a set that may stand in quotes as they are.
+    fn raw_chars(&mut self, from: State, set: &[(u32, u32)], to: State) -> Result<()> {
+        // Between control characters, the quotation mark, the backslash and the surrogates, by the length of their UTF-8.
+        const RAW: [(u32, u32); 7] =
+            [(0x20, 0x21), (0x23, 0x5b), (0x5d, 0x7f), (0x80, 0x7ff), (0x800, 0xd7ff), (0xe000, 0xffff), (0x1_0000, MAX_CHAR)];
+        let mut tails: [Option<State>; 4] = [Some(to), None, None, None];
+        for (raw_low, raw_high) in RAW {
+            for &(low, high) in set {
+                let (low, high) = (low.max(raw_low), high.min(raw_high));
+                if low <= high {
+                    self.utf8(from, low, high, to, &mut tails)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Code points of a range whose UTF-8 is of one length. `tails[n]` is a state behind which any `n` continuation bytes lead to `to`.
+    fn utf8(&mut self, from: State, low: u32, high: u32, to: State, tails: &mut [Option<State>; 4]) -> Result<()> {
+        let bytes = |c: u32| {
+            let mut buffer = [0; 4];
+            // Surrogates are not asked for.
+            let n = char::from_u32(c).map_or(0, |c| c.encode_utf8(&mut buffer).len());
+            (buffer, n)
+        };
+        let ((low, n), (high, _)) = (bytes(low), bytes(high));
+        self.utf8_bytes(from, &low[..n], &high[..n], to, tails)
+    }
+
+    fn utf8_bytes(&mut self, from: State, low: &[u8], high: &[u8], to: State, tails: &mut [Option<State>; 4]) -> Result<()> {
+        let ([low_1, low_rest @ ..], [high_1, high_rest @ ..]) = (low, high) else { return Ok(()) };
+        let n = low_rest.len();
+        if n == 0 {
+            self.range(from, *low_1, *high_1, to);
+            return Ok(());
+        }
+        let (least, most) = ([0x80; 3], [0xbf; 3]);
+        let (least, most) = (&least[..n], &most[..n]);
+        if low_1 == high_1 && (low_rest, high_rest) != (least, most) {
+            let next = self.state()?;
+            self.range(from, *low_1, *low_1, next);
+            return self.utf8_bytes(next, low_rest, high_rest, to, tails);
+        }
+        let (mut first, mut last) = (*low_1, *high_1);
+        if low_rest != least {
+            let next = self.state()?;
+            self.range(from, first, first, next);
+            self.utf8_bytes(next, low_rest, most, to, tails)?;
+            first += 1;
+        }
+        if high_rest != most {
+            let next = self.state()?;
+            self.range(from, last, last, next);
+            self.utf8_bytes(next, least, high_rest, to, tails)?;
+            last -= 1;
+        }
+        if first <= last {
+            let tail = self.tail(n, tails)?;
+            self.range(from, first, last, tail);
+        }
+        Ok(())
+    }
+
+    fn tail(&mut self, n: usize, tails: &mut [Option<State>; 4]) -> Result<State> {
+        let mut next = tails[0].unwrap_or_default();
+        for slot in &mut tails[1..=n] {
+            next = match *slot {
+                Some(state) => state,
+                None => {
+                    let state = self.state()?;
+                    self.range(state, 0x80, 0xbf, next);
+                    *slot.insert(state)
+                }
+            };
+        }
+        Ok(next)
+    }
+
+    /// Finishes the rules; `None` where nothing can be written by `root`.
+    pub(super) fn finish(mut self, root: Rule) -> Option<Automata> {
+        self.measure_depths();
+        let depths: Vec<u32> = self.ways.iter().map(|w| w.depth).collect();
+        let is_written = |state: State| depths[state as usize] != NEVER;
+        let starts: Vec<bool> = self.rules.iter().map(|r| is_written(r.state)).collect();
+        for ways in &mut self.ways {
+            ways.bytes.retain(|&(.., to)| is_written(to));
+            ways.skips.retain(|&to| is_written(to));
+            ways.calls.retain(|&(rule, to)| starts[rule.0 as usize] && is_written(to));
+            // What must be repeated and cannot be written has made its state one that leads nowhere.
+            ways.repeat = ways.repeat.filter(|r| starts[r.body.0 as usize] && r.max > 0);
+        }
+        let start = self.start(root);
+        is_written(start).then(|| {
+            let (class_of, n_classes) = self.byte_classes();
+            Automata { ways: self.ways, rules: self.rules, start, class_of, n_classes }
+        })
+    }
+
+    /// Finds out for every state how many objects and lists within each other it needs to come to an end.
+    fn measure_depths(&mut self) {
+        let n = self.ways.len();
+        let mut users: Vec<Vec<State>> = vec![Vec::new(); n];
+        for (from, ways) in (0..).zip(&self.ways) {
+            let starts = ways.calls.iter().map(|c| c.0).chain(ways.repeat.map(|r| r.body)).map(|r| self.start(r));
+            let next = ways.bytes.iter().map(|b| b.2).chain(ways.skips.iter().copied()).chain(ways.calls.iter().map(|c| c.1));
+            for to in starts.chain(next) {
+                users[to as usize].push(from);
+            }
+        }
+        let mut depths = vec![NEVER; n];
+        let mut waiting: Vec<State> = (0..n as State).collect();
+        let mut is_waiting = vec![true; n];
+        while let Some(state) = waiting.pop() {
+            is_waiting[state as usize] = false;
+            let ways = &self.ways[state as usize];
+            let of_rule = |rule: Rule| {
+                let RuleStart { state, is_nested, .. } = self.rules[rule.0 as usize];
+                depths[state as usize].saturating_add(u32::from(is_nested))
+            };
+            let out = ways.skips.iter().map(|&to| depths[to as usize]).chain(ways.is_end.then_some(0)).min().unwrap_or(NEVER);
+            let out = match ways.repeat {
+                Some(Repeat { body, min, .. }) if min > 0 => out.max(of_rule(body)),
+                _ => out,
+            };
+            let bytes = ways.bytes.iter().map(|&(.., to)| depths[to as usize]);
+            let calls = ways.calls.iter().map(|&(rule, to)| of_rule(rule).max(depths[to as usize]));
+            let depth = bytes.chain(calls).fold(out, u32::min);
+            // What is too deep is never written: each state comes down few times.
+            if depth <= MAX_DEPTH && depth < depths[state as usize] {
+                depths[state as usize] = depth;
+                for &user in &users[state as usize] {
+                    if !std::mem::replace(&mut is_waiting[user as usize], true) {
+                        waiting.push(user);
+                    }
+                }
+            }
+        }
+        self.ways.iter_mut().zip(depths).for_each(|(ways, depth)| ways.depth = depth);
+    }
+
+    /// Bytes that no state tells apart are of one class.
+    fn byte_classes(&self) -> ([u8; 256], usize) {
+        let mut begins = [false; 257];
+        for &(low, high, _) in self.ways.iter().flat_map(|w| &w.bytes) {
+            begins[usize::from(low)] = true;
+            begins[usize::from(high) + 1] = true;
+        }
+        let mut class = 0;
+        let classes = std::array::from_fn(|byte| {
+            class += u8::from(byte > 0 && begins[byte]);
+            class
+        });
+        (classes, usize::from(class) + 1)
+    }
+}
+
+/// Rules that are finished.
+#[derive(Debug)]
+pub(super) struct Automata {
+    pub(super) ways: Vec<Ways>,
+    pub(super) rules: Vec<RuleStart>,
+    pub(super) start: State,
+    /// The class of each byte.
+    pub(super) class_of: [u8; 256],
+    pub(super) n_classes: usize,
+}
+
+impl Automata {
+    pub(super) fn at(&self, state: State) -> &Ways {
+        &self.ways[state as usize]
+    }
+}

@@ -1,0 +1,427 @@
+//! What may follow what was written: a set of stacks of states, each a way in which the grammar can have written it.
+//!
+//! Sets and stacks that are met again are the same ones by number, and where a byte leads from a set is noted, so that in the long run a
+//! byte costs one look into a table.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use super::automaton::{Automata, MAX_DEPTH, Rule, State};
+use super::trie::{TokenSet, TokenTrie, Tree};
+
+/// Ways at most that are followed at once. Of more the last are given up: that rules out answers that were right, but lets none through that
+/// is wrong, and those that are left can be finished like all others.
+const MAX_WAYS: usize = 2048;
+/// Ways that are looked at for one byte.
+const MAX_STEPS: usize = 1 << 15;
+/// Ways that are looked at for one mask; beyond, only the tokens of one byte are found.
+const MAX_WORK: usize = 1 << 22;
+/// Numbers that sets and stacks may take within one mask, and those that are kept between two.
+const MAX_MET: usize = 1 << 22;
+const MAX_KEPT: usize = 1 << 20;
+/// Masks that are kept.
+const MAX_MASKS: usize = 32;
+
+/// Where nothing leads.
+const DEAD: u32 = u32::MAX;
+/// Not looked at yet.
+const UNKNOWN: u32 = u32::MAX - 1;
+/// Below the lowest of a stack.
+const BOTTOM: u32 = u32::MAX;
+
+/// The top of a stack: a state, how often what is repeated there was written, what is below, and how many objects and lists are open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Way {
+    state: State,
+    count: u32,
+    below: u32,
+    depth: u32,
+}
+
+/// Ways that are followed at once, ascending, at each of which a byte can follow; and whether what was written is complete.
+type Set = (Rc<[u32]>, bool);
+
+/// The state of one answer.
+#[derive(Debug)]
+pub(super) struct Matcher {
+    automata: Rc<Automata>,
+    ways: Vec<Way>,
+    way_numbers: HashMap<Way, u32>,
+    sets: Vec<Set>,
+    set_numbers: HashMap<Set, u32>,
+    /// Where each class of bytes leads from each set.
+    next: Vec<u32>,
+    /// Members of all sets.
+    n_members: usize,
+    /// Ways looked at for this mask.
+    work: usize,
+    masks: HashMap<u32, Rc<TokenSet>>,
+    now: u32,
+}
+
+impl Matcher {
+    /// Before the first byte.
+    pub(super) fn new(automata: Rc<Automata>) -> Self {
+        let start = Way { state: automata.start, count: 0, below: BOTTOM, depth: 0 };
+        let mut matcher = Self {
+            automata,
+            ways: Vec::new(),
+            way_numbers: HashMap::new(),
+            sets: Vec::new(),
+            set_numbers: HashMap::new(),
+            next: Vec::new(),
+            n_members: 0,
+            work: 0,
+            masks: HashMap::new(),
+            now: 0,
+        };
+        matcher.now = matcher.closure(vec![start]);
+        matcher
+    }
+
+    /// Whether what was written is complete.
+    pub(super) fn is_complete(&self) -> bool {
+        self.sets[self.now as usize].1
+    }
+
+    /// Whether nothing can follow.
+    pub(super) fn is_done(&self) -> bool {
+        self.sets[self.now as usize].0.is_empty()
+    }
+
+    /// Goes on by these bytes; `false`, and nothing else, where they cannot follow.
+    pub(super) fn advance(&mut self, bytes: &[u8]) -> bool {
+        let set = self.behind(bytes);
+        if set != DEAD {
+            self.now = set;
+        }
+        set != DEAD
+    }
+
+    /// Whether these bytes can follow.
+    pub(super) fn allows(&mut self, bytes: &[u8]) -> bool {
+        self.behind(bytes) != DEAD
+    }
+
+    fn behind(&mut self, bytes: &[u8]) -> u32 {
+        bytes.iter().fold(self.now, |set, &byte| if set == DEAD { DEAD } else { self.step(set, byte) })
+    }
+
+    /// The tokens that may follow.
+    pub(super) fn mask(&mut self, trie: &TokenTrie) -> Rc<TokenSet> {
+        if let Some(mask) = self.masks.get(&self.now) {
+            return mask.clone();
+        }
+        if self.size() > MAX_KEPT {
+            self.forget();
+        }
+        if self.masks.len() >= MAX_MASKS {
+            self.masks.clear();
+        }
+        self.work = 0;
+        let (ways, is_complete) = self.sets[self.now as usize].clone();
+        let mut mask = TokenSet::new(trie.n_vocab);
+        if is_complete {
+            mask.add(&trie.ends);
+        }
+        self.walk(&trie.other, self.now, &mut mask);
+        // Inside of quotes all plain tokens may follow for which there is room.
+        let room = ways.iter().map(|&way| self.room(way)).max().unwrap_or(0);
+        if room >= trie.longest_plain() {
+            mask.add(&trie.all_plain);
+        } else {
+            trie.plain_by_length.iter().take_while(|&&(n, _)| u32::from(n) <= room).for_each(|&(_, id)| mask.insert(id));
+        }
+        let others: Vec<u32> = ways.iter().copied().filter(|&way| self.room(way) == 0).collect();
+        if !others.is_empty() {
+            let set = self.set_number(others, false);
+            self.walk(&trie.plain, set, &mut mask);
+        }
+        let mask = Rc::new(mask);
+        self.masks.insert(self.now, mask.clone());
+        mask
+    }
+
+    /// Adds the tokens of a tree that may follow.
+    fn walk(&mut self, tree: &Tree, from: u32, mask: &mut TokenSet) {
+        // The sets on the way to the node.
+        let mut way = vec![from];
+        let mut node = 0;
+        while node < tree.bytes.len() {
+            let depth = usize::from(tree.depths[node]);
+            if depth > 0 && (self.work > MAX_WORK || self.size() > MAX_MET) {
+                node += 1;
+                continue;
+            }
+            way.truncate(depth + 1);
+            let set = self.step(way[depth], tree.bytes[node]);
+            if set == DEAD {
+                node = tree.skips[node] as usize;
+                continue;
+            }
+            way.push(set);
+            tree.ids(node).iter().for_each(|&id| mask.insert(id));
+            node += 1;
+        }
+    }
+
+    /// How many plain characters may follow at a way that is inside of quotes; 0 for others.
+    fn room(&self, way: u32) -> u32 {
+        let Way { state, below, .. } = self.ways[way as usize];
+        let Some(below) = self.ways.get(below as usize) else { return 0 };
+        match self.automata.at(below.state).repeat {
+            Some(repeat) => {
+                let body = self.automata.rules[repeat.body.0 as usize];
+                match (body.is_any_char && body.state == state, repeat.max) {
+                    (false, _) => 0,
+                    (true, u32::MAX) => u32::MAX,
+                    // The character that is to come is counted already.
+                    (true, max) => max - below.count + 1,
+                }
+            }
+            None => 0,
+        }
+    }
+
+    fn step(&mut self, set: u32, byte: u8) -> u32 {
+        let at = set as usize * self.automata.n_classes + usize::from(self.automata.class_of[usize::from(byte)]);
+        if self.next[at] == UNKNOWN {
+            let (ways, _) = self.sets[set as usize].clone();
+            let mut waiting = Vec::new();
+            // The first is looked at first.
+            for &way in ways.iter().rev() {
+                let way = self.ways[way as usize];
+                let to = self.automata.at(way.state).bytes.iter().filter(|(low, high, _)| (*low..=*high).contains(&byte));
+                waiting.extend(to.map(|&(.., state)| Way { state, count: 0, ..way }));
+            }
+            self.next[at] = if waiting.is_empty() { DEAD } else { self.closure(waiting) };
+        }
+        self.next[at]
+    }
+
+    /// The set of all ways that one is in besides these.
+    fn closure(&mut self, mut waiting: Vec<Way>) -> u32 {
+        let automata = self.automata.clone();
+        let mut seen = HashSet::new();
+        let (mut ways, mut is_complete) = (Vec::new(), false);
+        while let Some(way) = waiting.pop() {
+            if !Self::can_end(&automata, way) || !seen.insert(way) {
+                continue;
+            }
+            if seen.len() > MAX_STEPS || ways.len() >= MAX_WAYS {
+                break;
+            }
+            let at = automata.at(way.state);
+            if !at.bytes.is_empty() {
+                ways.push(self.way_number(way));
+            }
+            if at.repeat.is_none_or(|repeat| way.count >= repeat.min) {
+                waiting.extend(at.skips.iter().map(|&state| Way { state, count: 0, ..way }));
+                if at.is_end {
+                    match self.ways.get(way.below as usize) {
+                        Some(&below) => waiting.push(below),
+                        None => is_complete = true,
+                    }
+                }
+            }
+            for &(rule, state) in &at.calls {
+                waiting.extend(self.call(rule, Way { state, count: 0, ..way }));
+            }
+            if let Some(repeat) = at.repeat.filter(|repeat| way.count < repeat.max) {
+                // Where there is no most, more than the least are all the same.
+                let most = if repeat.max == u32::MAX { repeat.min } else { repeat.max };
+                waiting.extend(self.call(repeat.body, Way { count: (way.count + 1).min(most), ..way }));
+            }
+        }
+        self.work += seen.len();
+        if ways.is_empty() && !is_complete {
+            return DEAD;
+        }
+        self.set_number(ways, is_complete)
+    }
+
+    /// Whether a way can come to its rule's end within the depth that is allowed.
+    fn can_end(automata: &Automata, way: Way) -> bool {
+        way.depth.saturating_add(automata.at(way.state).depth) <= MAX_DEPTH
+    }
+
+    /// At the start of a rule, `back` being where it goes on behind it.
+    fn call(&mut self, rule: Rule, back: Way) -> Option<Way> {
+        if !Self::can_end(&self.automata, back) {
+            return None;
+        }
+        let start = self.automata.rules[rule.0 as usize];
+        let at = self.automata.at(back.state);
+        // Behind it there is only the end.
+        let is_last = at.is_end && at.bytes.is_empty() && at.skips.is_empty() && at.calls.is_empty() && at.repeat.is_none();
+        let below = if is_last { back.below } else { self.way_number(back) };
+        Some(Way { state: start.state, count: 0, below, depth: back.depth + u32::from(start.is_nested) })
+    }
+
+    fn way_number(&mut self, way: Way) -> u32 {
+        let ways = &mut self.ways;
+        *self.way_numbers.entry(way).or_insert_with(|| {
+            ways.push(way);
+            (ways.len() - 1) as u32
+        })
+    }
+
+    fn set_number(&mut self, mut ways: Vec<u32>, is_complete: bool) -> u32 {
+        ways.sort_unstable();
+        let set: Set = (ways.into(), is_complete);
+        if let Some(&number) = self.set_numbers.get(&set) {
+            return number;
+        }
+        let number = self.sets.len() as u32;
+        self.n_members += set.0.len();
+        self.sets.push(set.clone());
+        self.set_numbers.insert(set, number);
+        self.next.resize(self.sets.len() * self.automata.n_classes, UNKNOWN);
+        number
+    }
+
+    /// About how many numbers are kept.
+    fn size(&self) -> usize {
+        self.next.len() + self.n_members + 8 * self.ways.len()
+    }
+
+    /// Forgets all but where it is.
+    fn forget(&mut self) {
+        let old = std::mem::take(&mut self.ways);
+        let (now, is_complete) = self.sets[self.now as usize].clone();
+        self.way_numbers.clear();
+        self.sets.clear();
+        self.set_numbers.clear();
+        self.next.clear();
+        self.masks.clear();
+        self.n_members = 0;
+        let ways = now.iter().map(|&way| {
+            let mut stack = vec![old[way as usize]];
+            while let Some(&below) = stack.last().and_then(|way| old.get(way.below as usize)) {
+                stack.push(below);
+            }
+            stack.into_iter().rev().fold(BOTTOM, |below, way| self.way_number(Way { below, ..way }))
+        });
+        let ways = ways.collect();
+        self.now = self.set_number(ways, is_complete);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::grammar::{Grammar, Json, NamedSchema, ResponseFormat};
+
+    /// A stack in full, its top last: states, counts, and how many objects and lists are open.
+    type Stack = Vec<(State, u32, u32)>;
+
+    /// The same by the book: nothing is shared, kept or given up.
+    struct Plain<'a> {
+        automata: &'a Automata,
+        stacks: HashSet<Stack>,
+        is_complete: bool,
+    }
+
+    impl<'a> Plain<'a> {
+        fn new(automata: &'a Automata) -> Self {
+            Self::of(automata, vec![vec![(automata.start, 0, 0)]])
+        }
+
+        fn of(automata: &'a Automata, mut waiting: Vec<Stack>) -> Self {
+            let mut plain = Self { automata, stacks: HashSet::new(), is_complete: false };
+            while let Some(stack) = waiting.pop() {
+                let Some(&(state, count, depth)) = stack.last() else {
+                    plain.is_complete = true;
+                    continue;
+                };
+                // A stack that cannot come to its end leads nowhere.
+                let fits = stack.iter().all(|&(state, _, depth)| depth + automata.at(state).depth <= MAX_DEPTH);
+                if !fits || !plain.stacks.insert(stack.clone()) {
+                    continue;
+                }
+                let at = automata.at(state);
+                let with = |state: State, count: u32| [&stack[..stack.len() - 1], &[(state, count, depth)]].concat();
+                let call = |rule: Rule, back: Stack| {
+                    let start = automata.rules[rule.0 as usize];
+                    [back, vec![(start.state, 0, depth + u32::from(start.is_nested))]].concat()
+                };
+                if at.repeat.is_none_or(|repeat| count >= repeat.min) {
+                    waiting.extend(at.skips.iter().map(|&state| with(state, 0)));
+                    waiting.extend(at.is_end.then(|| stack[..stack.len() - 1].to_vec()));
+                }
+                waiting.extend(at.calls.iter().map(|&(rule, state)| call(rule, with(state, 0))));
+                if let Some(repeat) = at.repeat.filter(|repeat| count < repeat.max) {
+                    let most = if repeat.max == u32::MAX { repeat.min } else { repeat.max };
+                    waiting.push(call(repeat.body, with(state, (count + 1).min(most))));
+                }
+            }
+            plain
+        }
+
+        fn behind(&self, byte: u8) -> Self {
+            let mut next = Vec::new();
+            for stack in &self.stacks {
+                let &(state, _, depth) = stack.last().unwrap();
+                for &(low, high, to) in &self.automata.at(state).bytes {
+                    if (low..=high).contains(&byte) {
+                        next.push([&stack[..stack.len() - 1], &[(to, 0, depth)]].concat());
+                    }
+                }
+            }
+            Self::of(self.automata, next)
+        }
+
+        fn is_dead(&self) -> bool {
+            self.stacks.is_empty() && !self.is_complete
+        }
+    }
+
+    #[test]
+    fn bytes_lead_where_plain_stacks_lead() {
+        let schemas = [
+            "true",
+            r#"{"type":"array","items":{"type":"string","minLength":1,"maxLength":3},"minItems":2,"maxItems":3}"#,
+            r#"{"anyOf":[{"type":"array","items":{"type":"integer","minimum":5}},{"type":"array","items":{"type":["number","null"]}}]}"#,
+            r#"{"properties":{"a":{"type":"number"},"ab":{"enum":["x","xy",[1]]}},"additionalProperties":{"type":"boolean"}}"#,
+            r##"{"type":"object","properties":{"n":{"$ref":"#"},"t":{"type":"string","pattern":"^(ab|a\"c)*$"}},"required":["t"]}"##,
+            r##"{"type":"array","items":{"type":"array","items":{"$ref":"#"},"minItems":1}}"##,
+        ];
+        let mut state = 1_u64;
+        let mut random = |n: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % n
+        };
+        for schema in schemas {
+            let schema: Json = serde_json::from_str(schema).unwrap();
+            let format = ResponseFormat::JsonSchema { json_schema: NamedSchema { schema } };
+            let Grammar(automata) = Grammar::new(&format).unwrap().unwrap();
+            let automata = Rc::new(automata);
+            for _ in 0..8 {
+                let mut matcher = Matcher::new(automata.clone());
+                let mut plain = Plain::new(&automata);
+                for n in 0..80 {
+                    assert_eq!(matcher.is_complete(), plain.is_complete);
+                    let mut may_follow = Vec::new();
+                    for byte in 0..=255 {
+                        let next = plain.behind(byte);
+                        assert_eq!(matcher.allows(&[byte]), !next.is_dead(), "{byte}");
+                        may_follow.extend((!next.is_dead()).then_some((byte, next)));
+                    }
+                    assert_eq!(matcher.is_done(), may_follow.is_empty());
+                    if may_follow.is_empty() {
+                        break;
+                    }
+                    // Brackets, so that it goes deep.
+                    let brackets = may_follow.iter().position(|(byte, _)| matches!(byte, b'[' | b'{'));
+                    let (byte, next) =
+                        may_follow.swap_remove(brackets.filter(|_| random(3) > 0).unwrap_or(random(may_follow.len())));
+                    assert!(matcher.advance(&[byte]));
+                    plain = next;
+                    if n % 7 == 6 {
+                        matcher.forget();
+                    }
+                }
+            }
+        }
+    }
+}
