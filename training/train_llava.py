@@ -233,9 +233,9 @@ def main():
     optimizer = runs.optimizer(main_parts, rate)
     scales = [1.0] * len(optimizer.param_groups)
     if a.stage == "whole":
-        for group in runs.optimizer([parts.vision], rate).param_groups:
-            optimizer.add_param_group({**group})
-            scales.append(TOWER_RATE)
+        of_tower = runs.optimizer([parts.vision], rate)
+        scales += [TOWER_RATE] * len(of_tower.param_groups)
+        optimizer = runs.Optimizers(*optimizer.parts, *of_tower.parts)
     if not a.no_compile:
         runs.compile_blocks([*language.blocks, *(parts.vision.blocks if not oracle else ())])
     start = 0

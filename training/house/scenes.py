@@ -249,11 +249,28 @@ def tint(rgba, rgb):
     return np.concatenate([np.clip(out, 0, 1) * 255, rgba[..., 3:]], -1).astype(np.uint8)
 
 
+def restyle(rgba, rng):
+    """A drawing as another artist may have made it: flatter, paler or stronger in colour, with an outline. It keeps its colours' names."""
+    x = rgba[..., :3].astype(np.float32) / 255
+    if rng.random() < 0.5:
+        grey = (x @ np.array([0.3, 0.59, 0.11], np.float32))[..., None]
+        x = np.clip(grey + (x - grey) * rng.uniform(0.7, 1.4), 0, 1)
+    if rng.random() < 0.5:
+        levels = int(rng.integers(3, 7))
+        x = np.round(x * levels) / levels
+    if rng.random() < 0.4:
+        inside = np.pad(rgba[..., 3] > 127, 1)
+        covered = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
+        x[inside[1:-1, 1:-1] & ~covered] *= rng.uniform(0.1, 0.6)
+    return np.concatenate([(x * 255 + 0.5).astype(np.uint8), rgba[..., 3:]], -1)
+
+
 _FILTERS = (Image.BILINEAR, Image.BICUBIC, Image.LANCZOS, Image.BOX)
 
 
 def draw(bank, scene, side=SIDE, rng=None):
-    """The picture, uint8 `[side, side, 3]`, padded to a square as the engine does. `rng` varies how it is resampled."""
+    """The picture, uint8 `[side, side, 3]`, padded to a square as the engine does. `rng`, in training, varies how it is resampled and drawn."""
+    varies = rng is not None
     rng = rng or np.random.default_rng(scene.seed)
     scale = side / SIDE
     width, height = round(scene.width * scale), round(scene.height * scale)
@@ -261,6 +278,8 @@ def draw(bank, scene, side=SIDE, rng=None):
     for thing in scene.things:
         n = max(4, round(thing.size * side))
         image = Image.fromarray(bank.pixels[thing.sprite]).resize((n, n), _FILTERS[rng.integers(4)])
+        if varies and rng.random() < 0.5:
+            image = Image.fromarray(restyle(np.asarray(image), rng))
         if thing.rgb:
             image = Image.fromarray(tint(np.asarray(image), thing.rgb))
         if thing.mirrored and bank.classes[thing.kind].name != "arrow":
