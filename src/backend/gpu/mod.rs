@@ -4,6 +4,7 @@
 //! * [`kernels`]: the table of shaders, put together from `shaders/*.wgsl` and the formats' fragments;
 //! * `recorder`: one encoder, one pass, one submit; parameters in one buffer; bind groups made once;
 //! * `matrix`: weights in planes, cut by rows at the binding limit;
+//! * `products`, `attention`: which kernel an op takes, and how its work is cut;
 //! * `self_test`: kernels against plain loops, before a model is trusted to them.
 //!
 //! Ops record. What is recorded is handed over by [`Backend::read`], by a [`Backend::write`] (which must not overtake it), or
@@ -20,38 +21,35 @@ use super::{
     Backend, Epilogue, Expected, Heads, KvFormat, KvPart, KvPlace, KvSpec, Launches, Linear, MatrixSpec, Qkv, RmsNorm, RopeStyle,
 };
 use crate::error::{Error, Result};
-use crate::quant::Format;
 
+mod attention;
 mod device;
 pub mod kernels;
 mod matrix;
+mod products;
 mod recorder;
 mod self_test;
 mod signal;
 
+pub use attention::KvCache;
 pub use device::{Device, DeviceOptions};
 pub use matrix::{Matrix, MatrixBuilder};
 pub use recorder::{MAX_DISPATCHES, Word};
 
+use attention::Keys;
 use device::{Buffer, Dropped};
-use kernels::{Kernel, MAX_TILE_COLS, Products};
+use kernels::Kernel;
+use products::MAX_SMALL_ROWS;
 use recorder::Recorder;
 
 /// Elements that rows are padded to: a block of weights.
 const ROW_MULTIPLE: usize = 32;
 /// Rows of x up to which a product is made row by row: a tile of `mat_mul` would be almost empty.
 const MAX_VEC_ROWS: usize = 4;
-/// Rows of x up to which `mat_mul`'s tiles of 32 rows do; more take tiles of 64.
-const MAX_SMALL_ROWS: usize = 32;
 /// Ids that one dispatch looks up.
 const MAX_IDS: usize = 4096;
 /// Workgroups along x; what is more goes along y. `mat_vec.wgsl` and `gate_up.wgsl` know the number.
 const MAX_GRID_X: usize = 32768;
-/// The widest head that `attention.wgsl` has room for.
-const MAX_HEAD_DIM: usize = 256;
-/// Positions of a cache for each part that a query's keys are cut into, and the most parts.
-const SPLIT_KEYS: usize = 512;
-const MAX_SPLITS: usize = 16;
 /// Logits that a workgroup of `choose_best.wgsl` looks through.
 const CHOOSE_PART: usize = 2048;
 
@@ -62,44 +60,6 @@ pub struct Tensor {
     cols: usize,
     stride: usize,
     buffer: Buffer,
-}
-
-/// Keys and values: a buffer for each layer, keys `[n_ctx, stride]`, then values `[n_ctx, stride]`.
-#[derive(Debug)]
-pub struct KvCache {
-    spec: KvSpec,
-    /// Elements between rows.
-    stride: usize,
-    layers: Vec<Buffer>,
-}
-
-impl KvCache {
-    /// The element that values begin at.
-    fn v_first(&self) -> usize {
-        self.spec.n_ctx * self.stride
-    }
-
-    /// The byte of a layer's buffer that the key or the value of a position begins at.
-    fn at(&self, part: KvPart, position: usize) -> u64 {
-        let first = match part {
-            KvPart::Keys => 0,
-            KvPart::Values => self.v_first(),
-        };
-        ((first + position * self.stride) * self.spec.format.element_bytes()) as u64
-    }
-}
-
-/// Where keys and values are read from.
-struct Keys<'a> {
-    k: &'a Buffer,
-    v: &'a Buffer,
-    format: KvFormat,
-    stride: usize,
-    v_first: usize,
-    /// Keys that every query sees, or 0 where each sees those up to its own position.
-    n_keys: usize,
-    /// Keys there may be.
-    max_keys: usize,
 }
 
 /// The WebGPU backend.
@@ -223,153 +183,9 @@ impl Gpu {
         self.recorder.dispatch(kernel, read, written, params, grid, 0);
     }
 
-    /// What multiplies many rows with weights of this format.
-    fn wide(&self, format: Format) -> Kernel {
-        match self.device.variant().products {
-            Products::Half => Kernel::MatMul64 { format, half: true },
-            Products::Bytes if format.is_quantized() => Kernel::MatMulDot8(format),
-            Products::Bytes | Products::Float => Kernel::MatMul64 { format, half: false },
-        }
-    }
-
-    /// The first `n` rows of x in bytes: their buffers, `x_bytes` and `x_scales` of `quantize_rows.wgsl`.
-    fn in_bytes(&mut self, x: &Tensor, n: usize) -> Option<(Rc<Buffer>, Rc<Buffer>)> {
-        let row_blocks = x.stride / 32;
-        let bytes = self.scratch("activations in bytes", n * row_blocks * 32)?;
-        let scales = self.scratch("scales of activations", n * row_blocks * 16)?;
-        let params = [(x.stride / 4) as u32, row_blocks as u32];
-        self.by_row(Kernel::QuantizeRows, &[&x.buffer], &[&bytes, &scales], &params, row_blocks, n);
-        Some((bytes, scales))
-    }
-
-    /// The products of `n` rows of x with a layer. `in_bytes` are those rows in bytes, where the caller has them already; `norm` is what
-    /// x goes through first: only for few rows.
-    #[allow(clippy::too_many_arguments, reason = "a formula with that many operands")]
-    fn product(
-        &mut self,
-        x: &Tensor,
-        norm: Option<(&Tensor, f32)>,
-        in_bytes: Option<&(Rc<Buffer>, Rc<Buffer>)>,
-        layer: &Linear<Self>,
-        out: &Tensor,
-        n: usize,
-        epilogue: Epilogue,
-    ) {
-        let Matrix { spec, row_blocks, shards, .. } = &layer.weight;
-        assert!(x.cols == spec.n_in && out.cols == spec.n_out, "linear {}: row lengths differ", spec.name);
-        assert!(n <= x.rows && n <= out.rows, "linear {}: beyond the rows", spec.name);
-        let kernel = match n {
-            n if n <= MAX_VEC_ROWS => Kernel::MatVec { format: spec.format, normed: norm.is_some() },
-            n if n <= MAX_SMALL_ROWS => Kernel::MatMul(spec.format),
-            _ => self.wide(spec.format),
-        };
-        let own;
-        let in_bytes = match (kernel, in_bytes) {
-            (Kernel::MatMulDot8(_), None) => {
-                own = self.in_bytes(x, n);
-                if own.is_none() {
-                    return;
-                }
-                own.as_ref()
-            }
-            (_, given) => given,
-        };
-        let bias = layer.bias.as_ref().map_or(&self.nothing, |bias| &bias.buffer);
-        for shard in shards {
-            let params = [
-                shard.n_blocks as u32,
-                *row_blocks as u32,
-                shard.n_rows as u32,
-                shard.first_row as u32,
-                (x.stride / 4) as u32,
-                out.stride as u32,
-                n as u32,
-                match epilogue {
-                    Epilogue::Store => 0,
-                    Epilogue::Add => 1,
-                    Epilogue::Gelu => 2,
-                    Epilogue::QuickGelu => 3,
-                },
-                u32::from(layer.bias.is_some()),
-                (x.cols as f32).to_bits(),
-                norm.map_or(0, |(_, eps)| eps.to_bits()),
-            ];
-            let mut read = vec![&shard.buffer, bias];
-            match (kernel, in_bytes) {
-                (Kernel::MatMulDot8(_), Some((bytes, scales))) => read.extend([&**bytes, &**scales]),
-                _ => read.push(&x.buffer),
-            }
-            if let Some((weight, _)) = norm {
-                read.push(&weight.buffer);
-            }
-            let grid = match kernel {
-                Kernel::MatVec { .. } => {
-                    let groups = shard.n_rows.div_ceil(8);
-                    [groups.min(MAX_GRID_X), groups.div_ceil(MAX_GRID_X), n]
-                }
-                Kernel::MatMul(_) => [shard.n_rows.div_ceil(32), n.div_ceil(32), 1],
-                _ => [shard.n_rows.div_ceil(64), n.div_ceil(64), 1],
-            };
-            let work = (n * shard.n_rows * spec.n_in) as u64;
-            self.recorder.dispatch(kernel, &read, &[&out.buffer], &params, grid.map(|n| n as u32), work);
-        }
-    }
-
-    fn attend(&mut self, q: &Tensor, keys: &Keys<'_>, heads: Heads, scale: f32, out: &Tensor, n: usize) {
-        let Heads { n_heads, n_kv_heads, head_dim } = heads;
-        assert!(head_dim <= MAX_HEAD_DIM, "attention: heads of {head_dim} elements are wider than {MAX_HEAD_DIM}");
-        let is_aligned = head_dim.is_multiple_of(4);
-        let cols = head_dim.div_ceil(32) as u32;
-        let is_tiled = n > MAX_VEC_ROWS && is_aligned && cols <= MAX_TILE_COLS;
-        let n_splits = if n <= MAX_VEC_ROWS && is_aligned { (keys.max_keys / SPLIT_KEYS).clamp(1, MAX_SPLITS) } else { 1 };
-        let part = head_dim + 2;
-        let params = [
-            head_dim,
-            n_heads / n_kv_heads,
-            q.stride,
-            keys.stride,
-            keys.v_first,
-            n,
-            keys.n_keys,
-            scale.to_bits() as usize,
-            n_splits,
-            n_heads,
-            part,
-        ]
-        .map(|p| p as u32);
-        let work = (2 * n * n_heads * head_dim * keys.max_keys) as u64;
-        let read = [&q.buffer, keys.k, keys.v];
-        if is_tiled {
-            let kernel = Kernel::AttentionTile { format: keys.format, cols };
-            let grid = [n_heads as u32, n.div_ceil(32) as u32, 1];
-            self.recorder.dispatch(kernel, &read, &[&out.buffer], &params, grid, work);
-            return;
-        }
-        let kernel = Kernel::Attention { format: keys.format, is_aligned };
-        let grid = [n_heads as u32, n as u32, n_splits as u32];
-        if n_splits == 1 {
-            self.recorder.dispatch(kernel, &read, &[&out.buffer], &params, grid, work);
-            return;
-        }
-        let Some(parts) = self.scratch("parts of attention", MAX_VEC_ROWS * n_heads * n_splits * part * 4) else { return };
-        self.recorder.dispatch(kernel, &read, &[&parts], &params, grid, work);
-        let params = [head_dim, out.stride, n_heads, n_splits, part].map(|p| p as u32);
-        let grid = [n_heads as u32, n as u32, 1];
-        self.recorder.dispatch(Kernel::AttentionMerge, &[&parts], &[&out.buffer], &params, grid, 0);
-    }
-
     fn compile(&self, kernels: &[Kernel]) {
         for kernel in kernels {
             self.device.pipeline(*kernel);
-        }
-    }
-
-    fn compile_attention(&self, head_dim: usize, format: KvFormat) {
-        let is_aligned = head_dim.is_multiple_of(4);
-        let cols = head_dim.div_ceil(32) as u32;
-        self.compile(&[Kernel::Attention { format, is_aligned }, Kernel::AttentionMerge]);
-        if is_aligned && cols <= MAX_TILE_COLS {
-            self.compile(&[Kernel::AttentionTile { format, cols }]);
         }
     }
 }

@@ -1,8 +1,10 @@
 //! What every adapter's drivers are asked before a model is trusted to them: small cases of every kernel against plain loops. Drivers
 //! compile shaders wrongly more often than CPUs compute wrongly, and the first sign would otherwise be an answer that makes no sense.
 
+use super::attention::SPLIT_KEYS;
 use super::kernels::{Products, Variant};
-use super::{Backend, Gpu, MAX_SMALL_ROWS, SPLIT_KEYS, Tensor};
+use super::products::MAX_SMALL_ROWS;
+use super::{Backend, Gpu, Tensor};
 use crate::backend::choice::Choice;
 use crate::backend::{Epilogue, Heads, KvFormat, KvPlace, KvSpec, Linear, MatrixSpec, Qkv, RmsNorm, RopeStyle};
 use crate::error::{Error, Result};

@@ -1,73 +1,37 @@
 //! The engine: a loaded model pair with its tokenizer, chat template and context, and the generation under way.
 //!
+//! `load` makes an engine of files, `benchmark` measures one.
+//!
 //! Work is done in bounded steps ([`Engine::step`]): one block of the vision tower, a few layers of a chunk of the prompt, or
 //! one token. Between steps the caller can stop, and show what happened.
 
 use std::collections::VecDeque;
-use std::hash::Hasher;
 use std::rc::Rc;
 
-use siphasher::sip::SipHasher13;
-
-use crate::backend::choice::Choice;
-use crate::backend::{Backend, KvFormat, KvSpec};
+use crate::backend::{Backend, KvFormat};
 use crate::error::{Error, Result};
-use crate::gguf::{Gguf, RangedSource};
 use crate::image::{Pixels, Place, RgbImage};
-use crate::model::llava::{PictureJob, Vision, VisionConfig, language_model_plan};
-use crate::model::lm::{Llama, LlamaConfig};
-use crate::quant::Format;
+use crate::model::llava::{PictureJob, Vision};
+use crate::model::lm::Llama;
 use crate::runtime::ahead::Ahead;
 use crate::runtime::grammar::{Constraint, TokenTrie};
-use crate::runtime::memory::Memory;
 use crate::runtime::pictures::{Picture, PictureCache};
-use crate::runtime::report::BytesInfo;
 use crate::runtime::request::{self, ChatRequest, CompletionRequest, EvaluateRequest, GenerationOptions};
 use crate::runtime::sampler::{Sampler, top_logprobs};
 use crate::runtime::saved_session::Identity;
 use crate::runtime::session::{Prefill, Session, Slot};
 use crate::runtime::stop::StopMatcher;
-use crate::text::{ChatTemplate, Chunk, Date, Segment, StreamDecoder, Tokenizer, encode_segments, parse_prompt};
+use crate::text::{ChatTemplate, Chunk, Segment, StreamDecoder, Tokenizer, encode_segments, parse_prompt};
 
+mod benchmark;
+mod load;
+
+pub use self::load::LoadOptions;
 pub use crate::runtime::pictures::ImageInput;
 pub use crate::runtime::report::{BenchmarkReport, Event, FinishReason, Info, LoadProgress, TokenLogprob, Usage, VisionInfo};
 
 /// No vocabulary has a longer piece: text beyond this many bytes for each position cannot fit, and need not be tokenized to know.
 const MAX_PIECE_BYTES: usize = 1024;
-
-/// How to load a model.
-#[derive(Clone)]
-pub struct LoadOptions {
-    /// Positions of the context; default: the model's, but at most 4096.
-    pub context_size: Option<usize>,
-    /// Jinja text or the name of a built-in template; default: the file's own.
-    pub chat_template: Option<String>,
-    /// Store the float matrices of the vision file in this format instead.
-    pub quantize_mmproj: Option<Format>,
-    /// How keys and values are kept.
-    pub kv_format: KvFormat,
-    /// Multiply-adds of a prompt that a step may do; default: what suits the backend.
-    pub step_work: Option<u64>,
-    /// Milliseconds from any fixed point; the crate itself knows no clock that works everywhere.
-    pub now: fn() -> f64,
-    /// Today's date, for templates that tell the model what day it is.
-    pub today: Option<Date>,
-}
-
-impl LoadOptions {
-    /// Everything left to the model.
-    pub fn new(now: fn() -> f64) -> Self {
-        Self {
-            context_size: None,
-            chat_template: None,
-            quantize_mmproj: None,
-            kv_format: KvFormat::F16,
-            step_work: None,
-            now,
-            today: None,
-        }
-    }
-}
 
 /// A picture that came with a request.
 struct Shown {
@@ -140,141 +104,6 @@ pub struct Engine<B: Backend> {
 }
 
 impl<B: Backend> Engine<B> {
-    /// Loads a model, and the vision file that goes with it.
-    ///
-    /// # Errors
-    /// Every cause a file, a source or the memory can give; nothing is left behind.
-    pub async fn load(
-        mut backend: B,
-        model: Vec<Box<dyn RangedSource>>,
-        mmproj: Option<Vec<Box<dyn RangedSource>>>,
-        options: LoadOptions,
-        progress: &mut dyn FnMut(LoadProgress<'_>),
-    ) -> Result<Self> {
-        progress(LoadProgress { stage: "header", file: first_name(&model), loaded: 0, total: 0 });
-        let mut gguf = Gguf::open(model).await?;
-        let config = LlamaConfig::from_gguf(&gguf)?;
-        let n_ctx = context_size(options.context_size, &config, gguf.name())?;
-        // Both headers are read before any weight, so that a wrong pair is found out at once.
-        let mmproj = match mmproj {
-            Some(sources) => {
-                progress(LoadProgress { stage: "header", file: first_name(&sources), loaded: 0, total: 0 });
-                let gguf = Gguf::open(sources).await?;
-                let config = VisionConfig::from_gguf::<B>(&gguf, config.n_embd)?;
-                Some((gguf, config))
-            }
-            None => None,
-        };
-        let tokenizer = Tokenizer::from_metadata(&mut gguf.metadata)?;
-        if tokenizer.n_vocab() > config.n_vocab {
-            return Err(Error::invalid_gguf(format!(
-                "'{}' lists {} tokens but embeds {}. It is damaged or was converted wrongly.",
-                gguf.name(),
-                tokenizer.n_vocab(),
-                config.n_vocab
-            )));
-        }
-        let mut template = ChatTemplate::from_gguf_or_builtin(options.chat_template.as_deref(), &gguf.metadata, &tokenizer)?;
-        template.set_date(options.today);
-        let spec = KvSpec {
-            n_layers: config.n_layers,
-            n_ctx,
-            n_kv: config.n_kv(),
-            head_dim: config.heads.head_dim,
-            format: options.kv_format,
-        };
-        if isize::try_from(spec.n_bytes()).is_err() {
-            return Err(Error::out_of_memory(format!(
-                "The context of {n_ctx} tokens would take {} bytes for its keys and values, more than there can be here. Load the model with a \
-                 smaller contextSize.",
-                spec.n_bytes()
-            )));
-        }
-        // Everything is checked and has its memory before any weight is read: nothing is loaded half.
-        let n_chunk = B::PREFILL_ROWS.min(n_ctx);
-        let plan = language_model_plan::<B>(&gguf, &config)?;
-        let mut activations = Llama::<B>::scratch_bytes(&config, n_ctx, n_chunk);
-        let vision_plan = match &mmproj {
-            Some((gguf, config)) => {
-                activations = activations.saturating_add(config.scratch_bytes::<B>());
-                Some((config.plan::<B>(gguf)?, options.quantize_mmproj))
-            }
-            None => None,
-        };
-        let memory = Memory::take(&mut backend, plan, vision_plan, &spec, activations).await?;
-        let Memory { language_model: reserved, vision: reserved_vision, cache, language_model_bytes: llm_bytes } = memory;
-        // Kernels are compiled while weights are on their way.
-        Llama::<B>::expect(&config, &gguf, &mut backend, options.kv_format);
-        if let (Some((_, config)), Some(reserved)) = (&mmproj, &reserved_vision) {
-            config.expect(&mut backend, reserved);
-        }
-
-        let file = gguf.name().to_string();
-        let mut n_parameters = reserved.n_parameters();
-        let weights = reserved
-            .load(&mut backend, &mut |loaded, total| progress(LoadProgress { stage: "model", file: &file, loaded, total }))
-            .await?;
-        let mut fingerprint = SipHasher13::new();
-        fingerprint.write(&weights.fingerprint().to_le_bytes());
-        tokenizer.fingerprint(&mut fingerprint);
-        let llm = Llama::new(config, &mut backend, weights, n_ctx, n_chunk)?;
-        // With all that scales positions, some of which depends on the context's size.
-        fingerprint.write(format!("{:?}", llm.config).as_bytes());
-        let mut vision = None;
-        if let (Some((gguf, config)), Some(reserved)) = (&mmproj, reserved_vision) {
-            let file = gguf.name().to_string();
-            let loaded = config
-                .load(gguf, &mut backend, reserved, &mut |loaded, total| {
-                    progress(LoadProgress { stage: "mmproj", file: &file, loaded, total });
-                })
-                .await?;
-            n_parameters += loaded.n_parameters;
-            vision = Some(loaded);
-        }
-        let info = Info {
-            architecture: llm.config.architecture.clone(),
-            name: gguf.metadata.str("general.name").unwrap_or(&file).to_string(),
-            quantization: main_format(&gguf),
-            parameters: n_parameters,
-            context_size: n_ctx,
-            vocabulary_size: llm.config.n_vocab,
-            vision: vision.as_ref().map(|v| VisionInfo {
-                projector: v.projector.kind.name(),
-                image_size: v.clip.config.image_size,
-                patch_size: v.clip.config.patch_size,
-                tokens_per_image: v.tokens_per_tile(),
-                feature_size: v.clip.config.n_embd,
-            }),
-            bytes: BytesInfo { weights: backend.weight_bytes(), kv_cache: spec.n_bytes(), wasm_heap: 0 },
-            warnings: tokenizer.warning().into_iter().chain(template.warning()).map(str::to_string).collect(),
-        };
-        let identity = Identity {
-            language_model: fingerprint.finish(),
-            vision: vision.as_ref().map(|vision: &Vision<B>| vision.fingerprint),
-        };
-        progress(LoadProgress { stage: "ready", file: &file, loaded: gguf.n_bytes(), total: gguf.n_bytes() });
-        let seed = (options.now)().to_bits();
-        Ok(Self {
-            pictures: PictureCache::new(llm.config.n_embd),
-            session: Session { cache, slots: Vec::new(), places: Vec::new(), n_ctx },
-            backend,
-            llm,
-            vision,
-            tokenizer,
-            template,
-            generation: None,
-            logits: Vec::new(),
-            trie: None,
-            info,
-            llm_bytes,
-            kv_format: options.kv_format,
-            identity,
-            step_work: options.step_work.unwrap_or(B::STEP_WORK),
-            now: options.now,
-            seed,
-        })
-    }
-
     /// What is loaded.
     pub fn info(&self) -> &Info {
         &self.info
@@ -683,61 +512,6 @@ impl<B: Backend> Engine<B> {
         self.read_logits().await?;
         Ok((self.logits.clone(), ids))
     }
-
-    /// Measures prefill and decode on made-up tokens; forgets the conversation.
-    ///
-    /// # Errors
-    /// `invalid_request` where the tokens do not fit into the context or there are none.
-    pub async fn benchmark(&mut self, prompt_tokens: usize, generated_tokens: usize, runs: usize) -> Result<BenchmarkReport> {
-        if prompt_tokens == 0
-            || generated_tokens == 0
-            || runs == 0
-            || prompt_tokens.saturating_add(generated_tokens) > self.session.n_ctx
-        {
-            return Err(Error::invalid_request(format!(
-                "A benchmark of {runs} runs with {prompt_tokens} + {generated_tokens} tokens cannot be made in a context of {}. Give at least 1 of \
-                 each, and fewer tokens than the context holds.",
-                self.session.n_ctx
-            )));
-        }
-        let n_vocab = self.llm.config.n_vocab as u64;
-        let ids: Vec<u32> = (0..prompt_tokens as u64).map(|i| (i.wrapping_mul(2_654_435_761) % n_vocab) as u32).collect();
-        let (mut prefill, mut decode) = (Vec::new(), Vec::new());
-        let mut launches_before = self.backend.launches();
-        // One run more than asked for: the first warms up caches and the browser's compiler.
-        for counted in (0..=runs).map(|i| i > 0) {
-            self.reset();
-            let mut run = self.run(&[Chunk::Tokens(ids.clone())], &[])?;
-            let start = (self.now)();
-            while self.run_step(&mut run).await?.is_some() {}
-            let mut ahead = Ahead::new(Choice::GREEDY);
-            let Self { backend, llm, session, .. } = self;
-            ahead.fill(backend, llm, session, 1, || 0.0);
-            ahead.next(backend, session).await?;
-            let middle = (self.now)();
-            launches_before = backend.launches();
-            for _ in 0..generated_tokens {
-                ahead.fill(backend, llm, session, 1 + generated_tokens, || 0.0);
-                ahead.next(backend, session).await?;
-            }
-            let end = (self.now)();
-            if counted {
-                prefill.push(prompt_tokens as f64 / (middle - start).max(1e-3) * 1e3);
-                decode.push(generated_tokens as f64 / (end - middle).max(1e-3) * 1e3);
-            }
-        }
-        self.reset();
-        let decode = median(&mut decode);
-        let launches = self.backend.launches();
-        let per_token = |after: u64, before: u64| (after - before) as f64 / generated_tokens as f64;
-        Ok(BenchmarkReport {
-            dispatches_per_token: per_token(launches.dispatches, launches_before.dispatches),
-            submits_per_token: per_token(launches.submits, launches_before.submits),
-            prefill_tokens_per_second: median(&mut prefill),
-            decode_tokens_per_second: decode,
-            bytes_per_second: decode * self.llm_bytes as f64,
-        })
-    }
 }
 
 fn done<B: Backend>(g: &mut Generation<B>, finish_reason: FinishReason) -> Event {
@@ -764,12 +538,6 @@ pub(super) fn ended(
     Event::Done { text, finish_reason, usage }
 }
 
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let n = values.len();
-    if n.is_multiple_of(2) { (values[n / 2 - 1] + values[n / 2]) / 2.0 } else { values[n / 2] }
-}
-
 fn slots(chunks: &[Chunk], shown: &[Shown]) -> Result<Vec<Slot>> {
     let mut slots = Vec::new();
     for chunk in chunks {
@@ -784,28 +552,4 @@ fn slots(chunks: &[Chunk], shown: &[Shown]) -> Result<Vec<Slot>> {
         }
     }
     Ok(slots)
-}
-
-fn context_size(wanted: Option<usize>, config: &LlamaConfig, file: &str) -> Result<usize> {
-    let n_ctx = wanted.unwrap_or_else(|| config.default_context());
-    if n_ctx == 0 || n_ctx > config.n_ctx_train {
-        return Err(Error::invalid_request(format!(
-            "contextSize is {n_ctx}; '{file}' was made for 1 to {} tokens. Give a number in that range.",
-            config.n_ctx_train
-        )));
-    }
-    Ok(n_ctx)
-}
-
-fn first_name(sources: &[Box<dyn RangedSource>]) -> &str {
-    sources.first().map_or("", |s| s.name())
-}
-
-/// The format that holds the most bytes.
-fn main_format(gguf: &Gguf) -> String {
-    let mut by_format = std::collections::BTreeMap::<Format, u64>::new();
-    for tensor in gguf.tensors() {
-        *by_format.entry(tensor.info.format).or_default() += tensor.info.n_bytes();
-    }
-    by_format.into_iter().max_by_key(|(_, bytes)| *bytes).map_or(String::new(), |(format, _)| format.name().to_string())
 }

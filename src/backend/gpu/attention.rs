@@ -1,0 +1,104 @@
+//! Attention, and where keys and values lie.
+
+use super::device::Buffer;
+use super::kernels::{Kernel, MAX_TILE_COLS};
+use super::{Gpu, MAX_VEC_ROWS, Tensor};
+use crate::backend::{Heads, KvFormat, KvPart, KvSpec};
+
+/// The widest head that `attention.wgsl` has room for.
+const MAX_HEAD_DIM: usize = 256;
+/// Positions of a cache for each part that a query's keys are cut into, and the most parts.
+pub(super) const SPLIT_KEYS: usize = 512;
+const MAX_SPLITS: usize = 16;
+
+/// Keys and values: a buffer for each layer, keys `[n_ctx, stride]`, then values `[n_ctx, stride]`.
+#[derive(Debug)]
+pub struct KvCache {
+    pub(super) spec: KvSpec,
+    /// Elements between rows.
+    pub(super) stride: usize,
+    pub(super) layers: Vec<Buffer>,
+}
+
+impl KvCache {
+    /// The element that values begin at.
+    pub(super) fn v_first(&self) -> usize {
+        self.spec.n_ctx * self.stride
+    }
+
+    /// The byte of a layer's buffer that the key or the value of a position begins at.
+    pub(super) fn at(&self, part: KvPart, position: usize) -> u64 {
+        let first = match part {
+            KvPart::Keys => 0,
+            KvPart::Values => self.v_first(),
+        };
+        ((first + position * self.stride) * self.spec.format.element_bytes()) as u64
+    }
+}
+
+/// Where keys and values are read from.
+pub(super) struct Keys<'a> {
+    pub(super) k: &'a Buffer,
+    pub(super) v: &'a Buffer,
+    pub(super) format: KvFormat,
+    pub(super) stride: usize,
+    pub(super) v_first: usize,
+    /// Keys that every query sees, or 0 where each sees those up to its own position.
+    pub(super) n_keys: usize,
+    /// Keys there may be.
+    pub(super) max_keys: usize,
+}
+
+impl Gpu {
+    pub(super) fn attend(&mut self, q: &Tensor, keys: &Keys<'_>, heads: Heads, scale: f32, out: &Tensor, n: usize) {
+        let Heads { n_heads, n_kv_heads, head_dim } = heads;
+        assert!(head_dim <= MAX_HEAD_DIM, "attention: heads of {head_dim} elements are wider than {MAX_HEAD_DIM}");
+        let is_aligned = head_dim.is_multiple_of(4);
+        let cols = head_dim.div_ceil(32) as u32;
+        let is_tiled = n > MAX_VEC_ROWS && is_aligned && cols <= MAX_TILE_COLS;
+        let n_splits = if n <= MAX_VEC_ROWS && is_aligned { (keys.max_keys / SPLIT_KEYS).clamp(1, MAX_SPLITS) } else { 1 };
+        let part = head_dim + 2;
+        let params = [
+            head_dim,
+            n_heads / n_kv_heads,
+            q.stride,
+            keys.stride,
+            keys.v_first,
+            n,
+            keys.n_keys,
+            scale.to_bits() as usize,
+            n_splits,
+            n_heads,
+            part,
+        ]
+        .map(|p| p as u32);
+        let work = (2 * n * n_heads * head_dim * keys.max_keys) as u64;
+        let read = [&q.buffer, keys.k, keys.v];
+        if is_tiled {
+            let kernel = Kernel::AttentionTile { format: keys.format, cols };
+            let grid = [n_heads as u32, n.div_ceil(32) as u32, 1];
+            self.recorder.dispatch(kernel, &read, &[&out.buffer], &params, grid, work);
+            return;
+        }
+        let kernel = Kernel::Attention { format: keys.format, is_aligned };
+        let grid = [n_heads as u32, n as u32, n_splits as u32];
+        if n_splits == 1 {
+            self.recorder.dispatch(kernel, &read, &[&out.buffer], &params, grid, work);
+            return;
+        }
+        let Some(parts) = self.scratch("parts of attention", MAX_VEC_ROWS * n_heads * n_splits * part * 4) else { return };
+        self.recorder.dispatch(kernel, &read, &[&parts], &params, grid, work);
+        let params = [head_dim, out.stride, n_heads, n_splits, part].map(|p| p as u32);
+        let grid = [n_heads as u32, n as u32, 1];
+        self.recorder.dispatch(Kernel::AttentionMerge, &[&parts], &[&out.buffer], &params, grid, 0);
+    }
+
+    pub(super) fn compile_attention(&self, head_dim: usize, format: KvFormat) {
+        let is_aligned = head_dim.is_multiple_of(4);
+        let cols = head_dim.div_ceil(32) as u32;
+        self.compile(&[Kernel::Attention { format, is_aligned }, Kernel::AttentionMerge]);
+        if is_aligned && cols <= MAX_TILE_COLS {
+            self.compile(&[Kernel::AttentionTile { format, cols }]);
+        }
+    }
+}

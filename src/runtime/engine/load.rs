@@ -1,0 +1,214 @@
+//! From files to an engine.
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+use super::{Engine, Info, LoadProgress, VisionInfo};
+use crate::backend::{Backend, KvFormat, KvSpec};
+use crate::error::{Error, Result};
+use crate::gguf::{Gguf, RangedSource};
+use crate::model::llava::{Vision, VisionConfig, language_model_plan};
+use crate::model::lm::{Llama, LlamaConfig};
+use crate::quant::Format;
+use crate::runtime::memory::Memory;
+use crate::runtime::pictures::PictureCache;
+use crate::runtime::report::BytesInfo;
+use crate::runtime::saved_session::Identity;
+use crate::runtime::session::Session;
+use crate::text::{ChatTemplate, Date, Tokenizer};
+
+/// How to load a model.
+#[derive(Clone)]
+pub struct LoadOptions {
+    /// Positions of the context; default: the model's, but at most 4096.
+    pub context_size: Option<usize>,
+    /// Jinja text or the name of a built-in template; default: the file's own.
+    pub chat_template: Option<String>,
+    /// Store the float matrices of the vision file in this format instead.
+    pub quantize_mmproj: Option<Format>,
+    /// How keys and values are kept.
+    pub kv_format: KvFormat,
+    /// Multiply-adds of a prompt that a step may do; default: what suits the backend.
+    pub step_work: Option<u64>,
+    /// Milliseconds from any fixed point; the crate itself knows no clock that works everywhere.
+    pub now: fn() -> f64,
+    /// Today's date, for templates that tell the model what day it is.
+    pub today: Option<Date>,
+}
+
+impl LoadOptions {
+    /// Everything left to the model.
+    pub fn new(now: fn() -> f64) -> Self {
+        Self {
+            context_size: None,
+            chat_template: None,
+            quantize_mmproj: None,
+            kv_format: KvFormat::F16,
+            step_work: None,
+            now,
+            today: None,
+        }
+    }
+}
+
+impl<B: Backend> Engine<B> {
+    /// Loads a model, and the vision file that goes with it.
+    ///
+    /// # Errors
+    /// Every cause a file, a source or the memory can give; nothing is left behind.
+    pub async fn load(
+        mut backend: B,
+        model: Vec<Box<dyn RangedSource>>,
+        mmproj: Option<Vec<Box<dyn RangedSource>>>,
+        options: LoadOptions,
+        progress: &mut dyn FnMut(LoadProgress<'_>),
+    ) -> Result<Self> {
+        progress(LoadProgress { stage: "header", file: first_name(&model), loaded: 0, total: 0 });
+        let mut gguf = Gguf::open(model).await?;
+        let config = LlamaConfig::from_gguf(&gguf)?;
+        let n_ctx = context_size(options.context_size, &config, gguf.name())?;
+        // Both headers are read before any weight, so that a wrong pair is found out at once.
+        let mmproj = match mmproj {
+            Some(sources) => {
+                progress(LoadProgress { stage: "header", file: first_name(&sources), loaded: 0, total: 0 });
+                let gguf = Gguf::open(sources).await?;
+                let config = VisionConfig::from_gguf::<B>(&gguf, config.n_embd)?;
+                Some((gguf, config))
+            }
+            None => None,
+        };
+        let tokenizer = Tokenizer::from_metadata(&mut gguf.metadata)?;
+        if tokenizer.n_vocab() > config.n_vocab {
+            return Err(Error::invalid_gguf(format!(
+                "'{}' lists {} tokens but embeds {}. It is damaged or was converted wrongly.",
+                gguf.name(),
+                tokenizer.n_vocab(),
+                config.n_vocab
+            )));
+        }
+        let mut template = ChatTemplate::from_gguf_or_builtin(options.chat_template.as_deref(), &gguf.metadata, &tokenizer)?;
+        template.set_date(options.today);
+        let spec = KvSpec {
+            n_layers: config.n_layers,
+            n_ctx,
+            n_kv: config.n_kv(),
+            head_dim: config.heads.head_dim,
+            format: options.kv_format,
+        };
+        if isize::try_from(spec.n_bytes()).is_err() {
+            return Err(Error::out_of_memory(format!(
+                "The context of {n_ctx} tokens would take {} bytes for its keys and values, more than there can be here. Load the model with a \
+                 smaller contextSize.",
+                spec.n_bytes()
+            )));
+        }
+        // Everything is checked and has its memory before any weight is read: nothing is loaded half.
+        let n_chunk = B::PREFILL_ROWS.min(n_ctx);
+        let plan = language_model_plan::<B>(&gguf, &config)?;
+        let mut activations = Llama::<B>::scratch_bytes(&config, n_ctx, n_chunk);
+        let vision_plan = match &mmproj {
+            Some((gguf, config)) => {
+                activations = activations.saturating_add(config.scratch_bytes::<B>());
+                Some((config.plan::<B>(gguf)?, options.quantize_mmproj))
+            }
+            None => None,
+        };
+        let memory = Memory::take(&mut backend, plan, vision_plan, &spec, activations).await?;
+        let Memory { language_model: reserved, vision: reserved_vision, cache, language_model_bytes: llm_bytes } = memory;
+        // Kernels are compiled while weights are on their way.
+        Llama::<B>::expect(&config, &gguf, &mut backend, options.kv_format);
+        if let (Some((_, config)), Some(reserved)) = (&mmproj, &reserved_vision) {
+            config.expect(&mut backend, reserved);
+        }
+
+        let file = gguf.name().to_string();
+        let mut n_parameters = reserved.n_parameters();
+        let weights = reserved
+            .load(&mut backend, &mut |loaded, total| progress(LoadProgress { stage: "model", file: &file, loaded, total }))
+            .await?;
+        let mut fingerprint = SipHasher13::new();
+        fingerprint.write(&weights.fingerprint().to_le_bytes());
+        tokenizer.fingerprint(&mut fingerprint);
+        let llm = Llama::new(config, &mut backend, weights, n_ctx, n_chunk)?;
+        // With all that scales positions, some of which depends on the context's size.
+        fingerprint.write(format!("{:?}", llm.config).as_bytes());
+        let mut vision = None;
+        if let (Some((gguf, config)), Some(reserved)) = (&mmproj, reserved_vision) {
+            let file = gguf.name().to_string();
+            let loaded = config
+                .load(gguf, &mut backend, reserved, &mut |loaded, total| {
+                    progress(LoadProgress { stage: "mmproj", file: &file, loaded, total });
+                })
+                .await?;
+            n_parameters += loaded.n_parameters;
+            vision = Some(loaded);
+        }
+        let info = Info {
+            architecture: llm.config.architecture.clone(),
+            name: gguf.metadata.str("general.name").unwrap_or(&file).to_string(),
+            quantization: main_format(&gguf),
+            parameters: n_parameters,
+            context_size: n_ctx,
+            vocabulary_size: llm.config.n_vocab,
+            vision: vision.as_ref().map(|v| VisionInfo {
+                projector: v.projector.kind.name(),
+                image_size: v.clip.config.image_size,
+                patch_size: v.clip.config.patch_size,
+                tokens_per_image: v.tokens_per_tile(),
+                feature_size: v.clip.config.n_embd,
+            }),
+            bytes: BytesInfo { weights: backend.weight_bytes(), kv_cache: spec.n_bytes(), wasm_heap: 0 },
+            warnings: tokenizer.warning().into_iter().chain(template.warning()).map(str::to_string).collect(),
+        };
+        let identity = Identity {
+            language_model: fingerprint.finish(),
+            vision: vision.as_ref().map(|vision: &Vision<B>| vision.fingerprint),
+        };
+        progress(LoadProgress { stage: "ready", file: &file, loaded: gguf.n_bytes(), total: gguf.n_bytes() });
+        let seed = (options.now)().to_bits();
+        Ok(Self {
+            pictures: PictureCache::new(llm.config.n_embd),
+            session: Session { cache, slots: Vec::new(), places: Vec::new(), n_ctx },
+            backend,
+            llm,
+            vision,
+            tokenizer,
+            template,
+            generation: None,
+            logits: Vec::new(),
+            trie: None,
+            info,
+            llm_bytes,
+            kv_format: options.kv_format,
+            identity,
+            step_work: options.step_work.unwrap_or(B::STEP_WORK),
+            now: options.now,
+            seed,
+        })
+    }
+}
+
+fn context_size(wanted: Option<usize>, config: &LlamaConfig, file: &str) -> Result<usize> {
+    let n_ctx = wanted.unwrap_or_else(|| config.default_context());
+    if n_ctx == 0 || n_ctx > config.n_ctx_train {
+        return Err(Error::invalid_request(format!(
+            "contextSize is {n_ctx}; '{file}' was made for 1 to {} tokens. Give a number in that range.",
+            config.n_ctx_train
+        )));
+    }
+    Ok(n_ctx)
+}
+
+fn first_name(sources: &[Box<dyn RangedSource>]) -> &str {
+    sources.first().map_or("", |s| s.name())
+}
+
+/// The format that holds the most bytes.
+fn main_format(gguf: &Gguf) -> String {
+    let mut by_format = std::collections::BTreeMap::<Format, u64>::new();
+    for tensor in gguf.tensors() {
+        *by_format.entry(tensor.info.format).or_default() += tensor.info.n_bytes();
+    }
+    by_format.into_iter().max_by_key(|(_, bytes)| *bytes).map_or(String::new(), |(format, _)| format.name().to_string())
+}
