@@ -11,7 +11,6 @@
 //! single query of a decoding step they divide by blocks of keys, whose results are then put together in their order. What
 //! belongs to a block does not depend on the number of threads.
 
-use std::mem::take;
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -49,14 +48,47 @@ enum Rows {
     F16(Panels<ShrunkHalf>),
 }
 
-/// Keys and values in panels.
-#[derive(Debug, Clone, Default)]
-struct Panels<S> {
+/// How panels lie.
+#[derive(Debug, Clone, Copy, Default)]
+struct Shape {
     /// Positions there is room for, a multiple of [`BLOCK`].
     n_ctx: usize,
     n_heads: usize,
     /// Elements of a head's key.
     head_dim: usize,
+}
+
+impl Shape {
+    /// Elements of a position's key.
+    fn n_kv(self) -> usize {
+        self.n_heads * self.head_dim
+    }
+
+    /// Where the keys of a head at the positions of a group begin.
+    fn k_at(self, layer: usize, head: usize, group: usize) -> usize {
+        ((layer * self.n_heads + head) * (self.n_ctx / WIDTH) + group) * self.head_dim
+    }
+
+    /// Where eight elements, the `octet`th, of a head's values begin at a position.
+    fn v_at(self, layer: usize, head: usize, position: usize, octet: usize) -> usize {
+        let blocks = (layer * self.n_heads + head) * (self.n_ctx / BLOCK) + position / BLOCK;
+        (blocks * self.head_dim.div_ceil(WIDTH) + octet) * BLOCK + position % BLOCK
+    }
+
+    /// Where the elements of a position's key or value are, in their order: the row of the panels, and the column.
+    fn places(self, part: KvPart, layer: usize, position: usize) -> impl Iterator<Item = (usize, usize)> {
+        let place = move |head, element| match part {
+            KvPart::Keys => (self.k_at(layer, head, position / WIDTH) + element, position % WIDTH),
+            KvPart::Values => (self.v_at(layer, head, position, element / WIDTH), element % WIDTH),
+        };
+        (0..self.n_heads).flat_map(move |head| (0..self.head_dim).map(move |element| place(head, element)))
+    }
+}
+
+/// Keys and values in panels.
+#[derive(Debug, Clone, Default)]
+struct Panels<S> {
+    shape: Shape,
     /// Keys, `[layers][n_heads][n_ctx / WIDTH][head_dim][WIDTH]`.
     k: Vec<[S; WIDTH]>,
     /// Values, `[layers][n_heads][n_ctx / BLOCK][⌈head_dim / WIDTH⌉][BLOCK][WIDTH]`.
@@ -67,45 +99,31 @@ impl<S: Stored> Panels<S> {
     fn new(spec: &KvSpec) -> Result<Self> {
         let KvSpec { n_layers, n_ctx, n_kv, head_dim, .. } = *spec;
         let what = format!("the keys and values of {n_ctx} positions");
-        let n_heads = n_kv / head_dim;
-        assert_eq!(n_kv, n_heads * head_dim, "kv_cache: heads do not fill the rows");
-        let n_ctx = n_ctx.div_ceil(BLOCK).saturating_mul(BLOCK);
-        let n_panels = n_layers.saturating_mul(n_heads).saturating_mul(n_ctx / WIDTH);
+        let shape = Shape { n_ctx: n_ctx.div_ceil(BLOCK).saturating_mul(BLOCK), n_heads: n_kv / head_dim, head_dim };
+        assert_eq!(n_kv, shape.n_kv(), "kv_cache: heads do not fill the rows");
+        let n_panels = n_layers.saturating_mul(shape.n_heads).saturating_mul(shape.n_ctx / WIDTH);
         Ok(Self {
-            n_ctx,
-            n_heads,
-            head_dim,
+            shape,
             k: zeroed(n_panels.saturating_mul(head_dim), &what)?,
             v: zeroed(n_panels.saturating_mul(head_dim.next_multiple_of(WIDTH)), &what)?,
         })
     }
 
-    /// Where the keys of a head at the positions of a group begin.
-    fn k_at(&self, layer: usize, head: usize, group: usize) -> usize {
-        ((layer * self.n_heads + head) * (self.n_ctx / WIDTH) + group) * self.head_dim
-    }
-
-    /// Where eight elements, the `octet`th, of a head's values begin at a position.
-    fn v_at(&self, layer: usize, head: usize, position: usize, octet: usize) -> usize {
-        let blocks = (layer * self.n_heads + head) * (self.n_ctx / BLOCK) + position / BLOCK;
-        (blocks * self.head_dim.div_ceil(WIDTH) + octet) * BLOCK + position % BLOCK
-    }
-
     /// Puts rows in from `position` on. Threads divide the groups of positions.
     fn write(&mut self, pool: &Pool, layer: usize, position: usize, k: &[f32], v: &[f32], store: impl Fn(f32) -> S + Sync) {
-        let (mut k_panels, mut v_panels) = (take(&mut self.k), take(&mut self.v));
-        let Self { n_heads, head_dim, .. } = *self;
-        let n_kv = n_heads * head_dim;
+        let shape = self.shape;
+        let Shape { n_heads, head_dim, .. } = shape;
+        let n_kv = shape.n_kv();
         let n = k.len() / n_kv;
         let first = position / WIDTH;
-        let (k_out, v_out) = (Disjoint::new(&mut k_panels), Disjoint::new(&mut v_panels));
+        let (k_out, v_out) = (Disjoint::new(&mut self.k), Disjoint::new(&mut self.v));
         let least = PART_WORK.div_ceil(WIDTH * n_kv);
         pool.for_ranges((position + n).div_ceil(WIDTH) - first, 1, least, |groups, _| {
             for group in first + groups.start..first + groups.end {
                 let positions = position.max(group * WIDTH)..(position + n).min((group + 1) * WIDTH);
                 let from = (positions.start - position) * n_kv;
                 for head in 0..n_heads {
-                    let at = self.k_at(layer, head, group);
+                    let at = shape.k_at(layer, head, group);
                     // SAFETY: parts of an op have different groups.
                     let panel = unsafe { k_out.part(at..at + head_dim) };
                     for (at, row) in positions.clone().zip(k[from + head * head_dim..].chunks(n_kv)) {
@@ -114,7 +132,7 @@ impl<S: Stored> Panels<S> {
                         }
                     }
                     for (octet, element) in (0..head_dim).step_by(WIDTH).enumerate() {
-                        let at = self.v_at(layer, head, positions.start, octet);
+                        let at = shape.v_at(layer, head, positions.start, octet);
                         // SAFETY: as above; a group's positions are all of one block.
                         let panel = unsafe { v_out.part(at..at + positions.len()) };
                         let len = WIDTH.min(head_dim - element);
@@ -130,33 +148,20 @@ impl<S: Stored> Panels<S> {
                 }
             }
         });
-        (self.k, self.v) = (k_panels, v_panels);
     }
 }
 
 impl<S: Stored> Panels<S> {
-    /// Where an element of a position's key or value is: the panel's row, and the column.
-    fn place(&self, part: KvPart, layer: usize, position: usize, element: usize) -> (usize, usize) {
-        let (head, element) = (element / self.head_dim, element % self.head_dim);
-        match part {
-            KvPart::Keys => (self.k_at(layer, head, position / WIDTH) + element, position % WIDTH),
-            KvPart::Values => (self.v_at(layer, head, position, element / WIDTH), element % WIDTH),
-        }
-    }
-
     /// The elements of a position's key or value.
     fn row(&self, part: KvPart, layer: usize, position: usize) -> impl Iterator<Item = S> {
         let panels = match part {
             KvPart::Keys => &self.k,
             KvPart::Values => &self.v,
         };
-        (0..self.n_heads * self.head_dim).map(move |element| {
-            let (row, column) = self.place(part, layer, position, element);
-            panels[row][column]
-        })
+        self.shape.places(part, layer, position).map(|(row, column)| panels[row][column])
     }
 
-    /// Puts elements of `N` bytes in from `position` of a layer on.
+    /// Puts rows of elements of `N` bytes in from `position` of a layer on.
     fn restore<const N: usize>(
         &mut self,
         part: KvPart,
@@ -165,14 +170,14 @@ impl<S: Stored> Panels<S> {
         bytes: &[u8],
         store: impl Fn([u8; N]) -> S,
     ) {
-        let n_kv = self.n_heads * self.head_dim;
-        for (i, x) in bytes.as_chunks::<N>().0.iter().enumerate() {
-            let (row, column) = self.place(part, layer, position + i / n_kv, i % n_kv);
-            let panels = match part {
-                KvPart::Keys => &mut self.k,
-                KvPart::Values => &mut self.v,
-            };
-            panels[row][column] = store(*x);
+        let panels = match part {
+            KvPart::Keys => &mut self.k,
+            KvPart::Values => &mut self.v,
+        };
+        for (i, bytes) in bytes.chunks_exact(self.shape.n_kv() * N).enumerate() {
+            for ((row, column), x) in self.shape.places(part, layer, position + i).zip(bytes.as_chunks().0) {
+                panels[row][column] = store(*x);
+            }
         }
     }
 }
@@ -297,7 +302,8 @@ impl Tile {
     #[inline(never)]
     fn block<S: Stored>(&mut self, n: usize, head: &Head<'_, S>, keys: &Range<usize>, n_visible: &dyn Fn(usize) -> usize) {
         let Head { panels, layer, index } = *head;
-        let head_dim = panels.head_dim;
+        let shape = panels.shape;
+        let head_dim = shape.head_dim;
         // The first query that sees any of them.
         let Some(unseeing) = (0..n).find(|i| n_visible(*i) > keys.start) else { return };
         let converts = size_of::<S>() < 4 && n >= FEW;
@@ -305,7 +311,7 @@ impl Tile {
         for (i, group) in groups.enumerate() {
             let weights = &mut self.weights[unseeing * BLOCK + i * WIDTH..];
             let mut put = |t: usize, y: &[f32; WIDTH]| weights[t * BLOCK..t * BLOCK + WIDTH].copy_from_slice(y);
-            let k = &panels.k[panels.k_at(layer, index, group)..][..head_dim];
+            let k = &panels.k[shape.k_at(layer, index, group)..][..head_dim];
             let (q, n) = (&self.q[unseeing * head_dim..], n - unseeing);
             if converts {
                 let converted = &mut self.k[..head_dim];
@@ -339,7 +345,7 @@ impl Tile {
                 }
             };
             let (weights, n) = (&self.weights[unseeing * BLOCK..], n - unseeing);
-            let v = &panels.v[panels.v_at(layer, index, keys.start, octet)..][..keys.len()];
+            let v = &panels.v[shape.v_at(layer, index, keys.start, octet)..][..keys.len()];
             if converts {
                 let converted = &mut self.v[..keys.len()];
                 panel::convert(v, converted);
@@ -401,7 +407,7 @@ impl Scratch {
         self.fit(pool, head_dim);
         let Self { tiles, full, .. } = self;
         let n_ctx = n.next_multiple_of(BLOCK);
-        *full = Panels { n_ctx, n_heads, head_dim, k: take(&mut full.k), v: take(&mut full.v) };
+        full.shape = Shape { n_ctx, n_heads, head_dim };
         full.k.resize(full.k.len().max(n_ctx / WIDTH * n_kv), [0.0; WIDTH]);
         full.v.resize(full.v.len().max(n_ctx / WIDTH * n_heads * head_dim.next_multiple_of(WIDTH)), [0.0; WIDTH]);
         full.write(pool, 0, 0, k, v, |x| x);
