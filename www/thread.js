@@ -6,8 +6,14 @@ self.onmessage = async ({ data: { script, module, memory, helper } }) => {
   const pkg = await import(script);
   const wasm = pkg.initSync({ module, memory });
   self.postMessage("ready");
-  // Comes back when the engine is gone.
-  pkg.help(helper);
+  try {
+    // Comes back when the engine is gone.
+    pkg.help(helper);
+  } catch (trap) {
+    // The engine's thread must not wait for it.
+    pkg.thread_is_lost();
+    throw trap;
+  }
   wasm.__wbindgen_thread_destroy();
   self.close();
 };

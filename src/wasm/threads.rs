@@ -45,3 +45,9 @@ pub fn help(helper: usize) {
     let helper = unsafe { Box::from_raw(helper as *mut Helper) };
     helper.work();
 }
+
+/// What a worker calls whose [`help`] did not come back but trapped: its part of an op will never be done.
+#[wasm_bindgen]
+pub fn thread_is_lost() {
+    crate::backend::cpu::pool::thread_is_lost();
+}

@@ -7,6 +7,7 @@
 //! * `panel`: products of floats;
 //! * `lanes`: the vector instructions that kernels and panels are made of;
 //! * `linear`: linear layers made of these;
+//! * `warm_up`: kernels run ahead of time, for compilers that compile what runs much;
 //! * [`pool`]: the threads.
 //!
 //! Ops allocate nothing per token: scratch belongs to [`Cpu`] and grows to the largest size it has seen. Whatever the number
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::choice::{Candidate, Choice, choose};
-use super::{Backend, Epilogue, Heads, KvPart, KvSpec, Linear, MatrixSpec, Qkv, RopeStyle};
+use super::{Backend, Epilogue, Expected, Heads, KvPart, KvSpec, Linear, MatrixSpec, Qkv, RopeStyle};
 use crate::error::{Error, Result};
 use linear::Layer;
 use pool::Disjoint;
@@ -35,6 +36,7 @@ mod panel;
 pub mod pool;
 mod quantize_activations;
 mod rope;
+mod warm_up;
 
 pub use attention::KvCache;
 pub use linear::Kernels;
@@ -188,6 +190,14 @@ impl Backend for Cpu {
 
     fn weight_bytes(&self) -> u64 {
         self.weight_bytes.load(Ordering::Relaxed)
+    }
+
+    fn expect(&mut self, expected: &[Expected]) {
+        // Natively everything was compiled long ago.
+        if cfg!(target_family = "wasm") {
+            // Without memory for so little the load is about to fail with a reason of its own.
+            warm_up::warm_up(self, expected).ok();
+        }
     }
 
     fn choose(&mut self, logits: &Tensor, choice: &Choice, unit: f64) -> Option<u32> {
