@@ -36,24 +36,31 @@ RATES = {"language": 1.5e-3, "project": 2e-3, "tune": 1e-3, "whole": 5e-4}
 BEFORE = {"project": "language", "tune": "project", "whole": "tune"}
 # Each stage sees scenes of its own.
 SEEDS = {"language": 100, "project": 200, "tune": 300, "whole": 400}
+# How many of the conversations are drills.
+DRILLS = {"language": 0.6, "project": 0.0, "tune": 0.35, "whole": 0.35}
 # The tower's share of the learning rate.
 TOWER_RATE = 0.4
 
 
 class Layouts(nn.Module):
-    """Reads layouts in the place of tower and projector."""
+    """Reads layouts in the place of tower and projector. A patch's row begins as the mean of the words for what is on it, in the decoder's own embeddings:
+    where projectors end up, too. `words [n_in, n]`: their tokens, padded with −1."""
 
-    def __init__(self, n_in, n_out, n_patches):
+    def __init__(self, words, n_out, n_patches):
         super().__init__()
-        self.first = nn.Linear(n_in, n_out)
+        self.register_buffer("words", words.clamp(min=0), persistent=False)
+        self.register_buffer("share", (words >= 0) / (words >= 0).sum(1, keepdim=True).clamp(min=1), persistent=False)
+        self.first = nn.Linear(len(words), n_out)
         self.position = nn.Parameter(torch.randn(n_patches, n_out) * 0.02)
-        nn.init.normal_(self.first.weight, std=0.3)
+        nn.init.normal_(self.first.weight, std=0.005)
 
-    def forward(self, x):
+    def forward(self, x, table):
+        """`table`: the decoder's embeddings."""
         # Towers are not perfect: cover is uncertain, and now and then a patch says nothing.
         if self.training:
             x = x * (1 + 0.2 * torch.randn_like(x)) * (torch.rand(*x.shape[:2], 1, device=x.device) > 0.05)
-        return self.first(x) + self.position
+        words = (table[self.words] * self.share[..., None]).sum(1)
+        return self.first(x) + x @ words + self.position
 
 
 def embed(language, ids, rows):
@@ -163,6 +170,7 @@ def main():
     parser.add_argument("--size", default="small", choices=SIZES)
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--easy-steps", type=int, default=600, help="of the stage language: steps over which the share of easy scenes goes from all to none")
     parser.add_argument("--tokens", type=int, default=288, help="length of a row, picture and all")
     parser.add_argument("--rate", type=float)
     parser.add_argument("--clip", default="final.pt", help="which checkpoint of CLIP to take")
@@ -200,11 +208,11 @@ def main():
         from train_clip import SIZES as VISION_SIZES
 
         vision = VISION_SIZES[a.size]
-        n_in = sequences.layout(bank, scenes.sample(bank, np.random.default_rng(0)), vision.patch_size, vision.image_size).shape[1]
-        language, reader = Llama(language_config), Layouts(n_in, language_config.n_embd, vision.n_patches)
+        words = sequences.layout_words(bank, tokenizer)
+        language, reader = Llama(language_config), Layouts(words, language_config.n_embd, vision.n_patches)
         parts = nn.ModuleDict({"language": language, "reader": reader}).to(a.device)
         trained = [language, reader]
-        rows_of = reader
+        rows_of = lambda layouts: reader(layouts, language.embed.weight)
     else:
         clip = torch.load(folder / "clip" / a.clip, map_location="cpu", weights_only=True)
         vision = VisionConfig(**clip["vision"])
@@ -244,7 +252,8 @@ def main():
         optimizer.load_state_dict(state["optimizer"])
         start = state["step"]
     made = lambda step: sequences.batch(bank, tokenizer, vision, a.seed + SEEDS[a.stage], step, a.batch, a.tokens,
-                                        oracle, written, a.written_share if written else 0.0, a.stage == "project")
+                                        oracle, written, a.written_share if written else 0.0, a.stage == "project",
+                                        max(0.0, 1 - step / a.easy_steps) if a.stage == "language" else 0.0, DRILLS[a.stage])
     state_of = lambda step: {"model": parts.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
                              "vision": asdict(vision), "language": asdict(language_config)}
     print(f"{a.stage}: {sum(p.numel() for m in trained for p in m.parameters()) / 1e6:.2f} M parameters trained, from step {start}")

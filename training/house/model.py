@@ -248,6 +248,8 @@ class Llama(nn.Module):
         self.blocks = nn.ModuleList(LlamaBlock(c) for _ in range(c.n_layers))
         self.norm = RmsNorm(c.n_embd, c.eps)
         _init(self, c.n_layers)
+        for block in self.blocks[1:]:
+            _look_for_same(block.qkv.weight, c)
 
     def angles(self, positions):
         c = self.config
@@ -299,6 +301,18 @@ def _look_near(qkv, n_heads, strength=0.8):
         same = nn.init.orthogonal_(torch.empty(size, n)) * strength
         for part in range(2):
             qkv.weight[part * n + h * size : part * n + (h + 1) * size] = same + 0.02 * torch.randn(size, n)
+
+
+@torch.no_grad()
+def _look_for_same(weight, c, strength=1.0):
+    """Starts two thirds of a block's heads at attention to what is like the token: the word "dog" looks at a patch whose row is like that word's, which is how
+    "is there a dog?" is answered. Left to be found, that took more than 3,000 steps. All heads of a group begin as one."""
+    d, h = c.n_embd, c.head_dim
+    share = c.n_heads // c.n_kv_heads
+    for group in range(max(1, 2 * c.n_kv_heads // 3)):
+        same = nn.init.orthogonal_(torch.empty(h, d)) * strength
+        for at in [d + group * h, *((group * share + i) * h for i in range(share))]:
+            weight[at : at + h] = same + 0.02 * torch.randn(h, d)
 
 
 def _init(module, n_layers, skip=None):

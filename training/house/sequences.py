@@ -31,8 +31,19 @@ def turns_to_ids(tokenizer, turns, rng=None, picture=True):
     return ids, answers
 
 
-def row(tokenizer, bank, scene, rng, n_patches, n_tokens, conversations=None):
-    """One row: arrays of `n_tokens`. Rows of the picture hold the id −1.
+def drill_to_ids(tokenizer, question, pieces):
+    """The same of a drill."""
+    ids = tokenizer.encode("\n") + tokenizer.encode(question) + [ASSISTANT]
+    answers = [False] * len(ids)
+    for text, learned in pieces:
+        said = tokenizer.encode(text)
+        ids += said
+        answers += [learned] * len(said)
+    return ids + [END], answers + [False]
+
+
+def row(tokenizer, bank, scene, rng, n_patches, n_tokens, conversations=None, drills=0.0):
+    """One row: arrays of `n_tokens`. Rows of the picture hold the id −1. `drills`: the share of conversations that are none.
 
     `ids`, `targets` (the id that follows, where it is part of an answer), `positions`, `owner` (conversation; −1 for the shared
     prefix, −2 where nothing stands), `alone` (true where the conversation has no picture)."""
@@ -46,8 +57,11 @@ def row(tokenizer, bank, scene, rng, n_patches, n_tokens, conversations=None):
     while True:
         written = next(given, None)
         without = written is None and rng.random() < 0.05
-        turns = written or (dialogue.small_talk(rng, bank.classes) if without else dialogue.conversation(view, rng))
-        said, answers = turns_to_ids(tokenizer, turns, rng, picture=not without)
+        if written is None and not without and rng.random() < drills:
+            said, answers = drill_to_ids(tokenizer, *dialogue.drill(view, rng))
+        else:
+            turns = written or (dialogue.small_talk(rng, bank.classes) if without else dialogue.conversation(view, rng))
+            said, answers = turns_to_ids(tokenizer, turns, rng, picture=not without)
         if without:
             said, answers = [BOS] + said, [False] + answers
         if len(ids) + len(said) > n_tokens:
@@ -85,9 +99,17 @@ def layout(bank, scene, patch, side):
     return out
 
 
-def batch(bank, tokenizer, vision, seed, step, n, n_tokens, oracle=False, written=None, share=0.0, pictures_only=False):
+def layout_words(bank, tokenizer):
+    """The tokens of the words for each number of a layout, `[n_in, n]`, padded with −1."""
+    colours = [tokenizer.encode(f" {c}") for c in COLOURS]
+    ids = [tokenizer.encode(f" {c.one}") for c in bank.classes] + colours + [[]] + colours
+    longest = max(map(len, ids))
+    return torch.tensor([i + [-1] * (longest - len(i)) for i in ids])
+
+
+def batch(bank, tokenizer, vision, seed, step, n, n_tokens, oracle=False, written=None, share=0.0, pictures_only=False, easy=0.0, drills=0.0):
     """A batch that follows from the seed and the step alone. `written`: conversations made elsewhere, of which `share` of the rows
-    take one."""
+    take one; `easy`: the share of scenes with one or two objects; `drills`: of drills among the conversations."""
     rng = np.random.default_rng([seed, step])
     rows, pictures = [], []
     for _ in range(n):
@@ -96,12 +118,12 @@ def batch(bank, tokenizer, vision, seed, step, n, n_tokens, oracle=False, writte
             record = written[int(rng.integers(len(written)))]
             scene, conversations = scenes.sample(bank, np.random.default_rng(record["scene"])), record["conversations"]
         else:
-            scene = scenes.sample(bank, rng)
+            scene = scenes.sample(bank, rng, n=int(rng.integers(1, 3)) if rng.random() < easy else None)
         if pictures_only:
             # Stage 1: one caption or description for each picture, as LLaVA does it.
             view = dialogue.View(bank, scene)
             conversations = [[dialogue.short_caption(view, rng) if rng.random() < 0.6 else dialogue.name_all(view, rng)] for _ in range(4)]
-        rows.append(row(tokenizer, bank, scene, rng, vision.n_patches, n_tokens, conversations))
+        rows.append(row(tokenizer, bank, scene, rng, vision.n_patches, n_tokens, conversations, drills))
         if oracle:
             pictures.append(layout(bank, scene, vision.patch_size, vision.image_size))
         else:

@@ -176,6 +176,24 @@ class Conversations(unittest.TestCase):
         self.assertGreater(len({t.question for _, t in self.turns if t.kind == "names"}), 10)
         self.assertGreater(len({t.question.replace(view.classes[view.scene.things[0].kind].one, "X") for view, t in self.turns if t.kind == "colour"}), 8)
 
+    def test_drills_are_true_to_the_scene(self):
+        rng, asked = np.random.default_rng(7), Counter()
+        for _ in range(400):
+            view = dialogue.View(self.bank, scenes.sample(self.bank, rng))
+            question, pieces = dialogue.drill(view, rng)
+            counts = {c.one: len(view.groups.get(k, ())) for k, c in enumerate(view.classes)} | {c.many: len(view.groups.get(k, ())) for k, c in enumerate(view.classes)}
+            for (name, _), (said, learned) in zip(pieces[::3], pieces[1::3]):
+                self.assertTrue(learned)
+                asked[question, said.strip() != "no"] += 1
+                if question == "Which are there?":
+                    self.assertEqual(said == " yes", counts[name.strip()] > 0, name)
+                elif question == "Count:":
+                    self.assertEqual(said.strip(), captions.NUMBERS[counts[name.strip()]] if counts[name.strip()] else "no", name)
+        # Each kind comes up, and what is there about as often as what is not.
+        self.assertEqual({q for q, _ in asked}, {"Which are there?", "Count:", "Where are they?", "How do they stand?"})
+        there, lacking = asked["Which are there?", True], asked["Which are there?", False]
+        self.assertLess(abs(there - lacking), 0.4 * (there + lacking))
+
     def test_small_talk_has_no_picture(self):
         rng = np.random.default_rng(3)
         talks = [dialogue.small_talk(rng, self.bank.classes)[0] for _ in range(300)]

@@ -56,6 +56,29 @@ class Networks(unittest.TestCase):
             # Every answer begins after <|assistant|> and ends with <|end|>.
             self.assertEqual(int((targets == bpe.END).sum()), int((ids == bpe.ASSISTANT).sum()))
 
+    def test_of_a_drill_only_the_answers_are_learned(self):
+        from house import sequences
+
+        pieces = [(" dog", False), (" yes", True), (",", False), (" cat", False), (" no", True), (",", False)]
+        ids, answers = sequences.drill_to_ids(self.tokenizer, "Which are there?", pieces)
+        self.assertEqual(self.tokenizer.decode([i for i, learned in zip(ids, answers) if learned]), " yes no")
+        self.assertEqual(ids[-1], bpe.END)
+        batch = sequences.batch(self.bank, self.tokenizer, self.vision, 1, 0, 2, 160, drills=1.0)
+        self.assertFalse((batch["targets"] == bpe.END).any() and not batch["alone"].any())
+
+    def test_a_layout_reads_as_the_words_for_what_is_there(self):
+        from house import sequences
+        from train_llava import Layouts
+
+        words = sequences.layout_words(self.bank, self.tokenizer)
+        reader = Layouts(words, 64, 16).eval()
+        torch.nn.init.zeros_(reader.first.weight), torch.nn.init.zeros_(reader.first.bias), torch.nn.init.zeros_(reader.position)
+        table = torch.randn(512, 64)
+        layout = torch.zeros(1, 16, len(words))
+        layout[0, 5, 3] = 1
+        expected = table[self.tokenizer.encode(f" {self.bank.classes[3].one}")].mean(0)
+        self.assertTrue(torch.allclose(reader(layout, table)[0, 5], expected, atol=1e-5))
+
     def test_conversations_do_not_see_each_other(self):
         from house import sequences
         from train_llava import embed
