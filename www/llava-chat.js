@@ -76,7 +76,7 @@ export class LlavaChat extends HTMLElement {
     const root = this.attachShadow({ mode: "open", delegatesFocus: true });
     root.adoptedStyleSheets = [styles];
     this.#panel = new ModelPanel({
-      onLoad: (sources) => this.load(sources).catch(() => {}),
+      onLoad: (sources) => this.#load(sources).catch(() => {}),
       onCancel: () => this.stop(),
       onSettings: () => this.#showSettings(),
       onError: (message) => this.#showAlert(message),
@@ -91,11 +91,13 @@ export class LlavaChat extends HTMLElement {
     });
     this.#conversation = new Conversation({
       onChoosePicture: () => this.#composer.choose(),
-      onExample: (text) => {
+      onQuestion: (text) => {
         this.#composer.setText(text);
         this.#composer.element.requestSubmit();
       },
+      onExample: (example) => this.#askExample(example),
       onDescribeFolder: () => this.#showAltTexts(true),
+      onChangeModel: () => this.#changeModel(),
     });
     this.#altTexts = new AltTexts({
       onDescribe: (file, prompt, options) => this.#describe(file, prompt, options),
@@ -136,10 +138,7 @@ export class LlavaChat extends HTMLElement {
       self[name] = value;
     }
     this.#panel.refresh();
-    // Once the parser or the script has set every attribute.
-    queueMicrotask(() => {
-      if (this.isConnected && this.autoload && this.model && !this.#engine && !this.#running) this.load().catch(() => {});
-    });
+    this.#autoload();
   }
 
   disconnectedCallback() {
@@ -158,6 +157,20 @@ export class LlavaChat extends HTMLElement {
     if (before === now) return;
     if (name === "model" || name === "mmproj") this.#panel.setAddresses({ model: this.model, mmproj: this.mmproj });
     if (name === "prompt") this.#composer.setText(this.prompt);
+    if (name === "autoload" && now !== null && this.isConnected) this.#autoload();
+  }
+
+  /** Loads by itself, where that is wished: the attributes' model, or the one with which the conversation was that is kept. */
+  async #autoload() {
+    // Once the parser or the script has set every attribute.
+    await null;
+    const isWanted = () => this.isConnected && this.autoload && this.model !== "" && !this.#engine && !this.#running;
+    if (!isWanted()) return;
+    const { turns, model } = this.#settings.keep ? await keptConversation().catch(() => ({ turns: [], model: undefined })) : { turns: [], model: undefined };
+    if (!isWanted()) return;
+    if (turns.length === 0 || !model) return void this.load().catch(() => {});
+    if (model.sources) return void this.#load(model.sources).catch(() => {});
+    this.#showAlert(`The conversation that was kept was with “${model.name}”, from files of this device. Choose them again to go on with it.`, { notice: true });
   }
 
   get model() {
@@ -262,7 +275,7 @@ export class LlavaChat extends HTMLElement {
     const { device: preferred = this.device || "auto", threads, contextSize } = this.#settings;
     try {
       const engine = await createEngine({
-        model, mmproj,
+        model, mmproj, sha256: this.#known?.sha256,
         device: /** @type {any} */ (device ?? preferred), threads, contextSize,
         signal: running.signal,
         onProgress: (progress) => {
@@ -283,6 +296,11 @@ export class LlavaChat extends HTMLElement {
       }
       throw error;
     }
+  }
+
+  /** What the page says of the model that was loaded last, where it is one that the page offers. */
+  get #known() {
+    return this.#sources ? this.#panel.known.find(this.#sources.model, this.#sources.mmproj) : undefined;
   }
 
   /**
@@ -379,6 +397,26 @@ export class LlavaChat extends HTMLElement {
     }
   }
 
+  /**
+   * One of the pictures that the page offers, with its question.
+   * @param {import("./ui/known-models.js").Example} example
+   */
+  async #askExample({ picture, question: text }) {
+    try {
+      const response = await fetch(picture);
+      if (!response.ok) throw new Error(`The server answered with status ${response.status}.`);
+      const file = new File([await response.blob()], picture.split("/").at(-1) ?? "picture", { type: response.headers.get("content-type") ?? "" });
+      await this.#composer.attach(file);
+      // It was refused, with a sentence of its own.
+      if (this.#composer.pictures.length === 0) return;
+    } catch (error) {
+      this.#showAlert(`The example could not be fetched. ${/** @type {Error} */ (error).message}`);
+      return;
+    }
+    this.#composer.setText(text);
+    this.#composer.element.requestSubmit();
+  }
+
   /** @param {() => Turn} turn */
   #handlersOf(turn) {
     return {
@@ -440,7 +478,7 @@ export class LlavaChat extends HTMLElement {
       const stream = await engine.chat.completions.create({
         messages: [...system, ...this.#messages],
         stream: true,
-        ...sampling(this.#settings),
+        ...(this.#known?.temperature === undefined ? {} : { temperature: this.#known.temperature }), ...sampling(this.#settings),
         response_format: responseFormat(this.#settings),
         signal: running.signal,
         onProgress: (progress) => {
@@ -526,10 +564,17 @@ export class LlavaChat extends HTMLElement {
     const turns = this.#conversation.turns.map(({ question, pictures, text, finish, usage, tokens }) => ({
       question, pictures: pictures.map(({ file, name }) => ({ file, name })), answer: text, finish, usage, tokens,
     }));
-    (turns.length > 0 ? keepConversation(turns) : forgetConversation()).catch(() => {
+    (turns.length > 0 ? keepConversation(turns, this.#keptModel) : forgetConversation()).catch(() => {
       this.#showAlert("The conversation could not be kept: the browser’s storage is full, or off for this page.", { notice: true });
     });
     this.#keepSession().catch(() => {});
+  }
+
+  /** @returns {import("./ui/kept-conversation.js").KeptModel} */
+  get #keptModel() {
+    const { model, mmproj } = this.#sources ?? {};
+    const isAddress = typeof model === "string" && (mmproj === undefined || typeof mmproj === "string");
+    return { name: this.#engine?.info.name || "another model", sources: isAddress ? { model, mmproj } : null };
   }
 
   /** Stores what the engine has computed of the conversation, where it is not too much. It only saves time, so it may fail. */
@@ -548,7 +593,7 @@ export class LlavaChat extends HTMLElement {
   async #restore() {
     if (!this.#settings.keep) return;
     const engine = this.#engine;
-    const kept = await keptConversation().catch(() => []);
+    const { turns: kept } = await keptConversation().catch(() => ({ turns: [] }));
     const vision = engine?.info.vision != null;
     if (kept.length === 0 || engine !== this.#engine || this.#messages.length > 0 || this.#running) return;
     if (!vision && kept.some(({ pictures }) => pictures.length > 0)) {
@@ -624,6 +669,7 @@ export class LlavaChat extends HTMLElement {
     this.#modelName.replaceChildren(
       element("bdi", { class: "name" }, info.name || "Model"),
       element("span", { class: "size" }, [info.quantization, `${info.contextSize} tokens of context`].filter(Boolean).join(" · ")));
+    this.#conversation.setModel(this.#known);
     this.#composer.setVision(info.vision !== null);
     this.#composer.setText(this.#composer.text.value || this.prompt);
     this.#busy(false);

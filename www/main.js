@@ -3,13 +3,21 @@
 import "./llava-chat.js";
 import { MODELS } from "./models.js";
 
-// A link to this page may name the model: …/?model=hf:…&mmproj=hf:…  It is filled in, not loaded.
+/** How long after its beginning the page may load itself anew, in milliseconds: later somebody reads it. */
+const RELOAD_WITHIN = 8000;
+
+// The page opens with the first of its models, which is small and comes with it. A link may name another one,
+// …/?model=hf:…&mmproj=hf:…, which is filled in, not loaded; …/?model= opens with the choice.
 const chat = /** @type {import("./llava-chat.js").LlavaChat} */ (document.querySelector("llava-chat"));
 chat.models = MODELS;
 const query = new URLSearchParams(location.search);
 for (const name of /** @type {const} */ (["model", "mmproj", "prompt"])) {
   const value = query.get(name);
   if (value) chat[name] = value;
+}
+if (!query.has("model")) {
+  [{ model: chat.model, mmproj: chat.mmproj = "" }] = MODELS;
+  chat.autoload = true;
 }
 
 // A packaged page names its service worker: see sw.js.
@@ -30,8 +38,10 @@ if (script && "serviceWorker" in navigator) {
       // Not over plain http:, not in every private window: then there is no offline use, and one thread.
       return;
     }
-    // Only an answer that came through the worker makes the page isolated. Once, and never away from somebody who has begun.
-    if (!script.includes("?isolate") || crossOriginIsolated || touched || chat.engine || sessionStorage.getItem("llava-reloaded")) return;
+    // Only an answer that came through the worker makes the page isolated. Once, soon, and never away from somebody who has begun; the model
+    // that it opens with is stored by then.
+    const isLate = performance.now() > RELOAD_WITHIN;
+    if (!script.includes("?isolate") || crossOriginIsolated || touched || isLate || chat.messages.length > 0 || sessionStorage.getItem("llava-reloaded")) return;
     sessionStorage.setItem("llava-reloaded", "yes");
     location.reload();
   }

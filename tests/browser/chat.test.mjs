@@ -117,7 +117,7 @@ describe("the conversation", () => {
     tab.page.setDefaultTimeout(10_000);
     try {
       await tab.page.context().route("**/pkg*/llava_web.js", (route) => route.fulfill({ contentType: "text/javascript", body: STAND_IN }));
-      await tab.page.goto(host.site);
+      await tab.page.goto(host.chooser);
       await load(tab.page);
       await use(tab.page, tab);
       assert.deepEqual(tab.complaints, []);
@@ -593,7 +593,7 @@ describe("the conversation", () => {
     const { page } = tab;
     page.setDefaultTimeout(10_000);
     await page.context().route("**/pkg*/llava_web.js", (route) => route.fulfill({ contentType: "text/javascript", body: STAND_IN }));
-    await page.goto(host.site);
+    await page.goto(host.chooser);
     await page.evaluate((origin) => {
       document.querySelector("llava-chat").models = [
         { name: "Tiny", description: "For a first try", model: `${origin}/golden/tiny-llava/tiny-llava-f16.gguf`, mmproj: `${origin}/golden/tiny-llava/mmproj-legacy-f16.gguf`, bytes: 7e6 },

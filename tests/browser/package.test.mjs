@@ -41,7 +41,6 @@ async function until(holds, patience = 20_000) {
 /** Until the service worker has the page, and the page has come through it. */
 async function settled(page) {
   await page.waitForFunction(() => navigator.serviceWorker.controller !== null && crossOriginIsolated);
-  await page.getByRole("heading", { name: "Load a model" }).waitFor();
 }
 
 describe("the package", { skip: existsSync(DIST) ? false : "dist is not there: run ./build.sh package" }, () => {
@@ -68,28 +67,32 @@ describe("the package", { skip: existsSync(DIST) ? false : "dist is not there: r
   });
   const site = () => `${host.server.origin}/sub/path/`;
 
-  visit("from a sub-path: isolated without the host's help, then wholly offline, the model too", async (page, { complaints, requests }) => {
+  visit("from a sub-path: its own model ready at once, isolated without the host's help; then all of it offline", async (page, { complaints, requests }) => {
     await page.goto(site());
     await settled(page);
-    await load(page, host.server.origin);
+    await question(page).waitFor();
     await ask(page);
     assert.deepEqual(complaints, []);
     assert.deepEqual(requests.filter((url) => !url.startsWith(host.server.origin) && !/^(blob|data):/.test(url)), []);
     await page.context().setOffline(true);
     const count = host.server.requests.length;
     await page.reload();
+    await question(page).waitFor();
+    await page.getByRole("button", { name: /Is there a banana/ }).click();
+    await page.waitForFunction(() => document.querySelector("llava-chat").shadowRoot.querySelector(".answer")?.textContent.length > 5);
+    // A link that names a model, or a question, is the same page.
+    await page.goto(`${site()}?model=`);
     await page.getByRole("heading", { name: "Load a model" }).waitFor();
-    await load(page, host.server.origin);
-    await ask(page);
-    // A link that names a model is the same page.
     await page.goto(`${site()}?prompt=Hello`);
-    await page.getByRole("heading", { name: "Load a model" }).waitFor();
+    await question(page).waitFor();
+    assert.equal(await question(page).inputValue(), "Hello");
     assert.equal(host.server.requests.length, count, "nothing went out");
   });
 
   visit("an update: every page is of one version, and the old one goes when nobody has it", async (page, { requests }) => {
-    await page.goto(site());
+    await page.goto(`${site()}?model=`);
     await settled(page);
+    await page.getByRole("heading", { name: "Load a model" }).waitFor();
     const context = page.context();
     const old = versionIn(published);
     const now = "0123456789ab";
@@ -113,7 +116,7 @@ describe("the package", { skip: existsSync(DIST) ? false : "dist is not there: r
     assert.deepEqual((await caches()).sort(), [`llava-web ${now}`, `llava-web ${old}`].sort());
     await page.goto("about:blank");
     await page.waitForTimeout(300);
-    await page.goto(site());
+    await page.goto(`${site()}?model=`);
     await until(async () => (await caches()).join() === `llava-web ${now}`);
     await context.setOffline(true);
     await page.reload();

@@ -11,7 +11,7 @@ import { serve } from "../tools/serve.mjs";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 /** The published folder; another one may be named to try the page without a built engine. */
-const WWW = process.env.LLAVA_WWW ?? path.join(here, "../../www");
+export const WWW = process.env.LLAVA_WWW ?? path.join(here, "../../www");
 export const GOLDEN = process.env.LLAVA_GOLDEN ?? path.join(here, "../golden");
 const MODELS = path.join(here, "../../models");
 export const SCREENSHOTS = path.join(here, "screenshots");
@@ -95,6 +95,8 @@ export async function start({ flags = [], isolated = false, ...more } = {}) {
     other,
     browser,
     site: `${server.origin}/some/folder/`,
+    // The page where it opens with the choice of a model, not with its own.
+    chooser: `${server.origin}/some/folder/?model=`,
     close: async () => {
       await browser.close();
       await Promise.all([server.close(), other.close()]);

@@ -28,6 +28,8 @@ const version = /^version = "([^"]+)"/m.exec(readFileSync(path.join(root, "Cargo
 const elementTypes = path.join(root, "tools/web/llava-chat.d.ts");
 /** Modules that pages import; each gets an address that stays. */
 const PUBLIC = ["llava-web.js", "llava-chat.js"];
+/** The page's own model and example pictures, which keep their addresses: the model is kept by its hash, see www/models.js. */
+const ASIDE = ["models", "examples"];
 /** Old enough for every browser with WebAssembly SIMD. */
 const TARGET = ["chrome91", "firefox114", "safari16.4"];
 const COMPRESSED = /\.(js|css|html|wasm|svg|json|webmanifest|txt)$/;
@@ -145,11 +147,12 @@ async function dist() {
   for (const name of pages) writeFileSync(path.join(out, name), pageOf(name, hash, metafile));
   for (const name of readdirSync(www).filter((name) => /\.(svg|webmanifest|png|d\.ts)$/.test(name))) cpSync(path.join(www, name), path.join(out, name));
 
+  for (const name of ASIDE) cpSync(path.join(www, name), path.join(out, name), { recursive: true });
   cpSync(elementTypes, path.join(out, "llava-chat.d.ts"));
 
   const all = filesIn(path.join(out, hash)).map((name) => `${hash}/${name}`);
   const engine = all.filter((name) => /\/pkg[^/]*\//.test(name));
-  const files = ["./", ...pages, "manifest.webmanifest", "icon.svg", ...all.filter((name) => !engine.includes(name) && !name.endsWith(".txt"))];
+  const files = ["./", ...pages, "manifest.webmanifest", "icon.svg", ...filesIn(path.join(www, "examples")).map((name) => `examples/${name}`), ...all.filter((name) => !engine.includes(name) && !name.endsWith(".txt"))];
   await build({
     entryPoints: [path.join(www, "sw.js")], outfile: path.join(out, "sw.js"), bundle: true, format: "iife", minify: true, target: TARGET,
     define: { "globalThis.LLAVA_WEB_BUILD": JSON.stringify({ version: hash, files, engine }) }, logLevel: "warning",
@@ -170,9 +173,9 @@ async function dist() {
 function npmPackage() {
   const folder = path.join(out, "package");
   mkdirSync(folder, { recursive: true });
-  const skipped = new Set([...pages, "main.js", "style.css", "sw.js", "manifest.webmanifest", "icon.svg"]);
+  const skipped = new Set([...pages, "main.js", "models.js", "style.css", "sw.js", "manifest.webmanifest", "icon.svg"]);
   for (const name of filesIn(www)) {
-    if (skipped.has(name) || /(^|\/)\.|wasm\.d\.ts$|^pkg[^/]*\/.*\.(md|json)$|\.gitignore$/.test(name)) continue;
+    if (skipped.has(name) || ASIDE.some((folder) => name.startsWith(`${folder}/`)) || /(^|\/)\.|wasm\.d\.ts$|^pkg[^/]*\/.*\.(md|json)$|\.gitignore$/.test(name)) continue;
     mkdirSync(path.dirname(path.join(folder, name)), { recursive: true });
     cpSync(path.join(www, name), path.join(folder, name));
   }

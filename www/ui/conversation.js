@@ -5,13 +5,15 @@ import { decimals, duration } from "./format.js";
 import { MarkdownText } from "./markdown.js";
 
 /** @typedef {import("./pictures.js").Picture} Picture */
+/** @typedef {import("./known-models.js").KnownModel} KnownModel */
+/** @typedef {import("./known-models.js").Example} Example */
 /** @typedef {{ onAgain: () => void, onEdit: () => void, onLooked: () => void, onClick: (event: MouseEvent) => void }} TurnHandlers */
 
 /** Words for what happens before the first word of an answer. */
 const STAGES = { image: "Looking at the picture", prefill: "Reading the question", recovering: "The GPU went away. Getting the model ready again" };
 
 /** What is often asked, for whoever does not know what can be. */
-const EXAMPLES = ["Describe this picture.", "What does the text in it say?", "What is unusual about it?"];
+const QUESTIONS = ["Describe this picture.", "What does the text in it say?", "What is unusual about it?"];
 
 /** How close to the end somebody must be for the text to scroll along, in CSS pixels. */
 const NEAR_END = 48;
@@ -144,16 +146,31 @@ export class Conversation {
   /** @type {Set<string>} */
   #urls = new Set();
   #follow = true;
+  /** Whether there is something to say of the model. */
+  #hasKnown = false;
+  #onQuestion;
+  #onExample;
 
-  /** @param {{ onChoosePicture: () => void, onExample: (text: string) => void, onDescribeFolder: () => void }} handlers */
-  constructor({ onChoosePicture, onExample, onDescribeFolder }) {
+  /**
+   * @param {{ onChoosePicture: () => void, onQuestion: (text: string) => void, onExample: (example: Example) => void,
+   *   onDescribeFolder: () => void, onChangeModel: () => void }} handlers
+   */
+  constructor({ onChoosePicture, onQuestion, onExample, onDescribeFolder, onChangeModel }) {
+    this.#onQuestion = onQuestion;
+    this.#onExample = onExample;
     this.invite = element("button", { type: "button", class: "invite", part: "invite", onclick: onChoosePicture },
       icon("picture"), element("strong", {}, "Add a picture"), element("span", {}, "Choose, drop or paste one. It stays on this device."));
     this.folder = button({ text: "Describe a whole folder of pictures", icon: "folder", class: "quiet", onclick: onDescribeFolder });
     this.preview = element("div", { class: "previews" });
-    this.examples = element("ul", { class: "examples", "aria-label": "Example questions" },
-      ...EXAMPLES.map((text) => element("li", {}, button({ text, class: "plain example", part: "example", onclick: () => onExample(text) }))));
-    this.empty = element("div", { class: "empty" }, element("div", { class: "empty-content" }, this.invite, this.folder, this.preview, this.examples));
+    this.questions = element("ul", { class: "examples", "aria-label": "Example questions" });
+    this.samples = element("ul", { class: "samples", "aria-label": "Example pictures" });
+    this.about = element("p", { class: "about", dir: "auto" });
+    this.larger = button({ text: "Load a larger model", icon: "file", class: "quiet", onclick: onChangeModel });
+    this.known = element("div", { class: "known-start" }, this.samples, this.about);
+    this.other = element("div", { class: "other-starts" }, this.larger, this.folder);
+    this.empty = element("div", { class: "empty" },
+      element("div", { class: "empty-content" }, this.invite, this.known, this.other, this.preview, this.questions));
+    this.setModel(undefined);
     // Read out as a whole by the announcer; word by word would drown everything else.
     this.element = element("div", { class: "log", part: "log", role: "log", "aria-live": "off", "aria-label": "Conversation", tabindex: "0" }, this.empty);
     this.element.addEventListener("scroll", () => {
@@ -167,6 +184,23 @@ export class Conversation {
   }
 
   /**
+   * What there is to ask at the beginning depends on what the model knows.
+   * @param {KnownModel | undefined} known  undefined: a model that nobody here knows
+   */
+  setModel(known) {
+    this.questions.replaceChildren(...(known?.questions ?? QUESTIONS).map((text) =>
+      element("li", {}, button({ text, class: "plain example", part: "example", onclick: () => this.#onQuestion(text) }))));
+    this.samples.replaceChildren(...(known?.examples ?? []).map((example) => {
+      const image = element("img", { alt: example.alt, decoding: "async" });
+      image.src = example.picture;
+      return element("li", {}, element("button", { type: "button", class: "sample", part: "sample", onclick: () => this.#onExample(example) },
+        image, element("span", { dir: "auto" }, example.question)));
+    }));
+    this.about.textContent = known?.about ?? "";
+    this.#hasKnown = Boolean(known?.about || known?.examples?.length);
+  }
+
+  /**
    * While nothing was said: asks for a picture, or shows those that were chosen.
    * @param {boolean} vision  whether the model sees pictures
    * @param {Picture[]} pictures
@@ -174,8 +208,10 @@ export class Conversation {
   setWaiting(vision, pictures) {
     this.empty.hidden = !vision || this.#all.length > 0;
     const has = pictures.length > 0;
-    this.invite.hidden = this.folder.hidden = has;
-    this.preview.hidden = this.examples.hidden = !has;
+    this.invite.hidden = this.other.hidden = has;
+    this.known.hidden = has || !this.#hasKnown;
+    this.larger.hidden = !this.#hasKnown;
+    this.preview.hidden = this.questions.hidden = !has;
     this.preview.replaceChildren(...pictures.map(({ url }) => {
       const image = element("img", { class: "picture", alt: "" });
       image.src = url;

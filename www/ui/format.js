@@ -30,6 +30,7 @@ export function ago(time) {
 
 /** @param {number} seconds */
 export function duration(seconds) {
+  if (seconds < 0.1) return `${Math.max(1, Math.round(1000 * seconds))} ms`;
   if (seconds < 10) return `${decimals(seconds)} s`;
   if (seconds < 90) return `${Math.round(seconds)} s`;
   return `${Math.round(seconds / 60)} min`;

@@ -48,14 +48,23 @@ async function within(mode, use) {
   }
 }
 
-/** @param {KeptTurn[]} turns */
-export function keepConversation(turns) {
-  return within("readwrite", (store) => store.put({ turns, at: Date.now() }, key()));
+/**
+ * With which model: its addresses, or null where it was no address, for files of the disk cannot be opened again unasked.
+ * @typedef {{ name: string, sources: { model: string, mmproj?: string } | null }} KeptModel
+ */
+
+/**
+ * @param {KeptTurn[]} turns
+ * @param {KeptModel} model
+ */
+export function keepConversation(turns, model) {
+  return within("readwrite", (store) => store.put({ turns, model, at: Date.now() }, key()));
 }
 
-/** @returns {Promise<KeptTurn[]>} */
+/** @returns {Promise<{ turns: KeptTurn[], model?: KeptModel }>} */
 export async function keptConversation() {
-  return (await within("readonly", (store) => store.get(key())))?.turns ?? [];
+  const { turns = [], model } = (await within("readonly", (store) => store.get(key()))) ?? {};
+  return { turns, model };
 }
 
 /**

@@ -6,9 +6,15 @@ import { button, element } from "./dom.js";
 import { bytes } from "./format.js";
 
 /**
- * A model that a page offers. `bytes`: of both files together.
- * @typedef {{ name: string, description?: string, model: string, mmproj?: string, bytes: number }} KnownModel
+ * A model that a page offers. `bytes`: of both files together. `sha256`: of each, so that a newer version at the same address is not
+ * taken for the one that this browser keeps. `about`: one line for who has it before them; `questions` and `examples`: what to ask it;
+ * `temperature`: where the person has set none.
+ * @typedef {{ name: string, description?: string, model: string, mmproj?: string, bytes: number,
+ *   sha256?: { model: string, mmproj?: string }, about?: string, questions?: string[], examples?: Example[],
+ *   temperature?: number }} KnownModel
  */
+
+/** A picture to begin with, by its address, and what is asked about it. @typedef {{ picture: string, alt: string, question: string }} Example */
 
 /** The CPU's memory ends at 4 GB, and more than the weights has to go into it. */
 const CPU_LIMIT = 3e9;
@@ -35,6 +41,15 @@ export class KnownModels {
   set(models) {
     this.#models = models;
     this.refresh();
+  }
+
+  /**
+   * The one that these files are.
+   * @param {import("../llava-web.js").Source} model
+   * @param {import("../llava-web.js").Source} [mmproj]
+   */
+  find(model, mmproj) {
+    return this.#models.find((known) => known.model === model && (known.mmproj ?? "") === (mmproj ?? ""));
   }
 
   async refresh() {

@@ -146,7 +146,22 @@ p.stored-text { display: block; margin-inline-end: 0.5rem; }
 }
 .invite strong { color: var(--text); font-size: 1.125rem; font-weight: 600; }
 .invite .icon { inline-size: 2rem; block-size: 2rem; stroke-width: 1.35; color: var(--accent); margin-block-end: 0.5rem; }
+.invite:has(+ .known-start:not([hidden])) { padding-block: 1.25rem; }
 .invite:hover { border-color: var(--accent); background: color-mix(in oklab, var(--accent) 5%, transparent); }
+
+/* What the page's own model can be asked, for who has no picture at hand. */
+.known-start { display: grid; justify-items: center; gap: 0.75rem; max-inline-size: var(--measure); margin-block-start: 0.75rem; }
+.samples { list-style: none; margin: 0; padding: 0; display: grid; grid-template-columns: repeat(3, minmax(0, 10rem)); gap: 0.75rem; justify-content: center; }
+.samples:empty { display: none; }
+.samples li { display: grid; }
+.sample {
+  display: grid; grid-template-rows: auto 1fr; gap: 0.5rem; align-items: start; padding: 0.375rem 0.375rem 0.625rem; background: var(--surface);
+  border: 1px solid var(--line); border-radius: var(--radius); font-size: 0.875rem; line-height: 1.35; text-wrap: balance; cursor: pointer;
+}
+.sample img { display: block; inline-size: 100%; aspect-ratio: 1; border-radius: calc(var(--radius) - 0.25rem); }
+.sample:hover { border-color: var(--accent); }
+.about { color: var(--muted); text-align: center; text-wrap: balance; }
+.other-starts { display: flex; flex-wrap: wrap; justify-content: center; }
 
 .exchange { inline-size: 100%; max-inline-size: var(--measure); margin-inline: auto; }
 .exchange + .exchange { margin-block-start: 2.5rem; padding-block-start: 2.5rem; border-block-start: 1px solid var(--line); }
@@ -282,7 +297,8 @@ textarea.field { resize: vertical; line-height: 1.5; }
 
 /* Room for both: the picture stays in view while it is talked about. */
 @container chat (inline-size >= 60rem) {
-  .model-columns { max-inline-size: 70rem; gap: 4.5rem; align-items: center; }
+  .model-columns { max-inline-size: 70rem; gap: 4.5rem; align-items: start; }
+  slot.filled { display: block; position: sticky; inset-block-start: 0; padding-block-start: 2rem; }
   .model-columns:has(slot.filled) { grid-template-columns: minmax(0, 5fr) minmax(0, 6fr); }
   .model-columns:not(:has(slot.filled)) { max-inline-size: 38rem; }
   .exchange.with-picture { max-inline-size: 70rem; display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 6fr); gap: 3rem; align-items: start; }
