@@ -24,9 +24,10 @@ SIZES = {
 }
 
 
-def make_batch(bank, words, text, vision, seed, step, n, style=None, combinations="train", easy=0.0, kept=None):
+def make_batch(bank, words, text, vision, seed, step, n, style=None, combinations="train", easy=0.0, kept=None, single=0.0):
     """A batch that follows from the seed and the step alone. `easy`: the share of scenes with one or two objects in their own colours;
-    `kept`: patches of each picture that the tower sees, those with objects first (as in FLIP, arXiv 2212.00794)."""
+    `kept`: patches of each picture that the tower sees, those with objects first (as in FLIP, arXiv 2212.00794); `single`: the share of
+    objects of which one patch alone must tell name and colour, for that is what a decoder reads."""
     rng = np.random.default_rng([seed, step])
 
     def sample():
@@ -46,6 +47,10 @@ def make_batch(bank, words, text, vision, seed, step, n, style=None, combination
         patches = np.take_along_axis(patches, places[..., None], 1)
         weights = [w[:, p] for w, p in zip(weights, places)]
         weights = [w / np.maximum(w.sum(1, keepdims=True), 1e-6) for w in weights]
+    for regions in weights if single else ():
+        for i in np.flatnonzero((rng.random(len(regions)) < single) & (regions.sum(1) > 0.5)):
+            chosen = rng.choice(len(regions[i]), p=regions[i].astype(np.float64) / regions[i].sum(dtype=np.float64))
+            regions[i] = np.arange(len(regions[i])) == chosen
     return {
         "patches": torch.from_numpy(patches),
         "places": torch.from_numpy(places),
@@ -88,6 +93,7 @@ def main():
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--easy-steps", type=int, default=1500, help="steps over which the share of easy scenes goes from all to none")
     parser.add_argument("--kept", type=float, default=0.625, help="share of the patches that the tower sees, but for the last of the steps")
+    parser.add_argument("--single", type=float, default=0.7, help="share of the objects of which one patch alone must tell name and colour")
     parser.add_argument("--whole-from", type=float, default=0.85, help="from which share of the steps on it sees them all")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
@@ -120,7 +126,7 @@ def main():
     labels = label([f"a {c.one}" for c in bank.classes]), label([f"something {c}" for c in colours.COLOURS])
     few = round(a.kept * vision.n_patches)
     made = lambda step: make_batch(bank, words, text, vision, a.seed, step, a.batch, easy=max(0.0, 1 - step / max(1, a.easy_steps)),
-                                   kept=few if step < a.whole_from * a.steps else None)
+                                   kept=few if step < a.whole_from * a.steps else None, single=a.single)
     state_of = lambda step: {"clip": clip.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
                              "vision": asdict(vision), "text": asdict(text)}
     sums, counted, began = np.zeros(6), 0, time.monotonic()

@@ -189,6 +189,19 @@ class Networks(unittest.TestCase):
             history.append(float(loss.detach()))
         self.assertLess(history[-1], history[0] - 1)
 
+    def test_of_an_object_one_patch_alone_may_be_asked(self):
+        import train_clip
+        from house import captions
+        from house.model import TextConfig
+
+        words = captions.Words(self.bank)
+        text = TextConfig(n_vocab=len(words.words), n_embd=32, n_heads=2, n_layers=1, n_joint=32)
+        whole, single = (train_clip.make_batch(self.bank, words, text, self.vision, 1, 0, 8, single=share)["weights"] for share in (0.0, 1.0))
+        self.assertTrue(torch.equal((single > 0).sum(1), torch.ones(len(single), dtype=torch.long)))
+        self.assertTrue(torch.equal(single.sum(1), torch.ones(len(single))))
+        # Patches that the object covers.
+        self.assertTrue((whole[single > 0] > 0).all())
+
     def test_a_run_survives_being_killed(self):
         import os
         import signal
