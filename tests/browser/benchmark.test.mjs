@@ -18,13 +18,14 @@ describe("the benchmark's page", { skip: withoutEngine }, () => {
   });
   after(() => host.close());
 
-  const run = async (tab, longest, runs = "1") => {
+  const run = async (tab, longest, runs = "1", before = async () => {}) => {
     const { page } = tab;
     await page.goto(`${host.site}benchmark.html`);
     await page.getByLabel("Model file").setInputFiles(golden("tiny-llava/tiny-llava-q4_0.gguf"));
     await page.getByLabel("Longest context").selectOption(longest);
     await page.getByLabel("Runs of each").selectOption(runs);
     await page.getByLabel("Device").selectOption("cpu");
+    await before();
     await page.getByRole("button", { name: "Measure" }).press("Enter");
   };
 
@@ -72,9 +73,16 @@ describe("the benchmark's page", { skip: withoutEngine }, () => {
     await page.goto(`${host.site}benchmark.html`);
     await page.getByRole("button", { name: "Measure" }).click();
     await page.getByText("Choose a model file").waitFor();
-    await run(tab, "256", "5");
-    await page.getByText(/^Measuring/).waitFor();
-    await page.getByRole("button", { name: "Stop" }).click();
+    // Pressed in the page itself, as soon as it measures: so small a model is measured before a click from here comes.
+    await run(tab, "256", "5", () => page.evaluate(() => {
+      const stop = /** @type {HTMLButtonElement} */ ([...document.querySelectorAll("button")].find(({ textContent }) => textContent?.trim() === "Stop"));
+      const observer = new MutationObserver(() => {
+        if (![...document.querySelectorAll("p, output, [role=status]")].some(({ textContent }) => textContent?.startsWith("Measuring"))) return;
+        observer.disconnect();
+        stop.click();
+      });
+      observer.observe(document.body, { subtree: true, childList: true, characterData: true, attributes: true });
+    }));
     await page.getByText("Stopped.").waitFor();
     assert.ok(await page.getByRole("button", { name: "Measure" }).isEnabled());
     await tab.close();
