@@ -32,7 +32,7 @@ SIZES = {
     "small": LlamaConfig(n_embd=192, n_ff=512, n_heads=6, n_kv_heads=3, n_layers=6),
     "large": LlamaConfig(n_embd=320, n_ff=896, n_heads=10, n_kv_heads=5, n_layers=8),
 }
-RATES = {"language": 1.5e-3, "project": 2e-3, "tune": 1e-3, "whole": 5e-4}
+RATES = {"language": 2e-3, "project": 2e-3, "tune": 1e-3, "whole": 5e-4}
 BEFORE = {"project": "language", "tune": "project", "whole": "tune"}
 # Each stage sees scenes of its own.
 SEEDS = {"language": 100, "project": 200, "tune": 300, "whole": 400}
@@ -170,7 +170,7 @@ def main():
     parser.add_argument("--size", default="small", choices=SIZES)
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--easy-steps", type=int, default=600, help="of the stage language: steps over which the share of easy scenes goes from all to none")
+    parser.add_argument("--easy-steps", type=int, default=300, help="of the stage language: steps over which the share of easy scenes goes from all to none")
     parser.add_argument("--tokens", type=int, default=288, help="length of a row, picture and all")
     parser.add_argument("--rate", type=float)
     parser.add_argument("--clip", default="final.pt", help="which checkpoint of CLIP to take")

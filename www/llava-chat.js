@@ -12,18 +12,20 @@
 // properties: --llava-background --llava-surface --llava-text --llava-muted --llava-line --llava-accent --llava-on-accent
 //   --llava-danger --llava-radius --llava-font
 
-import { createEngine, LlavaError } from "./llava-web.js";
+import { createEngine, listCachedModels, LlavaError } from "./llava-web.js";
 import { forgetConversation, keepConversation, keepSession, keptConversation, keptSession, MAX_SESSION_BYTES } from "./ui/kept-conversation.js";
 import { AltTexts } from "./ui/alt-texts.js";
 import { Composer } from "./ui/composer.js";
 import { Conversation, statusText } from "./ui/conversation.js";
 import { button, element } from "./ui/dom.js";
+import { listenForDrops } from "./ui/drops.js";
 import { showExport } from "./ui/export.js";
 import { bytes } from "./ui/format.js";
+import { isKept } from "./ui/known-models.js";
 import { LookedAt } from "./ui/looked-at.js";
 import { prepareMarkdown } from "./ui/markdown.js";
 import { ModelPanel } from "./ui/model-panel.js";
-import { openPicture, pictureFiles } from "./ui/pictures.js";
+import { fetchPicture, openPicture, pictureFiles } from "./ui/pictures.js";
 import { loadSettings, responseFormat, sampling, showSettings } from "./ui/settings.js";
 import { styles } from "./ui/styles.js";
 
@@ -169,8 +171,13 @@ export class LlavaChat extends HTMLElement {
     const { turns, model } = this.#settings.keep ? await keptConversation().catch(() => ({ turns: [], model: undefined })) : { turns: [], model: undefined };
     if (!isWanted()) return;
     if (turns.length === 0 || !model) return void this.load().catch(() => {});
-    if (model.sources) return void this.#load(model.sources).catch(() => {});
-    this.#showAlert(`The conversation that was kept was with “${model.name}”, from files of this device. Choose them again to go on with it.`, { notice: true });
+    const { name, sources } = model;
+    const stored = sources ? isKept(sources, await listCachedModels().catch(() => [])) : false;
+    if (!isWanted()) return;
+    if (sources && stored) return void this.#load(sources).catch(() => {});
+    // Gigabytes are fetched for nobody who did not ask.
+    if (sources) this.#panel.setAddresses({ mmproj: "", ...sources });
+    this.#showAlert(`The conversation that was kept was with “${name}”, which ${sources ? "this browser keeps no more. Load" : "came from files of this device. Choose"} it again to go on.`, { notice: true });
   }
 
   get model() {
@@ -403,16 +410,12 @@ export class LlavaChat extends HTMLElement {
    */
   async #askExample({ picture, question: text }) {
     try {
-      const response = await fetch(picture);
-      if (!response.ok) throw new Error(`The server answered with status ${response.status}.`);
-      const file = new File([await response.blob()], picture.split("/").at(-1) ?? "picture", { type: response.headers.get("content-type") ?? "" });
-      await this.#composer.attach(file);
-      // It was refused, with a sentence of its own.
-      if (this.#composer.pictures.length === 0) return;
+      await this.#composer.attach(await fetchPicture(picture));
     } catch (error) {
-      this.#showAlert(`The example could not be fetched. ${/** @type {Error} */ (error).message}`);
-      return;
+      return this.#showAlert(/** @type {Error} */ (error).message);
     }
+    // It was refused, with a sentence of its own.
+    if (this.#composer.pictures.length === 0) return;
     this.#composer.setText(text);
     this.#composer.element.requestSubmit();
   }
@@ -815,25 +818,7 @@ export class LlavaChat extends HTMLElement {
       event.preventDefault();
       this.#attach(files);
     });
-    // Entering a child leaves its parent: only the depth says whether the pointer is still inside.
-    let depth = 0;
-    const mark = (/** @type {number} */ now) => {
-      depth = Math.max(0, now);
-      this.#shell.classList.toggle("dropping", depth > 0);
-    };
-    this.#shell.addEventListener("dragenter", (event) => {
-      if (event.dataTransfer?.types.includes("Files")) mark(depth + 1);
-    });
-    this.#shell.addEventListener("dragleave", () => mark(depth - 1));
-    this.#shell.addEventListener("dragover", (event) => {
-      if (event.dataTransfer?.types.includes("Files")) event.preventDefault();
-    });
-    this.#shell.addEventListener("drop", (event) => {
-      mark(0);
-      if (!event.dataTransfer || event.dataTransfer.files.length === 0) return;
-      event.preventDefault();
-      droppedFiles(event.dataTransfer).then((files) => this.#drop(files));
-    });
+    listenForDrops(this.#shell, (files) => this.#drop(files));
   }
 
   /** @param {File[]} files */
@@ -875,31 +860,6 @@ function isJson(text) {
 function question(text, pictures) {
   if (pictures.length === 0) return { role: "user", content: text };
   return { role: "user", content: [...pictures.map(({ image }) => ({ type: /** @type {const} */ ("image"), image })), { type: "text", text }] };
-}
-
-/**
- * Files, and those in folders.
- * @param {DataTransfer} data
- * @returns {Promise<File[]>}
- */
-async function droppedFiles(data) {
-  // To be asked for at once: later the list is empty.
-  const entries = [...data.items].map((item) => item.webkitGetAsEntry?.() ?? null);
-  const files = [...data.files];
-  if (!entries.some((entry) => entry?.isDirectory)) return files;
-  /** @type {File[]} */
-  const found = [];
-  const walk = async (/** @type {any} */ entry) => {
-    if (entry?.isFile) found.push(await new Promise((resolve, reject) => entry.file(resolve, reject)));
-    if (!entry?.isDirectory) return;
-    const reader = entry.createReader();
-    // A hundred at a time.
-    for (let batch; (batch = await new Promise((resolve, reject) => reader.readEntries(resolve, reject))).length > 0;) {
-      for (const child of batch) await walk(child);
-    }
-  };
-  for (const entry of entries) await walk(entry).catch(() => {});
-  return found;
 }
 
 if (!customElements.get("llava-chat")) customElements.define("llava-chat", LlavaChat);

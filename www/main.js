@@ -38,8 +38,8 @@ if (script && "serviceWorker" in navigator) {
       // Not over plain http:, not in every private window: then there is no offline use, and one thread.
       return;
     }
-    // Only an answer that came through the worker makes the page isolated. Once, soon, and never away from somebody who has begun; the model
-    // that it opens with is stored by then.
+    // Only an answer that came through the worker makes the page isolated. Once, soon, and never away from somebody who has begun; what was
+    // fetched of the model is kept.
     const isLate = performance.now() > RELOAD_WITHIN;
     if (!script.includes("?isolate") || crossOriginIsolated || touched || isLate || chat.messages.length > 0 || sessionStorage.getItem("llava-reloaded")) return;
     sessionStorage.setItem("llava-reloaded", "yes");

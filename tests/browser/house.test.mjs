@@ -158,6 +158,14 @@ describe("the page with its own model", { skip: withoutEngine }, () => {
     await page.reload();
     await answers(page).first().waitFor();
     assert.equal(await page.evaluate(() => document.querySelector("llava-chat").engine.info.name), name);
+
+    // Not kept by this browser any more, it is fetched for nobody who did not ask.
+    await page.evaluate(async (url) => (await import(new URL("llava-web.js", location.href).href)).deleteCachedModel(url), other);
+    const count = host.server.requests.length;
+    await page.reload();
+    await page.getByText(/which this browser keeps no more/).waitFor();
+    assert.equal(await page.getByRole("textbox", { name: "Language model" }).inputValue(), other);
+    assert.deepEqual(host.server.requests.slice(count).filter(({ url }) => url.includes(".gguf")), []);
   });
 
   test("the same answers on WebGPU as on the CPU", { timeout: 240_000 }, async (t) => {

@@ -52,6 +52,7 @@ describe("memory", { skip: withoutEngine }, () => {
       assert.ok(figures.some((n) => n > 0.99 * size && n < 1.2 * size), message);
       const sent = host.server.requests.filter(({ url }) => url.includes("zeros.gguf")).reduce((sum, { sent }) => sum + sent, 0);
       assert.ok(sent < 64 * MB, `${sent} bytes were sent`);
+      // Reading 4 GB and packing them takes longer on any machine.
       assert.ok(ms < 20_000, `refused after ${ms} ms`);
       await close();
     } finally {

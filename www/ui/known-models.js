@@ -19,6 +19,16 @@ import { bytes } from "./format.js";
 /** The CPU's memory ends at 4 GB, and more than the weights has to go into it. */
 const CPU_LIMIT = 3e9;
 
+/**
+ * Whether this browser keeps all of a model, so that nothing need be fetched for it.
+ * @param {{ model: string, mmproj?: string }} sources
+ * @param {import("../llava-web.js").CachedModel[]} cached
+ */
+export function isKept({ model, mmproj }, cached) {
+  const kept = new Set(cached.filter(({ complete }) => complete).map(({ url }) => url));
+  return [model, ...(mmproj ? [mmproj] : [])].every((source) => sourceSpecs(source, "model").every((spec) => spec.kind === "url" && kept.has(spec.url)));
+}
+
 export class KnownModels {
   /** @type {KnownModel[]} */
   #models = [];
@@ -58,16 +68,14 @@ export class KnownModels {
     const turn = ++this.#turn;
     const [cached, device] = await Promise.all([listCachedModels().catch(() => []), detectDevice().catch(() => null)]);
     if (turn !== this.#turn) return;
-    const kept = new Set(cached.filter(({ complete }) => complete).map(({ url }) => url));
     const gpu = device !== null && device.webgpu.available && !device.webgpu.software;
     this.#list.replaceChildren(...this.#models.map((model) => {
-      const isKept = [model.model, ...(model.mmproj ? [model.mmproj] : [])].every((source) => sourceSpecs(source, "model").every((spec) => spec.kind === "url" && kept.has(spec.url)));
       const use = button({ text: "Choose", class: "plain", onclick: () => this.#onUse(model) });
       use.setAttribute("aria-label", `Choose ${model.name}`);
       return element("li", { class: "stored-row" },
         element("div", { class: "stored-text" },
           element("bdi", { class: "name" }, model.name),
-          element("span", { class: "size wrap" }, [bytes(model.bytes), isKept ? "on this device" : "", fits(model, gpu), model.description ?? ""].filter(Boolean).join(" · "))),
+          element("span", { class: "size wrap" }, [bytes(model.bytes), isKept(model, cached) ? "on this device" : "", fits(model, gpu), model.description ?? ""].filter(Boolean).join(" · "))),
         use);
     }));
   }

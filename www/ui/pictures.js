@@ -80,9 +80,10 @@ export function askForAddress(root) {
 
 /**
  * @param {string} address
- * @param {AbortSignal} signal
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<File>}  fails with a sentence for the person
  */
-async function fetchPicture(address, signal) {
+export async function fetchPicture(address, signal) {
   let url;
   try {
     url = new URL(address, document.baseURI);
