@@ -211,8 +211,11 @@ impl KvCache {
         for layer in layers {
             for position in position..position + n {
                 match &self.rows {
-                    Rows::F32(panels) => out.extend(panels.row(part, layer, position).flat_map(f32::to_le_bytes)),
-                    Rows::F16(panels) => out.extend(panels.row(part, layer, position).flat_map(|x| x.0.to_le_bytes())),
+                    // `for_each` runs the heads' loops inside of each other; `extend` would ask for one byte after the other.
+                    Rows::F32(panels) => panels.row(part, layer, position).for_each(|x| out.extend_from_slice(&x.to_le_bytes())),
+                    Rows::F16(panels) => {
+                        panels.row(part, layer, position).for_each(|x| out.extend_from_slice(&x.0.to_le_bytes()))
+                    }
                 }
             }
         }

@@ -68,8 +68,8 @@ pub trait Quant {
 
     /// Quads that are multiplied with several tokens at once: two where unpacking takes few registers, so that they share the loads of the
     /// activations. Measured in Chromium with relaxed SIMD, 64 tokens, in GFLOP/s with two and with one: Q4_0 130 and 116, Q4_1 124
-    /// and 101, but Q5_0 81 and 100, Q4_K 89 and 93, Q6_K 70 and 79; that was with one
-    /// quad behind the other and every loop unrolled. With one token it is always both.
+    /// and 101, but Q5_0 81 and 100, Q4_K 89 and 93, Q6_K 70 and 79; that was with one quad behind the other and every loop unrolled. With
+    /// one token it is always both.
     const AT_ONCE: usize = 1;
 
     /// Whether [`Self::pair`] is the same instructions for every `v`, so that a loop can go over them.
