@@ -6,7 +6,7 @@ usage: evaluate.py scenes     --bank bank.npz ANSWERER [--n 100] [--out FILE.jso
        evaluate.py llava-bench --data FOLDER ANSWERER [--judge URL --judge-model NAME]
 
 An answerer is one of
-       --engine PROGRAM --model FILE.gguf --mmproj FILE.gguf     the engine (cargo build --release --example batch)
+       --engine PROGRAM --model FILE.gguf --mmproj FILE.gguf     the engine (cargo build --release --example batch, or browser.mjs for the browser's build)
        --checkpoint FILE.pt --tokenizer FILE.json                PyTorch
        --endpoint URL --endpoint-model NAME                      an OpenAI-compatible server
 

@@ -31,7 +31,7 @@ def figures(runs, stage):
     lines += ["", "The last part of the training rounds the weights as the 4-bit files do, so both columns have the same weights; what differs is how the engine multiplies."]
     lines += ["", f"Whole answers right, by kind of question (4-bit): {kinds}.", "", "```text", (runs / stage / "parity.txt").read_text().strip(), "```", ""]
     lines += ["| stage | steps | last line of its log |", "| --- | --- | --- |"]
-    for name in ("clip", "language", "project", "tune", "whole"):
+    for name in ("clip", "language", "distil", "project", "tune", "whole"):
         log = runs / name / "log.jsonl"
         if log.exists() and (name != "whole" or stage == "whole"):
             rows = [json.loads(line) for line in log.read_text().splitlines()]

@@ -14,8 +14,8 @@ SIZE=${SIZE:-small}
 DEVICE=${DEVICE:-cpu}
 WORKERS=${WORKERS:-1}
 THREADS=${THREADS:-2}
-STEPS_CLIP=${STEPS_CLIP:-15000} BATCH_CLIP=${BATCH_CLIP:-64}
-STEPS_LANGUAGE=${STEPS_LANGUAGE:-6000} STEPS_PROJECT=${STEPS_PROJECT:-400}
+STEPS_CLIP=${STEPS_CLIP:-16000} BATCH_CLIP=${BATCH_CLIP:-64}
+STEPS_LANGUAGE=${STEPS_LANGUAGE:-6000} STEPS_DISTIL=${STEPS_DISTIL:-2000} BATCH_DISTIL=${BATCH_DISTIL:-48} STEPS_PROJECT=${STEPS_PROJECT:-200}
 STEPS_TUNE=${STEPS_TUNE:-1000} STEPS_WHOLE=${STEPS_WHOLE:-12000} BATCH=${BATCH:-16}
 ENGINE=${ENGINE:-target/release/examples/batch}
 N=${N:-200}    # questions for each goal
@@ -61,6 +61,8 @@ main() {
   finished clip
   llava language --steps "$STEPS_LANGUAGE" --batch "$BATCH"
   finished language
+  llava distil --steps "$STEPS_DISTIL" --batch "$BATCH_DISTIL"
+  finished distil
   llava project --steps "$STEPS_PROJECT" --batch "$BATCH"
   finished project
   llava tune --steps "$STEPS_TUNE" --batch "$BATCH"

@@ -6,6 +6,7 @@ usage: train_llava.py STAGE --bank bank.npz --runs FOLDER [--steps N] [--batch N
 stages: tokenizer   the byte-pair vocabulary
         language    the decoder alone, on layouts instead of pictures: it learns the language and to read rows of patches, in
                     the place of the chat model that LLaVA starts from
+        distil      tower and projector, to give for each patch the row that the decoder learned to read there
         project     LLaVA's stage 1: the projector alone, on captions
         tune        LLaVA's stage 2: projector and decoder, on all instructions
         whole       the same with the vision tower trained as well, as LLaVA-NeXT and later ones do
@@ -16,6 +17,7 @@ Each stage goes on where FOLDER/STAGE/last.pt stands and starts from the stage b
 import argparse
 import contextlib
 import json
+import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -26,32 +28,33 @@ import torch.nn.functional as F
 from torch import nn
 
 from house import bpe, dialogue, runs, scenes, sequences
-from house.model import Llama, LlamaConfig, Llava, Projector, Vision, VisionConfig
+from house.model import Llama, LlamaConfig, Llava, VisionConfig, grid_position
 
 SIZES = {
     "small": LlamaConfig(n_embd=192, n_ff=512, n_heads=6, n_kv_heads=3, n_layers=6),
     "large": LlamaConfig(n_embd=320, n_ff=896, n_heads=10, n_kv_heads=5, n_layers=8),
 }
-RATES = {"language": 2e-3, "project": 2e-3, "tune": 1e-3, "whole": 5e-4}
-BEFORE = {"project": "language", "tune": "project", "whole": "tune"}
+RATES = {"language": 2e-3, "distil": 1e-3, "project": 1e-3, "tune": 1e-3, "whole": 5e-4}
+BEFORE = {"distil": "language", "project": "distil", "tune": "project", "whole": "tune"}
 # Each stage sees scenes of its own.
-SEEDS = {"language": 100, "project": 200, "tune": 300, "whole": 400}
+SEEDS = {"language": 100, "distil": 150, "project": 200, "tune": 300, "whole": 400}
 # How many of the conversations are drills.
 DRILLS = {"language": 0.6, "project": 0.0, "tune": 0.35, "whole": 0.35}
-# The tower's share of the learning rate.
+# The tower's share of the learning rate, where it is trained.
 TOWER_RATE = 0.4
 
 
 class Layouts(nn.Module):
     """Reads layouts in the place of tower and projector. A patch's row begins as the mean of the words for what is on it, in the decoder's own embeddings:
-    where projectors end up, too. `words [n_in, n]`: their tokens, padded with −1."""
+    where projectors end up, too; and its place as sines, for from random positions the decoder had not learned places after 2,500 steps.
+    `words [n_in, n]`: their tokens, padded with −1."""
 
     def __init__(self, words, n_out, n_patches):
         super().__init__()
         self.register_buffer("words", words.clamp(min=0), persistent=False)
         self.register_buffer("share", (words >= 0) / (words >= 0).sum(1, keepdim=True).clamp(min=1), persistent=False)
         self.first = nn.Linear(len(words), n_out)
-        self.position = nn.Parameter(torch.randn(n_patches, n_out) * 0.02)
+        self.position = nn.Parameter(0.1 * grid_position(math.isqrt(n_patches), n_out))
         nn.init.normal_(self.first.weight, std=0.005)
 
     def forward(self, x, table):
@@ -61,6 +64,20 @@ class Layouts(nn.Module):
             x = x * (1 + 0.2 * torch.randn_like(x)) * (torch.rand(*x.shape[:2], 1, device=x.device) > 0.05)
         words = (table[self.words] * self.share[..., None]).sum(1)
         return self.first(x) + x @ words + self.position
+
+
+def distillation(rows, layouts, reader, table, n_classes):
+    """How far rows are from what the reader makes of the layouts, and which share of the covered patches tell their class. The loss is the difference's square as
+    a share of the rows' variance, and the cross-entropy of a covered patch's class by the angle to the classes' words, for what tells classes apart is a small
+    part of a row. `rows [b, n_patches, n_embd]`, `layouts [b, n_patches, n_in]`"""
+    with torch.no_grad():
+        wanted = reader(layouts, table)
+        words = F.normalize((table[reader.words[:n_classes]] * reader.share[:n_classes, :, None]).sum(1) + reader.first.weight.T[:n_classes], dim=-1)
+        cover, kind = layouts[..., :n_classes].max(-1)
+    rows = rows.float()
+    far = (rows - wanted).pow(2).mean() / wanted.var()
+    logits = 20 * F.normalize(rows, dim=-1)[cover > 0.4] @ words.T
+    return far + 0.5 * F.cross_entropy(logits, kind[cover > 0.4]), (logits.argmax(-1) == kind[cover > 0.4]).float().mean()
 
 
 def embed(language, ids, rows):
@@ -218,13 +235,18 @@ def main():
         vision = VisionConfig(**clip["vision"])
         parts = Llava(vision, language_config)
         load_tower(parts, folder, a.clip)
+        if a.stage == "distil":
+            learned = torch.load(folder / "language" / "final.pt", map_location="cpu", weights_only=True)["model"]
+            reader = Layouts(sequences.layout_words(bank, tokenizer), language_config.n_embd, vision.n_patches).eval()
+            reader.load_state_dict({k.removeprefix("reader."): v for k, v in learned.items() if k.startswith("reader.")})
+            reader.requires_grad_(False).to(a.device)
         if state is None:
             earlier = torch.load(folder / BEFORE[a.stage] / "final.pt", map_location="cpu", weights_only=True)["model"]
             parts.load_state_dict({k: v for k, v in earlier.items() if not k.startswith("reader.")}, strict=False)
         parts.to(a.device)
         language = parts.language
-        trained = [parts.projector] if a.stage == "project" else [parts.projector, language]
-        tower = a.stage == "whole"
+        tower = a.stage in ("distil", "whole")
+        trained = [parts.projector] + ([language] if a.stage in ("tune", "whole") else [])
         trained += [parts.vision] if tower else []
         for p in parts.parameters():
             p.requires_grad_(False)
@@ -240,7 +262,7 @@ def main():
     main_parts = [m for m in trained if m is not getattr(parts, "vision", None)]
     optimizer = runs.optimizer(main_parts, rate)
     scales = [1.0] * len(optimizer.param_groups)
-    if a.stage == "whole":
+    if a.stage in ("distil", "whole"):
         of_tower = runs.optimizer([parts.vision], rate)
         scales += [TOWER_RATE] * len(of_tower.param_groups)
         optimizer = runs.Optimizers(*optimizer.parts, *of_tower.parts)
@@ -251,9 +273,14 @@ def main():
         parts.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         start = state["step"]
-    made = lambda step: sequences.batch(bank, tokenizer, vision, a.seed + SEEDS[a.stage], step, a.batch, a.tokens,
-                                        oracle, written, a.written_share if written else 0.0, a.stage == "project",
-                                        max(0.0, 1 - step / a.easy_steps) if a.stage == "language" else 0.0, DRILLS[a.stage])
+    if a.stage == "distil":
+        made = lambda step: sequences.pictures_and_layouts(bank, vision, a.seed + SEEDS[a.stage], step, a.batch)
+        objective = lambda batch: distillation(rows_of(batch["patches"]), batch["layouts"], reader, language.embed.weight, len(bank.classes))
+    else:
+        made = lambda step: sequences.batch(bank, tokenizer, vision, a.seed + SEEDS[a.stage], step, a.batch, a.tokens,
+                                            oracle, written, a.written_share if written else 0.0, a.stage == "project",
+                                            max(0.0, 1 - step / a.easy_steps) if oracle else 0.0, DRILLS[a.stage])
+        objective = lambda batch: loss_of(language, batch, rows_of(batch["patches"]))
     state_of = lambda step: {"model": parts.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
                              "vision": asdict(vision), "language": asdict(language_config)}
     print(f"{a.stage}: {sum(p.numel() for m in trained for p in m.parameters()) / 1e6:.2f} M parameters trained, from step {start}")
@@ -266,7 +293,7 @@ def main():
         optimizer.zero_grad(set_to_none=True)
         with quantized if step >= a.quantize_from * a.steps else contextlib.nullcontext():
             with runs.autocast(a.device):
-                loss, correct = loss_of(language, batch, rows_of(batch["patches"]))
+                loss, correct = objective(batch)
             loss.backward()
         torch.nn.utils.clip_grad_norm_([p for m in trained for p in m.parameters()], 1.0)
         optimizer.step()

@@ -14,10 +14,10 @@ from PIL import Image
 
 
 class Engine:
-    """The engine's native build: the example `batch` with a pair of GGUF files."""
+    """The engine: its native build, the example `batch`, or its browser build, browser.mjs, with a pair of GGUF files."""
 
     def __init__(self, program, model, mmproj):
-        self.name = f"engine, {Path(model).name}"
+        self.name = f"engine ({Path(program).name}), {Path(model).name}"
         self.process = subprocess.Popen([program, model, mmproj], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.folder = tempfile.TemporaryDirectory()
 

@@ -135,6 +135,15 @@ def batch(bank, tokenizer, vision, seed, step, n, n_tokens, oracle=False, writte
     return {"patches": torch.from_numpy(pictures), "ids": ids, "targets": targets, "positions": positions, "owner": owner, "alone": alone}
 
 
+def pictures_and_layouts(bank, vision, seed, step, n):
+    """A batch of pictures, and what a perfect tower would say of them."""
+    rng = np.random.default_rng([seed, step])
+    drawn = [scenes.sample(bank, rng) for _ in range(n)]
+    pictures = np.stack([scenes.disturb(scenes.draw(bank, s, vision.image_size, rng), rng) for s in drawn])
+    layouts = np.stack([layout(bank, s, vision.patch_size, vision.image_size) for s in drawn])
+    return {"patches": torch.from_numpy(scenes.patches(scenes.normalise(pictures), vision.patch_size)), "layouts": torch.from_numpy(layouts)}
+
+
 def mask(owner, alone):
     """Who may look at whom, `[b, 1, t, t]`: back in one's own conversation, and at the prefix unless the conversation has none."""
     t = owner.shape[1]

@@ -79,6 +79,21 @@ class Networks(unittest.TestCase):
         expected = table[self.tokenizer.encode(f" {self.bank.classes[3].one}")].mean(0)
         self.assertTrue(torch.allclose(reader(layout, table)[0, 5], expected, atol=1e-5))
 
+    def test_distillation_wants_the_rows_that_the_reader_makes(self):
+        from house import sequences
+        from train_llava import Layouts, distillation
+
+        batch = sequences.pictures_and_layouts(self.bank, self.vision, 1, 0, 3)
+        reader = Layouts(sequences.layout_words(self.bank, self.tokenizer), 64, self.vision.n_patches).eval()
+        table, n = torch.randn(512, 64), len(self.bank.classes)
+        with torch.no_grad():
+            wanted = reader(batch["layouts"], table)
+            perfect, told = distillation(wanted, batch["layouts"], reader, table, n)
+            other, guessed = distillation(wanted.flip(1), batch["layouts"], reader, table, n)
+        self.assertEqual(self.model.vision(batch["patches"]).shape[1], wanted.shape[1])
+        self.assertLess(float(perfect), 0.7 * float(other))
+        self.assertGreater(float(told), float(guessed) + 0.3)
+
     def test_conversations_do_not_see_each_other(self):
         from house import sequences
         from train_llava import embed
