@@ -385,16 +385,22 @@ def relation_which(view, rng):
     return Turn(q, f"{cap(view.an(a))} is {WHERE[where]} {view.the(b)}.", "relation which", ((view.c(a).one, view.c(a).name),))
 
 
+EXTREMES = [("leftmost", lambda t: t.x, "on the left"), ("rightmost", lambda t: -t.x, "on the right"),
+            ("topmost", lambda t: t.y, "at the top"), ("lowest", lambda t: -t.y, "at the bottom")]
+
+
+def _outermost(view, key):
+    """The thing with the lowest `key`, where it is so by far."""
+    order = sorted(view.scene.things, key=key)
+    return order[0] if len(order) > 1 and key(order[1]) - key(order[0]) >= 0.1 else None
+
+
 def extreme(view, rng):
     """What is leftmost, what is at the top?"""
-    if view.n < 2:
+    way, key, side = pick(rng, EXTREMES)
+    t = _outermost(view, key)
+    if t is None:
         return None
-    way, key, side = pick(rng, [("leftmost", lambda t: t.x, "on the left"), ("rightmost", lambda t: -t.x, "on the right"),
-                                ("topmost", lambda t: t.y, "at the top"), ("lowest", lambda t: -t.y, "at the bottom")])
-    order = sorted(view.scene.things, key=key)
-    if key(order[1]) - key(order[0]) < 0.1:
-        return None
-    t = order[0]
     q = pick(rng, [f"What is the {way} object?", f"Which object is {side}?", f"What is {side}?", f"What do you see {side}?", f"Which object is the {way}?"])
     return Turn(q, f"The {way} object is {view.an(t)}.", "extreme", ((view.c(t).one, view.c(t).name),))
 
@@ -728,7 +734,7 @@ def drill(view, rng):
     teaches it to find a name's patches."""
     kind = rng.random()
     pieces = []
-    if kind < 0.35:
+    if kind < 0.3:
         kinds = list(view.groups)
         kinds += [k for k in (absent_kind(view, rng) for _ in range(len(kinds) + 2)) if k is not None and k not in kinds]
         numbered = chance(rng, 0.4)
@@ -737,7 +743,7 @@ def drill(view, rng):
             said = (NUMBERS[n] if n else "no") if numbered else ("yes" if n else "no")
             pieces += [(f" {c.many if numbered else c.one}", False), (f" {said}", True), (",", False)]
         return "Count:" if numbered else "Which are there?", pieces
-    if kind < 0.7:
+    if kind < 0.55:
         named = [(view.the(t), t) for t in view.scene.things]
         for i in rng.permutation(len(named)):
             the, t = named[int(i)]
@@ -746,14 +752,24 @@ def drill(view, rng):
             if the and said:
                 pieces += [(f" {the}", False), (f" {said}", True), (",", False)]
         return "Where are they?", pieces
-    seen = []
-    for _ in range(6):
+    if kind < 0.65:
+        for way, key, _ in EXTREMES:
+            if t := _outermost(view, key):
+                pieces += [(f" {way}:", False), (f" {view.c(t).one}", True), (",", False)]
+        return "Which are they?", pieces
+    asks, seen = chance(rng, 0.5), []
+    for _ in range(8):
         found = _pair(view, rng)
         if found and found not in seen:
             seen.append(found)
             a, b, where = found
-            pieces += [(f" {view.the(a)} and {view.the(b)}:", False), (f" {where}", True), (",", False)]
-    return "How do they stand?", pieces
+            if asks:
+                true = chance(rng, 0.5)
+                said = WHERE[where if true else OPPOSITE[where]]
+                pieces += [(f" {view.the(a)} {said} {view.the(b)}:", False), (" yes" if true else " no", True), (",", False)]
+            else:
+                pieces += [(f" {view.the(a)} and {view.the(b)}:", False), (f" {where}", True), (",", False)]
+    return "Is it so?" if asks else "How do they stand?", pieces
 
 
 def small_talk(rng, classes):

@@ -190,7 +190,8 @@ class Conversations(unittest.TestCase):
                 elif question == "Count:":
                     self.assertEqual(said.strip(), captions.NUMBERS[counts[name.strip()]] if counts[name.strip()] else "no", name)
         # Each kind comes up, and what is there about as often as what is not.
-        self.assertEqual({q for q, _ in asked}, {"Which are there?", "Count:", "Where are they?", "How do they stand?"})
+        self.assertEqual({q for q, _ in asked}, {"Which are there?", "Count:", "Where are they?", "Which are they?", "How do they stand?", "Is it so?"})
+        self.assertLess(abs(asked["Is it so?", True] - asked["Is it so?", False]), 0.3 * (asked["Is it so?", True] + asked["Is it so?", False]))
         there, lacking = asked["Which are there?", True], asked["Which are there?", False]
         self.assertLess(abs(there - lacking), 0.4 * (there + lacking))
 
