@@ -11,7 +11,7 @@ readonly WASM_FLAGS="-C target-feature=+simd128"
 readonly RELAXED_FLAGS="-C target-feature=+simd128,+relaxed-simd"
 # Threads share the module's memory, which takes atomic instructions, a standard library that has them, and a linker told of it; without
 # any one of these arguments the memory is not shared or wasm-bindgen finds no threads.
-readonly THREADS_FLAGS="-C target-feature=+simd128,+relaxed-simd,+atomics,+bulk-memory,+mutable-globals
+readonly THREADS_FLAGS="-C target-feature=+atomics,+bulk-memory,+mutable-globals
   -C link-arg=--shared-memory -C link-arg=--import-memory -C link-arg=--max-memory=4294967296
   -C link-arg=--export=__wasm_init_tls -C link-arg=--export=__tls_size -C link-arg=--export=__tls_align -C link-arg=--export=__tls_base"
 # Bytes of the module after gzip -9: what a visitor downloads before the model.
@@ -28,8 +28,8 @@ usage() {
 usage: ./build.sh COMMAND
   serve [PORT]    build, then serve the page on localhost (default port 8080)
   test            run every test; ends with a line of counts
-  build           the wasm modules and their JavaScript, into www/pkg, www/pkg-relaxed and www/pkg-threads; the page's libraries, into
-                  www/vendor. With NAMES=1 the modules keep the names of their functions, for profilers
+  build           the wasm modules and their JavaScript, into www/pkg, www/pkg-relaxed, and the same with -threads behind; the page's
+                  libraries, into www/vendor. With NAMES=1 the modules keep the names of their functions, for profilers
   package         build, then everything a static host needs, and the npm package, into dist (--no-isolation: see README)
   bench [ARGS]    build, then measure in Chromium (see tests/tools/bench.mjs)
   fetch-models    small real models for tests and benchmarks, into models/
@@ -58,10 +58,11 @@ build() {
   module pkg-relaxed target/relaxed "$RELAXED_FLAGS"
   if library_source; then
     # The standard library is built anew, with atomics, which stable toolchains allow only so.
-    module pkg-threads target/threads "$THREADS_FLAGS" -Z build-std=std,panic_abort
+    module pkg-threads target/threads "$WASM_FLAGS $THREADS_FLAGS" -Z build-std=std,panic_abort
+    module pkg-relaxed-threads target/relaxed-threads "$RELAXED_FLAGS $THREADS_FLAGS" -Z build-std=std,panic_abort
   else
-    rm -rf www/pkg-threads
-    say "the module with threads is NOT built: it needs the source of Rust's standard library (rustup component add rust-src)"
+    rm -rf www/pkg-threads www/pkg-relaxed-threads
+    say "the modules with threads are NOT built: that needs the source of Rust's standard library (rustup component add rust-src)"
   fi
   vendor
 }
@@ -214,8 +215,8 @@ clippy_wasm() {
 
 wasm_budget() {
   local name size
-  for name in pkg pkg-relaxed pkg-threads; do
-    [ "$name" != pkg-threads ] || [ -e www/pkg-threads ] || continue
+  for name in pkg pkg-relaxed pkg-threads pkg-relaxed-threads; do
+    [[ $name != *-threads ]] || [ -e "www/$name" ] || continue
     [ -s "www/$name/llava_web_bg.wasm" ] || return 1
     size=$(compressed_size "$name")
     printf '%s takes %s bytes after gzip; the budget is %s\n' "$name" "$size" "$WASM_BUDGET"

@@ -38,7 +38,7 @@ export function hasRelaxedSimd() {
  * @param {number} [wanted]  how many were asked for, which may be more than the machine has cores
  */
 export function usableThreads(wanted = navigator.hardwareConcurrency || 1) {
-  return globalThis.crossOriginIsolated && hasRelaxedSimd() ? Math.min(wanted, MAX_THREADS) : 1;
+  return globalThis.crossOriginIsolated ? Math.min(wanted, MAX_THREADS) : 1;
 }
 
 /**

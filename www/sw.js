@@ -36,8 +36,8 @@ async function install() {
   // Past the HTTP cache for what has the same address in each version.
   await cache.addAll(FILES.map((file) => new Request(new URL(file, scope), { cache: file.startsWith(VERSION) ? "default" : "reload" })));
   const isRelaxed = hasRelaxedSimd();
-  // The rest comes in when it is used.
-  await Promise.allSettled(ENGINE.filter((file) => file.includes("relaxed") === isRelaxed).map((file) => cache.add(new URL(file, scope))));
+  // The rest, threads among it, comes in when it is used.
+  await Promise.allSettled(ENGINE.filter((file) => file.includes("relaxed") === isRelaxed && !file.includes("threads")).map((file) => cache.add(new URL(file, scope))));
 }
 
 worker.addEventListener("activate", (/** @type {WorkerEvent} */ event) => {

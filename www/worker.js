@@ -438,18 +438,17 @@ class Progress {
  * @param {boolean} wantsThreads
  */
 async function loadModule(wantsThreads) {
-  const isRelaxed = hasRelaxedSimd();
-  if (wantsThreads && isRelaxed) {
+  const folder = hasRelaxedSimd() ? "./pkg-relaxed" : "./pkg";
+  if (wantsThreads) {
     try {
-      return await instantiate("./pkg-threads/");
+      return await instantiate(`${folder}-threads/`);
     } catch (cause) {
       // It may not have been built, and its memory, which is reserved as a whole, may not be had: the others need neither.
       console.info("The engine runs on one thread:", cause);
     }
   }
-  const folder = isRelaxed ? "./pkg-relaxed/" : "./pkg/";
   try {
-    return await instantiate(folder);
+    return await instantiate(`${folder}/`);
   } catch (cause) {
     if (cause instanceof WebAssembly.CompileError) {
       throw new LlavaError("unsupported_browser",
@@ -457,7 +456,7 @@ async function loadModule(wantsThreads) {
         { cause });
     }
     throw new LlavaError("network",
-      `The engine's own files could not be loaded from ${new URL(folder, import.meta.url).href}. Check the connection, and that this folder was published with the page.`,
+      `The engine's own files could not be loaded from ${new URL(`${folder}/`, import.meta.url).href}. Check the connection, and that this folder was published with the page.`,
       { cause });
   }
 }

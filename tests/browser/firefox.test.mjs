@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -69,6 +70,7 @@ describe("in Firefox", { skip }, () => {
     await page.screenshot({ path: path.join(SCREENSHOTS, "firefox-answered.png") });
     const info = await page.evaluate(() => document.querySelector("llava-chat").engine.info.device);
     assert.equal(info.kind, "cpu");
+    if (availableParallelism() > 1) assert.ok(info.threads > 1, JSON.stringify(info));
     assert.deepEqual(complaints, []);
 
     await server.close();

@@ -21,7 +21,7 @@ export const goldenJson = (name) => JSON.parse(readFileSync(golden(name), "utf8"
 
 /** Why tests that need the engine cannot run, or false. */
 export const withoutEngine = existsSync(path.join(WWW, "pkg/llava_web.js")) ? false : "www/pkg is not built: run ./build.sh build";
-/** Why tests that need the module with threads cannot run, or false. */
+/** Why tests that need the modules with threads cannot run, or false. */
 export const withoutThreads = existsSync(path.join(WWW, "pkg-threads/llava_web.js")) ? false : "www/pkg-threads is not built: it needs the source of Rust's standard library";
 /** Why tests that need this model cannot run, or false. */
 export const withoutModel = (name) => (existsSync(path.join(MODELS, name)) ? false : `models/${name} is missing: run ./build.sh fetch-models`);

@@ -153,11 +153,31 @@ describe("threads", { skip: withoutEngine || withoutThreads }, () => {
 
   test("without the module one thread computes", async () => {
     const other = await openTab(host.browser);
-    await other.page.context().route("**/pkg-threads/**", (route) => route.fulfill({ status: 404 }));
+    await other.page.context().route("**/pkg*-threads/**", (route) => route.fulfill({ status: 404 }));
     await other.page.goto(`${host.server.origin}/tests/blank.html`);
     await helpers(other.page, host.site);
     const { threads, isFinite } = await other.page.evaluate(() => globalThis.outcome("/golden/tiny-llava/tiny-llava-q4_0.gguf", null, "x", 4));
     await other.close();
     assert.deepEqual([threads, isFinite], [1, true]);
+  });
+
+  test("a browser without relaxed SIMD has threads too, and the same results from them", async () => {
+    const other = await openTab(host.browser);
+    await other.page.context().route("**/device.js", async (route) => {
+      const response = await route.fetch();
+      const text = (await response.text()).replace("WebAssembly.validate(RELAXED_SIMD_MODULE)", "false");
+      assert.match(text, /&& false/);
+      await route.fulfill({ response, body: text });
+    });
+    await other.page.goto(`${host.server.origin}/tests/blank.html`);
+    await helpers(other.page, host.site);
+    const outcomes = [];
+    for (const threads of [1, 2, 3]) {
+      outcomes.push(await other.page.evaluate(([mmproj, prompt, threads]) => globalThis.outcome("/golden/tiny-llava/tiny-llava-q4_0.gguf", mmproj, prompt, threads), [MMPROJ, PROMPT, threads]));
+    }
+    assert.deepEqual(outcomes.map(({ threads }) => threads), [1, 2, 3]);
+    for (const outcome of outcomes) assert.deepEqual({ ...outcome, threads: 1 }, outcomes[0]);
+    assert.ok(other.requests.some((url) => url.includes("/pkg-threads/")) && !other.requests.some((url) => url.includes("relaxed")), "the module without relaxed SIMD");
+    await other.close();
   });
 });
