@@ -279,7 +279,8 @@ def main():
     else:
         made = lambda step: sequences.batch(bank, tokenizer, vision, a.seed + SEEDS[a.stage], step, a.batch, a.tokens,
                                             oracle, written, a.written_share if written else 0.0, a.stage == "project",
-                                            max(0.0, 1 - step / a.easy_steps) if oracle else 0.0, DRILLS[a.stage])
+                                            max(0.0, 1 - step / a.easy_steps) if oracle else 0.0, DRILLS[a.stage],
+                                            dialogue.DRILLS if oracle else dialogue.LATER_DRILLS)
         objective = lambda batch: loss_of(language, batch, rows_of(batch["patches"]))
     state_of = lambda step: {"model": parts.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
                              "vision": asdict(vision), "language": asdict(language_config)}

@@ -182,6 +182,7 @@ class Conversations(unittest.TestCase):
             view = dialogue.View(self.bank, scenes.sample(self.bank, rng))
             question, pieces = dialogue.drill(view, rng)
             counts = {c.one: len(view.groups.get(k, ())) for k, c in enumerate(view.classes)} | {c.many: len(view.groups.get(k, ())) for k, c in enumerate(view.classes)}
+            counts["objects"] = view.n
             for (name, _), (said, learned) in zip(pieces[::3], pieces[1::3]):
                 self.assertTrue(learned)
                 asked[question, said.strip() != "no"] += 1
