@@ -180,4 +180,23 @@ describe("threads", { skip: withoutEngine || withoutThreads }, () => {
     assert.ok(other.requests.some((url) => url.includes("/pkg-threads/")) && !other.requests.some((url) => url.includes("relaxed")), "the module without relaxed SIMD");
     await other.close();
   });
+
+  test("nobody waits for a thread that ended: the others do its work", async () => {
+    const other = await openTab(host.browser);
+    await other.page.context().route("**/thread.js", async (route) => {
+      const response = await route.fetch();
+      const text = (await response.text()).replace("pkg.help(helper);", 'throw new WebAssembly.RuntimeError("unreachable");');
+      assert.match(text, /unreachable/);
+      await route.fulfill({ response, body: text });
+    });
+    await other.page.goto(`${host.server.origin}/tests/blank.html`);
+    await helpers(other.page, host.site);
+    const [alone, lost] = await other.page.evaluate(async ([mmproj, prompt]) => {
+      const outcomes = [];
+      for (const threads of [1, 2]) outcomes.push(await globalThis.outcome("/golden/tiny-llava/tiny-llava-q4_0.gguf", mmproj, prompt, threads));
+      return outcomes;
+    }, [MMPROJ, PROMPT]);
+    await other.close();
+    assert.deepEqual({ ...lost, threads: 1 }, alone);
+  });
 });
