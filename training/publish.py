@@ -22,7 +22,7 @@ MOST_BYTES = 16_000_000
 def figures(runs, stage):
     """The model card's section of figures."""
     results = {kind: json.loads((runs / stage / f"scenes-{kind}.json").read_text()) for kind in ("q4_0", "f32")}
-    lines = ["| | goal | 4-bit | the same in 32-bit floats |", "| --- | --- | --- | --- |"]
+    lines = [f"| | goal | 4-bit ({results['q4_0']['answerer']}) | the same in 32-bit floats ({results['f32']['answerer']}) |", "| --- | --- | --- | --- |"]
     percent = lambda v: f"{100 * v:.1f} %"
     for goal, value in results["q4_0"]["accuracy"].items():
         wanted = percent(GOALS[goal]) if goal in GOALS else ""

@@ -18,6 +18,8 @@ STEPS_CLIP=${STEPS_CLIP:-16000} BATCH_CLIP=${BATCH_CLIP:-64}
 STEPS_LANGUAGE=${STEPS_LANGUAGE:-6000} STEPS_DISTIL=${STEPS_DISTIL:-2000} BATCH_DISTIL=${BATCH_DISTIL:-48} STEPS_PROJECT=${STEPS_PROJECT:-200}
 STEPS_TUNE=${STEPS_TUNE:-1000} STEPS_WHOLE=${STEPS_WHOLE:-12000} BATCH=${BATCH:-16}
 ENGINE=${ENGINE:-target/release/examples/batch}
+# What ships is measured where it runs, once ./build.sh build has made www/pkg.
+BROWSER=${BROWSER:-training/browser.mjs}
 N=${N:-200}    # questions for each goal
 # Other work on the machine goes first.
 PRIORITY=${PRIORITY-chrt -i 0 nice -n 19}
@@ -32,15 +34,17 @@ llava() { train train_llava.py "$1" --runs "$RUNS" "${@:2}"; }
 
 # Writes a stage's pair of files and measures them.
 measure() {
-  local folder="$RUNS/$1" kind answerer
+  local folder="$RUNS/$1" kind engine answerer
   [[ -f $folder/scenes-f32.json ]] && return
   $PRIORITY "$PYTHON" training/export.py --checkpoint "$folder/final.pt" --tokenizer "$RUNS/tokenizer.json" --out "$folder/gguf" --kinds q4_0,f32
   [[ -x $ENGINE ]] && answerer=(--engine "$ENGINE") || answerer=()
   $PRIORITY "$PYTHON" training/parity.py --checkpoint "$folder/final.pt" --tokenizer "$RUNS/tokenizer.json" --gguf "$folder/gguf" --bank "$BANK" "${answerer[@]}" |
     tee "$folder/parity.txt"
   for kind in q4_0 f32; do
-    if [[ -x $ENGINE ]]; then
-      answerer=(--engine "$ENGINE" --model "$folder/gguf/house-$kind.gguf" --mmproj "$folder/gguf/house-mmproj-$kind.gguf")
+    engine=$ENGINE
+    [[ $kind = q4_0 && -d www/pkg ]] && engine=$BROWSER
+    if [[ -x $engine ]]; then
+      answerer=(--engine "$engine" --model "$folder/gguf/house-$kind.gguf" --mmproj "$folder/gguf/house-mmproj-$kind.gguf")
     else
       answerer=(--checkpoint "$folder/final.pt" --tokenizer "$RUNS/tokenizer.json")
     fi

@@ -109,12 +109,12 @@ def layout_words(bank, tokenizer):
 
 
 def batch(bank, tokenizer, vision, seed, step, n, n_tokens, oracle=False, written=None, share=0.0, pictures_only=False, easy=0.0, drills=0.0,
-          shares=dialogue.DRILLS):
+          shares=dialogue.DRILLS, layouts=False):
     """A batch that follows from the seed and the step alone. `written`: conversations made elsewhere, of which `share` of the rows
     take one; `easy`: the share of scenes with one or two objects; `drills`: of drills among the conversations,
-    `shares`: of their kinds."""
+    `shares`: of their kinds; `layouts`: what a perfect tower would say of the pictures, beside them."""
     rng = np.random.default_rng([seed, step])
-    rows, pictures = [], []
+    rows, pictures, perfect = [], [], []
     for _ in range(n):
         conversations = None
         if written and rng.random() < share:
@@ -127,15 +127,14 @@ def batch(bank, tokenizer, vision, seed, step, n, n_tokens, oracle=False, writte
             view = dialogue.View(bank, scene)
             conversations = [[dialogue.short_caption(view, rng) if rng.random() < 0.6 else dialogue.name_all(view, rng)] for _ in range(4)]
         rows.append(row(tokenizer, bank, scene, rng, vision.n_patches, n_tokens, conversations, drills, shares))
-        if oracle:
-            pictures.append(layout(bank, scene, vision.patch_size, vision.image_size))
-        else:
+        if oracle or layouts:
+            perfect.append(layout(bank, scene, vision.patch_size, vision.image_size))
+        if not oracle:
             pictures.append(scenes.disturb(scenes.draw(bank, scene, vision.image_size, rng), rng))
-    pictures = np.stack(pictures)
-    if not oracle:
-        pictures = scenes.patches(scenes.normalise(pictures), vision.patch_size)
+    pictures = np.stack(perfect) if oracle else scenes.patches(scenes.normalise(np.stack(pictures)), vision.patch_size)
     ids, targets, positions, owner, alone = (torch.tensor(x) for x in zip(*rows))
-    return {"patches": torch.from_numpy(pictures), "ids": ids, "targets": targets, "positions": positions, "owner": owner, "alone": alone}
+    more = {"layouts": torch.from_numpy(np.stack(perfect))} if layouts else {}
+    return {"patches": torch.from_numpy(pictures), "ids": ids, "targets": targets, "positions": positions, "owner": owner, "alone": alone, **more}
 
 
 def pictures_and_layouts(bank, vision, seed, step, n):
