@@ -9,7 +9,7 @@ export const MODELS = [
     model: "models/house.gguf",
     mmproj: "models/house-mmproj.gguf",
     bytes: 3813696,
-    sha256: { model: "8626e33c0c2a2b90f6aaa79810b25aa24e575e77320675c522fa4192eabe8e34", mmproj: "2d94051749b41214f173202caac1145200b334e9a8e7d12f3c7d0e570cc98d41" },
+    sha256: { model: "7b49583004b3c227cc322f811be2e0c30c649dea5a63c9145874c5b2ede9dbfa", mmproj: "399279db69fb4f860514bacfaf52471f4a8bc501541da499b39685fdfa292897" },
     about: "This small model came with the page. It knows drawings of everyday things, shapes and colors, and is often wrong.",
     temperature: 0,
     questions: ["What is in this picture?", "How many objects are there?", "Is there a dog?"],
