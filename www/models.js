@@ -10,7 +10,7 @@ export const MODELS = [
     mmproj: "models/house-mmproj.gguf",
     bytes: 3813696,
     sha256: { model: "7b49583004b3c227cc322f811be2e0c30c649dea5a63c9145874c5b2ede9dbfa", mmproj: "399279db69fb4f860514bacfaf52471f4a8bc501541da499b39685fdfa292897" },
-    about: "This small model came with the page. It knows drawings of everyday things, shapes and colors, and is often wrong.",
+    about: "This small model came with the page. It knows drawings of everyday things, shapes and colors; it still takes one thing for another.",
     temperature: 0,
     questions: ["What is in this picture?", "How many objects are there?", "Is there a dog?"],
     examples: [
