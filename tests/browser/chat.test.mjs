@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 
-import { golden, openTab, SCREENSHOTS, start } from "./support.mjs";
+import { golden, openTab, SCREENSHOTS, settled, start } from "./support.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
@@ -393,6 +393,7 @@ describe("the conversation", () => {
 
   /** Holds a state against the rules of accessibility and of layout, and takes its picture. */
   const checker = (page, name) => async (state) => {
+    await settled(page);
     await page.screenshot({ path: path.join(SCREENSHOTS, `${name}-${state}.png`) });
     const found = await page.evaluate(async (axe) => {
       globalThis.axe ?? Function(axe)();

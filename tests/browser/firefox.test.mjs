@@ -70,7 +70,8 @@ describe("in Firefox", { skip }, () => {
     await page.screenshot({ path: path.join(SCREENSHOTS, "firefox-answered.png") });
     const info = await page.evaluate(() => document.querySelector("llava-chat").engine.info.device);
     assert.equal(info.kind, "cpu");
-    if (availableParallelism() > 1) assert.ok(info.threads > 1, JSON.stringify(info));
+    // How many threads there are is measured; that there may be some is seen by the module.
+    if (availableParallelism() > 1) assert.ok(server.requests.some(({ url }) => /\/pkg(-relaxed)?-threads\//.test(url)), "the module with threads");
     assert.deepEqual(complaints, []);
 
     await server.close();

@@ -7,7 +7,7 @@ import { createRequire } from "node:module";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 
-import { openTab, SCREENSHOTS, start, withoutEngine, WWW } from "./support.mjs";
+import { openTab, SCREENSHOTS, settled, start, withoutEngine, WWW } from "./support.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const example = (name) => path.join(WWW, "examples", name);
@@ -206,6 +206,7 @@ describe("the page with its own model", { skip: withoutEngine }, () => {
   for (const { name, ...options } of VIEWS) {
     visit(`at ${name}: nothing overflows, no accessibility rule is broken; screenshots`, async (page) => {
       const check = async (state) => {
+        await settled(page);
         await page.screenshot({ path: path.join(SCREENSHOTS, `${name}-${state}.png`) });
         const found = await page.evaluate(async (axe) => {
           globalThis.axe ?? Function(axe)();

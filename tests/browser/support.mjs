@@ -122,3 +122,13 @@ export async function openTab(browser, options = {}) {
   context.on("request", (request) => requests.push(request.url()));
   return { page, complaints, requests, close: () => context.close() };
 }
+
+/**
+ * Waits for the transitions under way: half-way between two colours, none has the contrast that it ends with.
+ * @param {import("playwright-core").Page} page
+ */
+export const settled = (page) => page.evaluate(async () => {
+  const roots = [document, ...[...document.querySelectorAll("*")].flatMap((node) => node.shadowRoot ?? [])];
+  const transitions = roots.flatMap((root) => root.getAnimations()).filter((animation) => animation instanceof CSSTransition);
+  await Promise.allSettled(transitions.map(({ finished }) => finished));
+});
