@@ -7,7 +7,7 @@
 #![allow(clippy::needless_range_loop, reason = "arrays of vectors stay in registers where loops over them are plain")]
 
 use super::simd::{add_halves, add_product, half_sums, offset_of, pairs};
-use super::{Block, QUAD, QUADS, Quant};
+use super::{Block, Lanes, QUAD, QUADS, Quant};
 use crate::backend::cpu::lanes::{dot_bytes_add, load, load_splat, mul_float, splat, splat_float, store, to_float, xor};
 use crate::backend::cpu::quantize_activations::SHIFT;
 
@@ -78,14 +78,14 @@ pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize, const SIGNED: b
                                 sums[t][half] = offset_of(offset_log2, x_sums[half]);
                             }
                         }
-                        for v in 0..4 {
+                        unrolled!(v => {
                             let (low, high) = Q::pair(block, g, v);
                             for t in 0..T {
                                 let q = (*x.add(t * stride)).q.as_ptr();
                                 sums[t][0] = dot_bytes_add(load_splat(q.add(4 * v)), low, sums[t][0]);
                                 sums[t][1] = dot_bytes_add(load_splat(q.add(16 + 4 * v)), high, sums[t][1]);
                             }
-                        }
+                        });
                         for t in 0..T {
                             add_halves::<Q, _>(&mut out[t][r], sums[t], block, g, x.add(t * stride));
                         }
@@ -96,32 +96,17 @@ pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize, const SIGNED: b
                 for t in 0..T {
                     sums[t] = [offset_of(offset_log2, load_splat(&raw const (*x.add(t * stride)).sum)); R];
                 }
-                let mut add_pair = |v: usize| {
-                    let (mut low, mut high) = pairs::<Q, R>(block, g, v);
-                    if Q::IS_WIDE && SIGNED {
-                        let top = splat(0x8080_8080_u32 as i32);
-                        for r in 0..R {
-                            (low[r], high[r]) = (xor(low[r], top), xor(high[r], top));
-                        }
-                    }
-                    for t in 0..T {
-                        let q = (*x.add(t * stride)).q.as_ptr();
-                        let (first, second) = (load_splat(q.add(4 * v)), load_splat(q.add(16 + 4 * v)));
-                        for r in 0..R {
-                            sums[t][r] = dot_bytes_add(first, low[r], sums[t][r]);
-                            sums[t][r] = dot_bytes_add(second, high[r], sums[t][r]);
-                        }
-                    }
-                };
                 if Q::IS_UNIFORM && T == 1 {
                     for step in 0..n_steps {
-                        add_pair(2 * step);
-                        add_pair(2 * step + 1);
+                        add_pairs::<Q, R, T, SIGNED>(&mut sums, block, g, 2 * step, x, stride);
+                        add_pairs::<Q, R, T, SIGNED>(&mut sums, block, g, 2 * step + 1, x, stride);
                     }
                 } else if Q::IS_UNIFORM {
-                    (0..2 * n_steps).for_each(add_pair);
+                    for v in 0..2 * n_steps {
+                        add_pairs::<Q, R, T, SIGNED>(&mut sums, block, g, v, x, stride);
+                    }
                 } else {
-                    (0..4).for_each(add_pair);
+                    unrolled!(v => add_pairs::<Q, R, T, SIGNED>(&mut sums, block, g, v, x, stride));
                 }
                 for r in 0..R {
                     let block = block.add(r * Q::BYTES);
@@ -140,5 +125,38 @@ pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize, const SIGNED: b
     for out in out.iter_mut().flatten() {
         // SAFETY: `out` is four floats.
         unsafe { store(out.as_mut_ptr(), mul_float(load(out.as_ptr().cast()), splat_float(SHIFT))) };
+    }
+}
+
+/// Adds the dots of vectors `v` and `v + 4` of a group of each of `R` quads.
+///
+/// # Safety
+/// As of [`multiply`], within it.
+#[inline(always)]
+unsafe fn add_pairs<Q: Quant, const R: usize, const T: usize, const SIGNED: bool>(
+    sums: &mut [[Lanes; R]; T],
+    block: *const u8,
+    group: usize,
+    v: usize,
+    x: *const Block<i8>,
+    stride: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let (mut low, mut high) = pairs::<Q, R>(block, group, v);
+        if Q::IS_WIDE && SIGNED {
+            let top = splat(0x8080_8080_u32 as i32);
+            for r in 0..R {
+                (low[r], high[r]) = (xor(low[r], top), xor(high[r], top));
+            }
+        }
+        for t in 0..T {
+            let q = (*x.add(t * stride)).q.as_ptr();
+            let (first, second) = (load_splat(q.add(4 * v)), load_splat(q.add(16 + 4 * v)));
+            for r in 0..R {
+                sums[t][r] = dot_bytes_add(first, low[r], sums[t][r]);
+                sums[t][r] = dot_bytes_add(second, high[r], sums[t][r]);
+            }
+        }
     }
 }

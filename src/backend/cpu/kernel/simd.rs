@@ -13,6 +13,11 @@ use crate::backend::cpu::lanes::{
 };
 use crate::backend::cpu::quantize_activations::SHIFT;
 
+/// Pairs of a group, read as if they could change, so that the loop over them is not unrolled: then loads and dots stay near each other, as
+/// in `relaxed`. One token, 4096 × 4096, in ms unrolled and so: Q4_0 0.85 and 0.74, Q4_1 1.25 and 0.85, Q8_0 1.9 and 0.70,
+/// IQ4_NL 1.8 and 1.08.
+static N_PAIRS: usize = 4;
+
 /// `out[t][r][i] = Σ_k w[r, i, k] · x[t, k]` for the rows `i` of `R` quads that lie beside each other (one may be either of the two)
 /// and `T` rows of activations, `stride` blocks apart.
 ///
@@ -31,6 +36,8 @@ pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize>(
     out: &mut [[[f32; QUAD]; R]; T],
 ) {
     *out = [[[0.0; QUAD]; R]; T];
+    // SAFETY: it is there to be read.
+    let n_pairs = unsafe { (&raw const N_PAIRS).read_volatile() };
     for b in 0..n_blocks {
         for g in 0..Q::GROUPS {
             // SAFETY: all of it is within what the caller vouches for.
@@ -48,11 +55,11 @@ pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize>(
                                 sums[half][t] = [offset_of(Q::OFFSET_LOG2, x_sums[half])];
                             }
                         }
-                        for v in 0..4 {
+                        unrolled!(v => {
                             let (low, high) = Q::pair(block, g, v);
                             add_dots(&mut sums[0], [low], x, stride, 4 * v);
                             add_dots(&mut sums[1], [high], x, stride, 16 + 4 * v);
-                        }
+                        });
                         for t in 0..T {
                             add_halves::<Q, _>(&mut out[t][r], [sums[0][t][0], sums[1][t][0]], block, g, x.add(t * stride));
                         }
@@ -63,10 +70,12 @@ pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize>(
                 for t in 0..T {
                     sums[t] = [offset_of(Q::OFFSET_LOG2, load_splat(&raw const (*x.add(t * stride)).sum)); R];
                 }
-                for v in 0..4 {
-                    let (low, high) = pairs::<Q, R>(block, g, v);
-                    add_dots(&mut sums, low, x, stride, 4 * v);
-                    add_dots(&mut sums, high, x, stride, 16 + 4 * v);
+                if Q::IS_UNIFORM {
+                    for v in 0..n_pairs {
+                        add_pairs::<Q, R, T>(&mut sums, block, g, v, x, stride);
+                    }
+                } else {
+                    unrolled!(v => add_pairs::<Q, R, T>(&mut sums, block, g, v, x, stride));
                 }
                 for r in 0..R {
                     let block = block.add(r * Q::BYTES);
@@ -85,6 +94,27 @@ pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize>(
     for out in out.iter_mut().flatten() {
         // SAFETY: `out` is four floats.
         unsafe { store(out.as_mut_ptr(), mul_float(load(out.as_ptr().cast()), splat_float(SHIFT))) };
+    }
+}
+
+/// Adds the dots of vectors `v` and `v + 4` of a group of each of `R` quads.
+///
+/// # Safety
+/// As of [`multiply`], within it.
+#[inline(always)]
+unsafe fn add_pairs<Q: Quant, const R: usize, const T: usize>(
+    sums: &mut [[Lanes; R]; T],
+    block: *const u8,
+    group: usize,
+    v: usize,
+    x: *const Block<i16>,
+    stride: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let (low, high) = pairs::<Q, R>(block, group, v);
+        add_dots(sums, low, x, stride, 4 * v);
+        add_dots(sums, high, x, stride, 16 + 4 * v);
     }
 }
 

@@ -36,7 +36,12 @@ fn all() {
     test();
 }
 
+// The plain loops are there to be right, so what times and what vectors reach is not in their build.
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128", not(feature = "gpu")))]
+mod bench;
 #[cfg(all(target_arch = "wasm32", not(feature = "gpu")))]
 mod exports;
 #[cfg(all(target_arch = "wasm32", feature = "gpu"))]
 mod exports_gpu;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128", not(feature = "gpu")))]
+mod limits;
