@@ -14,6 +14,7 @@
 
 import { createEngine, listCachedModels, LlavaError } from "./llava-web.js";
 import { forgetConversation, keepConversation, keepSession, keptConversation, keptSession, MAX_SESSION_BYTES } from "./ui/kept-conversation.js";
+import { Alert } from "./ui/alert.js";
 import { AltTexts } from "./ui/alt-texts.js";
 import { Composer } from "./ui/composer.js";
 import { Conversation, statusText } from "./ui/conversation.js";
@@ -59,7 +60,7 @@ export class LlavaChat extends HTMLElement {
   #lookedAt = new LookedAt({
     onAsk: (turn, index) => this.#whereItLooked(turn, index),
     onTell: (message) => this.#announce(message),
-    onError: (error) => this.#showAlert(error instanceof Error ? error.message : String(error), { notice: true }),
+    onError: (error) => this.#alert.show(error instanceof Error ? error.message : String(error), { notice: true }),
   });
   #shell;
   #chat;
@@ -70,7 +71,7 @@ export class LlavaChat extends HTMLElement {
   #changeButton;
   #bar;
   #status = element("p", { class: "status", part: "status" });
-  #alert = element("div", { class: "alert", part: "error", role: "alert", hidden: true });
+  #alert = new Alert();
   #announcer = element("div", { class: "visually-hidden", "aria-live": "polite" });
 
   constructor() {
@@ -81,13 +82,13 @@ export class LlavaChat extends HTMLElement {
       onLoad: (sources) => this.#load(sources).catch(() => {}),
       onCancel: () => this.stop(),
       onSettings: () => this.#showSettings(),
-      onError: (message) => this.#showAlert(message),
+      onError: (message) => this.#alert.show(message),
       onTell: (message) => this.#announce(message),
     });
     this.#composer = new Composer({
       onAsk: (text, pictures) => this.#submitted(text, pictures).catch(() => {}),
       onStop: () => this.stop(),
-      onError: (message) => this.#showAlert(message),
+      onError: (message) => this.#alert.show(message),
       onPicture: () => this.#invite(),
       onCancelEdit: () => this.#endEdit(),
     });
@@ -105,7 +106,7 @@ export class LlavaChat extends HTMLElement {
       onDescribe: (file, prompt, options) => this.#describe(file, prompt, options),
       onBack: () => this.#showAltTexts(false),
       onTell: (message) => this.#announce(message),
-      onError: (message) => this.#showAlert(message),
+      onError: (message) => this.#alert.show(message),
     });
     this.#newButton = button({ text: "New conversation", icon: "plus", onclick: () => this.reset() });
     this.#newButton.title = "New conversation";
@@ -123,7 +124,7 @@ export class LlavaChat extends HTMLElement {
       element("div", { class: "foot" }, this.#composer.element),
       this.#status,
       this.#altTexts.element);
-    this.#panel.card.prepend(this.#alert);
+    this.#panel.card.prepend(this.#alert.element);
     this.#shell = element("div", { class: "shell", part: "shell" }, this.#bar, this.#panel.element, this.#chat, this.#announcer);
     root.append(this.#shell);
     this.#showBar();
@@ -177,7 +178,7 @@ export class LlavaChat extends HTMLElement {
     if (sources && stored) return void this.#load(sources).catch(() => {});
     // Gigabytes are fetched for nobody who did not ask.
     if (sources) this.#panel.setAddresses({ mmproj: "", ...sources });
-    this.#showAlert(`The conversation that was kept was with “${name}”, which ${sources ? "this browser keeps no more. Load" : "came from files of this device. Choose"} it again to go on.`, { notice: true });
+    this.#alert.show(`The conversation that was kept was with “${name}”, which ${sources ? "this browser keeps no more. Load" : "came from files of this device. Choose"} it again to go on.`, { notice: true });
   }
 
   get model() {
@@ -269,7 +270,7 @@ export class LlavaChat extends HTMLElement {
    */
   async #load({ model, mmproj }, { device, keep = false } = {}) {
     this.#unload();
-    this.#hideAlert();
+    this.#alert.hide();
     this.#sources = { model, mmproj };
     const running = new AbortController();
     this.#running = running;
@@ -336,7 +337,7 @@ export class LlavaChat extends HTMLElement {
     this.#composer.endEdit();
     this.#conversation.clear();
     this.#keep();
-    this.#hideAlert();
+    this.#alert.hide();
     this.#composer.setText(this.prompt);
     this.#invite();
     this.#showStatus();
@@ -412,7 +413,7 @@ export class LlavaChat extends HTMLElement {
     try {
       await this.#composer.attach(await fetchPicture(picture));
     } catch (error) {
-      return this.#showAlert(/** @type {Error} */ (error).message);
+      return this.#alert.show(/** @type {Error} */ (error).message);
     }
     // It was refused, with a sentence of its own.
     if (this.#composer.pictures.length === 0) return;
@@ -468,7 +469,7 @@ export class LlavaChat extends HTMLElement {
     const engine = /** @type {import("./llava-web.js").Engine} */ (this.#engine);
     const running = new AbortController();
     this.#running = running;
-    this.#hideAlert();
+    this.#alert.hide();
     this.#lookedAt.close();
     turn.begin({ json: this.#settings.json });
     this.#busy(true);
@@ -568,7 +569,7 @@ export class LlavaChat extends HTMLElement {
       question, pictures: pictures.map(({ file, name }) => ({ file, name })), answer: text, finish, usage, tokens,
     }));
     (turns.length > 0 ? keepConversation(turns, this.#keptModel) : forgetConversation()).catch(() => {
-      this.#showAlert("The conversation could not be kept: the browser’s storage is full, or off for this page.", { notice: true });
+      this.#alert.show("The conversation could not be kept: the browser’s storage is full, or off for this page.", { notice: true });
     });
     this.#keepSession().catch(() => {});
   }
@@ -600,7 +601,7 @@ export class LlavaChat extends HTMLElement {
     const vision = engine?.info.vision != null;
     if (kept.length === 0 || engine !== this.#engine || this.#messages.length > 0 || this.#running) return;
     if (!vision && kept.some(({ pictures }) => pictures.length > 0)) {
-      this.#showAlert("The conversation that was kept has pictures in it, which this model cannot see. It is there again with a model that can.", { notice: true });
+      this.#alert.show("The conversation that was kept has pictures in it, which this model cannot see. It is there again with a model that can.", { notice: true });
       return;
     }
     for (const { question: text, pictures: files, answer, finish, usage, tokens } of kept) {
@@ -645,7 +646,7 @@ export class LlavaChat extends HTMLElement {
 
   /** @param {boolean} shown */
   #showAltTexts(shown) {
-    this.#hideAlert();
+    this.#alert.hide();
     this.#altTexts.element.hidden = !shown;
     this.#conversation.element.hidden = this.#composer.element.hidden = shown;
     this.#invite();
@@ -659,7 +660,7 @@ export class LlavaChat extends HTMLElement {
   #showChat(info, { keep }) {
     this.#panel.element.hidden = true;
     this.#chat.hidden = false;
-    this.#composer.element.before(this.#alert);
+    this.#composer.element.before(this.#alert.element);
     this.#lookedAt.close();
     if (!keep) {
       this.#messages = [];
@@ -679,7 +680,7 @@ export class LlavaChat extends HTMLElement {
     this.#showBar();
     this.#showStatus();
     this.#announce("The model is ready");
-    if (info.warnings?.length) this.#showAlert(info.warnings.join(" "), { notice: true });
+    if (info.warnings?.length) this.#alert.show(info.warnings.join(" "), { notice: true });
     this.#composer.focus();
     this.#restore().catch(() => {});
   }
@@ -687,7 +688,7 @@ export class LlavaChat extends HTMLElement {
   #changeModel() {
     this.#unload();
     this.#showPanel();
-    this.#hideAlert();
+    this.#alert.hide();
     this.#panel.showForm();
     this.#panel.focus();
   }
@@ -703,7 +704,7 @@ export class LlavaChat extends HTMLElement {
   #showPanel() {
     this.#chat.hidden = true;
     this.#panel.element.hidden = false;
-    this.#panel.card.prepend(this.#alert);
+    this.#panel.card.prepend(this.#alert.element);
     this.#showBar();
   }
 
@@ -754,7 +755,7 @@ export class LlavaChat extends HTMLElement {
     const actions = [];
     if (loading && sources?.mmproj && ["mmproj_mismatch", "unsupported_architecture"].includes(code)) {
       actions.push({ text: "Swap the two files", onclick: () => {
-        this.#hideAlert();
+        this.#alert.hide();
         this.#panel.swap();
         this.#panel.focus();
       } });
@@ -767,26 +768,8 @@ export class LlavaChat extends HTMLElement {
       // What was said stays where the model is the same.
       actions.push({ text: "Load the model again", onclick: () => this.#load(sources, { keep: true }).catch(() => {}) });
     }
-    this.#showAlert(message, { actions });
+    this.#alert.show(message, { actions });
     this.#emit("llava-error", { code, message, error });
-  }
-
-  /**
-   * @param {string} message
-   * @param {{ actions?: { text: string, onclick: () => void }[], notice?: boolean }} [options]  `notice`: no failure
-   */
-  #showAlert(message, { actions = [], notice = false } = {}) {
-    this.#alert.classList.toggle("notice", notice);
-    this.#alert.replaceChildren(
-      element("p", { dir: "auto" }, message),
-      ...actions.map((action) => button({ ...action, class: "plain" })),
-      button({ label: "Close this message", icon: "close", class: "quiet round", onclick: () => this.#hideAlert() }));
-    this.#alert.hidden = false;
-  }
-
-  #hideAlert() {
-    this.#alert.hidden = true;
-    this.#alert.replaceChildren();
   }
 
   /** @param {string} text */
@@ -825,11 +808,11 @@ export class LlavaChat extends HTMLElement {
   #drop(files) {
     if (!this.#engine) {
       if (!this.#running) {
-        this.#hideAlert();
+        this.#alert.hide();
         this.#panel.drop(files);
       }
     } else if (files.some((file) => ModelPanel.accepts(file))) {
-      this.#showAlert("A model is loaded already. Press “Change model” first, then drop the other one.");
+      this.#alert.show("A model is loaded already. Press “Change model” first, then drop the other one.");
     } else {
       this.#attach(files);
     }
@@ -837,7 +820,7 @@ export class LlavaChat extends HTMLElement {
 
   /** @param {File[]} files */
   #attach(files) {
-    this.#hideAlert();
+    this.#alert.hide();
     if (this.#altTexts.element.hidden) this.#composer.attachAll(files);
     else this.#altTexts.add(files);
   }
