@@ -330,7 +330,7 @@ def presence_sort(view, rng):
 # --- relations -----------------------------------------------------------------------------------------------------------------
 
 
-def _pair(view, rng):
+def pair_of_things(view, rng):
     """Two things that can be told apart, with a clear relation."""
     named = [t for t in view.scene.things if view.the(t)]
     for _ in range(8):
@@ -345,7 +345,7 @@ def _pair(view, rng):
 
 
 def relation_open(view, rng):
-    found = _pair(view, rng)
+    found = pair_of_things(view, rng)
     if not found:
         return None
     a, b, where = found
@@ -356,7 +356,7 @@ def relation_open(view, rng):
 
 
 def relation_yes_no(view, rng):
-    found = _pair(view, rng)
+    found = pair_of_things(view, rng)
     if not found:
         return None
     a, b, where = found
@@ -373,7 +373,7 @@ def relation_yes_no(view, rng):
 
 def relation_which(view, rng):
     """What is to the left of the car? Asked only where one thing is."""
-    found = _pair(view, rng)
+    found = pair_of_things(view, rng)
     if not found:
         return None
     a, b, where = found
@@ -389,7 +389,7 @@ EXTREMES = [("leftmost", lambda t: t.x, "on the left"), ("rightmost", lambda t: 
             ("topmost", lambda t: t.y, "at the top"), ("lowest", lambda t: -t.y, "at the bottom")]
 
 
-def _outermost(view, key):
+def outermost(view, key):
     """The thing with the lowest `key`, where it is so by far."""
     order = sorted(view.scene.things, key=key)
     return order[0] if len(order) > 1 and key(order[1]) - key(order[0]) >= 0.1 else None
@@ -398,7 +398,7 @@ def _outermost(view, key):
 def extreme(view, rng):
     """What is leftmost, what is at the top?"""
     way, key, side = pick(rng, EXTREMES)
-    t = _outermost(view, key)
+    t = outermost(view, key)
     if t is None:
         return None
     q = pick(rng, [f"What is the {way} object?", f"Which object is {side}?", f"What is {side}?", f"What do you see {side}?", f"Which object is the {way}?"])
@@ -561,7 +561,7 @@ def detail(view, rng):
             sentences.append(f"{cap(the)} is {place}.")
             spoken += 1
     if view.n > 1:
-        found = _pair(view, rng)
+        found = pair_of_things(view, rng)
         if found:
             a, b, where = found
             sentences.append(f"{cap(view.the(a))} is {WHERE[where]} {view.the(b)}.")
@@ -726,58 +726,6 @@ def conversation(view, rng):
             turns = mixed(view, rng)
         if turns:
             return turns
-
-
-# How often a drill is about what is there, where it is, what is outermost, how two things stand, and whether they stand so: at first, and for a decoder that
-# knows all but the last, which takes the longest (after the stage `language` still 50 %, where 89 % of open questions about two things were answered right).
-DRILLS = (0.3, 0.25, 0.1, 0.175, 0.175)
-LATER_DRILLS = (0.15, 0.1, 0.1, 0.15, 0.5)
-
-
-def drill(view, rng, shares=DRILLS):
-    """Not a conversation but many small questions at once, "dog yes, cat no, …": the question, and an answer in pieces `(text, whether it is learned)`. A
-    spoken answer tells a decoder one bit in twenty tokens, and after 3,000 steps of them it still guessed at presence, place and relation; this is what
-    teaches it to find a name's patches."""
-    kind = int(rng.choice(len(shares), p=shares))
-    pieces = []
-    if kind == 0:
-        kinds = list(view.groups)
-        kinds += [k for k in (absent_kind(view, rng) for _ in range(len(kinds) + 2)) if k is not None and k not in kinds]
-        numbered = chance(rng, 0.4)
-        for k in rng.permutation(kinds):
-            c, n = view.classes[int(k)], len(view.groups.get(int(k), ()))
-            said = (NUMBERS[n] if n else "no") if numbered else ("yes" if n else "no")
-            pieces += [(f" {c.many if numbered else c.one}", False), (f" {said}", True), (",", False)]
-        if numbered:
-            pieces += [(" objects", False), (f" {NUMBERS[view.n]}", True), (",", False)]
-        return "Count:" if numbered else "Which are there?", pieces
-    if kind == 1:
-        named = [(view.the(t), t) for t in view.scene.things]
-        for i in rng.permutation(len(named)):
-            the, t = named[int(i)]
-            coloured = t.colour and chance(rng, 0.4)
-            said = t.colour if coloured else view.place(t)
-            if the and said:
-                pieces += [(f" {the}", False), (f" {said}", True), (",", False)]
-        return "Where are they?", pieces
-    if kind == 2:
-        for way, key, _ in EXTREMES:
-            if t := _outermost(view, key):
-                pieces += [(f" {way}:", False), (f" {view.c(t).one}", True), (",", False)]
-        return "Which are they?", pieces
-    asks, seen = kind == 4, []
-    for _ in range(8):
-        found = _pair(view, rng)
-        if found and found not in seen:
-            seen.append(found)
-            a, b, where = found
-            if asks:
-                true = chance(rng, 0.5)
-                said = WHERE[where if true else OPPOSITE[where]]
-                pieces += [(f" {view.the(a)} {said} {view.the(b)}:", False), (" yes" if true else " no", True), (",", False)]
-            else:
-                pieces += [(f" {view.the(a)} and {view.the(b)}:", False), (f" {where}", True), (",", False)]
-    return "Is it so?" if asks else "How do they stand?", pieces
 
 
 def small_talk(rng, classes):

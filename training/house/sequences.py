@@ -9,7 +9,7 @@ and itself, at the positions it would have alone: the picture is paid for once.
 import numpy as np
 import torch
 
-from . import dialogue, scenes
+from . import dialogue, drills, scenes
 from .bpe import ASSISTANT, BOS, END, SYSTEM, USER
 from .colours import COLOURS
 
@@ -42,9 +42,9 @@ def drill_to_ids(tokenizer, question, pieces):
     return ids + [END], answers + [False]
 
 
-def row(tokenizer, bank, scene, rng, n_patches, n_tokens, conversations=None, drills=0.0, shares=dialogue.DRILLS):
-    """One row: arrays of `n_tokens`. Rows of the picture hold the id −1. `drills`: the share of conversations that are none,
-    `shares`: of each kind of drill among them.
+def row(tokenizer, bank, scene, rng, n_patches, n_tokens, conversations=None, drilled=0.0, shares=drills.FIRST_SHARES):
+    """One row: arrays of `n_tokens`. Rows of the picture hold the id −1. `drilled`: the share of
+    conversations in whose place a drill stands, `shares`: of each kind of drill among these.
 
     `ids`, `targets` (the id that follows, where it is part of an answer), `positions`, `owner` (conversation; −1 for the shared
     prefix, −2 where nothing stands), `alone` (true where the conversation has no picture)."""
@@ -58,8 +58,8 @@ def row(tokenizer, bank, scene, rng, n_patches, n_tokens, conversations=None, dr
     while True:
         written = next(given, None)
         without = written is None and rng.random() < 0.05
-        if written is None and not without and rng.random() < drills:
-            said, answers = drill_to_ids(tokenizer, *dialogue.drill(view, rng, shares))
+        if written is None and not without and rng.random() < drilled:
+            said, answers = drill_to_ids(tokenizer, *drills.drill(view, rng, shares))
         else:
             turns = written or (dialogue.small_talk(rng, bank.classes) if without else dialogue.conversation(view, rng))
             said, answers = turns_to_ids(tokenizer, turns, rng, picture=not without)
@@ -108,11 +108,10 @@ def layout_words(bank, tokenizer):
     return torch.tensor([i + [-1] * (longest - len(i)) for i in ids])
 
 
-def batch(bank, tokenizer, vision, seed, step, n, n_tokens, oracle=False, written=None, share=0.0, pictures_only=False, easy=0.0, drills=0.0,
-          shares=dialogue.DRILLS, layouts=False):
+def batch(bank, tokenizer, vision, seed, step, n, n_tokens, oracle=False, written=None, share=0.0, pictures_only=False, easy=0.0, drilled=0.0,
+          shares=drills.FIRST_SHARES, layouts=False):
     """A batch that follows from the seed and the step alone. `written`: conversations made elsewhere, of which `share` of the rows
-    take one; `easy`: the share of scenes with one or two objects; `drills`: of drills among the conversations,
-    `shares`: of their kinds; `layouts`: what a perfect tower would say of the pictures, beside them."""
+    take one; `easy`: the share of scenes with one or two objects; `drilled`, `shares`: of drills, see `row`; `layouts`: what a perfect tower would say of the pictures, beside them."""
     rng = np.random.default_rng([seed, step])
     rows, pictures, perfect = [], [], []
     for _ in range(n):
@@ -126,7 +125,7 @@ def batch(bank, tokenizer, vision, seed, step, n, n_tokens, oracle=False, writte
             # Stage 1: one caption or description for each picture, as LLaVA does it.
             view = dialogue.View(bank, scene)
             conversations = [[dialogue.short_caption(view, rng) if rng.random() < 0.6 else dialogue.name_all(view, rng)] for _ in range(4)]
-        rows.append(row(tokenizer, bank, scene, rng, vision.n_patches, n_tokens, conversations, drills, shares))
+        rows.append(row(tokenizer, bank, scene, rng, vision.n_patches, n_tokens, conversations, drilled, shares))
         if oracle or layouts:
             perfect.append(layout(bank, scene, vision.patch_size, vision.image_size))
         if not oracle:

@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import support
-from house import captions, classes, colours, dialogue, scenes
+from house import captions, classes, colours, dialogue, drills, scenes
 
 
 class Classes(unittest.TestCase):
@@ -180,7 +180,7 @@ class Conversations(unittest.TestCase):
         rng, asked = np.random.default_rng(7), Counter()
         for _ in range(400):
             view = dialogue.View(self.bank, scenes.sample(self.bank, rng))
-            question, pieces = dialogue.drill(view, rng)
+            question, pieces = drills.drill(view, rng)
             counts = {c.one: len(view.groups.get(k, ())) for k, c in enumerate(view.classes)} | {c.many: len(view.groups.get(k, ())) for k, c in enumerate(view.classes)}
             counts["objects"] = view.n
             for (name, _), (said, learned) in zip(pieces[::3], pieces[1::3]):

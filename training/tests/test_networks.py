@@ -63,7 +63,7 @@ class Networks(unittest.TestCase):
         ids, answers = sequences.drill_to_ids(self.tokenizer, "Which are there?", pieces)
         self.assertEqual(self.tokenizer.decode([i for i, learned in zip(ids, answers) if learned]), " yes no")
         self.assertEqual(ids[-1], bpe.END)
-        batch = sequences.batch(self.bank, self.tokenizer, self.vision, 1, 0, 2, 160, drills=1.0)
+        batch = sequences.batch(self.bank, self.tokenizer, self.vision, 1, 0, 2, 160, drilled=1.0)
         self.assertTrue(batch["alone"][batch["targets"] == bpe.END].all())
 
     def test_a_layout_reads_as_the_words_for_what_is_there(self):
