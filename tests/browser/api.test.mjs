@@ -509,9 +509,9 @@ describe("the public module", { skip: withoutEngine }, () => {
     const result = await page.evaluate(async () => {
       const load = () => globalThis.api.createEngine({ model: globalThis.golden("tiny-llava/tiny-llava-q4_0.gguf") });
       const [a, b] = await Promise.all([load(), load()]);
-      // Without its end token: noise may end at once.
-      const pending = globalThis.failure(a.completions.create({ prompt: "x", max_tokens: 300, temperature: 1, logit_bias: { 2: -100 } }));
-      await new Promise((resolve) => setTimeout(resolve, 50));
+      // Without its end token: noise may end at once. And as long as it can be: on a busy machine the pause may last longer than 300 tokens.
+      const pending = globalThis.failure(a.completions.create({ prompt: "x", max_tokens: a.info.contextSize - 8, temperature: 1, logit_bias: { 2: -100 } }));
+      await new Promise((resolve) => setTimeout(resolve, 20));
       await a.unload();
       const after = await globalThis.failure(a.tokenize("x"));
       const ids = await b.tokenize("x");
