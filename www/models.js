@@ -9,7 +9,7 @@ export const MODELS = [
     model: "models/house.gguf",
     mmproj: "models/house-mmproj.gguf",
     bytes: 3813696,
-    sha256: { model: "7b49583004b3c227cc322f811be2e0c30c649dea5a63c9145874c5b2ede9dbfa", mmproj: "399279db69fb4f860514bacfaf52471f4a8bc501541da499b39685fdfa292897" },
+    sha256: { model: "caaf0e83043823d3fae048c9b460e4c79bede6090f835cfdf25805218066eb9f", mmproj: "5a5a6facfd1c5f3d1907631e082e7310aeb4208ee0836a3a7364f36c7d6861cd" },
     about: "This small model came with the page. It knows drawings of everyday things, shapes and colors; it still takes one thing for another.",
     temperature: 0,
     questions: ["What is in this picture?", "How many objects are there?", "Is there a dog?"],
