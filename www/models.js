@@ -9,7 +9,7 @@ export const MODELS = [
     model: "models/house.gguf",
     mmproj: "models/house-mmproj.gguf",
     bytes: 3813696,
-    sha256: { model: "caaf0e83043823d3fae048c9b460e4c79bede6090f835cfdf25805218066eb9f", mmproj: "5a5a6facfd1c5f3d1907631e082e7310aeb4208ee0836a3a7364f36c7d6861cd" },
+    sha256: { model: "616181e8aca6fc8a2a9d3bf1a07696977522fe7a233604aaff612935e21a3b7b", mmproj: "b6929f8320b7d9732f8ba071842e1973069af9e26591642ebfc71146b016043a" },
     about: "This small model came with the page. It knows drawings of everyday things, shapes and colors; it still takes one thing for another.",
     temperature: 0,
     questions: ["What is in this picture?", "How many objects are there?", "Is there a dog?"],

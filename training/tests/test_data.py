@@ -181,6 +181,12 @@ class Conversations(unittest.TestCase):
         for _ in range(400):
             view = dialogue.View(self.bank, scenes.sample(self.bank, rng))
             question, pieces = drills.drill(view, rng)
+            if question == "From left to right:":
+                asked[question, True] += 1
+                kinds = sorted(view.groups, key=lambda k: min(t.x for t in view.groups[k]))
+                names = [f" {captions.NUMBERS[len(view.groups[k])]} {view.classes[k].one if len(view.groups[k]) == 1 else view.classes[k].many}" for k in kinds]
+                self.assertEqual([text for text, learned in pieces if learned], [*names, " end"])
+                continue
             counts = {c.one: len(view.groups.get(k, ())) for k, c in enumerate(view.classes)} | {c.many: len(view.groups.get(k, ())) for k, c in enumerate(view.classes)}
             counts["objects"] = view.n
             for (name, _), (said, learned) in zip(pieces[::3], pieces[1::3]):
@@ -191,7 +197,7 @@ class Conversations(unittest.TestCase):
                 elif question == "Count:":
                     self.assertEqual(said.strip(), captions.NUMBERS[counts[name.strip()]] if counts[name.strip()] else "no", name)
         # Each kind comes up, and what is there about as often as what is not.
-        self.assertEqual({q for q, _ in asked}, {"Which are there?", "Count:", "Where are they?", "Which are they?", "How do they stand?", "Is it so?"})
+        self.assertEqual({q for q, _ in asked}, {"Which are there?", "Count:", "Where are they?", "Which are they?", "How do they stand?", "Is it so?", "From left to right:"})
         self.assertLess(abs(asked["Is it so?", True] - asked["Is it so?", False]), 0.3 * (asked["Is it so?", True] + asked["Is it so?", False]))
         there, lacking = asked["Which are there?", True], asked["Which are there?", False]
         self.assertLess(abs(there - lacking), 0.4 * (there + lacking))
