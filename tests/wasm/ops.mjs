@@ -1,7 +1,7 @@
 // Runs the op suite as WebAssembly: on the CPU backend, once with simd128, once with relaxed SIMD too; or on the GPU of a browser.
 //
 //   node tests/wasm/ops.mjs                        the tests
-//   node tests/wasm/ops.mjs bench                  times of the kernels
+//   node tests/wasm/ops.mjs bench                  times of the kernels, and how much of a plain loop's speed that is
 //   node tests/wasm/ops.mjs bench_attention        times of attention
 //   node tests/wasm/ops.mjs bench candle           the same beside candle's kernels
 //   node tests/wasm/ops.mjs bench simd128          one build only

@@ -27,7 +27,7 @@ use pool::Disjoint;
 mod attention;
 mod elementwise;
 pub mod kernel;
-mod lanes;
+pub(crate) mod lanes;
 mod linear;
 pub mod math;
 pub mod matrix;

@@ -6,7 +6,7 @@
 
 #![allow(clippy::needless_range_loop, reason = "arrays of vectors stay in registers where loops over them are plain")]
 
-use super::simd::{add_halves, add_product, half_sums, offset_of, pairs};
+use super::simd::{add_halves, add_product, half_sums, n_pairs, offset_of, pairs};
 use super::{Block, Lanes, QUAD, QUADS, Quant};
 use crate::backend::cpu::lanes::{dot_bytes_add, load, load_splat, mul_float, splat, splat_float, store, to_float, xor};
 use crate::backend::cpu::quantize_activations::SHIFT;
@@ -39,11 +39,6 @@ pub fn wide_operand() -> WideOperand {
     }
 }
 
-/// Steps of the loop over a group's pairs, read as if they could change. Unrolled, the dots of a group become one nested expression
-/// whose loads all come before its first dot, and most go through memory from there. Of one token that is not little: measured in
-/// Chromium, Q4_0 read from memory, 27 GB/s with this loop and 23 unrolled.
-static N_STEPS: usize = 2;
-
 /// As [`super::simd::multiply`]. Of wide weights, `SIGNED` says which kind of operand they are.
 ///
 /// # Safety
@@ -59,8 +54,7 @@ pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize, const SIGNED: b
     const { assert!(!(Q::IS_WIDE && Q::HAS_HALF_SCALES), "no format is both") };
     let offset_log2 = if Q::IS_WIDE && SIGNED { None } else { Q::OFFSET_LOG2 };
     *out = [[[0.0; QUAD]; R]; T];
-    // SAFETY: it is there to be read.
-    let n_steps = unsafe { (&raw const N_STEPS).read_volatile() };
+    let n_pairs = n_pairs();
     for b in 0..n_blocks {
         for g in 0..Q::GROUPS {
             // SAFETY: all of it is within what the caller vouches for.
@@ -97,12 +91,12 @@ pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize, const SIGNED: b
                     sums[t] = [offset_of(offset_log2, load_splat(&raw const (*x.add(t * stride)).sum)); R];
                 }
                 if Q::IS_UNIFORM && T == 1 {
-                    for step in 0..n_steps {
+                    for step in 0..n_pairs / 2 {
                         add_pairs::<Q, R, T, SIGNED>(&mut sums, block, g, 2 * step, x, stride);
                         add_pairs::<Q, R, T, SIGNED>(&mut sums, block, g, 2 * step + 1, x, stride);
                     }
                 } else if Q::IS_UNIFORM {
-                    for v in 0..2 * n_steps {
+                    for v in 0..n_pairs {
                         add_pairs::<Q, R, T, SIGNED>(&mut sums, block, g, v, x, stride);
                     }
                 } else {

@@ -4,21 +4,10 @@ use std::hint::black_box;
 
 use crate::backend::cpu::{Cpu, Kernels, Tensor};
 use crate::backend::{Backend, Epilogue, Heads, KvFormat, KvSpec, Linear, MatrixSpec};
-use crate::exports::print;
+use crate::host::{milliseconds, print};
 use crate::limits::{self, Step};
 use crate::ops::Random;
 use crate::quant::Format;
-
-#[link(wasm_import_module = "host")]
-unsafe extern "C" {
-    /// Milliseconds since some time.
-    fn now() -> f64;
-}
-
-fn milliseconds() -> f64 {
-    // SAFETY: has no effect but its result.
-    unsafe { now() }
-}
 
 /// Rows and row length of the matrices that are timed.
 const SIZE: usize = 4096;
@@ -83,13 +72,13 @@ impl Limits {
 
 /// Times products of one and of 64 rows with a 4096 by 4096 matrix of each format, for each of the kernels, and how much of a plain loop's
 /// speed that is: of reading as many bytes for one row, of computing for 64.
-#[unsafe(no_mangle)]
-pub extern "C" fn bench() {
+pub fn products() {
     let limits = Limits::measure();
     let formats = [
         Format::Q4_0,
         Format::Q4_1,
         Format::Q5_0,
+        Format::Q5_1,
         Format::Q8_0,
         Format::Q4_K,
         Format::Q5_K,
@@ -134,8 +123,7 @@ pub extern "C" fn bench() {
 
 /// Times attention: of a vision tower (577 rows, 16 heads of 64), of a prompt of as many tokens, and of one token after a
 /// thousand (32 heads of 128, 8 of keys and values).
-#[unsafe(no_mangle)]
-pub extern "C" fn bench_attention() {
+pub fn attention() {
     let mut cpu = Cpu::new();
     let mut random = Random::new(2);
     let mut tensor = |cpu: &mut Cpu, rows: usize, cols: usize| {
@@ -181,6 +169,7 @@ fn candle(limits: &Limits, format: Format, bytes: &[u8], data: &[f32]) {
         Format::Q4_0 => GgmlDType::Q4_0,
         Format::Q4_1 => GgmlDType::Q4_1,
         Format::Q5_0 => GgmlDType::Q5_0,
+        Format::Q5_1 => GgmlDType::Q5_1,
         Format::Q8_0 => GgmlDType::Q8_0,
         Format::Q2_K => GgmlDType::Q2K,
         Format::Q3_K => GgmlDType::Q3K,

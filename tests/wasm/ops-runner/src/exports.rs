@@ -1,17 +1,9 @@
-//! What `ops.mjs` calls and what it provides.
+//! What `ops.mjs` calls.
 
 use crate::backend::cpu::Kernels;
-
-#[link(wasm_import_module = "host")]
-unsafe extern "C" {
-    /// Prints a line.
-    fn print_line(text: *const u8, len: usize);
-}
-
-pub fn print(text: &str) {
-    // SAFETY: the bytes of a string, which the host only reads.
-    unsafe { print_line(text.as_ptr(), text.len()) };
-}
+#[cfg(target_feature = "simd128")]
+use crate::bench;
+use crate::host::print;
 
 /// Runs all tests. A failure is printed and traps.
 #[unsafe(no_mangle)]
@@ -19,4 +11,18 @@ pub extern "C" fn run() {
     std::panic::set_hook(Box::new(|panic| print(&panic.to_string())));
     crate::test();
     print(&format!("op suite passed with {:?}", Kernels::all()));
+}
+
+/// Times products.
+#[cfg(target_feature = "simd128")]
+#[unsafe(no_mangle)]
+pub extern "C" fn bench() {
+    bench::products();
+}
+
+/// Times attention.
+#[cfg(target_feature = "simd128")]
+#[unsafe(no_mangle)]
+pub extern "C" fn bench_attention() {
+    bench::attention();
 }

@@ -36,12 +36,15 @@ fn all() {
     test();
 }
 
-// The plain loops are there to be right, so what times and what vectors reach is not in their build.
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128", not(feature = "gpu")))]
-mod bench;
+// The plain loops are there to be right, so a WebAssembly module without vectors is not timed.
+#[cfg(all(any(not(target_arch = "wasm32"), target_feature = "simd128"), not(feature = "gpu")))]
+pub mod bench;
 #[cfg(all(target_arch = "wasm32", not(feature = "gpu")))]
 mod exports;
 #[cfg(all(target_arch = "wasm32", feature = "gpu"))]
 mod exports_gpu;
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128", not(feature = "gpu")))]
+#[cfg(not(feature = "gpu"))]
+#[cfg_attr(all(target_arch = "wasm32", not(target_feature = "simd128")), allow(dead_code, reason = "needs no clock"))]
+mod host;
+#[cfg(all(any(not(target_arch = "wasm32"), target_feature = "simd128"), not(feature = "gpu")))]
 mod limits;

@@ -1,7 +1,8 @@
 //! What the machine gives to a plain loop: the most that a kernel could reach.
 
-use std::arch::wasm32::*;
 use std::hint::black_box;
+
+use crate::backend::cpu::lanes::{self, Lanes, load, mul_add_float, or, splat, splat_float};
 
 const ROUNDS: usize = 100_000;
 
@@ -24,18 +25,15 @@ impl Step {
         }
     }
 
+    /// Hangs on the sum in every term, so that nothing is computed once for all rounds.
     #[inline(always)]
-    fn add(self, sum: v128, x: v128) -> v128 {
+    fn add(self, sum: Lanes, x: Lanes) -> Lanes {
         match self {
             #[cfg(target_feature = "relaxed-simd")]
-            Self::Dot => i32x4_relaxed_dot_i8x16_i7x16_add(x, x, sum),
-            #[cfg(target_feature = "relaxed-simd")]
-            Self::Float => f32x4_relaxed_madd(x, x, sum),
-            // The product hangs on the sum, so that it is not computed once for all rounds.
+            Self::Dot => lanes::dot_bytes_add(x, x, sum),
             #[cfg(not(target_feature = "relaxed-simd"))]
-            Self::Dot => i32x4_add(sum, i32x4_dot_i16x8(sum, x)),
-            #[cfg(not(target_feature = "relaxed-simd"))]
-            Self::Float => f32x4_add(x, f32x4_mul(sum, x)),
+            Self::Dot => lanes::add(sum, lanes::dot(sum, x)),
+            Self::Float => mul_add_float(sum, x, x),
         }
     }
 }
@@ -44,8 +42,7 @@ impl Step {
 #[inline(always)]
 fn chains<const CHAINS: usize>(step: Step) {
     // Halves as floats stay clear of denormals, which are slow.
-    let (x, sum) =
-        if step == Step::Float { (f32x4_splat(0.5), f32x4_splat(1.0)) } else { (i32x4_splat(0x0102_0304), i32x4_splat(1)) };
+    let (x, sum) = if step == Step::Float { (splat_float(0.5), splat_float(1.0)) } else { (splat(0x0102_0304), splat(1)) };
     let x = black_box(x);
     let mut sums = black_box([sum; CHAINS]);
     for _ in 0..ROUNDS {
@@ -76,11 +73,11 @@ pub fn operations(step: Step, time: impl Fn(&mut dyn FnMut()) -> f64) -> f64 {
 pub fn reading(n: usize, time: impl Fn(&mut dyn FnMut()) -> f64) -> f64 {
     let buffer = vec![1u8; n];
     let least = time(&mut || {
-        let mut sums = [i32x4_splat(0); 4];
+        let mut sums = [splat(0); 4];
         for part in buffer.as_chunks::<64>().0 {
             for (i, sum) in sums.iter_mut().enumerate() {
                 // SAFETY: 16 bytes within the 64 of the part.
-                *sum = v128_or(*sum, unsafe { v128_load(part.as_ptr().add(16 * i).cast()) });
+                *sum = or(*sum, unsafe { load(part.as_ptr().add(16 * i)) });
             }
         }
         black_box(sums);
