@@ -16,6 +16,7 @@ import { createEngine, listCachedModels, LlavaError } from "./llava-web.js";
 import { forgetConversation, keepConversation, keepSession, keptConversation, keptSession, MAX_SESSION_BYTES } from "./ui/kept-conversation.js";
 import { Alert } from "./ui/alert.js";
 import { AltTexts } from "./ui/alt-texts.js";
+import { ChatAttributes, takeEarlierProperties } from "./ui/chat-attributes.js";
 import { Composer } from "./ui/composer.js";
 import { Conversation, statusText } from "./ui/conversation.js";
 import { button, element } from "./ui/dom.js";
@@ -37,9 +38,7 @@ import { styles } from "./ui/styles.js";
 /** After these the engine cannot go on. */
 const FATAL = ["internal", "out_of_memory", "device_lost"];
 
-export class LlavaChat extends HTMLElement {
-  static observedAttributes = ["model", "mmproj", "device", "system", "prompt", "autoload"];
-
+export class LlavaChat extends ChatAttributes {
   /** @type {import("./llava-web.js").Engine | null} */
   #engine = null;
   /** What was loaded last, to load it again. @type {Sources | null} */
@@ -132,14 +131,7 @@ export class LlavaChat extends HTMLElement {
   }
 
   connectedCallback() {
-    // Properties that a page set before this class was known hide the accessors of the same name.
-    for (const name of [...LlavaChat.observedAttributes, "models"]) {
-      if (!Object.hasOwn(this, name)) continue;
-      const self = /** @type {Record<string, any>} */ (/** @type {unknown} */ (this));
-      const value = self[name];
-      delete self[name];
-      self[name] = value;
-    }
+    takeEarlierProperties(this, [...LlavaChat.observedAttributes, "models"]);
     this.#panel.refresh();
     this.#autoload();
   }
@@ -179,63 +171,6 @@ export class LlavaChat extends HTMLElement {
     // Gigabytes are fetched for nobody who did not ask.
     if (sources) this.#panel.setAddresses({ mmproj: "", ...sources });
     this.#alert.show(`The conversation that was kept was with “${name}”, which ${sources ? "this browser keeps no more. Load" : "came from files of this device. Choose"} it again to go on.`, { notice: true });
-  }
-
-  get model() {
-    return this.getAttribute("model") ?? "";
-  }
-
-  set model(value) {
-    this.#reflect("model", value);
-  }
-
-  get mmproj() {
-    return this.getAttribute("mmproj") ?? "";
-  }
-
-  set mmproj(value) {
-    this.#reflect("mmproj", value);
-  }
-
-  get device() {
-    return this.getAttribute("device") ?? "";
-  }
-
-  set device(value) {
-    this.#reflect("device", value);
-  }
-
-  get system() {
-    return this.getAttribute("system") ?? "";
-  }
-
-  set system(value) {
-    this.#reflect("system", value);
-  }
-
-  get prompt() {
-    return this.getAttribute("prompt") ?? "";
-  }
-
-  set prompt(value) {
-    this.#reflect("prompt", value);
-  }
-
-  get autoload() {
-    return this.hasAttribute("autoload");
-  }
-
-  set autoload(value) {
-    this.toggleAttribute("autoload", Boolean(value));
-  }
-
-  /**
-   * @param {string} name
-   * @param {string | null | undefined} value
-   */
-  #reflect(name, value) {
-    if (value === null || value === undefined) this.removeAttribute(name);
-    else this.setAttribute(name, value);
   }
 
   get models() {
