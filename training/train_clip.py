@@ -32,7 +32,7 @@ def make_batch(bank, words, text, vision, seed, step, n, style=None, combination
 
     def sample():
         is_easy = rng.random() < easy
-        return scenes.sample(bank, rng, style=style, combinations=combinations, n=int(rng.integers(1, 3)) if is_easy else None, natural=is_easy or None)
+        return scenes.sample(bank, rng, style=style, combinations=combinations, n=int(rng.integers(1, 3)) if is_easy else None, painted=0.0 if is_easy else scenes.PAINTED)
 
     drawn = [sample() for _ in range(n)]
     pictures = np.stack([scenes.disturb(scenes.draw(bank, s, vision.image_size, rng), rng) for s in drawn])

@@ -58,23 +58,26 @@ class Layouts(nn.Module):
         self.first = nn.Linear(len(words), n_out)
         self.position = nn.Parameter(0.1 * grid_position(math.isqrt(n_patches), n_out))
         nn.init.normal_(self.first.weight, std=0.005)
+        # As long as a word's embedding: what marks an object's middle.
+        nn.init.normal_(self.first.weight[:, -1], std=n_out**-0.5)
 
     def forward(self, x, table):
         """`table`: the decoder's embeddings."""
         # Towers are not perfect: cover is uncertain, and now and then a patch says nothing.
         if self.training:
-            x = x * (1 + 0.2 * torch.randn_like(x)) * (torch.rand(*x.shape[:2], 1, device=x.device) > 0.05)
+            x = x * (1 + 0.2 * torch.randn_like(x)) * (torch.rand(*x.shape[:2], 1, device=x.device) > 0.02)
         words = (table[self.words] * self.share[..., None]).sum(1)
         return self.first(x) + x @ words + self.position
 
 
 def distillation(rows, layouts, reader, table, n_classes, least=0.4, spread=0.1):
-    """How far rows are from what the reader makes of the layouts, which classes they tell, and which share of the covered patches tell theirs.
+    """How far rows are from what the reader makes of the layouts, which classes and which objects' middles they tell, and which share of the covered
+    patches tell their class.
     `rows [b, n_patches, n_embd]`, `layouts [b, n_patches, n_in]`, `table`: the decoder's embeddings.
 
     The first is the difference's square as a share of the rows' variance. What tells classes apart is a small part of that, so the second is the cross-entropy of
     the class among rows that differ from the wanted one in the class alone, each with a normal distribution of the variance `spread` around it; over patches that
-    are covered by at least `least`. Both are least at the wanted row. (The angle between a row and the classes' words in its place drew rows away from the
+    are covered by at least `least`; and likewise of the objects' middles among these. All are least at the wanted row. (The angle between a row and the classes' words in its place drew rows away from the
     words for their colour and place: after 2,000 steps of it 36 % of the questions of a quick look were answered right, and 49 % after 1,400 more of this.)"""
     with torch.no_grad():
         wanted = reader(layouts, table)
@@ -86,7 +89,12 @@ def distillation(rows, layouts, reader, table, n_classes, least=0.4, spread=0.1)
     off = rows.float() - wanted
     along = off[covered] @ words.T
     logits = (cover * (along - along.gather(1, kind[:, None])) - 0.5 * cover**2 * apart) / spread
-    return off.square().mean() / wanted.var(), F.cross_entropy(logits, kind), (logits.argmax(-1) == kind).float().mean()
+    # A row with and one without a middle, alike in all else.
+    mark, middle = reader.first.weight[:, -1], layouts[..., -1][covered].clamp(max=1)
+    with_one = (off[covered] @ mark + (middle - 0.5) * mark.square().sum()) / spread
+    # Less what is not to be had where two patches share a middle.
+    middles = F.binary_cross_entropy_with_logits(with_one, middle) - F.binary_cross_entropy(middle, middle)
+    return off.square().mean() / wanted.var(), F.cross_entropy(logits, kind) + middles, (logits.argmax(-1) == kind).float().mean()
 
 
 def embed(language, ids, rows):
@@ -199,6 +207,7 @@ def main():
     parser.add_argument("--easy-steps", type=int, default=300, help="of the stage language: steps over which the share of easy scenes goes from all to none")
     parser.add_argument("--tokens", type=int, default=288, help="length of a row, picture and all")
     parser.add_argument("--rate", type=float)
+    parser.add_argument("--start", help="a checkpoint of an earlier run. language: the decoder goes on from there, with the later drills; other stages: tower and projector do")
     parser.add_argument("--clip", default="final.pt", help="which checkpoint of CLIP to take")
     parser.add_argument("--written", help="conversations written by a language model (JSONL of write.py)")
     parser.add_argument("--written-share", type=float, default=0.2)
@@ -238,6 +247,9 @@ def main():
         language, reader = Llama(language_config), Layouts(words, language_config.n_embd, vision.n_patches)
         parts = nn.ModuleDict({"language": language, "reader": reader}).to(a.device)
         trained = [language, reader]
+        if state is None and a.start:
+            earlier = torch.load(a.start, map_location="cpu", weights_only=True)["model"]
+            parts.load_state_dict({k: v for k, v in earlier.items() if k.startswith(("language.", "reader."))})
         rows_of = lambda layouts: reader(layouts, language.embed.weight)
     else:
         clip = torch.load(folder / "clip" / a.clip, map_location="cpu", weights_only=True)
@@ -252,6 +264,9 @@ def main():
         if state is None:
             earlier = torch.load(folder / BEFORE[a.stage] / "final.pt", map_location="cpu", weights_only=True)["model"]
             parts.load_state_dict({k: v for k, v in earlier.items() if not k.startswith("reader.")}, strict=False)
+            if a.start:
+                earlier = torch.load(a.start, map_location="cpu", weights_only=True)["model"]
+                parts.load_state_dict({k: v for k, v in earlier.items() if k.startswith(("vision.", "projector."))}, strict=False)
         parts.to(a.device)
         language = parts.language
         tower = a.stage in ("distil", "whole")
@@ -292,8 +307,8 @@ def main():
     else:
         made = lambda step: sequences.batch(bank, tokenizer, vision, a.seed + SEEDS[a.stage], step, a.batch, a.tokens,
                                             oracle, written, a.written_share if written else 0.0, a.stage == "project",
-                                            max(0.0, 1 - step / a.easy_steps) if oracle else 0.0, DRILLED[a.stage],
-                                            drills.FIRST_SHARES if oracle else drills.LATER_SHARES, layouts=a.stage == "whole")
+                                            max(0.0, 1 - step / a.easy_steps) if oracle and not a.start else 0.0, DRILLED[a.stage],
+                                            drills.FIRST_SHARES if oracle and not a.start else drills.LATER_SHARES, layouts=a.stage == "whole")
 
         def objective(batch):
             rows = rows_of(batch["patches"])

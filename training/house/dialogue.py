@@ -81,11 +81,14 @@ class View:
             return f"the {thing.colour} {self.c(thing).one}"
         return None
 
+    def in_order(self):
+        """The groups from left to right, by the leftmost of each: the order in which things are listed."""
+        return sorted(self.groups.values(), key=lambda group: min(t.x for t in group))
+
     def listed(self, rng=None, colours=True):
         """two cats and a red car"""
         parts = []
-        order = sorted(self.groups.values(), key=lambda g: min(t.x for t in g))
-        for group in order:
+        for group in self.in_order():
             c = self.c(group[0])
             names = {t.colour for t in group}
             colour = f"{group[0].colour} " if colours and len(names) == 1 and group[0].colour else ""

@@ -96,12 +96,18 @@ class Bank:
         return [self._by[kind, s] for s in styles if (kind, s) in self._by]
 
 
-def sample(bank, rng, *, style=None, combinations="train", n=None, natural=None):
+COUNTS = (0.27, 0.21, 0.2, 0.16, 0.16)
+"""How often a scene has 1 … 5 objects."""
+PAINTED = 0.33
+"""The share of objects that are painted in one colour."""
+
+
+def sample(bank, rng, *, style=None, combinations="train", n=None, counts=COUNTS, painted=PAINTED):
     """Draws a scene. `style`: one style of the bank instead of those trained on; `combinations`: `train` keeps to the objects and
     paints that training may show, `held-out` puts at least one pair that it may not."""
     styles = bank.trained_styles if style is None else [bank.styles.index(style), bank.shape_style]
     while True:
-        count = n or int(rng.choice([1, 2, 3, 4, 5], p=[0.27, 0.21, 0.2, 0.16, 0.16]))
+        count = n or int(rng.choice([1, 2, 3, 4, 5], p=counts))
         kinds = _kinds(bank, rng, count, styles, combinations)
         if kinds is None:
             continue
@@ -113,7 +119,7 @@ def sample(bank, rng, *, style=None, combinations="train", n=None, natural=None)
                 scene.height = short
             else:
                 scene.width = short
-        if not _place(bank, rng, scene, kinds, styles, combinations, behind, natural):
+        if not _place(bank, rng, scene, kinds, styles, combinations, behind, painted):
             continue
         return scene
 
@@ -165,14 +171,14 @@ def _background(rng):
     return name, texture, (first, second)
 
 
-def _colour_of(bank, rng, kind, styles, behind, natural, combinations):
+def _colour_of(bank, rng, kind, styles, behind, painted, combinations):
     """A sprite, its paint and the name of its colour, which is not the background's."""
     for _ in range(60):
         group = bank.sprites(kind, styles)
         group = group[rng.integers(len(group))]
         sprite = int(group[rng.integers(len(group))])
         shape = bank.classes[kind].section == "shape"
-        if shape or (not natural and rng.random() < 0.33):
+        if shape or rng.random() < painted:
             name = colours.COLOURS[rng.integers(len(colours.COLOURS))]
             if combinations == "train" and held_out_paint(kind, name):
                 continue
@@ -190,7 +196,7 @@ def _colour_of(bank, rng, kind, styles, behind, natural, combinations):
 SIZES = {1: (0.38, 0.85), 2: (0.33, 0.54), 3: (0.30, 0.44), 4: (0.28, 0.39), 5: (0.27, 0.36)}
 
 
-def _place(bank, rng, scene, kinds, styles, combinations, behind, natural):
+def _place(bank, rng, scene, kinds, styles, combinations, behind, painted):
     """Puts the objects where they overlap little."""
     width, height = scene.width / SIDE, scene.height / SIDE
     overlap_allowed = 0.25 if rng.random() < 0.2 else 0.06
@@ -200,7 +206,7 @@ def _place(bank, rng, scene, kinds, styles, combinations, behind, natural):
     for kind in kinds:
         look = looks.get(kind) if alike else None
         if look is None:
-            look = _colour_of(bank, rng, kind, styles, behind, natural, combinations)
+            look = _colour_of(bank, rng, kind, styles, behind, painted, combinations)
             if look is None:
                 return False
             looks[kind] = look
@@ -280,6 +286,9 @@ def draw(bank, scene, side=SIDE, rng=None):
         image = Image.fromarray(bank.pixels[thing.sprite]).resize((n, n), _FILTERS[rng.integers(4)])
         if varies and rng.random() < 0.5:
             image = Image.fromarray(restyle(np.asarray(image), rng))
+            # Drawn wider or narrower, too, on the same square.
+            longer, shorter = n, max(4, round(n * rng.uniform(0.75, 1)))
+            image = image.resize((longer, shorter) if rng.random() < 0.5 else (shorter, longer), Image.BILINEAR)
         if thing.rgb:
             image = Image.fromarray(tint(np.asarray(image), thing.rgb))
         if thing.mirrored and bank.classes[thing.kind].name != "arrow":

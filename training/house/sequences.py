@@ -14,6 +14,9 @@ from .bpe import ASSISTANT, BOS, END, SYSTEM, USER
 from .colours import COLOURS
 
 IGNORED = -100
+# What training draws, harder than what people show: what is seen worst are painted objects and crowds (one object of five in its own colours was
+# named right 98 times in 100, a painted one 75 times).
+HARDER = {"counts": (0.15, 0.18, 0.2, 0.23, 0.24), "painted": 0.5}
 SYSTEMS = ["You are a helpful assistant.", "Answer the questions about the picture.", "You look at pictures and answer briefly.",
            "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the human's questions."]
 
@@ -82,13 +85,14 @@ def row(tokenizer, bank, scene, rng, n_patches, n_tokens, conversations=None, dr
 
 
 def layout(bank, scene, patch, side):
-    """What a perfect tower would say of each patch, `[n_patches, n_classes + n_colours + 1 + n_colours]`: how much of it each class covers,
-    in which colour (the last of them: no name), and the background's colour."""
+    """What a perfect tower would say of each patch, `[n_patches, n_classes + n_colours + 1 + n_colours + 1]`: how much of it each class covers,
+    in which colour (the last of them: no name), the background's colour, and how many objects have their middle here: what is counted and listed are
+    these, for of two dogs side by side the patches say nothing but dog. (Without middles a decoder counted 80 % of perfect layouts right.)"""
     k = side // patch
     dx, dy = scenes.offset(scene)
     edges = np.arange(k + 1) / k
     n = len(bank.classes)
-    out = np.zeros((k * k, n + len(COLOURS) + 1 + len(COLOURS)), np.float32)
+    out = np.zeros((k * k, n + len(COLOURS) + 1 + len(COLOURS) + 1), np.float32)
     if scene.background:
         out[:, n + len(COLOURS) + 1 + COLOURS.index(scene.background)] = 1
     for thing in scene.things:
@@ -97,13 +101,16 @@ def layout(bank, scene, patch, side):
         cover = np.outer(along(thing.y + dy), along(thing.x + dx)).reshape(-1)
         out[:, thing.kind] += cover
         out[:, n + (len(COLOURS) if thing.colour is None else COLOURS.index(thing.colour))] += cover
+        # A middle near a border between patches is shared by both: that close, a tower cannot tell.
+        near = lambda c: np.clip((0.65 - np.abs(c * k - np.arange(k) - 0.5)) / 0.3, 0, 1)
+        out[:, -1] += np.outer(near(thing.y + dy), near(thing.x + dx)).reshape(-1)
     return out
 
 
 def layout_words(bank, tokenizer):
     """The tokens of the words for each number of a layout, `[n_in, n]`, padded with −1."""
     colours = [tokenizer.encode(f" {c}") for c in COLOURS]
-    ids = [tokenizer.encode(f" {c.one}") for c in bank.classes] + colours + [[]] + colours
+    ids = [tokenizer.encode(f" {c.one}") for c in bank.classes] + colours + [[]] + colours + [[]]
     longest = max(map(len, ids))
     return torch.tensor([i + [-1] * (longest - len(i)) for i in ids])
 
@@ -111,7 +118,8 @@ def layout_words(bank, tokenizer):
 def batch(bank, tokenizer, vision, seed, step, n, n_tokens, oracle=False, written=None, share=0.0, pictures_only=False, easy=0.0, drilled=0.0,
           shares=drills.FIRST_SHARES, layouts=False):
     """A batch that follows from the seed and the step alone. `written`: conversations made elsewhere, of which `share` of the rows
-    take one; `easy`: the share of scenes with one or two objects; `drilled`, `shares`: of drills, see `row`; `layouts`: what a perfect tower would say of the pictures, beside them."""
+    take one; `easy`: the share of scenes with one or two objects; `drilled`, `shares`: of drills, see `row`; `layouts`: what a
+    perfect tower would say of the pictures, beside them."""
     rng = np.random.default_rng([seed, step])
     rows, pictures, perfect = [], [], []
     for _ in range(n):
@@ -120,7 +128,7 @@ def batch(bank, tokenizer, vision, seed, step, n, n_tokens, oracle=False, writte
             record = written[int(rng.integers(len(written)))]
             scene, conversations = scenes.sample(bank, np.random.default_rng(record["scene"])), record["conversations"]
         else:
-            scene = scenes.sample(bank, rng, n=int(rng.integers(1, 3)) if rng.random() < easy else None)
+            scene = scenes.sample(bank, rng, n=int(rng.integers(1, 3)) if rng.random() < easy else None, **HARDER)
         if pictures_only:
             # Stage 1: one caption or description for each picture, as LLaVA does it.
             view = dialogue.View(bank, scene)
@@ -139,7 +147,7 @@ def batch(bank, tokenizer, vision, seed, step, n, n_tokens, oracle=False, writte
 def pictures_and_layouts(bank, vision, seed, step, n):
     """A batch of pictures, and what a perfect tower would say of them."""
     rng = np.random.default_rng([seed, step])
-    drawn = [scenes.sample(bank, rng) for _ in range(n)]
+    drawn = [scenes.sample(bank, rng, **HARDER) for _ in range(n)]
     pictures = np.stack([scenes.disturb(scenes.draw(bank, s, vision.image_size, rng), rng) for s in drawn])
     layouts = np.stack([layout(bank, s, vision.patch_size, vision.image_size) for s in drawn])
     return {"patches": torch.from_numpy(scenes.patches(scenes.normalise(pictures), vision.patch_size)), "layouts": torch.from_numpy(layouts)}
