@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from house import bpe, dialogue, drills, runs, scenes, sequences
+from house.colours import COLOURS
 from house.model import Llama, LlamaConfig, Llava, VisionConfig, grid_position
 
 SIZES = {
@@ -70,31 +71,39 @@ class Layouts(nn.Module):
         return self.first(x) + x @ words + self.position
 
 
-def distillation(rows, layouts, reader, table, n_classes, least=0.4, spread=0.1):
-    """How far rows are from what the reader makes of the layouts, which classes and which objects' middles they tell, and which share of the covered
-    patches tell their class.
-    `rows [b, n_patches, n_embd]`, `layouts [b, n_patches, n_in]`, `table`: the decoder's embeddings.
+def told(off, amounts, vectors, spread):
+    """Which of the reader's inputs a row tells: the logits of rows that have another one in the place of the wanted, each with a normal distribution of the variance
+    `spread` around it, and the wanted one's index. `off [n, n_embd]`: rows less wanted rows; `amounts [n, k]`: the inputs; `vectors [k, n_embd]`: what a
+    unit of each adds to a row."""
+    amount, kind = amounts.max(-1)
+    amount = amount[:, None]
+    along = off @ vectors.T
+    apart = torch.cdist(vectors, vectors).square()[kind]
+    return (amount * (along - along.gather(1, kind[:, None])) - 0.5 * amount**2 * apart) / spread, kind
 
-    The first is the difference's square as a share of the rows' variance. What tells classes apart is a small part of that, so the second is the cross-entropy of
-    the class among rows that differ from the wanted one in the class alone, each with a normal distribution of the variance `spread` around it; over patches that
-    are covered by at least `least`; and likewise of the objects' middles among these. All are least at the wanted row. (The angle between a row and the classes' words in its place drew rows away from the
-    words for their colour and place: after 2,000 steps of it 36 % of the questions of a quick look were answered right, and 49 % after 1,400 more of this.)"""
+
+def distillation(rows, layouts, reader, table, n_classes, least=0.4, spread=0.1):
+    """How far rows are from what the reader makes of the layouts; how badly they tell classes, colours and objects' middles; and which share of the
+    covered patches tell their class. `rows [b, n_patches, n_embd]`, `layouts [b, n_patches, n_in]`, `table`: the decoder's embeddings.
+
+    The first is the difference's square as a share of the rows' variance. What tells classes apart is a small part of that, so the second is the sum of the
+    cross-entropies of `told`, over patches that are covered by at least `least`. All are least at the wanted row. (The angle between a row and the
+    classes' words in its place drew rows away from the words for their colour and place: after 2,000 steps of it 36 % of the questions of a quick look
+    were answered right, and 49 % after 1,400 more of this.)"""
+    n_told = n_classes + len(COLOURS) + 1
     with torch.no_grad():
         wanted = reader(layouts, table)
-        words = (table[reader.words[:n_classes]] * reader.share[:n_classes, :, None]).sum(1) + reader.first.weight.T[:n_classes]
-        cover, kind = layouts[..., :n_classes].max(-1)
-        covered = cover > least
-        cover, kind = cover[covered][:, None], kind[covered]
-        apart = torch.cdist(words, words).square()[kind]
-    off = rows.float() - wanted
-    along = off[covered] @ words.T
-    logits = (cover * (along - along.gather(1, kind[:, None])) - 0.5 * cover**2 * apart) / spread
-    # A row with and one without a middle, alike in all else.
-    mark, middle = reader.first.weight[:, -1], layouts[..., -1][covered].clamp(max=1)
-    with_one = (off[covered] @ mark + (middle - 0.5) * mark.square().sum()) / spread
-    # Less what is not to be had where two patches share a middle.
+        vectors = (table[reader.words[:n_told]] * reader.share[:n_told, :, None]).sum(1) + reader.first.weight.T[:n_told]
+        covered = layouts[..., :n_classes].amax(-1) > least
+    off, amounts = (rows.float() - wanted)[covered], layouts[covered]
+    logits, kind = told(off, amounts[:, :n_classes], vectors[:n_classes], spread)
+    colours = F.cross_entropy(*told(off, amounts[:, n_classes:n_told], vectors[n_classes:], spread))
+    # A row with and one without a middle, alike in all else; less what is not to be had where two patches share a middle.
+    mark, middle = reader.first.weight[:, -1], amounts[:, -1].clamp(max=1)
+    with_one = (off @ mark + (middle - 0.5) * mark.square().sum()) / spread
     middles = F.binary_cross_entropy_with_logits(with_one, middle) - F.binary_cross_entropy(middle, middle)
-    return off.square().mean() / wanted.var(), F.cross_entropy(logits, kind) + middles, (logits.argmax(-1) == kind).float().mean()
+    far = (rows.float() - wanted).square().mean() / wanted.var()
+    return far, F.cross_entropy(logits, kind) + colours + middles, (logits.argmax(-1) == kind).float().mean()
 
 
 def embed(language, ids, rows):
