@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import support
-from house import captions, classes, colours, dialogue, drills, scenes, sequences
+from house import captions, classes, colours, dialogue, drills, scenes
 
 
 class Classes(unittest.TestCase):
@@ -51,17 +51,6 @@ class Scenes(unittest.TestCase):
         cls.path, cls.bank = support.bank()
         rng = np.random.default_rng(2)
         cls.scenes = [scenes.sample(cls.bank, rng) for _ in range(400)]
-
-    def test_layouts_mark_the_middle_of_each_object(self):
-        for scene in self.scenes[:100]:
-            layout = sequences.layout(self.bank, scene, 16, scenes.SIDE)
-            self.assertEqual(len(layout), 64)
-            self.assertAlmostEqual(float(layout[:, -1].sum()), len(scene.things), places=4)
-            dx, dy = scenes.offset(scene)
-            for thing in scene.things:
-                column, row = int((thing.x + dx) * 8), int((thing.y + dy) * 8)
-                self.assertGreater(layout[8 * row + column, -1], 0.2)
-                self.assertGreater(layout[8 * row + column, thing.kind], 0.2)
 
     def test_a_seed_gives_the_same_picture(self):
         a, b = (scenes.draw(self.bank, scenes.sample(self.bank, np.random.default_rng([3, 4]))) for _ in range(2))

@@ -79,6 +79,20 @@ class Networks(unittest.TestCase):
         expected = table[self.tokenizer.encode(f" {self.bank.classes[3].one}")].mean(0)
         self.assertTrue(torch.allclose(reader(layout, table)[0, 5], expected, atol=1e-5))
 
+    def test_layouts_mark_the_middle_of_each_object(self):
+        from house import sequences
+
+        rng = np.random.default_rng(8)
+        for scene in (scenes.sample(self.bank, rng) for _ in range(100)):
+            layout = sequences.layout(self.bank, scene, 16, scenes.SIDE)
+            self.assertEqual(len(layout), 64)
+            self.assertAlmostEqual(float(layout[:, -1].sum()), len(scene.things), places=4)
+            dx, dy = scenes.offset(scene)
+            for thing in scene.things:
+                column, row = int((thing.x + dx) * 8), int((thing.y + dy) * 8)
+                self.assertGreater(layout[8 * row + column, -1], 0.2)
+                self.assertGreater(layout[8 * row + column, thing.kind], 0.2)
+
     def test_distillation_wants_the_rows_that_the_reader_makes(self):
         from house import sequences
         from train_llava import Layouts, distillation
