@@ -9,7 +9,7 @@ export const MODELS = [
     model: "models/house.gguf",
     mmproj: "models/house-mmproj.gguf",
     bytes: 3813696,
-    sha256: { model: "616181e8aca6fc8a2a9d3bf1a07696977522fe7a233604aaff612935e21a3b7b", mmproj: "b6929f8320b7d9732f8ba071842e1973069af9e26591642ebfc71146b016043a" },
+    sha256: { model: "82bb85e502b43a9811d4d26bc6ba5c77b0074dbf1f019bdce9ddd8b8128f3119", mmproj: "e383a6f4ecb4ea0faf3bacd2d6ccd5ca56900d820e02878a76dc2c378bff06ce" },
     about: "This small model came with the page. It knows drawings of everyday things, shapes and colors; it still takes one thing for another.",
     temperature: 0,
     questions: ["What is in this picture?", "How many objects are there?", "Is there a dog?"],
