@@ -9,7 +9,7 @@ export const MODELS = [
     model: "models/house.gguf",
     mmproj: "models/house-mmproj.gguf",
     bytes: 3813696,
-    sha256: { model: "82bb85e502b43a9811d4d26bc6ba5c77b0074dbf1f019bdce9ddd8b8128f3119", mmproj: "e383a6f4ecb4ea0faf3bacd2d6ccd5ca56900d820e02878a76dc2c378bff06ce" },
+    sha256: { model: "262c22ae15070a6172e9ed932f4946616d95c9b2b90a3b40318d0157ae92db3d", mmproj: "dce27d8f211bd213618f09d2d3e088c18eec94d9a9a278fd88f34cb216b894de" },
     about: "This small model came with the page. It knows drawings of everyday things, shapes and colors; it still takes one thing for another.",
     temperature: 0,
     questions: ["What is in this picture?", "How many objects are there?", "Is there a dog?"],

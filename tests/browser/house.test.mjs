@@ -173,11 +173,11 @@ describe("the page with its own model", { skip: withoutEngine }, () => {
     try {
       const { page } = await openTab(gpu.browser);
       await page.goto(`${gpu.server.origin}/tests/blank.html`);
-      // The CPU multiplies what it has rounded to eight bits, so long answers may turn where two tokens are all but equally likely; of "What is in this
-      // picture?" the likelihoods are compared instead of the answer.
+      // The CPU multiplies what it has rounded to eight bits, so an answer may turn where two tokens are all but equally likely: the likelihoods are compared, too.
       const asked = {
-        pets: ["Is there a dog?", "Is there a bus?", "What color is the balloon?"], fruit: ["Is there a banana?", "How many apples are there?"],
-        travel: ["What color is the bus?", "Where is the airplane?"],
+        pets: ["What is in this picture?", "Is there a dog?", "Is there a bus?", "What color is the balloon?"],
+        fruit: ["What is in this picture?", "Is there a banana?", "How many apples are there?"],
+        travel: ["What is in this picture?", "What color is the bus?", "Where is the airplane?"],
       };
       const { said, logits } = await page.evaluate(async ([site, asked]) => {
         const { createEngine } = await import(new URL("llava-web.js", site).href);

@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from . import classes as class_table
 from . import colours
@@ -264,6 +264,10 @@ def restyle(rgba, rng):
     if rng.random() < 0.5:
         levels = int(rng.integers(3, 7))
         x = np.round(x * levels) / levels
+    elif rng.random() < 0.6:
+        # In few flat colours.
+        few = Image.fromarray((x * 255 + 0.5).astype(np.uint8)).filter(ImageFilter.ModeFilter(3)).quantize(int(rng.integers(4, 9)))
+        x = np.asarray(few.convert("RGB"), np.float32) / 255
     if rng.random() < 0.4:
         inside = np.pad(rgba[..., 3] > 127, 1)
         covered = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
@@ -284,7 +288,7 @@ def draw(bank, scene, side=SIDE, rng=None):
     for thing in scene.things:
         n = max(4, round(thing.size * side))
         image = Image.fromarray(bank.pixels[thing.sprite]).resize((n, n), _FILTERS[rng.integers(4)])
-        if varies and rng.random() < 0.5:
+        if varies and rng.random() < 0.7:
             image = Image.fromarray(restyle(np.asarray(image), rng))
             # Drawn wider or narrower, too, on the same square.
             longer, shorter = n, max(4, round(n * rng.uniform(0.75, 1)))
