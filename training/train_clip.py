@@ -32,7 +32,8 @@ def make_batch(bank, words, text, vision, seed, step, n, style=None, combination
 
     def sample():
         is_easy = rng.random() < easy
-        return scenes.sample(bank, rng, style=style, combinations=combinations, n=int(rng.integers(1, 3)) if is_easy else None, painted=0.0 if is_easy else scenes.PAINTED)
+        n_things, painted = (int(rng.integers(1, 3)), 0.0) if is_easy else (None, scenes.PAINTED)
+        return scenes.sample(bank, rng, style=style, combinations=combinations, n=n_things, painted=painted)
 
     drawn = [sample() for _ in range(n)]
     pictures = np.stack([scenes.disturb(scenes.draw(bank, s, vision.image_size, rng), rng) for s in drawn])

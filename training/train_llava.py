@@ -72,9 +72,9 @@ class Layouts(nn.Module):
 
 
 def told(off, amounts, vectors, spread):
-    """Which of the reader's inputs a row tells: the logits of rows that have another one in the place of the wanted, each with a normal distribution of the variance
-    `spread` around it, and the wanted one's index. `off [n, n_embd]`: rows less wanted rows; `amounts [n, k]`: the inputs; `vectors [k, n_embd]`: what a
-    unit of each adds to a row."""
+    """Which of the reader's inputs a row tells: the logits of rows that have another one in the place of the wanted, each with a normal
+    distribution of the variance `spread` around it, and the wanted one's index. `off [n, n_embd]`: rows less wanted rows; `amounts [n, k]`: the
+    inputs; `vectors [k, n_embd]`: what a unit of each adds to a row."""
     amount, kind = amounts.max(-1)
     amount = amount[:, None]
     along = off @ vectors.T
@@ -216,7 +216,8 @@ def main():
     parser.add_argument("--easy-steps", type=int, default=300, help="of the stage language: steps over which the share of easy scenes goes from all to none")
     parser.add_argument("--tokens", type=int, default=288, help="length of a row, picture and all")
     parser.add_argument("--rate", type=float)
-    parser.add_argument("--start", help="a checkpoint of an earlier run. language: the decoder goes on from there, with the later drills; other stages: tower and projector do")
+    parser.add_argument("--start", help="a checkpoint of an earlier run. language: the decoder goes on from there, with the later drills; other stages: "
+                        "tower and projector do")
     parser.add_argument("--clip", default="final.pt", help="which checkpoint of CLIP to take")
     parser.add_argument("--written", help="conversations written by a language model (JSONL of write.py)")
     parser.add_argument("--written-share", type=float, default=0.2)

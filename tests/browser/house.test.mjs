@@ -173,7 +173,8 @@ describe("the page with its own model", { skip: withoutEngine }, () => {
     try {
       const { page } = await openTab(gpu.browser);
       await page.goto(`${gpu.server.origin}/tests/blank.html`);
-      // The CPU multiplies what it has rounded to eight bits, so an answer may turn where two tokens are all but equally likely: the likelihoods are compared, too.
+      // The CPU multiplies what it has rounded to eight bits, so an answer may turn where two tokens are all but equally likely: the
+      // likelihoods are compared, too.
       const asked = {
         pets: ["What is in this picture?", "Is there a dog?", "Is there a bus?", "What color is the balloon?"],
         fruit: ["What is in this picture?", "Is there a banana?", "How many apples are there?"],

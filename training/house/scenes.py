@@ -265,7 +265,7 @@ def restyle(rgba, rng):
         levels = int(rng.integers(3, 7))
         x = np.round(x * levels) / levels
     elif rng.random() < 0.6:
-        # In few flat colours.
+        # As sets do that are drawn in few flat colours, the held-out one among them.
         few = Image.fromarray((x * 255 + 0.5).astype(np.uint8)).filter(ImageFilter.ModeFilter(3)).quantize(int(rng.integers(4, 9)))
         x = np.asarray(few.convert("RGB"), np.float32) / 255
     if rng.random() < 0.4:

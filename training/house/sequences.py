@@ -14,8 +14,8 @@ from .bpe import ASSISTANT, BOS, END, SYSTEM, USER
 from .colours import COLOURS
 
 IGNORED = -100
-# What training draws, harder than what people show: what is seen worst are painted objects and crowds (one object of five in its own colours was
-# named right 98 times in 100, a painted one 75 times).
+# What training draws, harder than evaluation: painted objects and crowds are seen worst. Of the evaluation's 100 single objects 56 of 57 in their own
+# colours were named right without this and 35 of 43 painted ones; now 56 and 42.
 HARDER = {"counts": (0.15, 0.18, 0.2, 0.23, 0.24), "painted": 0.5}
 SYSTEMS = ["You are a helpful assistant.", "Answer the questions about the picture.", "You look at pictures and answer briefly.",
            "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the human's questions."]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import support
 from house import bpe, dialogue, gguf, scenes
+from house.colours import COLOURS
 
 try:
     import torch
@@ -109,6 +110,12 @@ class Networks(unittest.TestCase):
         self.assertEqual(float(perfect[0]), 0)
         self.assertLess(float(perfect[1]), 0.1)
         self.assertEqual(float(told), 1)
+        # Rows that say one thing wrong and are right in all else: a colour more, a middle more.
+        n_blue = n + COLOURS.index("blue")
+        for wrong in (table[self.tokenizer.encode(" blue")].mean(0) + reader.first.weight[:, n_blue], reader.first.weight[:, -1]):
+            with torch.no_grad():
+                _, untold, _ = distillation(wanted + wrong, batch["layouts"], reader, table, n)
+            self.assertGreater(float(untold), 2 * float(perfect[1]) + 0.2)
         self.assertTrue(float(other[0]) > 0.2 and float(other[1]) > 1 and float(guessed) < 0.5, (other, guessed))
 
     def test_conversations_do_not_see_each_other(self):
