@@ -324,23 +324,29 @@ fn imports(source: &str) -> Vec<String> {
 /// What is wrong with a JavaScript file; its path is relative to `www`.
 fn check_js(file: &str, source: &str) -> Vec<String> {
     let mut wrong = Vec::new();
-    let is_ui = file.starts_with("ui/") || file == "llava-chat.js";
+    let room = file.rsplit_once('/').map_or("", |(folder, _)| folder.split('/').next().unwrap_or(""));
+    let is_ui = room == "chat" || room == "pages";
     for import in imports(source) {
         let is_pkg = import.split('/').rev().skip(1).any(|folder| folder.starts_with("pkg"));
-        if is_pkg && file != "worker.js" {
-            wrong.push(format!("www/{file}: only worker.js imports pkg/ ({import})"));
+        if is_pkg && file != "worker/worker.js" {
+            wrong.push(format!("www/{file}: only worker/worker.js imports pkg/ ({import})"));
         }
         let last = import.rsplit('/').next().unwrap_or("");
-        if last == "start-worker.js" && !["engine-client.js", "worker.js"].contains(&file) {
-            wrong.push(format!("www/{file}: only engine-client.js starts the worker, and the worker its helpers"));
+        if last == "start-worker.js" && !["wire/client.js", "worker/worker.js"].contains(&file) {
+            wrong.push(format!("www/{file}: only wire/client.js starts the worker, and the worker its helpers"));
         }
-        if is_ui && ["worker.js", "engine-client.js"].contains(&last) {
-            wrong.push(format!("www/{file}: the user interface does not import {last}"));
+        let from = import.rsplit('/').nth(1).unwrap_or("");
+        if is_ui && ["worker", "wire", "fetching", "storage"].contains(&from) {
+            wrong.push(format!("www/{file}: the user interface does not import {from}/{last}"));
+        }
+        if ["worker", "fetching", "storage", "wire"].contains(&room) && ["chat", "pages", "talk", "model", "base"].contains(&from)
+        {
+            wrong.push(format!("www/{file}: the engine does not import {from}/{last}"));
         }
     }
     let code = without_comments(source).split_whitespace().collect::<Vec<_>>().join(" ");
     let creates = ["new Worker(", "new SharedWorker(", "new Worker (", "new SharedWorker ("].iter().any(|w| code.contains(w));
-    if creates && file != "start-worker.js" {
+    if creates && file != "wire/start-worker.js" {
         wrong.push(format!("www/{file}: only start-worker.js creates workers"));
     }
     wrong
@@ -435,26 +441,27 @@ fn the_rust_checker_can_pass() {
 #[test]
 fn the_js_checker_can_fail_and_pass() {
     let bad = [
-        ("main.js", "import init from './pkg/llava_web.js';", "only worker.js"),
-        ("engine-client.js", "const m = await import(`./pkg-threads/llava_web.js`);", "only worker.js"),
-        ("llava-web.js", "export * from \"../pkg/x.js\";", "only worker.js"),
-        ("sw.js", "importScripts('./pkg/x.js')", "only worker.js"),
-        ("main.js", "const w = new Worker(new URL('./worker.js', import.meta.url))", "only start-worker.js"),
-        ("main.js", "import { startWorker } from './start-worker.js';", "only engine-client.js"),
-        ("ui/message.js", "import { EngineClient } from '../engine-client.js';", "does not import"),
-        ("llava-chat.js", "import\n{ a,\n b }\nfrom\n'./worker.js';", "does not import"),
+        ("pages/chat.js", "import init from '../pkg/llava_web.js';", "only worker/worker.js"),
+        ("wire/client.js", "const m = await import(`../pkg-threads/llava_web.js`);", "only worker/worker.js"),
+        ("llava-web.js", "export * from \"./pkg/x.js\";", "only worker/worker.js"),
+        ("sw.js", "importScripts('./pkg/x.js')", "only worker/worker.js"),
+        ("pages/chat.js", "const w = new Worker(new URL('./worker.js', import.meta.url))", "only wire/start-worker.js"),
+        ("pages/chat.js", "import { startWorker } from '../wire/start-worker.js';", "only wire/client.js"),
+        ("chat/talk/message.js", "import { EngineClient } from '../../wire/client.js';", "does not import wire/client.js"),
+        ("chat/element.js", "import\n{ a,\n b }\nfrom\n'../worker/worker.js';", "does not import worker/worker.js"),
+        ("worker/worker.js", "import { bytes } from '../chat/base/format.js';", "the engine does not import base/format.js"),
     ];
     for (file, source, reason) in bad {
         let wrong = check_js(file, source);
         assert!(wrong.iter().any(|w| w.contains(reason)), "{file}: {source}: {wrong:?}");
     }
     let good = [
-        ("worker.js", "import init from './pkg/llava_web.js'; const m = await import('./pkg-threads/llava_web.js');"),
-        ("start-worker.js", "return new Worker(url, { type: 'module' });"),
-        ("engine-client.js", "import { startWorker } from './start-worker.js';"),
-        ("main.js", "// import x from './pkg/x.js'\n/* new Worker('x') */ const files = ['./pkg/x.js'];"),
-        ("llava-chat.js", "import { createEngine } from './llava-web.js'; const u = 'https://x.y'; // new Worker("),
-        ("ui/list.js", "const a = Array.from('./pkg/x'); import './style.js';"),
+        ("worker/worker.js", "import init from '../pkg/llava_web.js'; const m = await import('../pkg-threads/llava_web.js');"),
+        ("wire/start-worker.js", "return new Worker(url, { type: 'module' });"),
+        ("wire/client.js", "import { startWorker } from './start-worker.js';"),
+        ("pages/chat.js", "// import x from './pkg/x.js'\n/* new Worker('x') */ const files = ['./pkg/x.js'];"),
+        ("chat/element.js", "import { createEngine } from '../llava-web.js'; const u = 'https://x.y'; // new Worker("),
+        ("chat/base/list.js", "const a = Array.from('./pkg/x'); import './style.js';"),
     ];
     for (file, source) in good {
         assert_eq!(check_js(file, source), [""; 0], "{file}: {source}");

@@ -1,7 +1,7 @@
-// The models that the page offers, the first of which it opens with. See KnownModel in ui/known-models.js. training/publish.py writes
+// The models that the page offers, the first of which it opens with. See KnownModel in chat/model/suggested.js. training/publish.py writes
 // the house model's sizes and hashes.
 
-/** @type {import("./ui/known-models.js").KnownModel[]} */
+/** @type {import("./chat/model/suggested.js").KnownModel[]} */
 export const MODELS = [
   {
     name: "House model",

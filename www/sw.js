@@ -6,11 +6,11 @@
 // deletes the old version.
 //
 // With `sw.js?isolate` answers get the headers that make the page cross-origin isolated, which threads need, on hosts that cannot be
-// told to send them. Models are not kept here but in the browser's storage for files: see model-store.js.
+// told to send them. Models are not kept here but in the browser's storage for files: see storage/load-files.js.
 
 /** @typedef {{ waitUntil(promise: Promise<unknown>): void, respondWith(response: Promise<Response>): void, request: Request, clientId: string }} WorkerEvent */
 
-import { hasRelaxedSimd } from "./device.js";
+import { hasRelaxedSimd } from "./api/devices.js";
 
 /**
  * The folder of this version, what is needed without a network, and the modules of the engine, of which a browser takes one; filled in

@@ -7,7 +7,7 @@ import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { askEndpoint, chosen, keywordScore, readDataset, runBench, runScienceQa, scienceQaPrompt } from "../../www/evaluation.js";
+import { askEndpoint, chosen, keywordScore, readDataset, runBench, runScienceQa, scienceQaPrompt } from "../../www/pages/evaluation.js";
 import { golden, openTab, start, withoutEngine } from "./support.mjs";
 
 const DATA = path.join(path.dirname(fileURLToPath(import.meta.url)), "../../training/tests/data");

@@ -7,7 +7,7 @@ import os from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 
-import { LOSS_WINDOW, Losses } from "../../www/recovery.js";
+import { LOSS_WINDOW, Losses } from "../../www/worker/recovery.js";
 import { openTab, start, withoutEngine } from "./support.mjs";
 
 const PROMPT = "USER: <image>\nWhat is in this image? ASSISTANT:";

@@ -8,9 +8,9 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
 
-import { readableUrl } from "../../www/http-bytes.js";
-import { SourceReader } from "../../www/source-reader.js";
-import { sourceSpecs } from "../../www/sources.js";
+import { readableUrl } from "../../www/fetching/http-bytes.js";
+import { SourceReader } from "../../www/fetching/source-reader.js";
+import { sourceSpecs } from "../../www/api/sources.js";
 import { serve } from "../tools/serve.mjs";
 
 const SIZE = 700_001;

@@ -557,7 +557,7 @@ describe("the model store", { skip: withoutEngine }, () => {
   visit("no such storage: loaded without it", async (page, context) => {
     const file = newFile();
     // In the worker as in a private window of browsers that have none there.
-    await context.route("**/model-store.js", async (route) => {
+    await context.route("**/load-files.js", async (route) => {
       const response = await route.fetch();
       await route.fulfill({ response, body: `StorageManager.prototype.getDirectory = () => Promise.reject(new DOMException("No.", "SecurityError"));\n${await response.text()}` });
     });

@@ -1,6 +1,6 @@
 // Runs the op suite on this browser's GPU and posts lines of text as it goes, at last { passed } or { failed }.
 
-import { chooseDevice } from "/www/device.js";
+import { chooseDevice } from "/www/worker/choose-device.js";
 import init, { Suite } from "/pkg/ops_runner.js";
 
 /** Tests under way at once. A browser may take a tenth of a second to give a buffer back, and gives many back together. */

@@ -53,18 +53,10 @@ if (!engines.includes("pkg") || !existsSync(path.join(www, "vendor"))) {
 /** What is loaded by its address: the pages' scripts, the public modules, the workers. */
 function entryPoints() {
   const entries = new Set(PUBLIC);
-  for (const page of pages) for (const [, name] of read(page).matchAll(/<script type="module" src="([\w.-]+\.js)"/g)) entries.add(name);
-  for (const name of readdirSync(www).filter((name) => name.endsWith(".js"))) {
-    for (const [, file] of read(name).matchAll(/new URL\("\.\/([\w.-]+\.js)", import\.meta\.url\)/g)) entries.add(file);
-  }
+  for (const page of pages) for (const [, name] of read(page).matchAll(/<script type="module" src="([\w./-]+\.js)"/g)) entries.add(name);
+  for (const [, file] of read("assets.js").matchAll(/new URL\("\.\/([\w./-]+\.js)", import\.meta\.url\)/g)) entries.add(file);
   return [...entries].sort();
 }
-
-/** The engine's files stay files of their own: the worker takes one of them by its address. */
-const engineOutside = {
-  name: "engine outside",
-  setup: (/** @type {import("esbuild").PluginBuild} */ build) => build.onResolve({ filter: /^\.\/pkg/ }, ({ path }) => ({ path, external: true })),
-};
 
 /**
  * @param {string} folder
@@ -73,10 +65,10 @@ const engineOutside = {
 async function bundle(folder) {
   const { metafile } = await build({
     entryPoints: entryPoints().map((name) => path.join(www, name)),
-    outdir: folder, bundle: true, splitting: true, format: "esm", minify: true, target: TARGET, chunkNames: "[name]-[hash]",
-    legalComments: "none", plugins: [engineOutside], logLevel: "warning", metafile: true,
+    outdir: folder, outbase: www, bundle: true, splitting: true, format: "esm", minify: true, target: TARGET, chunkNames: "[name]-[hash]",
+    legalComments: "none", logLevel: "warning", metafile: true,
   });
-  for (const name of readdirSync(www).filter((name) => name.endsWith(".css"))) {
+  for (const name of filesIn(path.join(www, "pages")).filter((name) => name.endsWith(".css")).map((name) => `pages/${name}`)) {
     writeFileSync(path.join(folder, name), transformSync(read(name), { loader: "css", minify: true, target: TARGET }).code);
   }
   for (const engine of engines) {
@@ -94,21 +86,22 @@ async function bundle(folder) {
 /**
  * What a page's script needs before it runs, so that the browser asks for all of it at once.
  * @param {import("esbuild").Metafile} metafile
+ * @param {string} folder  where it was bundled into
  * @param {string} script
  */
-function importsOf(metafile, script) {
-  const outputs = new Map(Object.entries(metafile.outputs).map(([name, output]) => [path.basename(name), output]));
+function importsOf(metafile, folder, script) {
+  const outputs = new Map(Object.entries(metafile.outputs).map(([name, output]) => [path.resolve(name), output]));
   const found = new Set();
   const visit = (/** @type {string} */ name) => {
     for (const { path: file, kind } of outputs.get(name)?.imports ?? []) {
-      const next = path.basename(file);
+      const next = path.resolve(file);
       if (kind !== "import-statement" || found.has(next)) continue;
       found.add(next);
       visit(next);
     }
   };
-  visit(script);
-  return [...found].sort();
+  visit(path.join(folder, script));
+  return [...found].map((name) => path.relative(folder, name).replaceAll(path.sep, "/")).sort();
 }
 
 /** @param {string} folder */
@@ -123,15 +116,15 @@ function hashOf(folder) {
  * A page of this version.
  * @param {string} name
  * @param {string} hash
- * @param {import("esbuild").Metafile} metafile
+ * @param {(script: string) => string[]} preloads
  */
-function pageOf(name, hash, metafile) {
+function pageOf(name, hash, preloads) {
   const worker = isolate ? "sw.js?isolate" : "sw.js";
   return read(name)
     .replace(/\n *<link rel="modulepreload"[^>]*>/g, "")
-    .replace(/\n( *)<script type="module" src="([\w.-]+\.js)"/, (all, indent, script) =>
-      importsOf(metafile, script).map((file) => `\n${indent}<link rel="modulepreload" href="${file}">`).join("") + all)
-    .replace(/\b(src|href)="([\w.-]+\.(?:js|css))"/g, (_, attribute, file) => `${attribute}="${hash}/${file}"`)
+    .replace(/\n( *)<script type="module" src="([\w./-]+\.js)"/, (all, indent, script) =>
+      preloads(script).map((file) => `\n${indent}<link rel="modulepreload" href="${file}">`).join("") + all)
+    .replace(/\b(src|href)="([\w./-]+\.(?:js|css))"/g, (_, attribute, file) => `${attribute}="${hash}/${file}"`)
     .replace("</title>", `</title>\n  <meta name="llava-service-worker" content="${worker}">`);
 }
 
@@ -140,11 +133,12 @@ async function dist() {
   const staging = path.join(out, "staging");
   const metafile = await bundle(staging);
   const hash = hashOf(staging);
+  const preloads = new Map(pages.map((name) => /<script type="module" src="([\w./-]+\.js)"/.exec(read(name))?.[1] ?? "").map((script) => [script, importsOf(metafile, staging, script)]));
   cpSync(staging, path.join(out, hash), { recursive: true });
   rmSync(staging, { recursive: true });
 
   for (const name of PUBLIC) writeFileSync(path.join(out, name), `export * from "./${hash}/${name}";\n`);
-  for (const name of pages) writeFileSync(path.join(out, name), pageOf(name, hash, metafile));
+  for (const name of pages) writeFileSync(path.join(out, name), pageOf(name, hash, (script) => preloads.get(script) ?? []));
   for (const name of readdirSync(www).filter((name) => /\.(svg|webmanifest|png|d\.ts)$/.test(name))) cpSync(path.join(www, name), path.join(out, name));
 
   for (const name of ASIDE) cpSync(path.join(www, name), path.join(out, name), { recursive: true });
@@ -173,9 +167,9 @@ async function dist() {
 function npmPackage() {
   const folder = path.join(out, "package");
   mkdirSync(folder, { recursive: true });
-  const skipped = new Set([...pages, "main.js", "models.js", "style.css", "sw.js", "manifest.webmanifest", "icon.svg"]);
+  const skipped = new Set([...pages, "models.js", "sw.js", "manifest.webmanifest", "icon.svg"]);
   for (const name of filesIn(www)) {
-    if (skipped.has(name) || ASIDE.some((folder) => name.startsWith(`${folder}/`)) || /(^|\/)\.|wasm\.d\.ts$|^pkg[^/]*\/.*\.(md|json)$|\.gitignore$/.test(name)) continue;
+    if (skipped.has(name) || [...ASIDE, "pages"].some((folder) => name.startsWith(`${folder}/`)) || /(^|\/)\.|wasm\.d\.ts$|^pkg[^/]*\/.*\.(md|json)$|\.gitignore$/.test(name)) continue;
     mkdirSync(path.dirname(path.join(folder, name)), { recursive: true });
     cpSync(path.join(www, name), path.join(folder, name));
   }

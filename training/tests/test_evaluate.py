@@ -45,7 +45,7 @@ class ScienceQa(unittest.TestCase):
         self.assertTrue(evaluate.scienceqa_prompt(problems["1"]).startswith("Context: N/A\n"))
 
     def test_reading_answers(self):
-        # www/evaluation.js is held to the same table.
+        # www/pages/evaluation.js is held to the same table.
         table = json.loads((support.DATA / "scoring.json").read_text())
         for text, expected in table["chosen"]["cases"]:
             self.assertEqual(evaluate.chosen(text, table["chosen"]["choices"]), expected, text)

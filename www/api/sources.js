@@ -1,0 +1,87 @@
+// What a caller may give as a model file → the list of files the worker reads, in order.
+
+import { LlavaError } from "./errors.js";
+
+/** @typedef {import("../wire/protocol.js").SourceSpec} SourceSpec */
+
+/**
+ * @param {unknown} source  a `Source`: URL, `hf:` address, File, Blob, bytes, or an array of those
+ * @param {string} option  the option's name, for messages
+ * @returns {SourceSpec[]}
+ */
+export function sourceSpecs(source, option) {
+  const parts = Array.isArray(source) ? source : [source];
+  if (parts.length === 0) throw new LlavaError("invalid_request", `${option} is an empty list. Give at least one file or URL.`);
+  return parts.map((part, i) => sourceSpec(part, parts.length === 1 ? option : `${option}[${i}]`));
+}
+
+/**
+ * @param {unknown} source
+ * @param {string} option
+ * @returns {SourceSpec}
+ */
+function sourceSpec(source, option) {
+  if (source instanceof URL) return urlSpec(source.href, option);
+  if (typeof source === "string") return urlSpec(source.trim(), option);
+  if (source instanceof Blob) return { kind: "blob", blob: source, name: source instanceof File ? source.name : option };
+  if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) {
+    // A Blob, because it is handed over without a second copy in this page and without taking the caller's buffer away.
+    return { kind: "blob", blob: new Blob([/** @type {BlobPart} */ (source)]), name: option };
+  }
+  throw new LlavaError("invalid_request",
+    `${option} must be a URL, "hf:owner/repository/path/file.gguf", a File, a Blob, an ArrayBuffer, a Uint8Array, or an array of those.`);
+}
+
+/**
+ * @param {string} text
+ * @param {string} option
+ * @returns {SourceSpec}
+ */
+function urlSpec(text, option) {
+  if (text === "") throw new LlavaError("invalid_request", `${option} is an empty string. Give the URL of a GGUF file.`);
+  const url = text.startsWith("hf:") ? huggingFaceUrl(text, option) : parseUrl(text, option);
+  if (!["https:", "http:", "blob:", "data:"].includes(url.protocol)) {
+    throw new LlavaError("invalid_request", `${option} is "${text}": only https:, http:, hf:, blob: and data: addresses can be read.`);
+  }
+  // Hugging Face's page about a file is what people copy; the file itself is one word away.
+  if (url.hostname === "huggingface.co") url.pathname = url.pathname.replace(/^(\/[^/]+\/[^/]+)\/blob\//, "$1/resolve/");
+  const last = url.pathname.split("/").pop() ?? "";
+  return { kind: "url", url: url.href, name: url.protocol === "data:" ? option : safeDecode(last) || option };
+}
+
+/**
+ * @param {string} text
+ * @param {string} option
+ */
+function parseUrl(text, option) {
+  try {
+    // Relative to the page, not to the worker's script, which is where it will be fetched.
+    return new URL(text, globalThis.document?.baseURI ?? globalThis.location?.href);
+  } catch (cause) {
+    throw new LlavaError("invalid_request", `${option} is "${text}", which is not an address. Check it.`, { cause });
+  }
+}
+
+/**
+ * `hf:owner/repository/path/file.gguf`
+ * @param {string} text
+ * @param {string} option
+ */
+function huggingFaceUrl(text, option) {
+  const parts = text.slice("hf:".length).split("/").filter((part) => part !== "");
+  if (parts.length < 3 || parts.includes("..")) {
+    throw new LlavaError("invalid_request",
+      `${option} is "${text}": write "hf:owner/repository/file.gguf", as the file's address on huggingface.co has it.`);
+  }
+  const [owner, repository, ...path] = parts.map(encodeURIComponent);
+  return new URL(`https://huggingface.co/${owner}/${repository}/resolve/main/${path.join("/")}`);
+}
+
+/** @param {string} text */
+function safeDecode(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}

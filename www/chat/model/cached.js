@@ -1,0 +1,154 @@
+// The models that are kept in the browser's storage: to use again, to go on with, to delete.
+
+import { deleteCachedModel, listCachedModels, LlavaError, storageEstimate } from "../../llava-web.js";
+import { button, element } from "../base/dom.js";
+import { ago, bytes } from "../base/format.js";
+
+/** @typedef {import("../../llava-web.js").CachedModel} CachedModel */
+/**
+ * What is one model to a person: a file, or all parts of a split one.
+ * @typedef {{ name: string, fileName: string, where: string, address: string, files: CachedModel[], complete: boolean, bytes: number, total: number | null, lastUsed: number }} Stored
+ */
+
+/** llama.cpp's names for the parts of a split file. */
+const PART = /-(\d{5})-of-(\d{5})(?=\.gguf)/;
+
+export class StoredModels {
+  #handlers;
+  #list = element("ul", { class: "stored-list" });
+  #room = element("p", { class: "hint" });
+  /** Counts the refreshes, so that a slow one does not undo a later one. */
+  #turn = 0;
+
+  /**
+   * @param {{ onUse: (name: string, address: string) => void, onError: (message: string) => void, onTell: (message: string) => void,
+   *   onEmpty: () => void }} handlers  `onEmpty`: the last one was deleted, and the focus went with it
+   */
+  constructor(handlers) {
+    this.#handlers = handlers;
+    this.element = element("section", { class: "stored", part: "stored", "aria-labelledby": "stored-title", hidden: true },
+      element("h3", { id: "stored-title" }, "On this device"), this.#list, this.#room);
+  }
+
+  async refresh() {
+    const turn = ++this.#turn;
+    /** @type {[CachedModel[], { usage: number, quota: number, persisted: boolean } | null]} */
+    const [models, storage] = await Promise.all([listCachedModels().catch(() => []), storageEstimate().catch(() => null)]);
+    if (turn !== this.#turn) return;
+    this.#list.replaceChildren(...grouped(models).map((model) => this.#row(model)));
+    this.element.hidden = models.length === 0;
+    this.#room.hidden = !storage;
+    if (storage) {
+      this.#room.textContent = `${bytes(storage.usage)} of storage used, about ${bytes(Math.max(0, storage.quota - storage.usage))} free. ` +
+        (storage.persisted ? "It stays until you delete it." : "The browser may clear it when the disk gets full.");
+    }
+  }
+
+  /** @param {Stored} model */
+  #row(model) {
+    const row = element("li", { class: "stored-row" });
+    const use = button({ text: model.complete ? "Use" : "Go on", class: "plain", onclick: () => this.#handlers.onUse(model.name, model.address) });
+    use.setAttribute("aria-label", `${model.complete ? "Use" : "Go on with"} ${model.name}`);
+    const remove = button({ text: "Delete", class: "quiet", onclick: () => this.#confirm(model, row, show) });
+    remove.setAttribute("aria-label", `Delete ${model.name}`);
+    const size = model.complete ? bytes(model.bytes) : `Partly: ${bytes(model.bytes)}${model.total ? ` of ${bytes(model.total)}` : ""}`;
+    const show = () => {
+      row.replaceChildren(
+        element("div", { class: "stored-text" },
+          element("bdi", { class: "name", title: model.address }, model.fileName),
+          element("span", { class: "size" }, [size, model.lastUsed > 0 ? `used ${ago(model.lastUsed)}` : "", model.where].filter(Boolean).join(" · "))),
+        use, remove);
+    };
+    show();
+    return row;
+  }
+
+  /**
+   * Asks in the row itself.
+   * @param {Stored} model
+   * @param {HTMLElement} row
+   * @param {() => void} show  puts the row back
+   */
+  #confirm(model, row, show) {
+    const keep = () => {
+      show();
+      /** @type {HTMLElement | null} */ (row.querySelector(".quiet"))?.focus();
+    };
+    const no = button({ text: "Keep", class: "plain", onclick: keep });
+    const yes = button({ text: "Delete", class: "danger", onclick: () => this.#delete(model, row) });
+    no.setAttribute("aria-label", `Keep ${model.name}`);
+    yes.setAttribute("aria-label", `Delete ${model.name} from this device`);
+    const question = element("p", { class: "stored-text" }, "Delete ", element("bdi", {}, model.fileName), `? That frees ${bytes(model.bytes)}.`);
+    const asked = element("div", { class: "stored-row asked", role: "group", "aria-label": `Delete ${model.name}?`, onkeydown: (event) => {
+      if (event.key !== "Escape") return;
+      event.stopPropagation();
+      keep();
+    } }, question, yes, no);
+    row.replaceChildren(asked);
+    // The safe one: a key that is held down must not answer.
+    no.focus();
+    this.#handlers.onTell(`Delete ${model.name}? That frees ${bytes(model.bytes)}.`);
+  }
+
+  /**
+   * @param {Stored} model
+   * @param {HTMLElement} row
+   */
+  async #delete(model, row) {
+    const at = [...this.#list.children].indexOf(row);
+    try {
+      for (const { url } of model.files) await deleteCachedModel(url);
+      this.#handlers.onTell(`${model.name} was deleted`);
+    } catch (error) {
+      // What another tab has deleted is as gone as it should be.
+      if (!(error instanceof LlavaError && error.code === "invalid_request")) this.#handlers.onError(error instanceof Error ? error.message : String(error));
+    }
+    await this.refresh();
+    const next = this.#list.children[Math.min(at, this.#list.children.length - 1)];
+    if (next) /** @type {HTMLElement | null} */ (next.querySelector("button"))?.focus();
+    else this.#handlers.onEmpty();
+  }
+}
+
+/** @param {string} pathname */
+function lastPart(pathname) {
+  const last = pathname.slice(pathname.lastIndexOf("/") + 1);
+  try {
+    return decodeURIComponent(last);
+  } catch {
+    return last;
+  }
+}
+
+/**
+ * The parts of a split model as one, where the first of them stands.
+ * @param {CachedModel[]} models
+ * @returns {Stored[]}
+ */
+function grouped(models) {
+  /** @type {Map<string, CachedModel[]>} */
+  const groups = new Map();
+  for (const model of models) {
+    const key = model.url.replace(PART, "-*-of-$2");
+    groups.set(key, [...(groups.get(key) ?? []), model]);
+  }
+  return [...groups.values()].map((files) => {
+    const [first] = files;
+    const count = Number(PART.exec(first.url)?.[2] ?? 1);
+    const urls = Array.from({ length: count }, (_, i) => first.url.replace(PART, `-${String(i + 1).padStart(5, "0")}-of-$2`));
+    const { host, pathname } = new URL(first.url);
+    const fileName = lastPart(pathname).replace(PART, "");
+    return {
+      name: first.name.replace(PART, ""),
+      fileName,
+      // Only where it tells two of a name apart.
+      where: fileName === first.name.replace(PART, "") ? "" : host + pathname.slice(0, pathname.lastIndexOf("/")),
+      address: urls.join(" "),
+      files,
+      complete: files.length === count && files.every(({ complete }) => complete),
+      bytes: files.reduce((sum, file) => sum + file.bytes, 0),
+      total: files.length === count && files.every(({ total }) => total !== null) ? files.reduce((sum, { total }) => sum + (total ?? 0), 0) : null,
+      lastUsed: Math.max(...files.map(({ lastUsed }) => lastUsed)),
+    };
+  });
+}

@@ -1,0 +1,271 @@
+// Before the conversation: which two files, and how far they are loaded.
+
+import { button, element } from "../base/dom.js";
+import { bytes, duration } from "../base/format.js";
+import { KnownModels } from "./suggested.js";
+import { kindOfName, sortFiles } from "./gguf-files.js";
+import { StoredModels } from "./cached.js";
+
+/** @typedef {"model" | "mmproj"} Slot */
+
+const SLOTS = /** @type {const} */ ({
+  model: { title: "Language model", hint: "A GGUF file: the larger of the two." },
+  mmproj: { title: "Vision file", hint: "The one named “mmproj”. Without it the model cannot see pictures." },
+});
+
+/** What is being done, in the order in which it is done. */
+const STAGES = {
+  header: "Reading what is in the file", model: "Loading the language model", mmproj: "Loading the vision file",
+  recovering: "The GPU went away; loading again", ready: "Ready",
+};
+
+/** One of the two files: an address somebody typed, or files somebody chose. */
+class FileSlot {
+  /** @type {File[]} */
+  #files = [];
+  #onChange;
+
+  /**
+   * @param {Slot} slot
+   * @param {{ onFiles: (files: File[]) => void, onChange: () => void }} handlers
+   */
+  constructor(slot, { onFiles, onChange }) {
+    this.#onChange = onChange;
+    const { title, hint } = SLOTS[slot];
+    this.input = element("input", {
+      type: "text", id: slot, class: "field", part: "input", inputmode: "url", autocomplete: "off", autocapitalize: "off", spellcheck: "false",
+      placeholder: "URL or hf:owner/repo/file.gguf", "aria-describedby": `${slot}-hint`, oninput: onChange,
+    });
+    this.chosen = element("output", { class: "field chosen", for: slot, hidden: true });
+    const picker = element("input", {
+      type: "file", accept: ".gguf", multiple: true, class: "visually-hidden", tabindex: "-1", "aria-label": `${title}: choose a file`, "data-slot": slot,
+      onchange: () => {
+        onFiles([...(picker.files ?? [])]);
+        picker.value = "";
+      },
+    });
+    this.choose = button({ text: "Choose file", icon: "file", class: "plain", onclick: () => picker.click() });
+    this.choose.setAttribute("aria-label", `${title}: choose file`);
+    this.clear = button({ label: `${title}: remove`, icon: "close", class: "quiet round", onclick: () => {
+      this.set([]);
+      this.choose.focus();
+    } });
+    this.element = element("div", { class: "slot", part: "slot" },
+      element("label", { for: slot }, title),
+      element("div", { class: "slot-row" }, this.input, this.chosen, this.clear, this.choose, picker),
+      element("p", { class: "hint", id: `${slot}-hint` }, hint));
+    this.#show();
+  }
+
+  /** @param {File[]} files */
+  set(files) {
+    this.#files = files;
+    this.#show();
+    this.#onChange();
+  }
+
+  /** @param {string} address */
+  setAddress(address) {
+    this.#files = [];
+    this.input.value = address;
+    this.#show();
+  }
+
+  /** @returns {import("../../llava-web.js").Source | null} */
+  get source() {
+    if (this.#files.length > 0) return this.#files.length === 1 ? this.#files[0] : this.#files;
+    // Several addresses are the parts of a split file. A space within one is not followed by another's beginning.
+    const addresses = this.input.value.trim().split(/\s+(?=(?:https?|hf):)/i);
+    return addresses.length > 1 ? addresses : addresses[0] || null;
+  }
+
+  #show() {
+    const files = this.#files;
+    const has = files.length > 0;
+    this.input.hidden = has;
+    this.chosen.hidden = !has;
+    this.clear.hidden = !has;
+    this.choose.hidden = has;
+    const size = files.reduce((sum, file) => sum + file.size, 0);
+    this.chosen.replaceChildren(
+      element("bdi", { class: "name" }, files.length > 1 ? `${files[0].name} and ${files.length - 1} more` : files[0]?.name ?? ""),
+      element("span", { class: "size" }, has ? bytes(size) : ""));
+  }
+}
+
+export class ModelPanel {
+  /** @type {Record<Slot, FileSlot>} */
+  #slots;
+  #handlers;
+  /** When what is being read began to come from where it comes from. */
+  #startedAt = 0;
+  /** Whether the last bytes came from the storage, and how many had when the network took over. */
+  #from = { cached: false, stage: "", resumed: 0 };
+
+  /**
+   * @param {{ onLoad: (sources: { model: any, mmproj: any }) => void, onCancel: () => void, onSettings: () => void, onError: (message: string) => void,
+   *   onTell: (message: string) => void }} handlers  `onTell`: for screen readers
+   */
+  constructor(handlers) {
+    this.#handlers = handlers;
+    const slotHandlers = { onFiles: (/** @type {File[]} */ files) => this.#take(files), onChange: () => this.#update() };
+    this.#slots = { model: new FileSlot("model", slotHandlers), mmproj: new FileSlot("mmproj", slotHandlers) };
+    this.known = new KnownModels({ onUse: ({ name, model, mmproj = "" }) => {
+      this.setAddresses({ model, mmproj });
+      handlers.onTell(`Chosen: ${name}`);
+      this.focus();
+    } });
+    this.submit = button({ text: "Load model", class: "primary", type: "submit", part: "load" });
+    this.form = element("form", { novalidate: true, onsubmit: (event) => this.#submit(event) },
+      element("h2", {}, "Load a model"),
+      element("p", { class: "lead" },
+        "It is two GGUF files. Choose both at once, drop them here, or give their addresses."),
+      this.known.element,
+      this.#slots.model.element,
+      this.#slots.mmproj.element,
+      element("div", { class: "card-actions" }, this.submit, button({ text: "Settings", icon: "settings", class: "quiet", onclick: handlers.onSettings })));
+
+    this.what = element("h2", { tabindex: "-1" }, "Loading");
+    this.bar = element("progress", { class: "bar", part: "progress", max: "1", value: "0", "aria-label": "Loading the model" });
+    this.amount = element("p", { class: "amount" });
+    this.progress = element("div", { class: "loading", hidden: true },
+      this.what, this.bar, this.amount,
+      element("div", { class: "card-actions" }, button({ text: "Cancel", class: "plain", part: "cancel", onclick: handlers.onCancel })));
+
+    this.stored = new StoredModels({
+      onUse: (name, address) => this.#use(name, address),
+      onError: handlers.onError,
+      onTell: handlers.onTell,
+      onEmpty: () => this.focus(),
+    });
+    this.card = element("div", { class: "card", part: "card" }, this.form, this.stored.element, this.progress);
+    const intro = element("slot", { name: "intro", onslotchange: () => intro.classList.toggle("filled", intro.assignedElements().length > 0) });
+    this.element = element("section", { class: "model", part: "model" }, element("div", { class: "model-columns" }, intro, this.card));
+    this.#update();
+  }
+
+  /** Addresses as the element's attributes have them. @param {{ model: string, mmproj: string }} addresses */
+  setAddresses({ model, mmproj }) {
+    this.#slots.model.setAddress(model);
+    this.#slots.mmproj.setAddress(mmproj);
+    this.#update();
+  }
+
+  /** Whether a dropped file belongs here. @param {File} file */
+  static accepts(file) {
+    return /\.gguf$/i.test(file.name);
+  }
+
+  /** @param {File[]} files */
+  drop(files) {
+    this.#take(files);
+  }
+
+  swap() {
+    const { model, mmproj } = this.#slots;
+    const [a, b] = [model.source, mmproj.source];
+    for (const [slot, source] of /** @type {const} */ ([[model, b], [mmproj, a]])) {
+      const addresses = [source].flat().filter((part) => part !== null);
+      if (addresses.every((part) => typeof part === "string")) slot.setAddress(addresses.join(" "));
+      else slot.set(/** @type {File[]} */ (Array.isArray(source) ? source : [source]));
+    }
+    this.#update();
+  }
+
+  showForm() {
+    this.progress.hidden = true;
+    this.form.hidden = false;
+    this.#update();
+    this.refresh();
+  }
+
+  /** Looks again what is in the browser's storage. */
+  refresh() {
+    this.known.refresh();
+    this.stored.refresh().then(() => {
+      if (this.form.hidden) this.stored.element.hidden = true;
+    });
+  }
+
+  /** Puts the focus where the person goes on. */
+  focus() {
+    if (!this.progress.hidden) this.what.focus();
+    else if (this.submit.disabled) this.#slots.model.choose.focus();
+    else this.submit.focus();
+  }
+
+  showProgress() {
+    this.form.hidden = true;
+    this.stored.element.hidden = true;
+    this.progress.hidden = false;
+    this.#startedAt = performance.now();
+    this.#from = { cached: false, stage: "", resumed: 0 };
+    this.what.textContent = "Getting ready";
+    this.amount.textContent = "Fetching the engine";
+    this.bar.removeAttribute("value");
+  }
+
+  /** @param {import("../../llava-web.js").LoadProgress} progress */
+  update({ stage, file, loaded, total, bytesPerSecond, cached }) {
+    const waiting = stage === "header" && total > 0;
+    const what = waiting ? "Another tab is downloading this model" : STAGES[stage];
+    if (this.what.textContent !== what) this.what.textContent = what;
+    if (stage !== this.#from.stage) this.#from = { cached, stage, resumed: 0 };
+    if (cached !== this.#from.cached) {
+      this.#from = { cached, stage, resumed: cached ? 0 : loaded };
+      this.#startedAt = performance.now();
+    }
+    const counted = total > 0 && (stage !== "header" || waiting);
+    if (counted) this.bar.value = Math.min(1, loaded / total);
+    else this.bar.removeAttribute("value");
+    const parts = [file];
+    if (counted) parts.push(`${bytes(loaded)} of ${bytes(total)}`);
+    if (cached && stage !== "ready") parts.push("from this device’s storage");
+    if (this.#from.resumed > 0) parts.push(`the first ${bytes(this.#from.resumed)} were there`);
+    if (bytesPerSecond > 0 && stage !== "ready") parts.push(`${bytes(bytesPerSecond)}/s`);
+    // A guess after one second only: before, it would jump about.
+    if (bytesPerSecond > 0 && total > loaded && performance.now() - this.#startedAt > 1000) {
+      parts.push(`about ${duration(Math.max(1, (total - loaded) / bytesPerSecond))} left`);
+    }
+    this.amount.textContent = parts.filter(Boolean).join(" · ");
+  }
+
+  /**
+   * Puts each file where it belongs, wherever it was chosen or dropped.
+   * @param {File[]} files
+   */
+  async #take(files) {
+    if (files.length === 0) return;
+    const sorted = await sortFiles(files);
+    if (sorted.other.length > 0) {
+      this.#handlers.onError(`“${sorted.other[0].name}” is not a GGUF file. Choose the files whose names end in .gguf.`);
+    }
+    if (sorted.model.length > 0) this.#slots.model.set(sorted.model);
+    if (sorted.mmproj.length > 0) this.#slots.mmproj.set(sorted.mmproj.slice(0, 1));
+    if (!this.submit.disabled) this.submit.focus();
+  }
+
+  /**
+   * Fills in what was chosen from the list; loading it stays a step of its own.
+   * @param {string} name
+   * @param {string} address
+   */
+  #use(name, address) {
+    const slot = kindOfName(name);
+    this.#slots[slot].setAddress(address);
+    this.#update();
+    this.#handlers.onTell(`${SLOTS[slot].title}: ${name}`);
+    this.focus();
+  }
+
+  #update() {
+    this.submit.disabled = this.#slots.model.source === null;
+  }
+
+  /** @param {SubmitEvent} event */
+  #submit(event) {
+    event.preventDefault();
+    const { model, mmproj } = this.#slots;
+    if (model.source !== null) this.#handlers.onLoad({ model: model.source, mmproj: mmproj.source ?? undefined });
+  }
+}

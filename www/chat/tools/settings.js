@@ -1,0 +1,199 @@
+// What a person sets: how answers are written, on what they are computed, what is kept. Remembered by the browser for this site.
+
+import { LlavaError } from "../../api/errors.js";
+import { button, dialog, element } from "../base/dom.js";
+
+/**
+ * What was set; what is not there is as the model or the element has it.
+ * @typedef {object} Settings
+ * @property {string} [system]
+ * @property {number} [temperature]
+ * @property {number} [top_p]
+ * @property {number} [top_k]
+ * @property {number} [min_p]
+ * @property {number} [repetition_penalty]
+ * @property {number} [max_tokens]
+ * @property {number} [seed]
+ * @property {"auto" | "webgpu" | "cpu"} [device]
+ * @property {number} [threads]
+ * @property {number} [contextSize]
+ * @property {boolean} [json]  whether answers are JSON
+ * @property {string} [schema]  the JSON schema that they satisfy, as it was written
+ * @property {boolean} [keep]  whether the conversation is kept on this device
+ */
+
+const KEY = "llava-web settings";
+
+/** What a request takes, of these. */
+const SAMPLING = /** @type {const} */ (["temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed"]);
+
+/** @type {{ name: Exclude<keyof Settings, "system" | "device" | "json" | "schema" | "keep">, label: string, hint: string, min: number, max: number, step: number }[]} */
+const NUMBERS = [
+  { name: "temperature", label: "Temperature", hint: "0 gives the same answer each time, 1 is lively.", min: 0, max: 2, step: 0.05 },
+  { name: "top_p", label: "Top p", hint: "Only the likeliest words that make up this share.", min: 0.01, max: 1, step: 0.01 },
+  { name: "top_k", label: "Top k", hint: "Only so many of the likeliest words.", min: 1, max: 1000, step: 1 },
+  { name: "min_p", label: "Min p", hint: "No word less likely than this share of the likeliest.", min: 0, max: 1, step: 0.01 },
+  { name: "repetition_penalty", label: "Repetition penalty", hint: "Above 1: words that were said are less likely.", min: 0.5, max: 2, step: 0.05 },
+  { name: "max_tokens", label: "Longest answer", hint: "In tokens, some three quarters of a word each.", min: 1, max: 100_000, step: 1 },
+  { name: "seed", label: "Seed", hint: "The same seed chooses the same words again.", min: 0, max: 4_294_967_295, step: 1 },
+];
+/** @type {typeof NUMBERS} */
+const MACHINE = [
+  { name: "threads", label: "Threads", hint: "On the CPU, where the page is cross-origin isolated.", min: 1, max: 64, step: 1 },
+  { name: "contextSize", label: "Context", hint: "In tokens: room for the conversation. More takes more memory.", min: 128, max: 1_048_576, step: 128 },
+];
+
+/** @returns {Settings} */
+export function loadSettings() {
+  try {
+    const stored = JSON.parse(localStorage.getItem(KEY) ?? "{}");
+    /** @type {any} */
+    const settings = {};
+    for (const { name, min, max } of [...NUMBERS, ...MACHINE]) {
+      if (typeof stored[name] === "number" && stored[name] >= min && stored[name] <= max) settings[name] = stored[name];
+    }
+    if (typeof stored.system === "string") settings.system = stored.system;
+    if (["auto", "webgpu", "cpu"].includes(stored.device)) settings.device = stored.device;
+    if (stored.keep === true) settings.keep = true;
+    if (stored.json === true) settings.json = true;
+    if (typeof stored.schema === "string") settings.schema = stored.schema;
+    return settings;
+  } catch {
+    return {};
+  }
+}
+
+/** @param {Settings} settings */
+function storeSettings(settings) {
+  try {
+    if (Object.keys(settings).length === 0) localStorage.removeItem(KEY);
+    else localStorage.setItem(KEY, JSON.stringify(settings));
+  } catch {
+    // In some private windows; then they hold until the page is closed.
+  }
+}
+
+/** Those that go with a request. @param {Settings} settings @returns {import("../../llava-web.js").Sampling} */
+export function sampling(settings) {
+  return Object.fromEntries(SAMPLING.filter((name) => settings[name] !== undefined).map((name) => [name, settings[name]]));
+}
+
+/**
+ * The form that answers are to have.
+ * @param {Settings} settings
+ * @returns {import("../../llava-web.js").ResponseFormat | undefined}
+ */
+export function responseFormat({ json, schema = "" }) {
+  if (!json) return undefined;
+  if (schema.trim() === "") return { type: "json_object" };
+  const { value, fault } = parsedSchema(schema);
+  if (fault) throw new LlavaError("invalid_request", `${fault} It is in the settings, under “Answer as JSON”.`);
+  return { type: "json_schema", json_schema: { schema: value } };
+}
+
+/**
+ * What somebody typed, as a schema, or what is wrong with it. Only the engine knows whether it can be held to.
+ * @param {string} text
+ * @returns {{ value: any, fault: string }}
+ */
+function parsedSchema(text) {
+  try {
+    const value = JSON.parse(text);
+    const isSchema = typeof value === "boolean" || (typeof value === "object" && value !== null && !Array.isArray(value));
+    return { value, fault: isSchema ? "" : "A JSON schema begins with “{”." };
+  } catch (error) {
+    return { value: undefined, fault: `The schema is no JSON: ${error instanceof Error ? error.message : error}.` };
+  }
+}
+
+/**
+ * Shows the settings; what is changed holds at once.
+ * @param {ShadowRoot} root
+ * @param {{ settings: Settings, system: string, device: string, onChange: (settings: Settings) => void }} options  `system`, `device`: as the
+ *   element's attributes have them
+ */
+export function showSettings(root, { settings, system, device, onChange }) {
+  /** @type {any} */
+  let now = { ...settings };
+  const change = (/** @type {string} */ name, /** @type {unknown} */ value) => {
+    now = { ...now };
+    if (value === undefined) delete now[name];
+    else now[name] = value;
+    storeSettings(now);
+    onChange(now);
+  };
+  const number = (/** @type {(typeof NUMBERS)[number]} */ { name, label, hint, min, max, step }) => {
+    const input = element("input", {
+      type: "number", id: `set-${name}`, class: "field", min, max, step, value: now[name] ?? null, placeholder: "The model’s", "aria-describedby": `set-${name}-hint`,
+      inputmode: step < 1 ? "decimal" : "numeric",
+      onchange: () => {
+        const { valueAsNumber: value } = input;
+        if (Number.isNaN(value)) return change(name, undefined);
+        const kept = Math.min(max, Math.max(min, step === 1 ? Math.round(value) : value));
+        if (kept !== value) input.valueAsNumber = kept;
+        change(name, kept);
+      },
+    });
+    if (["threads", "contextSize", "max_tokens", "seed"].includes(name)) input.placeholder = "Automatic";
+    return element("div", { class: "setting" },
+      element("label", { for: `set-${name}` }, label), input, element("p", { class: "hint", id: `set-${name}-hint` }, hint));
+  };
+  const body = element("div", { class: "dialog-body settings" });
+  const fill = () => {
+    const prompt = element("textarea", { id: "set-system", class: "field", rows: "3", dir: "auto", "aria-describedby": "set-system-hint", oninput: () => change("system", prompt.value || undefined) });
+    prompt.value = now.system ?? "";
+    prompt.placeholder = system || "For example: Answer in one short sentence.";
+    const choice = element("select", { id: "set-device", class: "field", onchange: () => change("device", choice.value === (device || "auto") ? undefined : choice.value) },
+      ...[["auto", "Automatic"], ["webgpu", "GPU (WebGPU)"], ["cpu", "CPU"]].map(([value, text]) => element("option", { value }, text)));
+    choice.value = now.device ?? (device || "auto");
+    const keep = element("input", { type: "checkbox", id: "set-keep", onchange: () => change("keep", keep.checked || undefined) });
+    keep.checked = now.keep === true;
+    const json = element("input", { type: "checkbox", id: "set-json", onchange: () => {
+      change("json", json.checked || undefined);
+      showSchema();
+    } });
+    json.checked = now.json === true;
+    const schema = element("textarea", { id: "set-schema", class: "field code", rows: "6", spellcheck: "false", autocapitalize: "off", dir: "ltr", "aria-describedby": "set-schema-hint set-schema-fault",
+      oninput: () => {
+        change("schema", schema.value || undefined);
+        showSchema();
+      } });
+    schema.value = now.schema ?? "";
+    schema.placeholder = '{ "type": "object", "properties": { "animal": { "type": "string" }, "count": { "type": "integer" } } }';
+    const fault = element("p", { class: "problem", id: "set-schema-fault", role: "status" });
+    const schemaSetting = element("div", { class: "setting" },
+      element("label", { for: "set-schema" }, "JSON schema"), schema, fault,
+      element("p", { class: "hint", id: "set-schema-hint" }, "What the answer satisfies. Left empty: any JSON object. Say in the question, too, what you want to know."));
+    const showSchema = () => {
+      schemaSetting.hidden = !json.checked;
+      fault.textContent = schema.value.trim() === "" ? "" : parsedSchema(schema.value).fault;
+      fault.hidden = fault.textContent === "";
+      schema.setAttribute("aria-invalid", String(!fault.hidden));
+    };
+    showSchema();
+    body.replaceChildren(
+      element("div", { class: "setting" },
+        element("label", { for: "set-system" }, "Instructions for every answer"), prompt,
+        element("p", { class: "hint", id: "set-system-hint" }, "What is called a system prompt. Not every model heeds it.")),
+      element("h3", {}, "How words are chosen"),
+      element("div", { class: "setting-grid" }, ...NUMBERS.map(number)),
+      element("h3", {}, "What form answers have"),
+      element("label", { class: "check", for: "set-json" }, json, element("span", {}, "Answer as JSON")),
+      schemaSetting,
+      element("h3", {}, "What computes"),
+      element("p", { class: "hint" }, "From the next model that is loaded."),
+      element("div", { class: "setting-grid" },
+        element("div", { class: "setting" }, element("label", { for: "set-device" }, "Device"), choice), ...MACHINE.map(number)),
+      element("h3", {}, "What is kept"),
+      element("label", { class: "check", for: "set-keep" }, keep, element("span", {}, "Keep the conversation and its pictures on this device, to go on with after a reload")),
+      element("div", { class: "card-actions" }, button({ text: "Back to the defaults", class: "plain", onclick: () => {
+        now = {};
+        storeSettings(now);
+        onChange(now);
+        fill();
+        body.querySelector("textarea")?.focus();
+      } })));
+  };
+  fill();
+  dialog({ root, title: "Settings" }, body);
+}

@@ -1,0 +1,54 @@
+// The page: one element, and what it needs from this page's address.
+
+import "../llava-chat.js";
+import { MODELS } from "../models.js";
+
+/** How long after its beginning the page may load itself anew, in milliseconds: later somebody reads it. */
+const RELOAD_WITHIN = 8000;
+
+// The page opens with the first of its models, which is small and comes with it. A link may name another one,
+// …/?model=hf:…&mmproj=hf:…, which is filled in, not loaded; …/?model= opens with the choice.
+const chat = /** @type {import("../llava-chat.js").LlavaChat} */ (document.querySelector("llava-chat"));
+chat.models = MODELS;
+const query = new URLSearchParams(location.search);
+for (const name of /** @type {const} */ (["model", "mmproj", "prompt"])) {
+  const value = query.get(name);
+  if (value) chat[name] = value;
+}
+if (!query.has("model")) {
+  [{ model: chat.model, mmproj: chat.mmproj = "" }] = MODELS;
+  chat.autoload = true;
+}
+
+// A packaged page names its service worker: see sw.js.
+const script = document.querySelector('meta[name="llava-service-worker"]')?.getAttribute("content");
+if (script && "serviceWorker" in navigator) {
+  let touched = false;
+  for (const type of ["pointerdown", "keydown", "drop"]) addEventListener(type, () => (touched = true), { once: true, capture: true });
+  // What the person sees and does comes first.
+  if (document.readyState === "complete") start(script);
+  else addEventListener("load", () => start(script), { once: true });
+
+  /** @param {string} script */
+  async function start(script) {
+    try {
+      await navigator.serviceWorker.register(script);
+      await controlled();
+    } catch {
+      // Not over plain http:, not in every private window: then there is no offline use, and one thread.
+      return;
+    }
+    // Only an answer that came through the worker makes the page isolated. Once, soon, and never away from somebody who has begun; what was
+    // fetched of the model is kept.
+    const isLate = performance.now() > RELOAD_WITHIN;
+    if (!script.includes("?isolate") || crossOriginIsolated || touched || isLate || chat.messages.length > 0 || sessionStorage.getItem("llava-reloaded")) return;
+    sessionStorage.setItem("llava-reloaded", "yes");
+    location.reload();
+  }
+
+  /** @returns {Promise<unknown>} */
+  async function controlled() {
+    await navigator.serviceWorker.ready;
+    return navigator.serviceWorker.controller ?? new Promise((resolve) => navigator.serviceWorker.addEventListener("controllerchange", resolve, { once: true }));
+  }
+}

@@ -1,0 +1,179 @@
+// Model files on their way through the browser's storage, in the worker: what is there is read from it, what is missing is
+// downloaded, given to the engine and kept, chunk by chunk. stored-files.js has the layout.
+//
+// Who is asked: a file that is all there is used without asking anybody, so a model that was loaded once starts without a network,
+// and stays the version it was; giving a `sha256` of another version, or deleting it, fetches it anew. A download goes on
+// at the chunk where it stood if the host proves that it still has the same file (a 206 with the same strong ETag and length, or
+// bytes that are proven by a hash); else it begins again.
+//
+// What is run: every chunk is compared with the checksum it was stored with before the engine sees it. One that is damaged or cut off
+// is fetched again, alone. The SHA-256 of the whole is computed as it is downloaded, and compared with the caller's, or with what the host
+// says it is.
+//
+// How: from a host that knows ranges and shows which version it sends, several parts of a large file at once (read-ahead.js).
+//
+// Several tabs: one downloads; others that want the same file wait for it and then read what it stored. Any number read at once.
+
+import { LlavaError } from "../api/errors.js";
+import { OVERHEAD, StoredFile } from "./cached-file.js";
+import { fileId, listStored, openFolder } from "./stored-files.js";
+import { isFull } from "./sync-handles.js";
+
+/** @typedef {import("../wire/protocol.js").SourceSpec} SourceSpec */
+/** @typedef {import("../fetching/source-reader.js").ReaderOptions} ReaderOptions */
+/** @typedef {import("../fetching/source-reader.js").ByteSource} ByteSource */
+/** @typedef {Extract<SourceSpec, { kind: "url" }>} UrlSpec */
+
+/**
+ * The stored files of one load. They are locked from here to `close`, in an order that is the same in every tab, so that no two
+ * loads wait for each other.
+ */
+export class ModelStore {
+  /** What the person should know though it is no error. @type {string[]} */
+  warnings = [];
+  /** Whether this load was the first to store anything. */
+  firstStored = false;
+  /** @type {Map<SourceSpec, StoredFile>} */
+  #files = new Map();
+  #required;
+
+  /** @param {boolean} required  whether storing was asked for expressly: then it is an error where there is no room */
+  constructor(required) {
+    this.#required = required;
+  }
+
+  /**
+   * @param {SourceSpec[]} specs
+   * @param {{ required: boolean, onWaiting: (file: { name: string, loaded: number, total: number }) => void }} options
+   */
+  static async lock(specs, { required, onWaiting }) {
+    const store = new ModelStore(required);
+    /** @type {Map<string, UrlSpec>} */
+    const wanted = new Map();
+    for (const spec of specs) {
+      // A file that is given twice is stored once; the other reader goes to the network.
+      if (spec.kind === "url" && /^https?:/.test(spec.url)) wanted.set(await fileId(spec.url), spec);
+    }
+    if (wanted.size === 0) return store;
+    const folder = await openFolder({ create: true });
+    if (!folder) {
+      store.warnings.push("The browser keeps no files for this page (a private window, or not https:), so the model will be downloaded again the next time.");
+      return store;
+    }
+    try {
+      store.firstStored = (await folder.keys().next()).done === true;
+      for (const id of [...wanted.keys()].sort()) {
+        const spec = /** @type {UrlSpec} */ (wanted.get(id));
+        const file = new StoredFile(folder, id, spec, (cause) => store.#notStored(cause));
+        store.#files.set(spec, file);
+        await file.lock((loaded, total) => onWaiting({ name: spec.name, loaded, total }));
+      }
+    } catch (error) {
+      store.close();
+      throw error;
+    }
+    return store;
+  }
+
+  /**
+   * Where a file's bytes come from; null where it is not one that is stored.
+   * @param {SourceSpec} spec
+   * @param {ReaderOptions} options
+   * @returns {ByteSource | null}
+   */
+  bytes(spec, options) {
+    const file = this.#files.get(spec);
+    file?.configure(options);
+    return file ?? null;
+  }
+
+  /** Before the first byte is stored: whether all that is missing will fit. The files are open. */
+  async makeRoom() {
+    const files = [...this.#files.values()];
+    this.firstStored &&= files.some((file) => file.missing > 0);
+    const missing = files.reduce((sum, file) => sum + file.room, 0);
+    if (missing === 0) return;
+    const { usage = 0, quota = Infinity } = await navigator.storage.estimate().catch(() => ({ usage: 0, quota: Infinity }));
+    let free = Math.max(0, quota - usage);
+    if (missing + OVERHEAD <= free) {
+      // Browsers round what they say, or say the same to everybody. Only taking the room shows that it is there.
+      let taken = 0;
+      let lacking = false;
+      for (const file of files) {
+        const { wanted, got } = await file.reserve();
+        taken += got;
+        lacking = got < wanted;
+        if (lacking) break;
+      }
+      if (!lacking) return;
+      free = taken;
+    }
+    for (const file of files) await file.keepNothing();
+    if (this.#required) throw await this.#noRoom(missing, free);
+    this.firstStored = false;
+    this.warnings.push(`The model was not kept in the browser's storage, and will be downloaded again the next time: ${await this.#figures(missing, free)}`);
+  }
+
+  /**
+   * After a load that failed. What this load began to store is of no use where it is no model that can be loaded.
+   * @param {LlavaError} error
+   */
+  async failed(error) {
+    for (const file of this.#files.values()) {
+      const useless = ["unsupported_architecture", "unsupported_quantization", "mmproj_mismatch"].includes(error.code);
+      const broken = error.code === "invalid_gguf";
+      if ((file.isNew && (useless || broken)) || (broken && error.message.includes(file.name))) await file.discard().catch(() => {});
+    }
+  }
+
+  /** Bytes that were downloaded and not read yet. */
+  get ahead() {
+    return [...this.#files.values()].reduce((sum, file) => sum + file.ahead, 0);
+  }
+
+  close() {
+    for (const file of this.#files.values()) file.close();
+  }
+
+  /**
+   * Something could not be written: the load goes on without storing, unless that was asked for.
+   * @param {unknown} cause
+   */
+  async #notStored(cause) {
+    const full = isFull(cause);
+    const missing = [...this.#files.values()].reduce((sum, file) => sum + file.missing, 0);
+    const { usage = 0, quota = 0 } = await navigator.storage.estimate().catch(() => ({ usage: 0, quota: 0 }));
+    const free = Math.max(0, quota - usage);
+    if (full && this.#required) throw await this.#noRoom(missing, free, cause);
+    this.firstStored = false;
+    const why = full ? await this.#figures(missing, free) : `the browser's storage failed (${cause instanceof Error ? cause.message : cause}).`;
+    this.warnings.push(`The model was not wholly kept in the browser's storage: ${why}`);
+  }
+
+  /**
+   * @param {number} missing
+   * @param {number} free
+   * @param {unknown} [cause]
+   */
+  async #noRoom(missing, free, cause) {
+    return new LlavaError("storage",
+      `There is no room for the model in the browser's storage: ${await this.#figures(missing, free)} Or load it with cache: "none".`, { cause });
+  }
+
+  /**
+   * @param {number} missing
+   * @param {number} free
+   */
+  async #figures(missing, free) {
+    const mine = new Set([...this.#files.keys()].map((spec) => (spec.kind === "url" ? spec.url : "")));
+    const others = (await listStored()).filter(({ url }) => !mine.has(url)).sort((a, b) => a.lastUsed - b.lastUsed);
+    const advice = others.length === 0 ? "Free space on this device, or choose a smaller model." :
+      `Delete a model that is kept: ${others.map(({ name, bytes, lastUsed }) => `'${name}' (${size(bytes)}${lastUsed ? `, last used ${new Date(lastUsed).toISOString().slice(0, 10)}` : ""})`).join(", ")}.`;
+    return `${size(missing)} (${missing} bytes) are needed and ${size(free)} (${free} bytes) are free for this site. ${advice}`;
+  }
+}
+
+/** @param {number} bytes */
+function size(bytes) {
+  return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(2)} GB` : `${(bytes / 1e6).toFixed(1)} MB`;
+}
