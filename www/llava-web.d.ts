@@ -311,6 +311,8 @@ export interface CachedModel {
   url: string;
   /** Bytes that are there. */
   bytes: number;
+  /** Bytes that the browser counts for it: while it is downloaded, room for all of it is reserved. Deleting it frees these. */
+  allocated: number;
   /** The whole file's, or null where the host did not say. */
   total: number | null;
   complete: boolean;

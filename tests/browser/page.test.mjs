@@ -444,8 +444,8 @@ describe("the page", { skip: withoutEngine }, () => {
     assert.equal(await focused(), "Use");
 
     await downloadPartly(page, url(MODEL));
-    await stored(page).getByText(/Partly: [1-3]\.\d+ MB of 5\.69 MB/).waitFor();
-    await stored(page).getByRole("button", { name: /^Go on with/ }).focus();
+    await stored(page).getByText(/Incomplete: [1-3]\.\d+ MB of 5\.69 MB/).waitFor();
+    await stored(page).getByRole("button", { name: /^Resume/ }).focus();
     await page.keyboard.press("Enter");
     await page.keyboard.press("Enter");
     await page.getByText(/the first [1-3]\.\d+ MB were there/).waitFor();
@@ -471,7 +471,7 @@ describe("the page", { skip: withoutEngine }, () => {
       await stored(page).getByRole("button", { name: /^Delete / }).first().click();
       await checked(page, name, "8-delete");
       await stored(page).getByRole("button", { name: /^Keep / }).click();
-      await stored(page).getByRole("button", { name: /^Go on with/ }).click();
+      await stored(page).getByRole("button", { name: /^Resume/ }).click();
       await loadButton(page).click();
       await page.getByText(/were there/).waitFor();
       await checked(page, name, "9-going-on");

@@ -17,6 +17,8 @@ const SIZE = 9 * CHUNK + 12_345;
 /** What the stand-in leaves out, as padding is left out. */
 const GAP = [5 * CHUNK - 100, 5 * CHUNK + 3000];
 const TAIL = 5000;
+/** What it reads before it accepts a model. */
+const HEADER = 1_200_000;
 
 /** Of a file that is worth several connections. */
 const LARGE = 70 * CHUNK + 999;
@@ -32,10 +34,29 @@ const STAND_IN = `
     static async load(model, mmproj, options, onProgress) {
       const engine = new Engine();
       engine.names = [];
-      for (const file of [...model, ...(mmproj ?? [])]) {
+      const files = [...model, ...(mmproj ?? [])];
+      const headers = [];
+      for (const file of files) {
+        onProgress(JSON.stringify({ stage: "header", file: file.name, loaded: 0, total: 0 }));
+        headers.push((await file.read(0, ${HEADER})).slice());
+        // Files that the engine finds to be at fault, and models that are too large, have it in their names.
+        if (file.name.includes("damaged-header")) {
+          file.refuse();
+          throw Object.assign(new Error(file.name + ": damaged"), { code: "invalid_gguf" });
+        }
+        if (file.name.includes("too-large")) throw Object.assign(new Error(file.name + " needs more memory"), { code: "out_of_memory" });
+      }
+      for (const file of files) {
         const hash = new Sha256();
+        hash.update(headers.shift());
         const total = file.size ?? ${SIZE};
-        const parts = [[0, ${GAP[0]}], [${GAP[1]}, total - ${TAIL}]];
+        onProgress(JSON.stringify({ stage: "model", file: file.name, loaded: 0, total }));
+        const parts = [[${HEADER}, ${GAP[0]}], [${GAP[1]}, total - ${TAIL}]];
+        if (file.name.includes("damaged-data")) {
+          await file.read(${HEADER}, 6_000_000);
+          file.refuse();
+          throw Object.assign(new Error(file.name + ": not finite"), { code: "invalid_gguf" });
+        }
         for (const [from, to] of parts) {
           for (let at = from; at < to; at += 1_500_000) {
             const bytes = await file.read(at, Math.min(1_500_000, to - at));
@@ -153,12 +174,12 @@ describe("the model store", { skip: withoutEngine }, () => {
     const [model] = await list(page);
     assert.ok(Math.abs(model.lastUsed - Date.now()) < 60_000);
     assert.deepEqual({ ...model, lastUsed: 0 }, {
-      name: file.name, url: file.url, bytes: SIZE, total: SIZE, complete: true, lastUsed: 0, sha256: sha256(file.bytes),
+      name: file.name, url: file.url, bytes: SIZE, allocated: SIZE, total: SIZE, complete: true, lastUsed: 0, sha256: sha256(file.bytes),
     });
     const second = await load(page, file.url);
     isGiven(second, file);
     assert.equal(requestsOf(file.url).length, 1);
-    assert.ok(second.seen.every(({ cached }) => cached === true));
+    assert.ok(second.seen.every(({ cached, stage }) => cached || stage === "header"));
   });
 
   visit("the real engine, from the network and from the storage; also offline", async (page, context) => {
@@ -539,7 +560,7 @@ describe("the model store", { skip: withoutEngine }, () => {
     assert.equal((await list(page))[0].complete, true);
   });
 
-  visit("the browser is asked once not to clear the storage", async (page) => {
+  visit("the browser is asked not to clear the storage when a large model is kept, once the person has done something", async (page) => {
     await page.evaluate(() => {
       globalThis.asked = 0;
       StorageManager.prototype.persist = async () => {
@@ -547,11 +568,104 @@ describe("the model store", { skip: withoutEngine }, () => {
         return false;
       };
     });
-    await load(page, newFile().url, { cache: "none" });
-    assert.equal(await page.evaluate(() => globalThis.asked), 0);
-    await load(page, newFile().url);
-    await load(page, newFile().url);
-    assert.equal(await page.evaluate(() => globalThis.asked), 1);
+    const asked = () => page.evaluate(() => globalThis.asked);
+    const large = newFile(Buffer.alloc(101_000_000));
+    // Neither for one that is soon downloaded again, nor for one that is not kept; and not before a click, whatever is kept.
+    isGiven(await load(page, large.url, { cache: "none" }), large);
+    await page.mouse.click(5, 5);
+    const small = newFile();
+    isGiven(await load(page, small.url), small);
+    isGiven(await load(page, small.url), small);
+    assert.equal(await asked(), 0);
+    // A page on which nobody has done anything yet.
+    const fresh = await openPage(page.context());
+    await fresh.evaluate(() => {
+      // The browser takes what a test evaluates for something that the person did.
+      Object.defineProperty(navigator, "userActivation", { value: { hasBeenActive: false } });
+      globalThis.asked = 0;
+      StorageManager.prototype.persist = async () => {
+        globalThis.asked += 1;
+        return false;
+      };
+    });
+    isGiven(await load(fresh, large.url), large);
+    assert.equal(await fresh.evaluate(() => globalThis.asked), 0);
+    await fresh.mouse.click(5, 5);
+    await fresh.waitForFunction(() => globalThis.asked === 1);
+    // What was kept before is no reason to ask again.
+    isGiven(await load(fresh, large.url), large);
+    assert.equal(await fresh.evaluate(() => globalThis.asked), 1);
+  });
+
+  visit("a damaged file is deleted, and no other one: whatever their names", async (page) => {
+    const complete = async () => (await list(page)).filter(({ complete }) => complete).map(({ name }) => name).sort();
+    const model = newFile(randomBytes(SIZE), `x${++count}.gguf`);
+    isGiven(await load(page, model.url), model);
+    // The message about each of these has the model's name in it.
+    for (const kind of ["damaged-header", "damaged-data"]) {
+      const mmproj = newFile(randomBytes(SIZE), `${kind}-${model.name}`);
+      const { code, message } = await load(page, model.url, { mmproj: mmproj.url });
+      assert.equal(code, "invalid_gguf");
+      assert.ok(message.includes(model.name));
+      assert.deepEqual((await list(page)).map(({ name, complete }) => [name, complete]), [[model.name, true]]);
+    }
+    // A model that was on its way when the other file turned out to be damaged stays.
+    const other = newFile();
+    const damaged = newFile(randomBytes(SIZE), `damaged-data-${other.name}`);
+    assert.equal((await load(page, other.url, { mmproj: damaged.url })).code, "invalid_gguf");
+    assert.deepEqual(await complete(), [model.name, other.name].sort());
+    // One that is complete, with its hash, is the file that the host has, whatever the engine says of it.
+    const odd = newFile();
+    isGiven(await load(page, odd.url), odd);
+    await page.context().route(odd.url, (route) => route.abort());
+    await page.context().route("**/pkg*/llava_web.js", (route) => route.fulfill({ contentType: "text/javascript", body: STAND_IN.replaceAll("damaged-header", odd.name) }));
+    assert.equal((await load(page, odd.url)).code, "invalid_gguf");
+    assert.ok((await complete()).includes(odd.name));
+  });
+
+  visit("a model that is refused takes no room", async (page) => {
+    const usage = () => page.evaluate(async () => (await globalThis.api.storageEstimate()).usage);
+    const before = await usage();
+    const file = newFile(randomBytes(LARGE), `too-large${++count}.gguf`);
+    const { code } = await load(page, file.url, { cache: "opfs" });
+    assert.equal(code, "out_of_memory");
+    assert.deepEqual(await list(page), []);
+    // What a folder and its book-keeping take.
+    assert.ok(await usage() - before < 1e6, `${await usage() - before} bytes`);
+    // No more than the header was downloaded; the rest is what the browser and the system take in by themselves.
+    assert.equal(requestsOf(file.url).length, 1, "nothing is read ahead of a model that may be refused");
+  });
+
+  visit("a load that is stopped gives back the room that it took, one whose tab was closed at the next load", async (page, context) => {
+    const file = newFile(randomBytes(LARGE));
+    const url = `${file.url}?rate=9000000`;
+    const figures = async () => (await list(page)).filter((model) => model.url === url).map(({ bytes, allocated, total }) => ({ bytes, allocated, total }))[0];
+    /** Until so much is there, and room for all of it. */
+    const begun = async (bytes) => {
+      for (let now; !((now = await figures())?.bytes >= bytes && now.allocated === LARGE);) await page.waitForTimeout(20);
+    };
+    await page.evaluate((url) => {
+      globalThis.controller = new AbortController();
+      globalThis.stopped = globalThis.load({ model: url, signal: globalThis.controller.signal });
+    }, url);
+    await begun(4 * CHUNK);
+    await page.evaluate(() => globalThis.controller.abort());
+    assert.equal((await page.evaluate(() => globalThis.stopped)).code, "aborted");
+    await page.waitForFunction(async () => (await globalThis.api.listCachedModels())[0].allocated < 60e6);
+    const stopped = await figures();
+    assert.ok(stopped.bytes >= 4 * CHUNK && stopped.allocated >= stopped.bytes && stopped.allocated < LARGE, JSON.stringify(stopped));
+
+    const tab = await openPage(context);
+    await tab.evaluate((url) => void globalThis.load({ model: url }), url);
+    await begun(stopped.bytes + 4 * CHUNK);
+    await tab.close();
+    assert.equal((await figures()).allocated, LARGE);
+    // Of another model: what is lacking to it may be what nobody uses.
+    const other = newFile();
+    isGiven(await load(page, other.url), other);
+    const left = await figures();
+    assert.ok(left.bytes >= stopped.bytes && left.allocated < LARGE, JSON.stringify(left));
+    isGiven(await load(page, url.replace("9000000", "900000000")), file);
   });
 
   visit("no such storage: loaded without it", async (page, context) => {

@@ -26,11 +26,11 @@ export async function createEngine(options) {
   }
   const client = new EngineClient();
   // Ending the worker is the one way to stop a download, a decompression and a computation alike, at once.
-  const abort = () => client.close(aborted(signal));
+  const abort = () => client.stopLoading(aborted(signal));
   signal?.addEventListener("abort", abort, { once: true });
   try {
-    const { firstStored } = await client.call(request, { onProgress: onProgress && ((progress) => !signal?.aborted && onProgress(progress)) });
-    if (firstStored) keepStorage();
+    const { kept } = await client.call(request, { onProgress: onProgress && ((progress) => !signal?.aborted && onProgress(progress)) });
+    keepStorage(kept);
   } catch (error) {
     client.close(toLlavaError(error));
     throw error;

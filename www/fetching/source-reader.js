@@ -34,9 +34,10 @@ import { remoteBytes } from "./pieces.js";
 const HASH_SLICE = 4 << 20;
 
 /**
- * One file, opened. `read` serves the engine; `finish` reads what it left over where a hash wants it.
+ * One file. `read` serves the engine; `finish` reads what it left over where a hash wants it.
  */
 export class SourceReader {
+  /** @type {ByteSource} */
   #bytes;
   #hasher;
   #expected;
@@ -47,25 +48,44 @@ export class SourceReader {
    * @param {ReaderOptions} [options]
    */
   static async open(spec, options = {}) {
-    const bytes = options.stored ?? (spec.kind === "blob" ? new BlobBytes(spec, options) : remoteBytes(spec, options));
-    await bytes.open();
-    return new SourceReader(spec.name, bytes, options.stored ? { ...options, sha256: undefined } : options);
+    const reader = new SourceReader(spec, options);
+    try {
+      await reader.open();
+    } catch (error) {
+      reader.close();
+      throw error;
+    }
+    return reader;
   }
 
   /**
-   * @param {string} name
-   * @param {ByteSource} bytes
-   * @param {ReaderOptions} options
+   * To be opened before it is read, and to be closed in any case.
+   * @param {SourceSpec} spec
+   * @param {ReaderOptions} [options]
    */
-  constructor(name, bytes, options) {
-    this.name = name;
+  constructor(spec, options = {}) {
+    this.spec = spec;
+    this.name = spec.name;
     /** The length in bytes where it is known beforehand. @type {number | undefined} */
-    this.size = bytes.size;
+    this.size = undefined;
     /** The first failure, as it was before it went through the engine. @type {LlavaError | null} */
     this.failure = null;
-    this.#bytes = bytes;
-    this.#expected = options.sha256?.toLowerCase();
+    /** Whether the engine found that what this file says cannot be loaded. */
+    this.isRefused = false;
+    this.#bytes = options.stored ?? (spec.kind === "blob" ? new BlobBytes(spec, options) : remoteBytes(spec, options));
+    // The storage hashes what it keeps by itself.
+    this.#expected = options.stored ? undefined : options.sha256?.toLowerCase();
     this.#hasher = this.#expected && options.createHasher ? options.createHasher() : null;
+  }
+
+  async open() {
+    try {
+      await this.#bytes.open();
+    } catch (error) {
+      this.failure ??= error instanceof LlavaError ? error : null;
+      throw error;
+    }
+    this.size = this.#bytes.size;
   }
 
   /**
@@ -94,6 +114,11 @@ export class SourceReader {
       this.failure ??= error instanceof LlavaError ? error : null;
       throw error;
     }
+  }
+
+  /** Called by the engine. */
+  refuse() {
+    this.isRefused = true;
   }
 
   /** Reads to the file's end and compares the hash, where one was given. */

@@ -6,7 +6,7 @@ import { hostHash } from "../fetching/host-hash.js";
 import { isStrong, readableUrl } from "../fetching/http-bytes.js";
 import { remoteBytes } from "../fetching/pieces.js";
 import { ReadAhead } from "./read-ahead.js";
-import { checksum, CHUNK, chunkLength, lockFile, logLine, presentBytes, readRecord, removeFile, whenFree } from "./stored-files.js";
+import { checksum, CHUNK, chunkLength, endOf, lockFile, logLine, presentBytes, presentChunks, readRecord, removeFile, trim, whenFree } from "./stored-files.js";
 import { createSyncHandle, isFull, writeAll } from "./sync-handles.js";
 
 /** @typedef {import("../fetching/source-reader.js").ReaderOptions} ReaderOptions */
@@ -31,9 +31,12 @@ export class StoredFile {
   size;
   /** Whether nothing of it was there before this load. */
   isNew = false;
+  /** Whether this load stored anything of it. */
+  hasStored = false;
   #folder;
   #id;
   #spec;
+  #hasRoom;
   #onNotStored;
   /** @type {ReaderOptions} */
   #options = {};
@@ -66,6 +69,8 @@ export class StoredFile {
   #fresh = new Set();
   /** Why the load cannot go on, where a download beside the reader's own found out. @type {unknown} */
   #failure = null;
+  /** @type {Promise<void> | null} */
+  #closing = null;
   /** @type {Promise<SyncHandle> | null} */
   #opening = null;
   /** @type {import("../fetching/source-reader.js").Hasher | null} */
@@ -86,12 +91,14 @@ export class StoredFile {
    * @param {FileSystemDirectoryHandle} folder
    * @param {string} id
    * @param {UrlSpec} spec
-   * @param {(cause: unknown) => Promise<void>} onNotStored  throws where that ends the load
+   * @param {{ hasRoom: () => Promise<boolean>, onNotStored: (cause: unknown) => Promise<void> }} load  `hasRoom` is waited for before
+   *   anything is read, and says whether the whole file is wanted; `onNotStored` throws where that ends the load
    */
-  constructor(folder, id, spec, onNotStored) {
+  constructor(folder, id, spec, { hasRoom, onNotStored }) {
     this.#folder = folder;
     this.#id = id;
     this.#spec = spec;
+    this.#hasRoom = hasRoom;
     this.#onNotStored = onNotStored;
     this.#record = { url: spec.url, name: spec.name, etag: null, size: null, sums: new Map(), sha256: null, used: 0 };
   }
@@ -110,6 +117,16 @@ export class StoredFile {
   /** Room that is wanted for them, beside what the file takes already. */
   get room() {
     return this.#writable && this.#record.size !== null && !this.#isComplete ? Math.max(0, this.#record.size - this.#length) : 0;
+  }
+
+  /** Bytes that are there of a file of which nothing was there before this load. */
+  get begun() {
+    return this.isNew ? endOf(this.#present, this.#record.size) : 0;
+  }
+
+  /** Whether it is all there, and was found to be what it should be. */
+  get isProven() {
+    return this.#isComplete && this.#record.sha256 !== null;
   }
 
   /** Bytes that this load has downloaded and not read yet. */
@@ -135,7 +152,11 @@ export class StoredFile {
       this.#release = await this.#request("exclusive", onWaiting);
       await this.#look();
       this.#exclusive = !this.#isComplete;
-      if (this.#exclusive) return;
+      if (this.#exclusive) {
+        // What was taken for a load that was ended in the middle.
+        if (!this.isNew) this.#length = await trim(this.#folder, this.#id, this.#record, this.#length);
+        return;
+      }
       // Another tab has completed it in the meantime, and others are to read at the same time.
       await this.#release();
     }
@@ -168,10 +189,7 @@ export class StoredFile {
     if (!found) return;
     this.#record = found.record;
     this.#anew = false;
-    const { sums, size } = found.record;
-    for (const i of sums.keys()) {
-      if (size !== null && i * CHUNK + chunkLength(i, size) <= this.#length && chunkLength(i, size) > 0) this.#present.add(i);
-    }
+    this.#present = presentChunks(found.record, this.#length);
   }
 
   get #isComplete() {
@@ -237,39 +255,44 @@ export class StoredFile {
       if (!isFull(cause)) await this.#write(() => Promise.reject(cause));
       return { wanted: size, got: 0 };
     }
-    const before = data.getSize();
+    const before = await data.getSize();
     const wanted = Math.max(0, size - before);
-    const fits = (/** @type {number} */ count) => {
+    const fits = async (/** @type {number} */ count) => {
       try {
-        data.truncate(before + count);
+        await data.truncate(before + count);
         // Not every browser throws where there is no room.
-        return data.getSize() === before + count;
+        return await data.getSize() === before + count;
       } catch {
         return false;
       }
     };
-    if (wanted === 0 || fits(wanted)) return { wanted, got: wanted };
+    if (wanted === 0 || await fits(wanted)) return { wanted, got: wanted };
     // For the message: how much there is, to the megabyte.
     let [got, tooMuch] = [0, wanted];
     while (tooMuch - got > OVERHEAD) {
       const middle = Math.floor((got + tooMuch) / 2);
-      if (fits(middle)) got = middle;
+      if (await fits(middle)) got = middle;
       else tooMuch = middle;
     }
-    data.truncate(before);
+    await data.truncate(before);
     return { wanted, got };
   }
 
-  /** Stores no more, and gives back the room that was taken for more. */
-  async keepNothing() {
+  /**
+   * Stores no more, and gives back the room that was taken for more.
+   * @param {{ undo?: boolean }} [options]  `undo`: also what this load began to store
+   */
+  async keepNothing({ undo = false } = {}) {
     this.#writable = false;
     try {
-      if (this.#present.size === 0 && this.#exclusive) {
-        this.#closeHandles();
+      if (this.#exclusive && (this.#present.size === 0 || (undo && this.isNew))) {
+        await this.#closeHandles();
         await removeFile(this.#folder, this.#id);
+        this.#present.clear();
+        this.hasStored = false;
         this.#anew = true;
-      } else if (this.#log) {
-        this.#data?.truncate((Math.max(-1, ...this.#present) + 1) * CHUNK);
+      } else {
+        await this.#trim();
       }
     } catch {
       // What is there is right, if more than need be.
@@ -278,6 +301,25 @@ export class StoredFile {
     if (this.#options.sha256 || this.#hostHash) return;
     this.#hasher?.free?.();
     this.#hasher = null;
+  }
+
+  /** Gives back what was taken for bytes that did not come. */
+  async giveBack() {
+    try {
+      if (!this.#exclusive || this.#isComplete) return;
+      if (this.#present.size > 0) {
+        await this.#trim();
+      } else if (!this.#anew || this.#log) {
+        await this.#closeHandles();
+        await removeFile(this.#folder, this.#id);
+      }
+    } catch {
+      // The next load of it does that.
+    }
+  }
+
+  async #trim() {
+    if (this.#log) await this.#data?.truncate(endOf(this.#present, this.#record.size));
   }
 
   /** @param {number} length */
@@ -344,34 +386,41 @@ export class StoredFile {
   async discard() {
     this.#writable = false;
     this.#readAhead?.close();
-    this.#closeHandles();
+    await this.#closeHandles();
     this.#forget(null, null);
     if (await this.#becomeExclusive()) await removeFile(this.#folder, this.#id);
   }
 
+  /** @returns {Promise<void>} */
   close() {
+    return (this.#closing ??= this.#end());
+  }
+
+  async #end() {
     this.#writable = false;
     this.#readAhead?.close();
     for (const { net } of this.#connections) net.close();
     this.#connections = [];
-    this.#closeHandles();
+    await this.giveBack();
+    await this.#closeHandles();
     this.#hasher?.free?.();
     this.#hasher = null;
     this.#current = null;
-    this.#release?.();
+    await this.#release?.();
     this.#release = null;
   }
 
-  #closeHandles() {
-    for (const handle of [this.#data, this.#log]) {
+  async #closeHandles() {
+    const handles = [this.#data, this.#log];
+    this.#data = this.#log = this.#blob = null;
+    for (const handle of handles) {
       try {
-        handle?.flush();
+        await handle?.flush();
       } catch {
         // The record says less than was written, or the handle only reads.
       }
-      handle?.close();
+      await handle?.close();
     }
-    this.#data = this.#log = this.#blob = null;
   }
 
   /**
@@ -382,7 +431,9 @@ export class StoredFile {
     const { size, etag } = this.#record;
     // Without either, nothing would show that parts that come side by side are of one file.
     const isProven = isStrong(etag) || this.#options.sha256 !== undefined;
-    if (this.#writable && size !== null && isProven) this.#readAhead?.start(index, this.#connections.length > 0);
+    // Until the header is accepted, nobody knows whether more than it is wanted.
+    const isWanted = await this.#hasRoom();
+    if (isWanted && this.#writable && size !== null && isProven) this.#readAhead?.start(index, this.#connections.length > 0);
     let bytes = await this.#readStored(index);
     if (!bytes && this.#readAhead?.isComing(index)) {
       // The reader's own connection has come to where another one began.
@@ -391,6 +442,7 @@ export class StoredFile {
       bytes = await this.#readStored(index);
     }
     if (this.#failure) throw this.#failure;
+    if (this.#closing) throw new LlavaError("aborted", "Loading the model was stopped.");
     if (!bytes) bytes = await this.#fetch(index);
     else if (!this.#fresh.delete(index)) this.#options.onBytes?.(bytes.length, true);
     if (this.#hasher && this.#hashed === index) {
@@ -471,10 +523,12 @@ export class StoredFile {
         await this.#append({ chunk: index, sum });
         this.#record.sums.set(index, sum);
         this.#present.add(index);
+        this.hasStored = true;
+        this.#length = Math.max(this.#length, index * CHUNK + bytes.length);
         this.#unflushed += bytes.length;
         if (this.#unflushed >= FLUSH_AFTER) {
-          data.flush();
-          this.#log?.flush();
+          await data.flush();
+          await this.#log?.flush();
           this.#unflushed = 0;
         }
       });
@@ -520,8 +574,16 @@ export class StoredFile {
     const isFirst = index === 0 && to === undefined;
     const resume = size === null || isFirst || !(isStrong(etag) || checked) ? null : { from: index * CHUNK, to, size, etag, checked };
     const net = remoteBytes(this.#spec, this.#options, resume);
-    await net.open();
-    this.#connections.push({ net, end: (net.resumed ? to : undefined) ?? Infinity });
+    // Known before it is open, so that it is closed with the file.
+    const connection = { net, end: Infinity };
+    this.#connections.push(connection);
+    try {
+      await net.open();
+    } catch (error) {
+      this.#connections = this.#connections.filter((other) => other !== connection);
+      throw error;
+    }
+    if (net.resumed && to !== undefined) connection.end = to;
     return net;
   }
 
@@ -571,19 +633,19 @@ export class StoredFile {
 
   async #openHandles() {
     if (!await this.#becomeExclusive()) throw new DOMException("Another tab reads the file.", "NoModificationAllowedError");
-    this.#closeHandles();
+    await this.#closeHandles();
     const [log, data] = await Promise.all(["log", "gguf"].map((extension) => whenFree(async () =>
       createSyncHandle(await this.#folder.getFileHandle(`${this.#id}.${extension}`, { create: true })))));
     this.#log = log;
     this.#data = data;
     if (this.#anew) {
-      log.truncate(0);
-      data.truncate(0);
+      await log.truncate(0);
+      await data.truncate(0);
       await this.#append({ url: this.#record.url, name: this.#record.name, chunkSize: CHUNK }, { etag: this.#record.etag, size: this.#record.size }, { used: Date.now() });
       this.#anew = false;
     } else {
       // After half a line that somebody was kept from finishing.
-      log.write(new TextEncoder().encode("\n"), { at: log.getSize() });
+      log.write(new TextEncoder().encode("\n"), { at: await log.getSize() });
     }
     return data;
   }
@@ -592,7 +654,7 @@ export class StoredFile {
   async #append(...entries) {
     const log = /** @type {SyncHandle} */ (this.#log ?? (await this.#openForWriting(), this.#log));
     const bytes = new TextEncoder().encode(entries.map(logLine).join(""));
-    writeAll(log, bytes, log.getSize());
+    writeAll(log, bytes, await log.getSize());
   }
 
   /**
@@ -612,8 +674,8 @@ export class StoredFile {
       if (this.#log) return await this.#append({ used: Date.now() });
       if (this.#anew) return;
       const log = await createSyncHandle(await this.#folder.getFileHandle(`${this.#id}.log`));
-      log.write(new TextEncoder().encode(`\n${logLine({ used: Date.now() })}`), { at: log.getSize() });
-      log.close();
+      log.write(new TextEncoder().encode(`\n${logLine({ used: Date.now() })}`), { at: await log.getSize() });
+      await log.close();
     } catch {
       // Another tab is just writing the same.
     }

@@ -16,7 +16,7 @@
 
 import { LlavaError } from "../api/errors.js";
 import { OVERHEAD, StoredFile } from "./cached-file.js";
-import { fileId, listStored, openFolder } from "./stored-files.js";
+import { fileId, giveBackAbandoned, listStored, openFolder } from "./stored-files.js";
 import { isFull } from "./sync-handles.js";
 
 /** @typedef {import("../wire/protocol.js").SourceSpec} SourceSpec */
@@ -31,11 +31,12 @@ import { isFull } from "./sync-handles.js";
 export class ModelStore {
   /** What the person should know though it is no error. @type {string[]} */
   warnings = [];
-  /** Whether this load was the first to store anything. */
-  firstStored = false;
   /** @type {Map<SourceSpec, StoredFile>} */
   #files = new Map();
   #required;
+  #accepted = false;
+  /** The taking of room, once it has begun. @type {Promise<void> | null} */
+  #room = null;
 
   /** @param {boolean} required  whether storing was asked for expressly: then it is an error where there is no room */
   constructor(required) {
@@ -61,15 +62,14 @@ export class ModelStore {
       return store;
     }
     try {
-      store.firstStored = (await folder.keys().next()).done === true;
       for (const id of [...wanted.keys()].sort()) {
         const spec = /** @type {UrlSpec} */ (wanted.get(id));
-        const file = new StoredFile(folder, id, spec, (cause) => store.#notStored(cause));
+        const file = new StoredFile(folder, id, spec, { hasRoom: () => store.#hasRoom(), onNotStored: (cause) => store.#notStored(cause) });
         store.#files.set(spec, file);
         await file.lock((loaded, total) => onWaiting({ name: spec.name, loaded, total }));
       }
     } catch (error) {
-      store.close();
+      await store.close();
       throw error;
     }
     return store;
@@ -87,12 +87,32 @@ export class ModelStore {
     return file ?? null;
   }
 
-  /** Before the first byte is stored: whether all that is missing will fit. The files are open. */
-  async makeRoom() {
+  /**
+   * The engine has read the headers and has the memory for the model: from here on all of it will be wanted. Until then only what is
+   * read is downloaded and stored, so that a model that is refused leaves no gigabytes reserved.
+   */
+  accept() {
+    this.#accepted = true;
+  }
+
+  /** The size in bytes of the files of which this load stored something. */
+  get kept() {
+    return [...this.#files.values()].reduce((sum, file) => sum + (file.hasStored ? file.size ?? 0 : 0), 0);
+  }
+
+  /** Resolves once there is room for what comes next; whether all of it is wanted. */
+  async #hasRoom() {
+    if (!this.#accepted) return false;
+    await (this.#room ??= this.#makeRoom());
+    return true;
+  }
+
+  /** Takes the room for all that is missing; where there is not enough, nothing more is stored. */
+  async #makeRoom() {
     const files = [...this.#files.values()];
-    this.firstStored &&= files.some((file) => file.missing > 0);
     const missing = files.reduce((sum, file) => sum + file.room, 0);
     if (missing === 0) return;
+    await giveBackAbandoned();
     const { usage = 0, quota = Infinity } = await navigator.storage.estimate().catch(() => ({ usage: 0, quota: Infinity }));
     let free = Math.max(0, quota - usage);
     if (missing + OVERHEAD <= free) {
@@ -108,21 +128,29 @@ export class ModelStore {
       if (!lacking) return;
       free = taken;
     }
-    for (const file of files) await file.keepNothing();
-    if (this.#required) throw await this.#noRoom(missing, free);
-    this.firstStored = false;
-    this.warnings.push(`The model was not kept in the browser's storage, and will be downloaded again the next time: ${await this.#figures(missing, free)}`);
+    // What this load has stored goes too, and counts as missing.
+    const begun = files.reduce((sum, file) => sum + file.begun, 0);
+    for (const file of files) await file.keepNothing({ undo: true });
+    if (this.#required) throw await this.#noRoom(missing + begun, free + begun);
+    this.warnings.push(`The model was not kept in the browser's storage, and will be downloaded again the next time: ${await this.#figures(missing + begun, free + begun)}`);
   }
 
   /**
-   * After a load that failed. What this load began to store is of no use where it is no model that can be loaded.
+   * After a load that failed: what is of no use is deleted, and the room that was taken for more is given back.
    * @param {LlavaError} error
+   * @param {Set<SourceSpec>} blamed  the files that failed, where it was a file
    */
-  async failed(error) {
-    for (const file of this.#files.values()) {
-      const useless = ["unsupported_architecture", "unsupported_quantization", "mmproj_mismatch"].includes(error.code);
-      const broken = error.code === "invalid_gguf";
-      if ((file.isNew && (useless || broken)) || (broken && error.message.includes(file.name))) await file.discard().catch(() => {});
+  async failed(error, blamed) {
+    const isBroken = error.code === "invalid_gguf";
+    const isRefused = isBroken || ["unsupported_architecture", "unsupported_quantization", "mmproj_mismatch"].includes(error.code);
+    const isUnwanted = isRefused || ["out_of_memory", "invalid_request"].includes(error.code);
+    for (const [spec, file] of this.#files) {
+      // Of a file that was begun here there is no more than its header yet.
+      const isHeader = file.isNew && !this.#accepted;
+      const useless = (isHeader && isUnwanted) || (blamed.has(spec) && (isBroken || (file.isNew && isRefused)));
+      // Whatever the engine made of it, a hash has shown that these are the bytes that the host has.
+      if (useless && !file.isProven) await file.discard().catch(() => {});
+      else await file.giveBack();
     }
   }
 
@@ -131,8 +159,9 @@ export class ModelStore {
     return [...this.#files.values()].reduce((sum, file) => sum + file.ahead, 0);
   }
 
-  close() {
-    for (const file of this.#files.values()) file.close();
+  /** Ends all reading and writing, and gives back the room that was taken for what did not come. */
+  async close() {
+    await Promise.all([...this.#files.values()].map((file) => file.close()));
   }
 
   /**
@@ -145,7 +174,6 @@ export class ModelStore {
     const { usage = 0, quota = 0 } = await navigator.storage.estimate().catch(() => ({ usage: 0, quota: 0 }));
     const free = Math.max(0, quota - usage);
     if (full && this.#required) throw await this.#noRoom(missing, free, cause);
-    this.firstStored = false;
     const why = full ? await this.#figures(missing, free) : `the browser's storage failed (${cause instanceof Error ? cause.message : cause}).`;
     this.warnings.push(`The model was not wholly kept in the browser's storage: ${why}`);
   }

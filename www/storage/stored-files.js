@@ -15,6 +15,7 @@
 
 import { LlavaError } from "../api/errors.js";
 import { readableUrl } from "../fetching/http-bytes.js";
+import { createSyncHandle } from "./sync-handles.js";
 
 /**
  * What a log says.
@@ -28,7 +29,7 @@ import { readableUrl } from "../fetching/http-bytes.js";
  * @property {number} used
  */
 
-/** @typedef {{ name: string, url: string, bytes: number, total: number | null, complete: boolean, lastUsed: number, sha256?: string }} StoredModel */
+/** @typedef {{ name: string, url: string, bytes: number, allocated: number, total: number | null, complete: boolean, lastUsed: number, sha256?: string }} StoredModel */
 
 const FOLDER = "llava-web";
 
@@ -216,6 +217,7 @@ export async function listStored() {
       name: count(nameOf, record) === 1 ? record.name : count(whereOf, record) === 1 ? whereOf(record) : record.url,
       url: record.url,
       bytes,
+      allocated: length,
       total: record.size,
       complete: record.size !== null && bytes === record.size,
       lastUsed: record.used,
@@ -252,6 +254,70 @@ export async function deleteStored(name) {
     throw new LlavaError("storage", `'${model.name}' could not be deleted: another tab of this site has it open. Close that tab and try again.`, { cause });
   } finally {
     await release();
+  }
+}
+
+/**
+ * The chunks of a record that can be read.
+ * @param {FileRecord} record
+ * @param {number} length  how many bytes the file really has
+ * @returns {Set<number>}
+ */
+export function presentChunks({ sums, size }, length) {
+  const isThere = (/** @type {number} */ i) => size !== null && chunkLength(i, size) > 0 && i * CHUNK + chunkLength(i, size) <= length;
+  return new Set([...sums.keys()].filter(isThere));
+}
+
+/**
+ * Where the last of these chunks ends.
+ * @param {Set<number>} chunks
+ * @param {number | null} size
+ */
+export function endOf(chunks, size) {
+  let last = -1;
+  for (const i of chunks) last = Math.max(last, i);
+  return last < 0 ? 0 : last * CHUNK + chunkLength(last, size ?? Infinity);
+}
+
+/**
+ * Cuts off what was reserved behind the last chunk that is there; the file's lock is held exclusively. Fails for nobody.
+ * @param {FileSystemDirectoryHandle} folder
+ * @param {string} id
+ * @param {FileRecord} record
+ * @param {number} length
+ * @returns {Promise<number>}  how long the file is now
+ */
+export async function trim(folder, id, record, length) {
+  const end = record.size === null ? length : endOf(presentChunks(record, length), record.size);
+  if (end >= length) return length;
+  try {
+    const data = await whenFree(async () => createSyncHandle(await folder.getFileHandle(`${id}.gguf`)));
+    try {
+      await data.truncate(end);
+    } finally {
+      await data.close();
+    }
+    return end;
+  } catch {
+    return length;
+  }
+}
+
+/** Gives back what loads that were ended in the middle had reserved. In workers only. */
+export async function giveBackAbandoned() {
+  const folder = await openFolder();
+  if (!folder) return;
+  for await (const fileName of folder.keys()) {
+    if (!fileName.endsWith(".log")) continue;
+    const id = fileName.slice(0, -".log".length);
+    const release = await lockFile(id, { ifAvailable: true });
+    if (!release) continue;
+    try {
+      const found = await readRecord(folder, id);
+      if (found) await trim(folder, id, found.record, found.length);
+    } finally {
+      await release();
+    }
   }
 }
 

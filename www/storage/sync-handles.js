@@ -1,7 +1,8 @@
 // The files of the browser's storage as a worker writes them: synchronously, at any offset.
 
 /** @typedef {{ read(buffer: Uint8Array, options: { at: number }): number, write(buffer: Uint8Array, options: { at: number }): number,
- *   truncate(size: number): void, getSize(): number, flush(): void, close(): void }} SyncHandle */
+ *   truncate(size: number): void | Promise<void>, getSize(): number | Promise<number>, flush(): void | Promise<void>, close(): void | Promise<void> }} SyncHandle */
+// Chrome 102 to 107 have promises for all but reading and writing.
 
 /**
  * @param {FileSystemFileHandle} file

@@ -13,6 +13,9 @@ import { startWorker } from "./start-worker.js";
  * @typedef {T extends { id: number } ? Omit<T, "id"> : never} WithoutId
  */
 
+/** How long the worker may take to leave the browser's storage in order, in milliseconds. It may be computing, and hear nothing. */
+const END_WITHIN = 300;
+
 /** Who waits for the answers to one request. @typedef {{ onAnswer: (answer: Answer) => void, onFailure: (error: LlavaError) => void }} Waiting */
 
 export class EngineClient {
@@ -100,8 +103,37 @@ export class EngineClient {
    */
   close(why, pending = why) {
     if (this.#closed) return;
-    this.#closed = why;
     this.#worker.terminate();
+    this.#fail(why, pending);
+  }
+
+  /**
+   * The same for a load that is under way: the worker first has a moment to give back the room it took in the browser's storage. Whoever
+   * waits is told when that is done.
+   * @param {LlavaError} why
+   */
+  stopLoading(why) {
+    if (this.#closed) return;
+    this.#closed = why;
+    const end = () => {
+      clearTimeout(timer);
+      this.#worker.terminate();
+      this.#fail(why);
+    };
+    const timer = setTimeout(end, END_WITHIN);
+    this.#worker.onmessage = ({ data }) => {
+      if (data.kind === "ended") end();
+    };
+    this.#worker.onerror = end;
+    this.#worker.postMessage({ end: true });
+  }
+
+  /**
+   * @param {LlavaError} why
+   * @param {LlavaError} [pending]
+   */
+  #fail(why, pending = why) {
+    this.#closed = why;
     const waiting = [...this.#waiting.values()];
     this.#waiting.clear();
     for (const { onFailure } of waiting) onFailure(pending);

@@ -2,7 +2,9 @@
 //
 //   page → worker   Request { id, method, … }        one after another, in the order in which they were sent
 //                   Abort   { abort: id }            seen between two steps of that request
+//                   End     { end: true }            the worker is about to be ended: what it stores comes to an end
 //   worker → page   Answer  { id, kind, … }          progress* (started event*)? then one result or error
+//                   Ended   { kind: "ended" }        nothing more is written
 
 /**
  * A file as it is sent to the worker. Bytes in memory travel as a `Blob` too. `pieces`: what a manifest said, once the worker has read it.

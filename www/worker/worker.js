@@ -42,6 +42,8 @@ let recoveries = 0;
 const losses = new Losses();
 /** Why no GPU is tried any more. @type {LlavaError | null} */
 let gaveUp = null;
+/** The files of the load that is under way. @type {ModelStore | null} */
+let store = null;
 /** The requests that have been received and not yet answered. @type {Map<number, AbortController>} */
 const open = new Map();
 /** The requests whose turn has come. @type {Set<number>} */
@@ -50,7 +52,8 @@ const begun = new Set();
 let queue = Promise.resolve();
 
 self.onmessage = ({ data }) => {
-  if ("abort" in data) abort(data.abort);
+  if ("end" in data) end();
+  else if ("abort" in data) abort(data.abort);
   else enqueue(data);
 };
 
@@ -76,6 +79,12 @@ function finishUnbegun(id) {
   post({ id, kind: "started" });
   post({ id, kind: "event", event: { type: "done", text: "", finish_reason: "abort", usage: noUsage() } });
   post({ id, kind: "result" });
+}
+
+/** The page is about to end this worker: what is under way in the browser's storage comes to a proper end before that. */
+async function end() {
+  await store?.close();
+  self.postMessage({ kind: "ended" });
 }
 
 /** @param {Request} request */
@@ -175,13 +184,13 @@ function info() {
 async function load(request) {
   const { id, model, options } = request;
   const tell = (/** @type {import("../wire/protocol.js").LoadProgress} */ progress) => post({ id, kind: "progress", progress });
-  let firstStored = false;
+  let kept = 0;
   for (;;) {
     const progress = new Progress(tell);
     try {
       const loaded = await loadEngine(request, await chooseDevice(options.device), progress);
       engine = loaded.engine;
-      firstStored ||= loaded.firstStored;
+      ({ kept } = loaded);
       progress.ready(model[0]?.name ?? "");
       break;
     } catch (error) {
@@ -191,7 +200,7 @@ async function load(request) {
     }
   }
   if (info().device?.kind === "webgpu") origin = request;
-  return { firstStored };
+  return { kept };
 }
 
 /**
@@ -209,28 +218,30 @@ async function loadEngine({ sha256, cache, options: { threads, ...options }, ...
   const mmproj = sources.mmproj && await withPieces(sources.mmproj);
   /** @type {any} */
   let engine = null;
-  /** @type {SourceReader[]} */
-  const readers = [];
-  const store = await ModelStore.lock(cache === "none" ? [] : [...model, ...(mmproj ?? [])], {
+  const stored = await ModelStore.lock(cache === "none" ? [] : [...model, ...(mmproj ?? [])], {
     required: cache === "opfs",
     onWaiting: (file) => progress.waiting(file),
   });
-  progress.ahead = () => store.ahead;
-  /** @param {import("../wire/protocol.js").SourceSpec[]} specs @param {string[]} hashes */
-  const openAll = (specs, hashes) => Promise.all(specs.map(async (spec, i) => {
+  store = stored;
+  progress.ahead = () => stored.ahead;
+  /** @type {(specs: import("../wire/protocol.js").SourceSpec[], hashes: string[]) => SourceReader[]} */
+  const readersOf = (specs, hashes) => specs.map((spec, i) => {
     /** @type {import("../fetching/source-reader.js").ReaderOptions} */
     const options = { sha256: hashes[i] ?? (spec.kind === "url" ? spec.pieces?.sha256 : undefined), createHasher: () => new pkg.Sha256(), onBytes: (count, stored = false) => progress.bytes(count, stored) };
-    const reader = await SourceReader.open(spec, { ...options, stored: store.bytes(spec, options) });
-    readers.push(reader);
-    return reader;
-  }));
+    return new SourceReader(spec, { ...options, stored: stored.bytes(spec, options) });
+  });
+  const files = readersOf(model, sha256.model);
+  const visionFiles = mmproj ? readersOf(mmproj, sha256.mmproj) : undefined;
+  const readers = [...files, ...(visionFiles ?? [])];
   try {
-    const files = await openAll(model, sha256.model);
-    const visionFiles = mmproj ? await openAll(mmproj, sha256.mmproj) : undefined;
-    await store.makeRoom();
+    await Promise.all(readers.map((reader) => reader.open()));
     try {
       engine = await pkg.Engine.load(files, visionFiles, JSON.stringify({ ...options, ...chosen, maxThreads, exactThreads: threads !== undefined }),
-        (/** @type {string} */ json) => progress.engine(JSON.parse(json)), startHelpers);
+        (/** @type {string} */ json) => {
+          const step = JSON.parse(json);
+          if (step.stage !== "header") stored.accept();
+          progress.engine(step);
+        }, startHelpers);
     } catch (error) {
       // The reader's own account says more than what is left of it after its way through the engine.
       throw readers.find((reader) => reader.failure)?.failure ?? error;
@@ -238,14 +249,17 @@ async function loadEngine({ sha256, cache, options: { threads, ...options }, ...
     for (const reader of readers) await reader.finish();
   } catch (error) {
     if (engine && !isFault(error)) engine.free();
-    await store.failed(toLlavaError(error));
+    const blamed = readers.filter((reader) => reader.failure || reader.isRefused).map(({ spec }) => spec);
+    await stored.failed(toLlavaError(error), new Set(blamed));
     throw error;
   } finally {
+    // Also those that are still being opened, where another one could not be.
     for (const reader of readers) reader.close();
-    store.close();
+    await stored.close();
+    store = null;
   }
-  ({ warnings } = store);
-  return { engine, firstStored: store.firstStored };
+  ({ warnings } = stored);
+  return { engine, kept: stored.kept };
 }
 
 /**

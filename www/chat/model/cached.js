@@ -7,7 +7,7 @@ import { ago, bytes } from "../base/format.js";
 /** @typedef {import("../../llava-web.js").CachedModel} CachedModel */
 /**
  * What is one model to a person: a file, or all parts of a split one.
- * @typedef {{ name: string, fileName: string, where: string, address: string, files: CachedModel[], complete: boolean, bytes: number, total: number | null, lastUsed: number }} Stored
+ * @typedef {{ name: string, fileName: string, where: string, address: string, files: CachedModel[], complete: boolean, bytes: number, allocated: number, total: number | null, lastUsed: number }} Stored
  */
 
 /** llama.cpp's names for the parts of a split file. */
@@ -40,23 +40,25 @@ export class StoredModels {
     this.#room.hidden = !storage;
     if (storage) {
       this.#room.textContent = `${bytes(storage.usage)} of storage used, about ${bytes(Math.max(0, storage.quota - storage.usage))} free. ` +
-        (storage.persisted ? "It stays until you delete it." : "The browser may clear it when the disk gets full.");
+        (storage.persisted ? "Stored until you delete it." : "Your browser may delete it when disk space runs low, and some do so after a week without a visit.");
     }
   }
 
   /** @param {Stored} model */
   #row(model) {
     const row = element("li", { class: "stored-row" });
-    const use = button({ text: model.complete ? "Use" : "Go on", class: "plain", onclick: () => this.#handlers.onUse(model.name, model.address) });
-    use.setAttribute("aria-label", `${model.complete ? "Use" : "Go on with"} ${model.name}`);
+    const use = button({ text: model.complete ? "Use" : "Resume", class: "plain", onclick: () => this.#handlers.onUse(model.name, model.address) });
+    use.setAttribute("aria-label", `${model.complete ? "Use" : "Resume"} ${model.name}`);
     const remove = button({ text: "Delete", class: "quiet", onclick: () => this.#confirm(model, row, show) });
     remove.setAttribute("aria-label", `Delete ${model.name}`);
-    const size = model.complete ? bytes(model.bytes) : `Partly: ${bytes(model.bytes)}${model.total ? ` of ${bytes(model.total)}` : ""}`;
+    const size = model.complete ? bytes(model.allocated) : `Incomplete: ${bytes(model.bytes)}${model.total ? ` of ${bytes(model.total)}` : ""}`;
+    // Room is reserved for what is still to come, and stays so for a moment where a tab was closed.
+    const reserved = !model.complete && model.allocated > model.bytes ? `${bytes(model.allocated)} reserved` : "";
     const show = () => {
       row.replaceChildren(
         element("div", { class: "stored-text" },
           element("bdi", { class: "name", title: model.address }, model.fileName),
-          element("span", { class: "size" }, [size, model.lastUsed > 0 ? `used ${ago(model.lastUsed)}` : "", model.where].filter(Boolean).join(" · "))),
+          element("span", { class: "size" }, [size, reserved, model.lastUsed > 0 ? `used ${ago(model.lastUsed)}` : "", model.where].filter(Boolean).join(" · "))),
         use, remove);
     };
     show();
@@ -78,7 +80,7 @@ export class StoredModels {
     const yes = button({ text: "Delete", class: "danger", onclick: () => this.#delete(model, row) });
     no.setAttribute("aria-label", `Keep ${model.name}`);
     yes.setAttribute("aria-label", `Delete ${model.name} from this device`);
-    const question = element("p", { class: "stored-text" }, "Delete ", element("bdi", {}, model.fileName), `? That frees ${bytes(model.bytes)}.`);
+    const question = element("p", { class: "stored-text" }, "Delete ", element("bdi", {}, model.fileName), `? This frees up ${bytes(model.allocated)}.`);
     const asked = element("div", { class: "stored-row asked", role: "group", "aria-label": `Delete ${model.name}?`, onkeydown: (event) => {
       if (event.key !== "Escape") return;
       event.stopPropagation();
@@ -87,7 +89,7 @@ export class StoredModels {
     row.replaceChildren(asked);
     // The safe one: a key that is held down must not answer.
     no.focus();
-    this.#handlers.onTell(`Delete ${model.name}? That frees ${bytes(model.bytes)}.`);
+    this.#handlers.onTell(`Delete ${model.name}? This frees up ${bytes(model.allocated)}.`);
   }
 
   /**
@@ -147,6 +149,7 @@ function grouped(models) {
       files,
       complete: files.length === count && files.every(({ complete }) => complete),
       bytes: files.reduce((sum, file) => sum + file.bytes, 0),
+      allocated: files.reduce((sum, file) => sum + file.allocated, 0),
       total: files.length === count && files.every(({ total }) => total !== null) ? files.reduce((sum, { total }) => sum + (total ?? 0), 0) : null,
       lastUsed: Math.max(...files.map(({ lastUsed }) => lastUsed)),
     };
