@@ -7,13 +7,16 @@ cd "$(dirname "$0")"
 readonly WASM_TARGET=wasm32-unknown-unknown
 # SIMD is a part of every browser that is supported (see README), its relaxed instructions of most: the worker takes the module
 # that its browser validates. Chosen here rather than in a configuration file, so that a plain `cargo build` of the crate stays plain.
-readonly WASM_FLAGS="-C target-feature=+simd128"
-readonly RELAXED_FLAGS="-C target-feature=+simd128,+relaxed-simd"
+readonly SIMD="-C target-feature=+simd128"
+# For the crate itself alone: its kernels are what uses them, and all else is then compiled once for both modules.
+readonly RELAXED_SIMD="-C target-feature=+relaxed-simd"
 # Threads share the module's memory, which takes atomic instructions, a standard library that has them, and a linker told of it; without
 # any one of these arguments the memory is not shared or wasm-bindgen finds no threads.
-readonly THREADS_FLAGS="-C target-feature=+atomics,+bulk-memory,+mutable-globals
+readonly THREADS="-C target-feature=+atomics,+bulk-memory,+mutable-globals
   -C link-arg=--shared-memory -C link-arg=--import-memory -C link-arg=--max-memory=4294967296
   -C link-arg=--export=__wasm_init_tls -C link-arg=--export=__tls_size -C link-arg=--export=__tls_align -C link-arg=--export=__tls_base"
+# The builds of the module, in the order in which `serve` makes them: the first runs in every current browser.
+readonly MODULES=(pkg-relaxed pkg pkg-relaxed-threads pkg-threads)
 # Bytes of the module after gzip -9: what a visitor downloads before the model.
 readonly WASM_BUDGET=1600000
 readonly CHROMIUM=${CHROMIUM:-/usr/bin/chromium}
@@ -26,7 +29,8 @@ need() { command -v "$1" >/dev/null || fail "$1 is not installed; $2"; }
 usage() {
   cat <<'TEXT'
 usage: ./build.sh COMMAND
-  serve [PORT]    build, then serve the page on localhost (default port 8080)
+  serve [PORT]    serve the page on localhost (default port 8080) as soon as the module that current browsers take is built; those for older
+                  ones and for threads are built meanwhile, and taken when the page is loaded again
   test            run every test; ends with a line of counts
   build           the wasm modules and their JavaScript, into www/pkg, www/pkg-relaxed, and the same with -threads behind; the page's
                   libraries, into www/vendor. With NAMES=1 the modules keep the names of their functions, for profilers
@@ -53,17 +57,8 @@ toolchain() {
 
 build() {
   toolchain
-  # A target folder each: cargo would build everything anew whenever the flags change.
-  module pkg target "$WASM_FLAGS"
-  module pkg-relaxed target/relaxed "$RELAXED_FLAGS"
-  if library_source; then
-    # The standard library is built anew, with atomics, which stable toolchains allow only so.
-    module pkg-threads target/threads "$WASM_FLAGS $THREADS_FLAGS" -Z build-std=std,panic_abort
-    module pkg-relaxed-threads target/relaxed-threads "$RELAXED_FLAGS $THREADS_FLAGS" -Z build-std=std,panic_abort
-  else
-    rm -rf www/pkg-threads www/pkg-relaxed-threads
-    say "the modules with threads are NOT built: that needs the source of Rust's standard library (rustup component add rust-src)"
-  fi
+  local name
+  for name in "${MODULES[@]}"; do module "$name"; done
   vendor
 }
 
@@ -91,25 +86,96 @@ library_source() {
   command -v rustup >/dev/null && rustup component add rust-src && [ -f "$source" ]
 }
 
-# One build of the module: module NAME TARGET-FOLDER FLAGS [ARGUMENTS-THAT-BUILD-THE-STANDARD-LIBRARY...]
+# The program that writes the JavaScript of a module: its path.
+bindgen() {
+  cargo build --quiet --profile tool --package bindgen --target-dir target/tools || return
+  printf target/tools/tool/bindgen
+}
+
+# What a module is made of, in one hash: two builds with the same one are the same.
+fingerprint() {
+  {
+    rustc -vV
+    printf '%s\n' "$1" "$SIMD" "$RELAXED_SIMD" "$THREADS" "${NAMES:+names}"
+    find src tools/bindgen Cargo.toml Cargo.lock -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+  } | sha256sum
+}
+
+# Whether www/NAME is there and was made of what the sources are now.
+is_current() { [ "$(fingerprint "$1")" = "$(cat "www/$1/.fingerprint" 2>/dev/null)" ]; }
+
+# One build of the module, put into its place as a whole: module NAME, one of MODULES. Nothing is done where it is there already.
 module() {
-  say "building www/$1"
+  local name=$1 folder=target/wasm flags=$SIMD made=target/modules/$1 own=() more=() tool fingerprint
+  if is_current "$name"; then return; fi
+  # Before it is built: what is edited meanwhile may be in it or not.
+  fingerprint=$(fingerprint "$name")
+  if [[ $name == *relaxed* ]]; then read -ra own <<< "$RELAXED_SIMD"; fi
+  if [[ $name == *threads* ]]; then
+    if ! library_source; then
+      rm -rf "www/$name"
+      say "www/$name is NOT built: that needs the source of Rust's standard library (rustup component add rust-src)"
+      return
+    fi
+    # The standard library is built anew, with atomics, which stable toolchains allow only so.
+    folder=target/wasm-threads flags+=" $THREADS" more=(-Z build-std=std,panic_abort)
+  fi
+  say "building www/$name"
+  rm -rf "$made"
   (
-    # What builds the standard library itself is not stable.
-    [ $# = 3 ] || export RUSTC_BOOTSTRAP=1
-    CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$3" cargo build --release --lib --target "$WASM_TARGET" --target-dir "$2" "${@:4}"
+    [ ${#more[@]} = 0 ] || export RUSTC_BOOTSTRAP=1
+    export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS=$flags
+    cargo rustc --release --lib --target "$WASM_TARGET" --target-dir "$folder" "${more[@]}" -- "${own[@]}"
   )
-  cargo run --quiet --package bindgen -- "$2/$WASM_TARGET/release/llava_web.wasm" "www/$1" llava_web ${NAMES:+--names}
-  printf 'www/%s/llava_web_bg.wasm: %s bytes, %s after gzip\n' "$1" "$(wc -c < "www/$1/llava_web_bg.wasm")" "$(compressed_size "$1")"
+  tool=$(bindgen)
+  "$tool" "$folder/$WASM_TARGET/release/llava_web.wasm" "$made" llava_web ${NAMES:+--names}
+  printf '%s\n' "$fingerprint" > "$made/.fingerprint"
+  rm -rf "www/$name"
+  mv "$made" "www/$name"
+  printf 'www/%s/llava_web_bg.wasm: %s bytes, %s after gzip\n' "$name" "$(wc -c < "www/$name/llava_web_bg.wasm")" "$(compressed_size "$name")"
 }
 
 compressed_size() { gzip -9 -c "www/$1/llava_web_bg.wasm" | wc -c; }
 
+# Starts a job in the background, in a process group of its own: it ends when this program does, with whatever it started.
+jobs=()
+beside() {
+  trap 'for job in "${jobs[@]}"; do kill -- "-$job" 2>/dev/null || true; done' EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  set -m
+  "$@" &
+  jobs+=($!)
+  set +m
+}
+
 serve() {
+  local port=${1:-8080} name job
   need node "install Node.js 20 or newer"
-  build
+  toolchain
+  # A page must not take what an older state of the sources left.
+  for name in "${MODULES[@]}"; do is_current "$name" || rm -rf "www/$name"; done
+  # While the module is linked, which one processor does, the others build the program that is needed next.
+  beside module "${MODULES[0]}"
+  beside before_page
+  for job in "${jobs[@]}"; do wait "$job"; done
+  jobs=()
   say "serving; stop with Ctrl-C"
-  exec node tests/tools/serve.mjs --port "${1:-8080}" www
+  beside node tests/tools/serve.mjs --isolated --port "$port" www
+  beside other_modules
+  wait "${jobs[0]}"
+}
+
+# What the first page needs beside a module.
+before_page() {
+  vendor
+  if ! is_current "${MODULES[0]}"; then bindgen >/dev/null; fi
+}
+
+other_modules() {
+  local name
+  for name in "${MODULES[@]:1}"; do module "$name"; done
+  say "every build of the module is there: load the page again to use the best"
 }
 
 fetch_models() {
@@ -152,8 +218,7 @@ vulkan() {
 swiftshader() {
   local icd=/usr/lib/chromium/vk_swiftshader_icd.json
   if [ ! -f "$icd" ]; then
-    say "this Chromium has no $icd: the kernels are NOT tested on SwiftShader natively"
-    skipped=$((skipped + 1))
+    skip "kernels on SwiftShader" "this Chromium has no $icd"
     return
   fi
   suite "kernels on SwiftShader" env VK_DRIVER_FILES="$icd" VK_ICD_FILENAMES="$icd" \
@@ -168,31 +233,28 @@ bench() {
   node tests/tools/bench.mjs "$@"
 }
 
-passed=0 failed=0 skipped=0
+# What the checks found, a line for each: passed, failed, skipped, seconds, seconds of the processors, name.
+results=
+# Which of the checks have begun that either of two jobs may do.
+claims=
 
 # One check that passes or fails: check NAME COMMAND...
 check() {
-  local name=$1 start=$SECONDS
+  local name=$1 log status
   shift
+  log=$(mktemp)
   say "$name"
-  # In the condition of an `if` bash would go on after a failing command; a subshell outside of one stops there.
-  local status
-  set +e
-  (set -e; "$@")
-  status=$?
-  set -e
-  if [ "$status" = 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); printf 'FAILED: %s\n' "$name"; fi
-  printf '(%s: %s s)\n' "$name" $((SECONDS - start))
+  timed "$log" "$@"
+  if [ "$status" = 0 ]; then record "$log" 1 0 0 "$name"; else record "$log" 0 1 0 "$name"; fi
 }
 
 # A suite that prints its own counts, as cargo test and node --test do: suite NAME COMMAND...
 suite() {
-  local name=$1 start=$SECONDS log status=0 p f s
+  local name=$1 log status p f s
   shift
   log=$(mktemp)
   say "$name"
-  "$@" 2>&1 | tee "$log" || status=$?
-  # shellcheck disable=SC2034 # read gives all three
+  timed "$log" "$@"
   read -r p f s < <(awk '
     /^test result:/ { p += $4; f += $6; s += $8 }
     /^# pass /      { p += $3 }
@@ -202,15 +264,41 @@ suite() {
     /^ℹ fail /      { f += $3 }
     /^ℹ (skipped|todo|cancelled) / { s += $3 }
     END { print p + 0, f + 0, s + 0 }' "$log")
-  rm -f "$log"
   # A suite that died, or that ran nothing, has failed even if it counted no failure.
   if { [ "$status" != 0 ] && [ "$f" = 0 ]; } || [ $((p + f)) = 0 ]; then f=$((f + 1)); fi
-  passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-  printf '(%s: %s passed, %s failed, %s skipped, %s s)\n' "$name" "$p" "$f" "$s" $((SECONDS - start))
+  record "$log" "$p" "$f" "$s" "$name"
+}
+
+# What cannot be checked on this machine: skip NAME WHY
+skip() {
+  say "$1: SKIPPED: $2"
+  printf '0 0 1 0 0 %s\n' "$1" >> "$results"
+}
+
+# Runs a command and keeps its output in LOG, its times in LOG.times, and what it ended with in `status`: timed LOG COMMAND...
+timed() {
+  local log=$1 TIMEFORMAT='%R %U %S'
+  shift
+  # In a condition bash would go on after a failing command; a subshell outside of one stops there.
+  set +e
+  { time { (set -e; "$@") 2>&1 | tee "$log"; }; } 2> "$log.times"
+  status=$?
+  set -e
+}
+
+# record LOG PASSED FAILED SKIPPED NAME
+record() {
+  local wall user system
+  read -r wall user system < "$1.times"
+  rm -f "$1" "$1.times"
+  [ "$3" = 0 ] || printf 'FAILED: %s\n' "$5"
+  LC_ALL=C awk -v w="$wall" -v u="$user" -v s="$system" -v counts="$2 $3 $4" -v name="$5" \
+    'BEGIN { printf "%s %.0f %.0f %s\n", counts, w, u + s, name }' >> "$results"
+  printf '(%s: %s passed, %s failed, %s skipped, %.0f s)\n' "$5" "$2" "$3" "$4" "$wall"
 }
 
 clippy_wasm() {
-  CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$RELAXED_FLAGS" cargo clippy --quiet --lib --target "$WASM_TARGET" -- -D warnings
+  CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$SIMD $RELAXED_SIMD" cargo clippy --quiet --lib --target "$WASM_TARGET" -- -D warnings
 }
 
 wasm_budget() {
@@ -238,32 +326,85 @@ training_tests() {
   "$python" training/tests/run.py
 }
 
-run_tests() {
-  local start=$SECONDS
-  # Mesa's driver complains at every device where this is missing.
-  export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}"
-  toolchain
-  check "format" cargo fmt --all --check
-  check "clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
-  check "clippy for wasm" clippy_wasm
+# Other programs and files that tests need. Fetching them takes no processor, so this goes on beside the compilers.
+provide() {
   check "models" fetch_models
+  check "browsers and drivers" provide_programs
+  touch "$claims/provided"
+}
+
+provide_programs() {
   vulkan
-  suite "native tests" cargo test --quiet --no-fail-fast
-  suite "training tests" training_tests
+  browser
+  firefox
+}
+
+provided() { until [ -e "$claims/provided" ]; do sleep 1; done; }
+
+# What is compiled for WebAssembly, and the pages that use it.
+test_wasm() {
+  check "clippy for wasm" clippy_wasm
   check "wasm module" build
   check "wasm size" wasm_budget
   check "package" node tools/web/package.mjs
-  browser
-  firefox
-  swiftshader
-  check "kernels in wasm" node tests/wasm/ops.mjs run chromium
-  check "kernels on Chromium's GPU" node tests/wasm/ops.mjs run chromium-gpu
-  if [ -x "$FIREFOX" ]; then check "kernels on Firefox's GPU" node tests/wasm/ops.mjs run firefox-gpu; else skipped=$((skipped + 1)); fi
+  provided
   check "types" npm --prefix tests run --silent types
   suite "browser tests" npm --prefix tests test --silent
-  say "all tests: $((SECONDS - start)) s"
-  printf '%s passed, %s failed, %s skipped\n' "$passed" "$failed" "$skipped"
-  [ "$failed" = 0 ]
+  test_rest
+}
+
+# What is compiled for this machine.
+test_native() {
+  check "format" cargo fmt --all --check
+  check "clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
+  check "native tests, compiled" cargo test --quiet --no-run
+  provided
+  suite "native tests" cargo test --quiet --no-fail-fast
+  test_rest
+}
+
+# Checks that wait for none of the others: each is done by whoever of the two above comes to it first.
+readonly REST=(swiftshader kernels_in_chromium kernels_in_firefox kernels_in_wasm training)
+test_rest() {
+  local name
+  for name in "${REST[@]}"; do
+    if mkdir "$claims/$name" 2>/dev/null; then "$name"; fi
+  done
+}
+
+kernels_in_wasm() { check "kernels in wasm" node tests/wasm/ops.mjs run chromium; }
+
+kernels_in_chromium() { check "kernels on Chromium's GPU" node tests/wasm/ops.mjs run chromium-gpu; }
+
+kernels_in_firefox() {
+  if [ -x "$FIREFOX" ]; then check "kernels on Firefox's GPU" node tests/wasm/ops.mjs run firefox-gpu; else skip "kernels on Firefox's GPU" "$FIREFOX is missing"; fi
+}
+
+training() { suite "training tests" training_tests; }
+
+run_tests() {
+  local start=$SECONDS job status=0
+  # Mesa's driver complains at every device where this is missing.
+  export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}"
+  # What is kept to compile the next edit sooner takes time to write.
+  export CARGO_INCREMENTAL=0
+  claims=$(mktemp -d) results=$claims/results
+  toolchain
+  # Side by side, for much of either computes on one processor. What those in the background say is printed at their end.
+  beside provide > "$claims/provide.log" 2>&1
+  beside test_wasm > "$claims/wasm.log" 2>&1
+  test_native
+  for job in "${jobs[@]}"; do
+    wait "$job" || printf '0 1 0 0 0 checks in the background, which ended early\n' >> "$results"
+  done
+  cat "$claims/provide.log" "$claims/wasm.log"
+  say "all tests: $((SECONDS - start)) s, of them, and of the processors"
+  awk '
+    { p += $1; f += $2; s += $3; cpu += $5; name = $6; for (i = 7; i <= NF; i++) name = name " " $i; printf "%6d s %6d s  %s%s\n", $4, $5, name, $2 ? ": FAILED" : "" }
+    END { printf "%d s of the processors\n%d passed, %d failed, %d skipped\n", cpu, p, f, s; exit f > 0 }' "$results" ||
+    status=1
+  rm -rf "$claims"
+  return $status
 }
 
 case ${1:-help} in

@@ -161,9 +161,25 @@ describe("threads", { skip: withoutEngine || withoutThreads }, () => {
     assert.deepEqual([threads, isFinite], [1, true]);
   });
 
+  test("of the builds of the module the best that is there is taken", async () => {
+    const taken = [];
+    for (const missing of [[], ["pkg-relaxed-threads"], ["pkg-relaxed-threads", "pkg-relaxed"], ["pkg-relaxed-threads", "pkg-relaxed", "pkg-threads"]]) {
+      const other = await openTab(host.browser);
+      for (const build of missing) await other.page.context().route(`**/${build}/**`, (route) => route.fulfill({ status: 404 }));
+      await other.page.goto(`${host.server.origin}/tests/blank.html`);
+      await helpers(other.page, host.site);
+      const { threads, isFinite } = await other.page.evaluate(() => globalThis.outcome("/golden/tiny-llava/tiny-llava-q4_0.gguf", null, "x", 2));
+      assert.ok(isFinite);
+      const modules = other.requests.map((url) => /\/(pkg[^/]*)\/.*\.wasm$/.exec(url)?.[1]).filter((name) => name && !missing.includes(name));
+      taken.push([...modules, threads]);
+      await other.close();
+    }
+    assert.deepEqual(taken, [["pkg-relaxed-threads", 2], ["pkg-relaxed", 1], ["pkg-threads", 2], ["pkg", 1]]);
+  });
+
   test("a browser without relaxed SIMD has threads too, and the same results from them", async () => {
     const other = await openTab(host.browser);
-    await other.page.context().route("**/device.js", async (route) => {
+    await other.page.context().route("**/devices.js", async (route) => {
       const response = await route.fetch();
       const text = (await response.text()).replace("WebAssembly.validate(RELAXED_SIMD_MODULE)", "false");
       assert.match(text, /&& false/);

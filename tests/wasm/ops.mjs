@@ -147,7 +147,7 @@ function buildGpu() {
   execFileSync('cargo', args, { cwd: root, env, stdio: 'inherit' });
   const wasm = join(target, 'wasm32-unknown-unknown', 'release', 'ops_runner.wasm');
   const folder = join(target, 'pkg');
-  execFileSync('cargo', ['run', '--quiet', '--package', 'bindgen', '--', wasm, folder, 'ops_runner'], { cwd: root, stdio: 'inherit' });
+  execFileSync('cargo', ['run', '--quiet', '--profile', 'tool', '--target-dir', 'target/tools', '--package', 'bindgen', '--', wasm, folder, 'ops_runner'], { cwd: root, stdio: 'inherit' });
   return folder;
 }
 

@@ -450,31 +450,33 @@ class Progress {
 }
 
 /**
- * The module, in the best of its builds that this browser can run: they differ in the instructions they use.
+ * The module, in the best of its builds that this browser can run and that is there: they differ in the instructions they use.
  * @param {boolean} wantsThreads
  */
 async function loadModule(wantsThreads) {
-  const build = hasRelaxedSimd() ? "pkg-relaxed" : "pkg";
-  if (wantsThreads) {
+  /** @type {("pkg-relaxed" | "pkg")[]} */
+  const plain = hasRelaxedSimd() ? ["pkg-relaxed", "pkg"] : ["pkg"];
+  // Relaxed instructions are worth more than a second thread.
+  const builds = wantsThreads ? plain.flatMap((build) => [/** @type {const} */ (`${build}-threads`), build]) : plain;
+  /** @type {unknown[]} */
+  const causes = [];
+  for (const build of builds) {
     try {
-      return await instantiate(`${build}-threads`);
+      return await instantiate(build);
     } catch (cause) {
-      // It may not have been built, and its memory, which is reserved as a whole, may not be had: the others need neither.
-      console.info("The engine runs on one thread:", cause);
+      // It may not have been built or published, and a module with threads reserves its memory as a whole, which may not be had.
+      console.info(`The engine's build ${build} is not used:`, cause);
+      causes.push(cause);
     }
   }
-  try {
-    return await instantiate(build);
-  } catch (cause) {
-    if (cause instanceof WebAssembly.CompileError) {
-      throw new LlavaError("unsupported_browser",
-        "This browser cannot run the engine's WebAssembly, which needs SIMD. Update the browser, or use a current Chrome, Edge, Firefox or Safari.",
-        { cause });
-    }
-    throw new LlavaError("network",
-      `The engine's own files could not be loaded from ${new URL("./", engineFiles(build).script).href}. Check the connection, and that this folder was published with the page.`,
-      { cause });
+  if (causes.at(-1) instanceof WebAssembly.CompileError) {
+    throw new LlavaError("unsupported_browser",
+      "This browser cannot run the engine's WebAssembly, which needs SIMD. Update the browser, or use a current Chrome, Edge, Firefox or Safari.",
+      { cause: causes.at(-1) });
   }
+  throw new LlavaError("network",
+    `The engine's own files could not be loaded from ${new URL("./", engineFiles(plain[0]).script).href}. Check the connection, and that this folder was published with the page.`,
+    { cause: causes[wantsThreads ? 1 : 0] });
 }
 
 /** @param {Parameters<typeof engineFiles>[0]} build */
