@@ -84,7 +84,8 @@ export function maxDifference(a, b) {
  */
 export async function start({ flags = [], isolated = false, ...more } = {}) {
   const mounts = { ...more, "/some/folder/": WWW, "/golden/": GOLDEN, "/models/": MODELS, "/tests/": here };
-  const [server, other] = await Promise.all([serve({ root: here, mounts, isolated }), serve({ root: here, mounts })]);
+  const other = await serve({ root: here, mounts });
+  const server = await serve({ root: here, mounts, isolated, elsewhere: other.origin });
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     headless: true,

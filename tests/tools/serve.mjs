@@ -11,8 +11,14 @@
 //   ?noetag          no ETag and no date
 //   ?etag=X          this ETag, whatever the file is
 //   ?hashetag        the file's SHA-256 as its ETag, as hosts with Git LFS have it
+//   ?etags=X|Y|Z     these ETags, as they stand there, for the first request, the second, and so on
+//   ?hidden          of the headers, a page of another origin sees none that CORS does not show by itself
+//   ?gzip            the body is compressed, whatever was asked for, and no ranges are known; with &ranges only where none is asked for
+//   ?most=N          no more than N bytes of a range at once
+//   ?signed=N        302 to the same path on this server's `elsewhere`, with a signature that holds for N requests; then 403
+//   ?rangefails      the connection breaks where the beginning of a file is asked for with a range
 //   ?wrongrange      a 206 that starts elsewhere
-//   ?status=N        this status; with &times=M likewise
+//   ?status=N        this status; with &times=M likewise, with &retryafter=S that header
 //   ?connections=N   429 for whoever asks while N answers to this address are on their way
 //   ?html            a web page with status 200
 //   ?redirect        302 to the same path without a query
@@ -24,10 +30,11 @@
 
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { createServer } from "node:http";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
 
 const TYPES = {
   ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".mjs": "text/javascript; charset=utf-8",
@@ -36,9 +43,10 @@ const TYPES = {
 };
 
 /**
- * @param {{ root: string, mounts?: Record<string, string>, host?: string, port?: number, isolated?: boolean }} options
+ * @param {{ root: string, mounts?: Record<string, string>, host?: string, port?: number, isolated?: boolean, elsewhere?: string }} options
+ *   `elsewhere`: the origin that signed addresses lead to
  */
-export async function serve({ root, mounts = {}, host = "127.0.0.1", port = 0, isolated = false }) {
+export async function serve({ root, mounts = {}, host = "127.0.0.1", port = 0, isolated = false, elsewhere = "" }) {
   /** What was asked for, how much of it was sent, and between which times. @type {{ method: string, url: string, range: string | undefined, sent: number, from: number, to: number }[]} */
   const requests = [];
   const server = createServer((request, response) => {
@@ -49,7 +57,7 @@ export async function serve({ root, mounts = {}, host = "127.0.0.1", port = 0, i
     });
     const times = requests.filter(({ url, method }) => url === request.url && method === request.method).length;
     const open = requests.filter(({ url, to }) => url === request.url && to === Infinity).length - 1;
-    answer(request, response, { root, mounts, isolated, times, open, record }).catch((error) => {
+    answer(request, response, { root, mounts, isolated, elsewhere, times, open, record }).catch((error) => {
       if (!response.headersSent) response.writeHead(500, { "content-type": "text/plain" });
       response.end(String(error));
     });
@@ -79,7 +87,10 @@ function fileOf(pathname, { root, mounts }) {
   return file === base || file.startsWith(base + path.sep) ? file : null;
 }
 
-async function answer(request, response, { root, mounts, isolated, times, open, record }) {
+/** How often each signature may still be used. @type {Map<string, number>} */
+const signatures = new Map();
+
+async function answer(request, response, { root, mounts, isolated, elsewhere, times, open, record }) {
   const url = new URL(request.url, "http://localhost");
   const has = (name) => url.searchParams.has(name);
   const number = (name) => Number(url.searchParams.get(name));
@@ -93,15 +104,31 @@ async function answer(request, response, { root, mounts, isolated, times, open, 
   if (!has("nocors")) {
     headers["access-control-allow-origin"] = "*";
     headers["access-control-allow-headers"] = "range";
-    headers["access-control-expose-headers"] = "etag, content-range, accept-ranges";
+    if (!has("hidden")) headers["access-control-expose-headers"] = "etag, content-range, accept-ranges, retry-after";
   }
+  if (has("rangefails") && request.headers.range === "bytes=0-") return void response.destroy();
   if (request.method === "OPTIONS") return void response.writeHead(204, headers).end();
   const still = !has("times") || times <= number("times");
   if (has("status") && still) {
-    return void response.writeHead(number("status"), { ...headers, "content-type": "text/plain" }).end("refused");
+    if (has("retryafter")) headers["retry-after"] = number("retryafter");
+    return void response.writeHead(number("status"), { ...headers, "content-type": "text/plain" }).end([204, 304].includes(number("status")) ? undefined : "refused");
   }
   if (has("connections") && open >= number("connections")) {
     return void response.writeHead(429, { ...headers, "content-type": "text/plain" }).end("too many");
+  }
+  if (has("signed")) {
+    const signature = `${url.pathname}-${signatures.size}`;
+    signatures.set(signature, number("signed"));
+    const to = new URL(url.pathname, elsewhere);
+    for (const [name, value] of url.searchParams) if (name !== "signed") to.searchParams.set(name, value);
+    for (const [name, value] of Object.entries({ "X-Amz-Algorithm": "AWS4-HMAC-SHA256", "X-Amz-Expires": 3600, "X-Amz-Signature": signature })) to.searchParams.set(name, String(value));
+    return void response.writeHead(302, { ...headers, location: to.href }).end();
+  }
+  const signature = url.searchParams.get("X-Amz-Signature");
+  if (signature !== null) {
+    const left = signatures.get(signature) ?? 0;
+    if (left <= 0) return void response.writeHead(403, { ...headers, "content-type": "application/xml" }).end("<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>");
+    signatures.set(signature, left - 1);
   }
   if (has("redirect")) return void response.writeHead(302, { ...headers, location: url.pathname }).end();
   if (has("html")) {
@@ -114,24 +141,31 @@ async function answer(request, response, { root, mounts, isolated, times, open, 
 
   headers["content-type"] = TYPES[path.extname(file)] ?? "application/octet-stream";
   if (!has("noetag")) {
-    headers.etag = has("newetag") ? `"${times}"` : has("etag") ? `"${url.searchParams.get("etag")}"` : has("hashetag") ? `"${await sha256(file)}"` : `"${info.size}-${Math.round(info.mtimeMs)}"`;
+    const listed = url.searchParams.get("etags")?.split("|") ?? [];
+    headers.etag = has("etags") ? listed[Math.min(times, listed.length) - 1] : has("newetag") ? `"${times}"` : has("etag") ? `"${url.searchParams.get("etag")}"` : has("hashetag") ? `"${await sha256(file)}"` : `"${info.size}-${Math.round(info.mtimeMs)}"`;
     headers["last-modified"] = info.mtime.toUTCString();
   }
   let [start, end, status] = [0, info.size - 1, 200];
   const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "");
   const current = !request.headers["if-range"] || request.headers["if-range"] === headers.etag;
+  if (has("gzip") && !(has("ranges") && range)) {
+    const bytes = gzipSync(await readFile(file), { level: 1 });
+    response.writeHead(200, { ...headers, "content-encoding": "gzip", "content-length": bytes.length });
+    return void response.end(bytes, () => (record.sent = bytes.length));
+  }
   if (!has("noranges")) {
     headers["accept-ranges"] = "bytes";
     if (range && current) {
       start = Number(range[1]);
       if (range[2]) end = Math.min(end, Number(range[2]));
+      if (has("most")) end = Math.min(end, start + number("most") - 1);
       if (start > end) return void response.writeHead(416, { ...headers, "content-range": `bytes */${info.size}` }).end();
       status = 206;
       if (has("wrongrange")) start = 0;
-      headers["content-range"] = `bytes ${start}-${end}/${info.size}`;
+      headers["content-range"] = `bytes ${start}-${end}/${has("announce") ? number("announce") : info.size}`;
     }
   }
-  if (!has("chunked")) headers["content-length"] = has("announce") && status === 200 ? number("announce") : end - start + 1;
+  if (!has("chunked")) headers["content-length"] = has("announce") && start === 0 ? number("announce") : end - start + 1;
   response.writeHead(status, headers);
   if (request.method === "HEAD" || info.size === 0) return void response.end();
   await send(response, file, start, end, record, {

@@ -1,7 +1,7 @@
 // The storage of model files, for a panel that shows it.
 
 import { LlavaError } from "./errors.js";
-import { deleteStored, listStored } from "../storage/stored-files.js";
+import { deleteStored, listStored } from "../storage/catalogue.js";
 
 /** The model files kept in the browser's storage, wholly or in part. */
 export async function listCachedModels() {

@@ -1,38 +1,40 @@
 // The SHA-256 that a host gives out with a file, where it does.
 
+import { wholeBody } from "./http-answers.js";
+
 /** A Git LFS pointer is some 130 bytes long. */
 const MAX_POINTER = 1024;
+/** How long the pointer is waited for, in milliseconds: it helps, but nothing depends on it. */
+const PATIENCE = 5000;
 
 /**
- * In hex; null where it gives out none.
+ * What a repository on Hugging Face says that the file's hash is, in hex; null where it does not. There a file is sent from elsewhere, with
+ * an ETag of that place's own; the pointer in the repository has the hash.
  * @param {string} url
- * @param {import("./pieces.js").RemoteBytes} net
  * @returns {Promise<string | null>}
  */
-export async function hostHash(url, net) {
+export async function lfsHash(url) {
   const { hostname, pathname } = new URL(url);
-  const onHuggingFace = hostname === "huggingface.co" && /^(\/[^/]+\/[^/]+)\/resolve\/(.+)$/.exec(pathname);
-  // There a file is sent from elsewhere, with an ETag of that place's own. The pointer in the repository has the hash.
-  if (onHuggingFace) return pointerHash(`https://huggingface.co${onHuggingFace[1]}/raw/${onHuggingFace[2]}`);
-  if (net.redirected) return null;
-  return /^"([0-9a-f]{64})"$/i.exec(net.etag ?? "")?.[1].toLowerCase() ?? null;
-}
-
-/**
- * @param {string} url
- * @returns {Promise<string | null>}
- */
-async function pointerHash(url) {
+  const file = /^(huggingface\.co|hf\.co)$/.test(hostname) && /^(\/[^/]+\/[^/]+)\/resolve\/(.+)$/.exec(pathname);
+  if (!file) return null;
   const controller = new AbortController();
-  const timer = setTimeout(() => controller.abort(), 5000);
+  const timer = setTimeout(() => controller.abort(), PATIENCE);
   try {
-    const response = await fetch(url, { signal: controller.signal, referrerPolicy: "no-referrer" });
-    if (!response.ok || !(Number(response.headers.get("content-length") ?? Infinity) <= MAX_POINTER)) return null;
-    return /^oid sha256:([0-9a-f]{64})$/m.exec(await response.text())?.[1] ?? null;
+    const response = await fetch(`https://huggingface.co${file[1]}/raw/${file[2]}`, { signal: controller.signal, referrerPolicy: "no-referrer" });
+    const pointer = response.ok ? await wholeBody(response, MAX_POINTER) : null;
+    return pointer && (/^oid sha256:([0-9a-f]{64})$/m.exec(new TextDecoder().decode(pointer))?.[1] ?? null);
   } catch {
     return null;
   } finally {
     clearTimeout(timer);
     controller.abort();
   }
+}
+
+/**
+ * What an ETag says where it has the form of a SHA-256. It may be anything else.
+ * @param {string | null} etag
+ */
+export function etagHash(etag) {
+  return /^"([0-9a-f]{64})"$/i.exec(etag ?? "")?.[1]?.toLowerCase() ?? null;
 }

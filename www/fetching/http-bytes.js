@@ -1,39 +1,47 @@
 // A file on a server, read as one stream: what connections and servers do wrong, and when a part counts as a part of the same file.
 
 import { LlavaError } from "../api/errors.js";
+import { readableUrl } from "./address.js";
+import { announcedLength, contentRange, isOtherVersion, isStrong, proves, refused, retryAfter, unreachable } from "./http-answers.js";
 
 /** @typedef {import("./source-reader.js").ReaderOptions} ReaderOptions */
+/** @typedef {import("./http-answers.js").Resume} Resume */
+
+export { readableUrl } from "./address.js";
+export { refused, unreachable } from "./http-answers.js";
 
 /** Statuses after which the same request may succeed a little later. */
 const PASSING_STATUSES = new Set([408, 429, 500, 502, 503, 504]);
+/** Statuses that say that a signature no longer holds, where they come after a redirect or in the middle of a file. */
+const EXPIRED_STATUSES = new Set([401, 403, 410]);
+/** Attempts to get a new signature from the address that redirects to a signed one. */
+const RENEWALS = 3;
+/**
+ * Waiting times after each refusal for too many requests, where the host does not say or CORS hides how long to wait, in units of
+ * `retryDelay`: with half a second, five minutes in all, which is the window that Hugging Face counts in.
+ */
+const THROTTLED = [2, 10, 30, 90, 480];
 
 /** A failure that a new attempt may get over. */
 class Dropped extends Error {
   /**
    * @param {LlavaError} error  what to say where attempts run out
-   * @param {{ retryAfter?: number, retries?: number }} [options]
+   * @param {{ retryAfter?: number, retries?: number, isThrottled?: boolean }} [options]
    */
-  constructor(error, options = {}) {
+  constructor(error, { retryAfter = 0, retries = Infinity, isThrottled = false } = {}) {
     super(error.message);
     this.error = error;
-    this.retryAfter = options.retryAfter ?? 0;
-    this.retries = options.retries ?? Infinity;
+    this.retryAfter = retryAfter;
+    this.retries = retries;
+    this.isThrottled = isThrottled;
   }
 }
 
 /**
- * A part of a file whose beginning is there from another time.
- * @typedef {object} Resume
- * @property {number} from  the first byte that is wanted
- * @property {number} [to]  the byte after the last one; default: to the end
- * @property {number} size  the whole file's
- * @property {string | null} etag
- * @property {boolean} checked  whether the bytes are proven otherwise, so that a server need not show its ETag
- */
-
-/**
  * A file on a server, as one streaming GET: a server without ranges serves as well as any. A dropped connection goes on
- * where it stopped, but only where the server proves that it is the same file.
+ * where it stopped, but only where the server shows the same file, or a hash of the whole will.
+ *
+ * The first request asks for a range already, of all bytes: such an answer is never compressed, and says how long the file is.
  */
 export class HttpBytes {
   /** The offset in the file of the next byte that is given. */
@@ -63,6 +71,14 @@ export class HttpBytes {
   #resume;
   /** The byte after the last one that is wanted, where that is not the file's end. @type {number | undefined} */
   #to;
+  /** Where the body that is being read ends in the file, where the answer said so. @type {number | null} */
+  #bodyEnd = null;
+  /** Whether the file's beginning is asked for without a range, for hosts and browsers that cannot do with one. */
+  #isPlain;
+  /** Whether a hash of the whole proves the bytes in the end. */
+  #isChecked;
+  /** Ends a wait between two attempts. @type {() => void} */
+  #wake = () => {};
 
   /**
    * @param {{ url: string, name: string }} spec
@@ -73,6 +89,8 @@ export class HttpBytes {
     this.#url = url;
     this.#resume = resume;
     this.#options = { retries: 5, retryDelay: 500, stallLimit: 60_000, ...options };
+    this.#isPlain = !/^https?:/.test(url);
+    this.#isChecked = options.sha256 !== undefined || options.checked === true;
     this.name = name;
     /** @type {number | undefined} */
     this.size = undefined;
@@ -127,6 +145,7 @@ export class HttpBytes {
 
   close() {
     this.#closed = true;
+    this.#wake();
     this.#disconnect();
     this.#pending = new Uint8Array(0);
     this.#ended = true;
@@ -145,11 +164,23 @@ export class HttpBytes {
         if (!(error instanceof Dropped)) throw error;
         this.#failures += 1;
         if (this.#closed || this.#failures > Math.min(this.#options.retries, error.retries)) throw error.error;
-        const delay = Math.max(this.#options.retryDelay * 2 ** (this.#failures - 1), error.retryAfter);
-        await new Promise((resolve) => setTimeout(resolve, delay));
+        const { retryDelay } = this.#options;
+        const step = error.isThrottled ? THROTTLED[Math.min(this.#failures, THROTTLED.length) - 1] : 2 ** (this.#failures - 1);
+        await this.#wait(error.retryAfter || retryDelay * (step ?? 1));
         if (this.#closed) throw error.error;
       }
     }
+  }
+
+  /** @param {number} delay  milliseconds */
+  async #wait(delay) {
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    let timer;
+    await new Promise((resolve) => {
+      this.#wake = () => resolve(undefined);
+      timer = setTimeout(this.#wake, delay);
+    });
+    clearTimeout(timer);
   }
 
   #disconnect() {
@@ -167,6 +198,11 @@ export class HttpBytes {
     }));
     const end = this.#to ?? this.size;
     if (done) {
+      if (this.#bodyEnd !== null && this.#received === this.#bodyEnd && this.#received < (end ?? 0)) {
+        // All that the host sends at once. The rest is there for the asking.
+        this.#disconnect();
+        return;
+      }
       if (end !== undefined && this.#received < end) throw this.#interrupted();
       this.#disconnect();
       this.#ended = true;
@@ -200,13 +236,15 @@ export class HttpBytes {
     const from = this.#resume?.from ?? this.#received;
     const to = this.#resume ? this.#resume.to : this.#to;
     const etag = this.#resume ? this.#resume.etag : this.#version?.etag;
+    const isChecked = this.#resume ? this.#resume.checked : this.#isChecked;
     const sameOrigin = new URL(this.#url).origin === globalThis.location?.origin;
     /** @type {Record<string, string>} */
     const headers = {};
-    if (from > 0 || to !== undefined) {
+    if (from > 0 || to !== undefined || !this.#isPlain) {
       headers.Range = `bytes=${from}-${to === undefined ? "" : to - 1}`;
       // Across origins the header would ask for a preflight that many hosts refuse; the comparison below does without it.
-      if (sameOrigin && isStrong(etag)) headers["If-Range"] = etag;
+      // Nor is it sent where another ETag would not matter.
+      if (sameOrigin && isStrong(etag) && from > 0 && !isChecked) headers["If-Range"] = etag;
     }
     this.#connection = new AbortController();
     let response;
@@ -220,6 +258,8 @@ export class HttpBytes {
       }));
     } catch (cause) {
       if (cause instanceof Dropped) throw cause;
+      // Older browsers ask whether the header may be sent, and hosts that do not expect the question refuse it.
+      if (from === 0 && to === undefined) this.#isPlain = !this.#isPlain || !/^https?:/.test(this.#url);
       throw new Dropped(unreachable(this.#where(), this.#url, cause), { retries: this.#received > 0 ? Infinity : 2 });
     }
     if (this.#resume && (response.ok || response.status === 416)) {
@@ -236,8 +276,15 @@ export class HttpBytes {
         return this.#connect();
       }
     }
+    if (response.status === 416 && from === 0 && this.#received === 0 && !this.#isPlain) {
+      // An empty file has no first byte.
+      this.#disconnect();
+      this.#isPlain = true;
+      return this.#connect();
+    }
     this.redirected ||= response.redirected;
     this.#check(response, this.#received);
+    this.#bodyEnd = response.status === 206 ? contentRange(response)?.end ?? null : null;
     this.#body = /** @type {ReadableStream<Uint8Array<ArrayBuffer>>} */ (response.body).getReader();
   }
 
@@ -249,31 +296,34 @@ export class HttpBytes {
   #check(response, from) {
     const { status } = response;
     if (status === 416) throw this.#changed("it is shorter now");
-    if (!response.ok) {
-      const error = refused(this.#where(), status);
-      if (!PASSING_STATUSES.has(status)) throw error;
-      throw new Dropped(error, { retryAfter: retryAfter(response.headers.get("retry-after")) });
+    if (!response.ok || !response.body) {
+      const error = refused(this.#where(), status, this.#url);
+      if (PASSING_STATUSES.has(status)) throw new Dropped(error, { retryAfter: retryAfter(response), isThrottled: status === 429, retries: status === 429 ? this.#options.throttledRetries : undefined });
+      // A signature that the host itself has handed out can be renewed where it did.
+      if (EXPIRED_STATUSES.has(status) && (response.redirected || from > 0)) throw new Dropped(error, { retries: RENEWALS });
+      throw error;
     }
     if ((response.headers.get("content-type") ?? "").startsWith("text/html")) {
       throw new LlavaError("network",
         `${this.#where()} is a web page, not a model file. Use the address of the file itself: on Hugging Face, that of the download button.`);
     }
     const announced = announcedLength(response);
-    const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(response.headers.get("content-range") ?? "");
+    const range = contentRange(response);
     const version = { etag: response.headers.get("etag"), modified: response.headers.get("last-modified") };
     if (this.#version === null) {
       this.#version = version;
-      this.size = announced;
-    } else {
-      if (differs(this.#version.etag, version.etag)) throw this.#changed("its ETag is another one");
-      if (!version.etag && differs(this.#version.modified, version.modified)) throw this.#changed("its date is another one");
+      if (status !== 206) this.size = announced;
+    } else if (!this.#isChecked) {
+      // Hosts move files between places that have ETags of their own; what is compared with a hash in the end need not care.
+      if (isOtherVersion(this.#version.etag, version.etag)) throw this.#changed("its ETag is another one");
+      if (!version.etag && isOtherVersion(this.#version.modified, version.modified)) throw this.#changed("its date is another one");
     }
     if (from === 0 && status !== 206) return;
     if (status === 206) {
-      if (range ? Number(range[1]) !== from : announced === undefined) {
+      if (range ? range.from !== from : announced === undefined && from > 0) {
         throw new LlavaError("integrity", `${this.#where()} answered with another part of the file than was asked for. Try again.`);
       }
-      const total = range && range[2] !== "*" ? Number(range[2]) : announced === undefined || this.#to !== undefined ? undefined : from + announced;
+      const total = range ? range.size ?? undefined : announced === undefined || this.#to !== undefined ? undefined : from + announced;
       if (this.size !== undefined && total !== undefined && total !== this.size) throw this.#changed(`it has ${total} bytes, not ${this.size}`);
       this.size ??= total;
       this.#repeated = 0;
@@ -324,95 +374,4 @@ export class HttpBytes {
   #where() {
     return readableUrl(this.#url);
   }
-}
-
-/**
- * Whether an ETag stands for one sequence of bytes only.
- * @param {string | null | undefined} etag
- * @returns {etag is string}
- */
-export function isStrong(etag) {
-  return typeof etag === "string" && etag !== "" && !etag.startsWith("W/");
-}
-
-/**
- * Whether an answer is the wanted part of the very file that a part is there of.
- * @param {Response} response
- * @param {Resume} resume
- */
-function proves(response, { from, to, size, etag, checked }) {
-  if (response.status !== 206) return false;
-  const shown = response.headers.get("etag");
-  if (!(shown === null ? checked : checked && etag === null ? true : isStrong(etag) && shown === etag)) return false;
-  const range = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(response.headers.get("content-range") ?? "");
-  // Where CORS hides the range, its length still has to be right.
-  if (!range) return announcedLength(response) === (to ?? size) - from;
-  return Number(range[1]) === from && Number(range[2]) === (to ?? size) - 1 && (range[3] === "*" || Number(range[3]) === size);
-}
-
-/**
- * Bytes of the body where the answer says; a compressed body's length says nothing about the file's.
- * @param {Response} response
- */
-function announcedLength(response) {
-  const length = response.headers.get("content-length");
-  if (length === null || response.headers.get("content-encoding")) return undefined;
-  return Number(length);
-}
-
-/**
- * Whether two header values are both there and unlike. One that is missing (hidden by CORS) proves nothing.
- * @param {string | null} before
- * @param {string | null} now
- */
-function differs(before, now) {
-  return before !== null && now !== null && before !== now;
-}
-
-/**
- * Milliseconds to wait, at most half a minute.
- * @param {string | null} header
- */
-function retryAfter(header) {
-  const seconds = Number(header);
-  return header !== null && Number.isFinite(seconds) ? Math.min(Math.max(seconds, 0), 30) * 1000 : 0;
-}
-
-/**
- * An address for messages: without the query, which may hold somebody's access token.
- * @param {string} url
- */
-export function readableUrl(url) {
-  if (url.startsWith("data:")) return "the data: address";
-  const parsed = new URL(url);
-  return parsed.protocol === "blob:" ? "the blob: address" : parsed.origin + parsed.pathname;
-}
-
-/**
- * @param {string} where
- * @param {number} status
- */
-export function refused(where, status) {
-  const why =
-    status === 404 || status === 410 ? "there is no such file. Check the address." :
-    status === 401 || status === 403 ? "the host does not give this file to everybody. Download it while signed in there, and choose it from disk." :
-    status === 429 ? "the host gets too many requests at the moment. Wait a few minutes and try again." :
-    status >= 500 ? "the host has a problem at the moment. Try again later." :
-    "check the address.";
-  return new LlavaError("network", `${where} answered with status ${status}: ${why}`);
-}
-
-/**
- * @param {string} where
- * @param {string} url
- * @param {unknown} cause
- */
-export function unreachable(where, url, cause) {
-  const mixed = globalThis.location?.protocol === "https:" && url.startsWith("http:");
-  return new LlavaError("network",
-    `${where} could not be fetched. ` + (mixed ?
-      "A page loaded over https: cannot read http: addresses. Use an https: address, or download the file and choose it from disk." :
-      "Either there is no connection, or the host does not exist, or it does not let web pages read its files (CORS). " +
-      "Check the address and the connection, or download the file and choose it from disk."),
-    { cause });
 }

@@ -2,11 +2,13 @@
 // file. To the rest of the loader the pieces are one file, with the manifest's hash.
 
 import { LlavaError } from "../api/errors.js";
-import { HttpBytes, readableUrl, refused, unreachable } from "./http-bytes.js";
-import { CHUNK } from "../storage/stored-files.js";
+import { readableUrl } from "./address.js";
+import { refused, unreachable, wholeBody } from "./http-answers.js";
+import { HttpBytes } from "./http-bytes.js";
+import { CHUNK } from "../storage/file-log.js";
 
 /** @typedef {import("../wire/protocol.js").SourceSpec} SourceSpec */
-/** @typedef {import("./http-bytes.js").Resume} Resume */
+/** @typedef {import("./http-answers.js").Resume} Resume */
 /** @typedef {import("./source-reader.js").ReaderOptions} ReaderOptions */
 /** `at`: where it begins in the file. @typedef {{ url: string, at: number, size: number, sha256: string }} Piece */
 /** @typedef {{ size: number, sha256: string, list: Piece[] }} Pieces */
@@ -15,6 +17,8 @@ const ENDING = ".pieces.json";
 const FORMAT = "llava-web pieces 1";
 /** A manifest of the most pieces there can be is smaller. */
 const MAX_MANIFEST = 32e6;
+/** How long it may take, in milliseconds. */
+const PATIENCE = 30_000;
 const HASH = /^[0-9a-f]{64}$/;
 
 /** What a connection to a file, whole or in pieces, is to whoever reads from it. @typedef {HttpBytes | PieceBytes} RemoteBytes */
@@ -53,22 +57,25 @@ export function withPieces(specs) {
  */
 async function readManifest(url) {
   const where = readableUrl(url);
+  const controller = new AbortController();
+  const timer = setTimeout(() => controller.abort(), PATIENCE);
   let response;
-  let text;
+  let bytes;
   try {
-    response = await fetch(url, { cache: "no-cache", referrerPolicy: "no-referrer", signal: AbortSignal.timeout(30_000) });
-    if (Number(response.headers.get("content-length") ?? 0) > MAX_MANIFEST) throw invalid(where, "it is too large");
-    text = await response.text();
+    response = await fetch(url, { cache: "no-cache", referrerPolicy: "no-referrer", signal: controller.signal });
+    bytes = await wholeBody(response, MAX_MANIFEST);
   } catch (cause) {
-    if (cause instanceof LlavaError) throw cause;
     throw unreachable(where, url, cause);
+  } finally {
+    clearTimeout(timer);
   }
-  if (!response.ok) throw refused(where, response.status);
+  if (!response.ok) throw refused(where, response.status, url);
+  if (!bytes) throw invalid(where, "it is too large");
   let manifest;
   try {
-    manifest = JSON.parse(text);
+    manifest = JSON.parse(new TextDecoder().decode(bytes));
   } catch {
-    throw invalid(where, "it is no JSON");
+    throw invalid(where, "it isn't JSON");
   }
   if (manifest?.format !== FORMAT) throw invalid(where, `its format is ${JSON.stringify(manifest?.format)}, not "${FORMAT}"`);
   const { size, sha256, pieces } = manifest;

@@ -22,10 +22,12 @@ import { remoteBytes } from "./pieces.js";
 /**
  * @typedef {object} ReaderOptions
  * @property {string} [sha256]  expected hash of the whole file, hex
+ * @property {boolean} [checked]  whether the whole is compared with a hash in the end, though not with `sha256`
  * @property {() => Hasher} [createHasher]
  * @property {ByteSource | null} [stored]  the file's place in the browser's storage: it downloads, keeps and checks by itself
  * @property {(count: number, stored?: boolean) => void} [onBytes]  told of bytes as they arrive, from the network or a disk
  * @property {number} [retries]  attempts in a row that may fail without one new byte
+ * @property {number} [throttledRetries]  the same where the host says that it gets too many requests
  * @property {number} [retryDelay]  milliseconds before the first new attempt; doubles with each
  * @property {number} [stallLimit]  milliseconds without a byte after which a connection counts as dropped
  */

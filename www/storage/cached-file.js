@@ -1,66 +1,39 @@
-// One model file in the browser's storage, in the worker: what is there is read, what is missing is downloaded and kept.
-// load-files.js has the rules, stored-files.js the layout, read-ahead.js the downloads beside the one that is being read.
+// One model file that is kept in the browser's storage, in the worker: what is there is read, what is missing is downloaded and kept.
+// load-files.js has the rules, cached-file-writer.js the storage, read-ahead.js the downloads beside the one that is being read.
 
 import { LlavaError } from "../api/errors.js";
-import { hostHash } from "../fetching/host-hash.js";
-import { isStrong, readableUrl } from "../fetching/http-bytes.js";
+import { readableUrl } from "../fetching/address.js";
+import { etagHash, lfsHash } from "../fetching/host-hash.js";
+import { isStrong } from "../fetching/http-answers.js";
 import { remoteBytes } from "../fetching/pieces.js";
+import { StoredBytes } from "./cached-file-writer.js";
+import { checksum, CHUNK, chunkLength } from "./file-log.js";
 import { ReadAhead } from "./read-ahead.js";
-import { checksum, CHUNK, chunkLength, endOf, lockFile, logLine, presentBytes, presentChunks, readRecord, removeFile, trim, whenFree } from "./stored-files.js";
-import { createSyncHandle, isFull, writeAll } from "./sync-handles.js";
 
 /** @typedef {import("../fetching/source-reader.js").ReaderOptions} ReaderOptions */
 /** @typedef {import("../fetching/source-reader.js").ByteSource} ByteSource */
-/** @typedef {import("./stored-files.js").FileRecord} FileRecord */
 /** @typedef {import("../fetching/pieces.js").RemoteBytes} RemoteBytes */
-/** @typedef {import("./sync-handles.js").SyncHandle} SyncHandle */
 /** @typedef {import("./load-files.js").UrlSpec} UrlSpec */
 
-/** After so many bytes the system is asked to write them to the disk: as much is lost in a power cut. */
-const FLUSH_AFTER = 16 << 20;
 /** A gap that is rather read through than asked for around. */
 const SKIP_THROUGH = 4 << 20;
-/** What the records and the file system's own book-keeping take, beside the bytes. */
-export const OVERHEAD = 1 << 20;
-/** How often a waiting tab looks how far the other one has come, in milliseconds. */
-const LOOK_EVERY = 500;
+
+/** A file that was put together from parts of different times, and is not the one that it should be. */
+export class WrongParts extends LlavaError {}
 
 /** One file, stored or being stored. @implements {ByteSource} */
 export class StoredFile {
   /** The length in bytes where it is known beforehand. @type {number | undefined} */
   size;
-  /** Whether nothing of it was there before this load. */
-  isNew = false;
-  /** Whether this load stored anything of it. */
-  hasStored = false;
-  #folder;
-  #id;
+  #stored;
   #spec;
   #hasRoom;
   #onNotStored;
   /** @type {ReaderOptions} */
   #options = {};
-  /** @type {import("./stored-files.js").Release | null} */
-  #release = null;
-  #exclusive = false;
-  /** @type {FileRecord} */
-  #record;
-  /** How long the stored bytes are. */
-  #length = 0;
-  /** The chunks that can be read, as far as is known. @type {Set<number>} */
-  #present = new Set();
-  /** The record no longer holds, and begins anew with the first chunk that is written. */
-  #anew = true;
-  #writable = true;
+  #isWritable = true;
   /** The first failure to write is being told, or was. */
   #writeFailed = false;
-  /** @type {SyncHandle | null} */
-  #data = null;
-  /** Reads where no handle can be had: in browsers that give one only to one tab. @type {Blob | null} */
-  #blob = null;
-  /** @type {SyncHandle | null} */
-  #log = null;
-  #unflushed = 0;
   /** @type {{ net: RemoteBytes, end: number }[]} */
   #connections = [];
   /** The downloads beside it, once it is known that there is something to download. @type {ReadAhead | null} */
@@ -71,19 +44,17 @@ export class StoredFile {
   #failure = null;
   /** @type {Promise<void> | null} */
   #closing = null;
-  /** @type {Promise<SyncHandle> | null} */
-  #opening = null;
   /** @type {import("../fetching/source-reader.js").Hasher | null} */
   #hasher = null;
   /** Chunks that went through the hasher. */
   #hashed = 0;
-  /** What the host says the file's SHA-256 is. @type {string | null} */
-  #hostHash = null;
+  /** The SHA-256 that the whole is to have: the caller's, or what the host's repository says. @type {string | null} */
+  #expected = null;
+  /** Whether chunks of an earlier load were there when this one began. */
+  #hadParts = false;
   /** @type {{ index: number, bytes: Uint8Array } | null} */
   #current = null;
   #position = 0;
-  /** Stored chunks are read into this: new memory for each would take longer than all the rest. */
-  #chunkBuffer = new Uint8Array(0);
   /** What is put together from several chunks. */
   #takeBuffer = new Uint8Array(0);
 
@@ -95,43 +66,49 @@ export class StoredFile {
    *   anything is read, and says whether the whole file is wanted; `onNotStored` throws where that ends the load
    */
   constructor(folder, id, spec, { hasRoom, onNotStored }) {
-    this.#folder = folder;
-    this.#id = id;
+    this.#stored = new StoredBytes(folder, id, spec);
     this.#spec = spec;
     this.#hasRoom = hasRoom;
     this.#onNotStored = onNotStored;
-    this.#record = { url: spec.url, name: spec.name, etag: null, size: null, sums: new Map(), sha256: null, used: 0 };
   }
 
   get name() {
     return this.#spec.name;
   }
 
+  /** Whether nothing of it was there before this load. */
+  get isNew() {
+    return this.#stored.isNew;
+  }
+
+  /** Whether this load stored anything of it. */
+  get hasStored() {
+    return this.#stored.hasStored;
+  }
+
   /** Bytes that will have to be stored, as far as is known. */
   get missing() {
-    const { size } = this.#record;
-    if (!this.#writable || size === null) return 0;
-    return [...this.#present].reduce((rest, i) => rest - chunkLength(i, size), size);
+    return this.#isWritable ? this.#stored.missing : 0;
   }
 
   /** Room that is wanted for them, beside what the file takes already. */
   get room() {
-    return this.#writable && this.#record.size !== null && !this.#isComplete ? Math.max(0, this.#record.size - this.#length) : 0;
+    return this.#isWritable ? this.#stored.room : 0;
   }
 
   /** Bytes that are there of a file of which nothing was there before this load. */
   get begun() {
-    return this.isNew ? endOf(this.#present, this.#record.size) : 0;
+    return this.#stored.begun;
   }
 
   /** Whether it is all there, and was found to be what it should be. */
   get isProven() {
-    return this.#isComplete && this.#record.sha256 !== null;
+    return this.#stored.isComplete && this.#stored.record.sha256 !== null;
   }
 
   /** Bytes that this load has downloaded and not read yet. */
   get ahead() {
-    return [...this.#fresh].reduce((sum, i) => sum + chunkLength(i, this.#record.size ?? 0), 0);
+    return [...this.#fresh].reduce((sum, i) => sum + chunkLength(i, this.#stored.record.size ?? 0), 0);
   }
 
   /** @param {ReaderOptions} options */
@@ -143,84 +120,52 @@ export class StoredFile {
    * Shared where the file is complete, else exclusive.
    * @param {(loaded: number, total: number) => void} onWaiting
    */
-  async lock(onWaiting) {
-    for (;;) {
-      this.#release = await this.#request("shared", onWaiting);
-      await this.#look();
-      if (this.#isComplete) return;
-      await this.#release();
-      this.#release = await this.#request("exclusive", onWaiting);
-      await this.#look();
-      this.#exclusive = !this.#isComplete;
-      if (this.#exclusive) {
-        // What was taken for a load that was ended in the middle.
-        if (!this.isNew) this.#length = await trim(this.#folder, this.#id, this.#record, this.#length);
-        return;
-      }
-      // Another tab has completed it in the meantime, and others are to read at the same time.
-      await this.#release();
-    }
-  }
-
-  /**
-   * @param {LockMode} mode
-   * @param {(loaded: number, total: number) => void} onWaiting
-   */
-  async #request(mode, onWaiting) {
-    const atOnce = await lockFile(this.#id, { mode, ifAvailable: true });
-    if (atOnce) return atOnce;
-    const timer = setInterval(async () => {
-      const found = await readRecord(this.#folder, this.#id);
-      if (found?.record.size) onWaiting(presentBytes(found.record, found.record.size), found.record.size);
-    }, LOOK_EVERY);
-    try {
-      return /** @type {import("./stored-files.js").Release} */ (await lockFile(this.#id, { mode }));
-    } finally {
-      clearInterval(timer);
-    }
-  }
-
-  /** Reads the record, and what of it still holds. */
-  async #look() {
-    const found = await readRecord(this.#folder, this.#id);
-    this.isNew = found === null;
-    this.#present.clear();
-    this.#length = found?.length ?? 0;
-    if (!found) return;
-    this.#record = found.record;
-    this.#anew = false;
-    this.#present = presentChunks(found.record, this.#length);
-  }
-
-  get #isComplete() {
-    const { size } = this.#record;
-    return size !== null && size > 0 && this.#present.size === Math.ceil(size / CHUNK);
+  lock(onWaiting) {
+    return this.#stored.lock(onWaiting);
   }
 
   async open() {
-    const expected = this.#options.sha256?.toLowerCase();
-    if (expected && this.#record.sha256 && this.#record.sha256 !== expected) this.#forget(null, null);
-    if (this.#isComplete) {
-      this.size = /** @type {number} */ (this.#record.size);
+    const stored = this.#stored;
+    const asked = this.#options.sha256?.toLowerCase() ?? null;
+    this.#expected = asked;
+    const { sha256, expected } = stored.record;
+    if (asked && (sha256 ?? expected ?? asked) !== asked) stored.forget(null, null);
+    if (stored.isComplete) {
+      this.size = /** @type {number} */ (stored.record.size);
       // A tab that was closed after the last chunk and before the hash.
-      if (!this.#record.sha256) this.#hasher = this.#createHasher();
+      if (!stored.record.isHashed) this.#hasher = this.#createHasher();
       return;
     }
+    const pointer = asked ? null : lfsHash(this.#spec.url);
+    this.#hadParts = stored.present.size > 0;
+    if (this.#hadParts) {
+      this.#expected ??= await pointer;
+      // The repository has another version by now.
+      if (this.#expected && (expected ?? this.#expected) !== this.#expected) stored.forget(null, null);
+    }
     let first = 0;
-    while (this.#present.has(first)) first += 1;
+    while (stored.present.has(first)) first += 1;
     const net = await this.#connect(first);
-    if (!net.resumed) this.#forget(net.etag, net.size ?? null);
-    this.size = this.#record.size ?? undefined;
-    if (!this.#record.sha256) this.#hasher = this.#createHasher();
-    if (!expected) this.#hostHash = await hostHash(this.#spec.url, net);
+    if (!net.resumed) {
+      stored.forget(net.etag, net.size ?? null);
+      this.#hadParts = false;
+    }
+    this.size = stored.record.size ?? undefined;
+    this.#expected ??= await pointer;
+    if (this.#expected && this.#expected !== stored.record.expected) {
+      stored.record.expected = this.#expected;
+      // A record that begins anew has it among its first lines.
+      if (net.resumed) await this.#write(() => stored.append({ expected: this.#expected }));
+    }
+    if (!stored.record.isHashed) this.#hasher = this.#createHasher();
     this.#readAhead = new ReadAhead({
-      count: () => Math.ceil((this.#record.size ?? 0) / CHUNK),
-      isMissing: (i) => !this.#present.has(i),
-      length: (i) => chunkLength(i, this.#record.size ?? 0),
+      count: () => Math.ceil((stored.record.size ?? 0) / CHUNK),
+      isMissing: (i) => !stored.present.has(i),
+      length: (i) => chunkLength(i, stored.record.size ?? 0),
       connect: (from, to) => this.#connectAhead(from, to),
       keep: async (i, bytes) => {
         await this.#keep(i, bytes);
-        if (!this.#present.has(i)) throw new DOMException("It is not stored.", "QuotaExceededError");
+        if (!stored.present.has(i)) throw new DOMException("It is not stored.", "QuotaExceededError");
         this.#fresh.add(i);
       },
     });
@@ -230,52 +175,15 @@ export class StoredFile {
     return this.#options.createHasher?.() ?? null;
   }
 
-  /**
-   * What is stored is of no use.
-   * @param {string | null} etag
-   * @param {number | null} size
-   */
-  #forget(etag, size) {
-    this.#record = { ...this.#record, etag, size, sums: new Map(), sha256: null };
-    this.#present.clear();
-    this.#anew = true;
-  }
-
-  /**
-   * Takes the room for the whole file, as far as there is room.
-   * @returns {Promise<{ wanted: number, got: number }>}  bytes
-   */
+  /** Takes the room for the whole file, as far as there is room. @returns {Promise<{ wanted: number, got: number }>}  bytes */
   async reserve() {
-    const { size } = this.#record;
-    if (!this.#writable || size === null || this.#isComplete) return { wanted: 0, got: 0 };
-    let data;
+    if (!this.#isWritable) return { wanted: 0, got: 0 };
     try {
-      data = await this.#openForWriting();
+      return await this.#stored.reserve();
     } catch (cause) {
-      if (!isFull(cause)) await this.#write(() => Promise.reject(cause));
-      return { wanted: size, got: 0 };
+      await this.#write(() => Promise.reject(cause));
+      return { wanted: 0, got: 0 };
     }
-    const before = await data.getSize();
-    const wanted = Math.max(0, size - before);
-    const fits = async (/** @type {number} */ count) => {
-      try {
-        await data.truncate(before + count);
-        // Not every browser throws where there is no room.
-        return await data.getSize() === before + count;
-      } catch {
-        return false;
-      }
-    };
-    if (wanted === 0 || await fits(wanted)) return { wanted, got: wanted };
-    // For the message: how much there is, to the megabyte.
-    let [got, tooMuch] = [0, wanted];
-    while (tooMuch - got > OVERHEAD) {
-      const middle = Math.floor((got + tooMuch) / 2);
-      if (await fits(middle)) got = middle;
-      else tooMuch = middle;
-    }
-    await data.truncate(before);
-    return { wanted, got };
   }
 
   /**
@@ -283,43 +191,17 @@ export class StoredFile {
    * @param {{ undo?: boolean }} [options]  `undo`: also what this load began to store
    */
   async keepNothing({ undo = false } = {}) {
-    this.#writable = false;
-    try {
-      if (this.#exclusive && (this.#present.size === 0 || (undo && this.isNew))) {
-        await this.#closeHandles();
-        await removeFile(this.#folder, this.#id);
-        this.#present.clear();
-        this.hasStored = false;
-        this.#anew = true;
-      } else {
-        await this.#trim();
-      }
-    } catch {
-      // What is there is right, if more than need be.
-    }
+    this.#isWritable = false;
+    await (undo ? this.#stored.undo() : this.#stored.giveBack());
     // Without anything to compare it with, a hash is only for what is stored.
-    if (this.#options.sha256 || this.#hostHash) return;
+    if (this.#expected) return;
     this.#hasher?.free?.();
     this.#hasher = null;
   }
 
   /** Gives back what was taken for bytes that did not come. */
-  async giveBack() {
-    try {
-      if (!this.#exclusive || this.#isComplete) return;
-      if (this.#present.size > 0) {
-        await this.#trim();
-      } else if (!this.#anew || this.#log) {
-        await this.#closeHandles();
-        await removeFile(this.#folder, this.#id);
-      }
-    } catch {
-      // The next load of it does that.
-    }
-  }
-
-  async #trim() {
-    if (this.#log) await this.#data?.truncate(endOf(this.#present, this.#record.size));
+  giveBack() {
+    return this.#stored.giveBack();
   }
 
   /** @param {number} length */
@@ -361,34 +243,48 @@ export class StoredFile {
 
   /** The rest of the download, and the hash of the whole. */
   async finish() {
+    const stored = this.#stored;
     if (this.#hasher) {
       while (this.size === undefined || this.#hashed * CHUNK < this.size) await this.#load(this.#hashed);
     }
     if (this.#hasher) {
       const found = this.#hasher.digestHex().toLowerCase();
-      const expected = this.#options.sha256?.toLowerCase();
-      if (found !== (expected ?? this.#hostHash ?? found)) {
-        await this.discard();
-        throw new LlavaError("integrity",
-          `The file '${this.name}' has the SHA-256 ${found}, but ${expected ? `${expected} was asked for` : `its host says ${this.#hostHash}`}. ` +
-          "It was damaged or exchanged on the way, or the expected hash is of another version. What was stored of it has been deleted: " +
-          "download it again or correct the hash.");
+      if (found !== (this.#expected ?? found)) await this.#failHash(found);
+      // What looks like the host's hash of the file may be another hash, or of another thing: it proves, but it does not disprove.
+      const shown = this.#connections.some(({ net }) => net.redirected) ? null : etagHash(stored.record.etag);
+      const sha256 = this.#expected || shown === null || shown === found ? found : null;
+      if (this.#isWritable) {
+        await this.#write(async () => {
+          await stored.append({ etag: stored.record.etag, size: this.size ?? null }, { sha256 });
+          stored.record.sha256 = sha256;
+          stored.record.isHashed = true;
+        });
       }
-      if (this.#writable) await this.#write(() => this.#append({ etag: this.#record.etag, size: this.size ?? null }, { sha256: found }));
-    } else if (this.#writable && this.size !== undefined) {
+    } else if (this.#isWritable && this.size !== undefined) {
       // A repaired file that the engine has not wholly read.
-      for (let i = 0; i * CHUNK < this.size; i++) if (!this.#present.has(i)) await this.#load(i);
+      for (let i = 0; i * CHUNK < this.size; i++) if (!stored.present.has(i)) await this.#load(i);
     }
-    await this.#markUsed();
+    await stored.markUsed();
+  }
+
+  /**
+   * @param {string} found
+   * @returns {Promise<never>}
+   */
+  async #failHash(found) {
+    await this.discard();
+    const message = `The file '${this.name}' has the SHA-256 ${found}, but ` +
+      `${this.#options.sha256 ? `${this.#expected} was asked for` : `its host says ${this.#expected}`}. ` +
+      "It was damaged or replaced in transit, or the expected hash is of another version. What was stored of it has been deleted: " +
+      "download it again or correct the hash.";
+    throw this.#hadParts ? new WrongParts("integrity", message) : new LlavaError("integrity", message);
   }
 
   /** Removes what is stored, as far as nobody else reads it. */
   async discard() {
-    this.#writable = false;
+    this.#isWritable = false;
     this.#readAhead?.close();
-    await this.#closeHandles();
-    this.#forget(null, null);
-    if (await this.#becomeExclusive()) await removeFile(this.#folder, this.#id);
+    await this.#stored.discard();
   }
 
   /** @returns {Promise<void>} */
@@ -397,30 +293,14 @@ export class StoredFile {
   }
 
   async #end() {
-    this.#writable = false;
+    this.#isWritable = false;
     this.#readAhead?.close();
     for (const { net } of this.#connections) net.close();
     this.#connections = [];
-    await this.giveBack();
-    await this.#closeHandles();
     this.#hasher?.free?.();
     this.#hasher = null;
     this.#current = null;
-    await this.#release?.();
-    this.#release = null;
-  }
-
-  async #closeHandles() {
-    const handles = [this.#data, this.#log];
-    this.#data = this.#log = this.#blob = null;
-    for (const handle of handles) {
-      try {
-        await handle?.flush();
-      } catch {
-        // The record says less than was written, or the handle only reads.
-      }
-      await handle?.close();
-    }
+    await this.#stored.close();
   }
 
   /**
@@ -428,18 +308,19 @@ export class StoredFile {
    * @param {number} index
    */
   async #load(index) {
-    const { size, etag } = this.#record;
-    // Without either, nothing would show that parts that come side by side are of one file.
-    const isProven = isStrong(etag) || this.#options.sha256 !== undefined;
     // Until the header is accepted, nobody knows whether more than it is wanted.
     const isWanted = await this.#hasRoom();
-    if (isWanted && this.#writable && size !== null && isProven) this.#readAhead?.start(index, this.#connections.length > 0);
-    let bytes = await this.#readStored(index);
+    const stored = this.#stored;
+    const { size, etag } = stored.record;
+    // Without either, nothing would show that parts that come side by side are of one file.
+    const isProven = isStrong(etag) || this.#expected !== null;
+    if (isWanted && this.#isWritable && size !== null && isProven) this.#readAhead?.start(index, this.#connections.length > 0);
+    let bytes = await stored.read(index);
     if (!bytes && this.#readAhead?.isComing(index)) {
       // The reader's own connection has come to where another one began.
       for (const { net } of this.#connections.splice(0)) net.close();
       await this.#readAhead.bring(index);
-      bytes = await this.#readStored(index);
+      bytes = await stored.read(index);
     }
     if (this.#failure) throw this.#failure;
     if (this.#closing) throw new LlavaError("aborted", "Loading the model was stopped.");
@@ -453,37 +334,6 @@ export class StoredFile {
     return bytes;
   }
 
-  /** @param {number} index */
-  async #readStored(index) {
-    if (!this.#present.has(index)) return null;
-    try {
-      if (this.#chunkBuffer.length === 0) this.#chunkBuffer = new Uint8Array(CHUNK);
-      const bytes = this.#chunkBuffer.subarray(0, chunkLength(index, /** @type {number} */ (this.#record.size)));
-      await this.#openForReading();
-      if (this.#data) {
-        if (this.#data.read(bytes, { at: index * CHUNK }) !== bytes.length) throw new RangeError("The stored file is too short.");
-      } else {
-        bytes.set(new Uint8Array(await /** @type {Blob} */ (this.#blob).slice(index * CHUNK, index * CHUNK + bytes.length).arrayBuffer()));
-      }
-      if (checksum(bytes) === this.#record.sums.get(index)) return bytes;
-    } catch {
-      // Cleared by the person or the browser while it was read: as good as damaged.
-    }
-    this.#present.delete(index);
-    return null;
-  }
-
-  async #openForReading() {
-    if (this.#data || this.#blob) return;
-    const file = await this.#folder.getFileHandle(`${this.#id}.gguf`);
-    try {
-      // Some fifty times as fast as a Blob. Browsers that do not know the mode give the only handle there is.
-      this.#data = await whenFree(() => createSyncHandle(file, { mode: "read-only" }), 250);
-    } catch {
-      this.#blob = await file.getFile();
-    }
-  }
-
   /**
    * Downloads a chunk and stores it.
    * @param {number} index
@@ -491,9 +341,9 @@ export class StoredFile {
   async #fetch(index) {
     const at = index * CHUNK;
     this.#connections = this.#connections.filter(({ net, end }) => {
-      const open = net.position < end;
-      if (!open) net.close();
-      return open;
+      const isOpen = net.position < end;
+      if (!isOpen) net.close();
+      return isOpen;
     });
     let net = this.#connections.find(({ net, end }) => net.position <= at && at < end && at - net.position <= SKIP_THROUGH)?.net;
     if (!net) {
@@ -502,7 +352,7 @@ export class StoredFile {
     }
     await net.skip(at - net.position);
     const bytes = await net.take(this.size === undefined ? CHUNK : chunkLength(index, this.size));
-    if (bytes.length < CHUNK && this.size === undefined) this.size = this.#record.size = at + bytes.length;
+    if (bytes.length < CHUNK && this.size === undefined) this.size = this.#stored.record.size = at + bytes.length;
     await this.#keep(index, bytes);
     return bytes;
   }
@@ -514,25 +364,9 @@ export class StoredFile {
    */
   async #keep(index, bytes) {
     const sum = checksum(bytes);
-    const known = this.#record.sums.get(index);
+    const known = this.#stored.record.sums.get(index);
     if (known !== undefined && known !== sum) await this.#failChanged();
-    if (this.#writable && bytes.length > 0) {
-      await this.#write(async () => {
-        const data = await this.#openForWriting();
-        writeAll(data, bytes, index * CHUNK);
-        await this.#append({ chunk: index, sum });
-        this.#record.sums.set(index, sum);
-        this.#present.add(index);
-        this.hasStored = true;
-        this.#length = Math.max(this.#length, index * CHUNK + bytes.length);
-        this.#unflushed += bytes.length;
-        if (this.#unflushed >= FLUSH_AFTER) {
-          await data.flush();
-          await this.#log?.flush();
-          this.#unflushed = 0;
-        }
-      });
-    }
+    if (this.#isWritable && bytes.length > 0) await this.#write(() => this.#stored.write(index, bytes, sum));
   }
 
   /**
@@ -541,10 +375,11 @@ export class StoredFile {
    * @param {number} to
    */
   async #connectAhead(from, to) {
-    const { etag } = this.#record;
-    const size = /** @type {number} */ (this.#record.size);
-    const resume = { from: from * CHUNK, to: to * CHUNK < size ? to * CHUNK : undefined, size, etag, checked: this.#options.sha256 !== undefined };
-    const net = remoteBytes(this.#spec, { ...this.#options, retries: 2 }, resume);
+    const { etag, size: known } = this.#stored.record;
+    const size = /** @type {number} */ (known);
+    const checked = this.#expected !== null;
+    const resume = { from: from * CHUNK, to: to * CHUNK < size ? to * CHUNK : undefined, size, etag, checked };
+    const net = remoteBytes(this.#spec, { ...this.#options, checked, retries: 2, throttledRetries: 0 }, resume);
     try {
       await net.open();
       if (!net.resumed) throw new RangeError("The host does not send parts of this file.");
@@ -560,20 +395,20 @@ export class StoredFile {
    * @param {number} index
    */
   async #connect(index) {
-    const { size, etag, sums } = this.#record;
+    const { present, record: { size, etag, sums } } = this.#stored;
     let next = index + 1;
     const last = size === null ? 0 : Math.ceil(size / CHUNK);
     // Chunks that were there once are proven by their checksums.
-    let known = sums.has(index);
-    while (next < last && !this.#present.has(next)) {
-      known &&= sums.has(next);
+    let isKnown = sums.has(index);
+    while (next < last && !present.has(next)) {
+      isKnown &&= sums.has(next);
       next += 1;
     }
-    const checked = known || this.#options.sha256 !== undefined;
+    const checked = isKnown || this.#expected !== null;
     const to = next < last ? next * CHUNK : undefined;
     const isFirst = index === 0 && to === undefined;
     const resume = size === null || isFirst || !(isStrong(etag) || checked) ? null : { from: index * CHUNK, to, size, etag, checked };
-    const net = remoteBytes(this.#spec, this.#options, resume);
+    const net = remoteBytes(this.#spec, { ...this.#options, checked: this.#expected !== null }, resume);
     // Known before it is open, so that it is closed with the file.
     const connection = { net, end: Infinity };
     this.#connections.push(connection);
@@ -589,8 +424,8 @@ export class StoredFile {
 
   /** @param {RemoteBytes} net */
   #isSameFile(net) {
-    const { etag, size } = this.#record;
-    return isStrong(etag) && net.etag === etag && (net.size ?? size) === size;
+    const { etag, size } = this.#stored.record;
+    return (this.#expected !== null || (isStrong(etag) && net.etag === etag)) && (net.size ?? size) === size;
   }
 
   /** @returns {Promise<never>} */
@@ -610,7 +445,7 @@ export class StoredFile {
       await write();
     } catch (cause) {
       // What is written late, by a download that is being ended, is nobody's loss.
-      if (!this.#writable || this.#writeFailed) return;
+      if (!this.#isWritable || this.#writeFailed) return;
       this.#writeFailed = true;
       try {
         await this.#onNotStored(cause);
@@ -619,65 +454,6 @@ export class StoredFile {
         throw error;
       }
       await this.keepNothing();
-    }
-  }
-
-  /** @returns {Promise<SyncHandle>} */
-  async #openForWriting() {
-    if (this.#log && this.#data) return this.#data;
-    this.#opening ??= this.#openHandles().finally(() => {
-      this.#opening = null;
-    });
-    return this.#opening;
-  }
-
-  async #openHandles() {
-    if (!await this.#becomeExclusive()) throw new DOMException("Another tab reads the file.", "NoModificationAllowedError");
-    await this.#closeHandles();
-    const [log, data] = await Promise.all(["log", "gguf"].map((extension) => whenFree(async () =>
-      createSyncHandle(await this.#folder.getFileHandle(`${this.#id}.${extension}`, { create: true })))));
-    this.#log = log;
-    this.#data = data;
-    if (this.#anew) {
-      await log.truncate(0);
-      await data.truncate(0);
-      await this.#append({ url: this.#record.url, name: this.#record.name, chunkSize: CHUNK }, { etag: this.#record.etag, size: this.#record.size }, { used: Date.now() });
-      this.#anew = false;
-    } else {
-      // After half a line that somebody was kept from finishing.
-      log.write(new TextEncoder().encode("\n"), { at: await log.getSize() });
-    }
-    return data;
-  }
-
-  /** @param {...object} entries */
-  async #append(...entries) {
-    const log = /** @type {SyncHandle} */ (this.#log ?? (await this.#openForWriting(), this.#log));
-    const bytes = new TextEncoder().encode(entries.map(logLine).join(""));
-    writeAll(log, bytes, await log.getSize());
-  }
-
-  /**
-   * Never waits: whoever holds other locks must not.
-   * @returns {Promise<boolean>}
-   */
-  async #becomeExclusive() {
-    if (this.#exclusive) return true;
-    await this.#release?.();
-    this.#release = await lockFile(this.#id, { ifAvailable: true });
-    this.#exclusive = this.#release !== null;
-    return this.#exclusive;
-  }
-
-  async #markUsed() {
-    try {
-      if (this.#log) return await this.#append({ used: Date.now() });
-      if (this.#anew) return;
-      const log = await createSyncHandle(await this.#folder.getFileHandle(`${this.#id}.log`));
-      log.write(new TextEncoder().encode(`\n${logLine({ used: Date.now() })}`), { at: await log.getSize() });
-      await log.close();
-    } catch {
-      // Another tab is just writing the same.
     }
   }
 }

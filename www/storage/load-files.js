@@ -1,22 +1,25 @@
 // Model files on their way through the browser's storage, in the worker: what is there is read from it, what is missing is
-// downloaded, given to the engine and kept, chunk by chunk. stored-files.js has the layout.
+// downloaded, given to the engine and kept, chunk by chunk. folder.js and file-log.js have the layout.
 //
 // Who is asked: a file that is all there is used without asking anybody, so a model that was loaded once starts without a network,
 // and stays the version it was; giving a `sha256` of another version, or deleting it, fetches it anew. A download goes on
-// at the chunk where it stood if the host proves that it still has the same file (a 206 with the same strong ETag and length, or
-// bytes that are proven by a hash); else it begins again.
+// at the chunk where it stood if the host proves that it still has the same file (a 206 with the same strong ETag and length), or if a
+// hash of the whole will prove it; else it begins again.
 //
 // What is run: every chunk is compared with the checksum it was stored with before the engine sees it. One that is damaged or cut off
-// is fetched again, alone. The SHA-256 of the whole is computed as it is downloaded, and compared with the caller's, or with what the host
-// says it is.
+// is fetched again, alone. The SHA-256 of the whole is computed as it is downloaded, and compared with the caller's, or with what the
+// repository on the host says it is.
 //
 // How: from a host that knows ranges and shows which version it sends, several parts of a large file at once (read-ahead.js).
 //
 // Several tabs: one downloads; others that want the same file wait for it and then read what it stored. Any number read at once.
 
 import { LlavaError } from "../api/errors.js";
-import { OVERHEAD, StoredFile } from "./cached-file.js";
-import { fileId, giveBackAbandoned, listStored, openFolder } from "./stored-files.js";
+import { fileAddress } from "../fetching/address.js";
+import { StoredFile } from "./cached-file.js";
+import { OVERHEAD } from "./cached-file-writer.js";
+import { giveBackAbandoned, listStored, storedId } from "./catalogue.js";
+import { openFolder } from "./folder.js";
 import { isFull } from "./sync-handles.js";
 
 /** @typedef {import("../wire/protocol.js").SourceSpec} SourceSpec */
@@ -45,32 +48,33 @@ export class ModelStore {
 
   /**
    * @param {SourceSpec[]} specs
-   * @param {{ required: boolean, onWaiting: (file: { name: string, loaded: number, total: number }) => void }} options
+   * @param {{ required: boolean, hashOf: (spec: SourceSpec) => string | undefined,
+   *   onWaiting: (file: { name: string, loaded: number, total: number }) => void }} options  `hashOf`: the SHA-256 that is asked for
    */
-  static async lock(specs, { required, onWaiting }) {
+  static async lock(specs, { required, hashOf, onWaiting }) {
     const store = new ModelStore(required);
-    /** @type {Map<string, UrlSpec>} */
-    const wanted = new Map();
-    for (const spec of specs) {
-      // A file that is given twice is stored once; the other reader goes to the network.
-      if (spec.kind === "url" && /^https?:/.test(spec.url)) wanted.set(await fileId(spec.url), spec);
-    }
-    if (wanted.size === 0) return store;
+    const remote = specs.filter((spec) => spec.kind === "url" && /^https?:/.test(spec.url));
+    if (remote.length === 0) return store;
     const folder = await openFolder({ create: true });
     if (!folder) {
       store.warnings.push("The browser keeps no files for this page (a private window, or not https:), so the model will be downloaded again the next time.");
       return store;
     }
     try {
-      for (const id of [...wanted.keys()].sort()) {
-        const spec = /** @type {UrlSpec} */ (wanted.get(id));
+      /** @type {Map<string, UrlSpec>} */
+      const wanted = new Map();
+      // A file that is given twice is stored once; the other reader goes to the network.
+      for (const spec of /** @type {UrlSpec[]} */ (remote)) wanted.set(await storedId(folder, spec.url, hashOf(spec)), spec);
+      for (const [id, spec] of [...wanted].sort(([a], [b]) => (a < b ? -1 : 1))) {
         const file = new StoredFile(folder, id, spec, { hasRoom: () => store.#hasRoom(), onNotStored: (cause) => store.#notStored(cause) });
         store.#files.set(spec, file);
         await file.lock((loaded, total) => onWaiting({ name: spec.name, loaded, total }));
       }
-    } catch (error) {
+    } catch (cause) {
+      // Where the person has blocked a site's storage, some of it is there and cannot be used.
       await store.close();
-      throw error;
+      store.#files.clear();
+      store.warnings.push(`The model was not kept in the browser's storage, which failed (${cause instanceof Error ? cause.message : cause}).`);
     }
     return store;
   }
@@ -193,10 +197,10 @@ export class ModelStore {
    * @param {number} free
    */
   async #figures(missing, free) {
-    const mine = new Set([...this.#files.keys()].map((spec) => (spec.kind === "url" ? spec.url : "")));
-    const others = (await listStored()).filter(({ url }) => !mine.has(url)).sort((a, b) => a.lastUsed - b.lastUsed);
+    const mine = new Set([...this.#files.keys()].map((spec) => (spec.kind === "url" ? fileAddress(spec.url) : "")));
+    const others = (await listStored()).filter(({ url }) => !mine.has(fileAddress(url))).sort((a, b) => a.lastUsed - b.lastUsed);
     const advice = others.length === 0 ? "Free space on this device, or choose a smaller model." :
-      `Delete a model that is kept: ${others.map(({ name, bytes, lastUsed }) => `'${name}' (${size(bytes)}${lastUsed ? `, last used ${new Date(lastUsed).toISOString().slice(0, 10)}` : ""})`).join(", ")}.`;
+      `Delete a model that is kept: ${others.map(({ name, allocated, lastUsed }) => `'${name}' (${size(allocated)}${lastUsed ? `, last used ${new Date(lastUsed).toISOString().slice(0, 10)}` : ""})`).join(", ")}.`;
     return `${size(missing)} (${missing} bytes) are needed and ${size(free)} (${free} bytes) are free for this site. ${advice}`;
   }
 }

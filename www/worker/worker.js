@@ -5,6 +5,7 @@ import { engineFiles, THREAD } from "../assets.js";
 import { chooseDevice } from "./choose-device.js";
 import { isFault, LlavaError, toLlavaError } from "../api/errors.js";
 import { decodeImage } from "./decode-image.js";
+import { WrongParts } from "../storage/cached-file.js";
 import { ModelStore } from "../storage/load-files.js";
 import { withPieces } from "../fetching/pieces.js";
 import { noUsage } from "../wire/protocol.js";
@@ -185,6 +186,7 @@ async function load(request) {
   const { id, model, options } = request;
   const tell = (/** @type {import("../wire/protocol.js").LoadProgress} */ progress) => post({ id, kind: "progress", progress });
   let kept = 0;
+  let startedOver = false;
   for (;;) {
     const progress = new Progress(tell);
     try {
@@ -194,6 +196,11 @@ async function load(request) {
       progress.ready(model[0]?.name ?? "");
       break;
     } catch (error) {
+      if (error instanceof WrongParts && !startedOver) {
+        // What was there of an earlier version is deleted; the download begins anew, once.
+        startedOver = true;
+        continue;
+      }
       if (!isLoss(error)) throw error;
       if (!losses.add()) throw lostTooOften(error);
       tell({ stage: "recovering", file: model[0]?.name ?? "", loaded: 0, total: 0, bytesPerSecond: 0, cached: false });
@@ -218,20 +225,22 @@ async function loadEngine({ sha256, cache, options: { threads, ...options }, ...
   const mmproj = sources.mmproj && await withPieces(sources.mmproj);
   /** @type {any} */
   let engine = null;
+  const hashes = new Map([...model.map((spec, i) => /** @type {const} */ ([spec, sha256.model[i]])), ...(mmproj ?? []).map((spec, i) => /** @type {const} */ ([spec, sha256.mmproj[i]]))]);
+  const hashOf = (/** @type {import("../wire/protocol.js").SourceSpec} */ spec) => hashes.get(spec) ?? (spec.kind === "url" ? spec.pieces?.sha256 : undefined);
   const stored = await ModelStore.lock(cache === "none" ? [] : [...model, ...(mmproj ?? [])], {
     required: cache === "opfs",
+    hashOf,
     onWaiting: (file) => progress.waiting(file),
   });
   store = stored;
   progress.ahead = () => stored.ahead;
-  /** @type {(specs: import("../wire/protocol.js").SourceSpec[], hashes: string[]) => SourceReader[]} */
-  const readersOf = (specs, hashes) => specs.map((spec, i) => {
+  const readerOf = (/** @type {import("../wire/protocol.js").SourceSpec} */ spec) => {
     /** @type {import("../fetching/source-reader.js").ReaderOptions} */
-    const options = { sha256: hashes[i] ?? (spec.kind === "url" ? spec.pieces?.sha256 : undefined), createHasher: () => new pkg.Sha256(), onBytes: (count, stored = false) => progress.bytes(count, stored) };
+    const options = { sha256: hashOf(spec), createHasher: () => new pkg.Sha256(), onBytes: (count, stored = false) => progress.bytes(count, stored) };
     return new SourceReader(spec, { ...options, stored: stored.bytes(spec, options) });
-  });
-  const files = readersOf(model, sha256.model);
-  const visionFiles = mmproj ? readersOf(mmproj, sha256.mmproj) : undefined;
+  };
+  const files = model.map(readerOf);
+  const visionFiles = mmproj?.map(readerOf);
   const readers = [...files, ...(visionFiles ?? [])];
   try {
     await Promise.all(readers.map((reader) => reader.open()));
