@@ -4,13 +4,13 @@
 /** @type {import("./chat/model/suggested.js").KnownModel[]} */
 export const MODELS = [
   {
-    name: "House model",
-    description: "for drawings, comes with this page",
+    name: "Built-in mini model",
+    description: "for drawings · included",
     model: "models/house.gguf",
     mmproj: "models/house-mmproj.gguf",
     bytes: 3813696,
     sha256: { model: "262c22ae15070a6172e9ed932f4946616d95c9b2b90a3b40318d0157ae92db3d", mmproj: "dce27d8f211bd213618f09d2d3e088c18eec94d9a9a278fd88f34cb216b894de" },
-    about: "This small model came with the page. It knows drawings of everyday things, shapes and colors; it still takes one thing for another.",
+    about: "This small model comes with the page. It recognizes drawings of everyday objects, shapes and colors, and still mixes some up. It does not understand photographs.",
     temperature: 0,
     questions: ["What is in this picture?", "How many objects are there?", "Is there a dog?"],
     examples: [

@@ -8,61 +8,10 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 
+import { STAND_IN, storedIs } from "./stand-in.mjs";
 import { golden, openTab, SCREENSHOTS, settled, start } from "./support.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-
-const STAND_IN = `
-  export default async function init() {}
-  export class Sha256 { update() {} digestHex() { return ""; } free() {} }
-  export class Engine {
-    static async load(model, mmproj, options) {
-      const engine = new Engine();
-      engine.options = options;
-      engine.vision = mmproj ? { projector: "mlp", imageSize: 336, patchSize: 14, tokensPerImage: 576, featureSize: 8 } : null;
-      return engine;
-    }
-    static simd() { return "simd128"; }
-    info() {
-      return JSON.stringify({ name: "Stand-in", quantization: "Q4_0", contextSize: 2048, vision: this.vision,
-        device: { kind: "cpu", threads: 1 }, bytes: { weights: 1e9, kvCache: 1e8, wasmHeap: 12e8 } });
-    }
-    startChat(json, images) {
-      const request = JSON.parse(json);
-      const { content } = request.messages.at(-1);
-      const text = typeof content === "string" ? content : content.find(({ type }) => type === "text").text;
-      if (text === "too long") throw Object.assign(new Error("The prompt has 9999 tokens, the context 2048."), { code: "context_overflow" });
-      this.aborted = false;
-      this.images = images.length;
-      const answer = text.startsWith("say:") ? text.slice(4) : text === "echo" ? "\`\`\`json\\n" + JSON.stringify({ ...request, images: images.length, options: this.options }) + "\\n\`\`\`" :
-        text === "on and on" ? "word ".repeat(2000) : "It is **" + images.length + "**, " + text.length + ".";
-      this.pieces = answer.match(/.{1,7}/gs) ?? [];
-      this.count = 0;
-    }
-    abort() { this.aborted = true; }
-    async step() {
-      await new Promise((resolve) => setTimeout(resolve, 2));
-      if (!this.aborted && this.count < this.pieces.length) return JSON.stringify({ type: "token", text: this.pieces[this.count++], token_ids: [this.count], logprobs: null });
-      return JSON.stringify({ type: "done", text: "", finish_reason: this.aborted ? "abort" : "stop", usage: {
-        prompt_tokens: 9, completion_tokens: this.count, total_tokens: 9 + this.count, image_tokens: 0, cached_tokens: 0, image_ms: 1, prefill_ms: 1,
-        decode_ms: 100, prefill_tokens_per_second: 9, decode_tokens_per_second: 12.3 } });
-    }
-    sessionBytes() { return 4; }
-    async saveSession(out) { out.set([1, 2, 3, 4]); }
-    async restoreSession(bytes) { Engine.restored = [...bytes]; }
-    async lookedAt(json) {
-      const { position, token } = JSON.parse(json);
-      if (position !== 9 + token - 1) throw Object.assign(new Error("The context does not hold it."), { code: "invalid_request" });
-      if (this.pieces.slice(token - 1, token + 1).join("").includes("lost")) throw Object.assign(new Error("The context does not hold what was written there any more."), { code: "invalid_request" });
-      // As chelsea.jpg is padded; a glow at the cat's eye, one patch beside it for each token.
-      const salience = Float32Array.from({ length: 576 }, (_, i) => Math.exp(-(((i % 24) - 12 - token % 5) ** 2 + (Math.floor(i / 24) - 9) ** 2) / 12));
-      const image = { data: salience.map((x) => x / 300), salience, shape: [24, 24], bounds: [0, -0.2517, 1, 1.2517], share: 0.124 };
-      return { layers: [10, 22], images: Array.from({ length: this.images }, () => image) };
-    }
-    reset() {}
-    isLost() { return false; }
-    free() {}
-  }`;
 
 const VIEWS = [
   { name: "390-light", viewport: { width: 390, height: 844 }, colorScheme: "light", hasTouch: true },
@@ -190,11 +139,11 @@ describe("the conversation", () => {
 
   visit("several pictures: chosen, dropped, from the camera, from an address", async (page, { complaints }) => {
     await attach(page, "images/astronaut.jpg", "images/chelsea.png");
-    await page.getByRole("button", { name: "Take a picture with the camera" }).click();
-    await page.getByRole("button", { name: "Take the picture", exact: true }).click();
+    await page.getByRole("button", { name: "Take a photo with the camera" }).click();
+    await page.getByRole("button", { name: "Take photo", exact: true }).click();
     await page.getByText("photo.jpg").waitFor();
-    await page.getByRole("button", { name: "Picture from an address" }).click();
-    const address = page.getByRole("textbox", { name: "The picture’s address" });
+    await page.getByRole("button", { name: "Picture from a URL" }).click();
+    const address = page.getByRole("textbox", { name: "Picture URL" });
     await address.fill(`${host.server.origin}/golden/nothing.png`);
     await address.press("Enter");
     await page.getByRole("dialog").getByText("status 404").waitFor();
@@ -214,7 +163,7 @@ describe("the conversation", () => {
       clipboardData: await (async () => { const data = new DataTransfer(); data.items.add(new File([await (await fetch("/golden/images/plain.bmp")).blob()], `p${i}.bmp`, { type: "image/bmp" })); return data; })(),
       bubbles: true, composed: true, cancelable: true,
     })), i);
-    await page.getByRole("alert").getByText("8 pictures at most").waitFor();
+    await page.getByRole("alert").getByText("up to 8 pictures").waitFor();
     // The browser's own line about the address that leads nowhere.
     assert.deepEqual(complaints.splice(0).map((text) => text.includes("404")), [true]);
   }, { permissions: ["camera"] });
@@ -230,15 +179,29 @@ describe("the conversation", () => {
     assert.equal(await question(page).inputValue(), "");
     assert.equal(await answers(page).count(), 3);
 
+    // What is being written when another question is edited is there again afterwards.
+    await question(page).fill("a draft");
+    await page.getByRole("button", { name: "Edit" }).nth(1).click();
+    await page.getByRole("button", { name: "Cancel" }).click();
+    assert.equal(await question(page).inputValue(), "a draft");
     await page.getByRole("button", { name: "Edit" }).nth(1).click();
     await ask(page, "too long");
-    await page.getByRole("alert").getByText("9999 tokens").waitFor();
+    assert.equal(await question(page).inputValue(), "a draft");
+    // It stays where it was asked, with what can be done; what it replaced is not lost.
+    const failed = page.locator(".turn").filter({ hasText: "too long" });
+    await failed.getByRole("alert").getByText("9999 tokens").waitFor();
+    assert.deepEqual(await page.locator(".question").allTextContents(), ["One", "too long"]);
+    assert.equal(await page.evaluate(() => document.querySelector("llava-chat").messages.length), 2);
+    await failed.getByRole("button", { name: "Undo the edit" }).click();
     assert.deepEqual(await page.locator(".question").allTextContents(), ["One", "Two", "Three"]);
+    assert.equal(await question(page).inputValue(), "too long");
     assert.equal(await page.evaluate(() => document.querySelector("llava-chat").messages.length), 6);
     await question(page).fill("Two again");
     await question(page).press("Enter");
     await idle(page);
     assert.deepEqual(await page.locator(".question").allTextContents(), ["One", "Two again"]);
+    assert.equal(await question(page).inputValue(), "a draft");
+    await question(page).fill("");
     let { messages } = await echo(page);
     assert.deepEqual(messages.map(({ role }) => role), ["user", "assistant", "user", "assistant", "user"]);
     assert.equal(messages[2].content, "Two again");
@@ -260,7 +223,7 @@ describe("the conversation", () => {
     await dialog.getByLabel("Instructions for every answer").fill("Be brief.");
     await dialog.getByLabel("Temperature").fill("0.3");
     await dialog.getByLabel("Top k").fill("7.6");
-    await dialog.getByLabel("Longest answer").fill("50");
+    await dialog.getByLabel("Maximum length").fill("50");
     await dialog.getByLabel("Min p").fill("9");
     await dialog.getByLabel("Context").fill("1024");
     assert.equal(await dialog.getByLabel("JSON schema").isVisible(), false);
@@ -279,7 +242,7 @@ describe("the conversation", () => {
     assert.deepEqual(seen(request), expected);
     assert.equal(JSON.parse(request.options).contextSize, 1024);
     await open();
-    await dialog.getByRole("button", { name: "Back to the defaults" }).click();
+    await dialog.getByRole("button", { name: "Reset to defaults" }).click();
     assert.equal(await dialog.getByLabel("Temperature").inputValue(), "");
     await page.keyboard.press("Escape");
     const plain = await echo(page);
@@ -299,19 +262,20 @@ describe("the conversation", () => {
     assert.equal((await code.textContent()).trim(), '{"a": ["*b*", "_c_"]}');
     await page.getByRole("button", { name: "Settings" }).click();
     await schema.fill('{ "type": "object", }');
-    await dialog.getByText(/The schema is no JSON/).waitFor();
+    await dialog.getByText(/The schema isn’t valid JSON/).waitFor();
     assert.equal(await schema.getAttribute("aria-invalid"), "true");
     await schema.fill("[1]");
     await dialog.getByText("A JSON schema begins with").waitFor();
     await page.keyboard.press("Escape");
     await question(page).fill("What is it?");
     await question(page).press("Enter");
-    await page.getByRole("alert").getByText("It is in the settings, under “Answer as JSON”.").waitFor();
-    assert.equal(await question(page).inputValue(), "What is it?", "nothing that was written is lost");
+    await page.locator(".turn").filter({ hasText: "What is it?" }).getByRole("alert").getByText("It is in the settings, under “Answer as JSON”.").waitFor();
     await page.getByRole("button", { name: "Settings" }).click();
     await schema.fill('{ "type": "object" }');
     assert.equal(await schema.getAttribute("aria-invalid"), "false");
     await page.keyboard.press("Escape");
+    await page.getByRole("button", { name: "Try again" }).click();
+    await page.locator(".turn").filter({ hasText: "What is it?" }).getByText("It is").waitFor();
     assert.deepEqual((await echo(page)).response_format, { type: "json_schema", json_schema: { schema: { type: "object" } } });
   });
 
@@ -323,7 +287,7 @@ describe("the conversation", () => {
     assert.equal(await answers(page).count(), 0, "nothing is kept that was not asked to be");
     const keep = async (wish) => {
       await page.getByRole("button", { name: "Settings" }).click();
-      await page.getByLabel(/Keep the conversation/).setChecked(wish);
+      await page.getByLabel(/Save the conversation and its pictures/).setChecked(wish);
       await page.keyboard.press("Escape");
     };
     await keep(true);
@@ -331,16 +295,8 @@ describe("the conversation", () => {
     await ask(page, MARKDOWN);
     await ask(page, "And then?");
     // What the engine had computed is kept as well, and given to the next one.
-    const keptSession = () => page.evaluate(() => new Promise((resolve) => {
-      indexedDB.open("llava-web", 1).onsuccess = ({ target: { result: database } }) => {
-        database.transaction("conversations").objectStore("conversations").get(`${location.pathname} session`).onsuccess = ({ target: { result } }) => {
-          database.close();
-          resolve(result && [...result]);
-        };
-      };
-    }));
-    for (let tries = 50; tries > 0 && !await keptSession(); tries--) await page.waitForTimeout(50);
-    assert.deepEqual(await keptSession(), [1, 2, 3, 4]);
+    const { pictures } = await storedIs(page, ({ conversations, sessions }) => conversations[0]?.questions.length === 2 && sessions[0] === 4);
+    assert.equal(pictures.length, 2, "each picture once");
     await page.reload();
     await load(page);
     await answers(page).nth(1).waitFor();
@@ -348,25 +304,26 @@ describe("the conversation", () => {
     assert.equal(await page.getByRole("img", { name: /astronaut|coffee/ }).count(), 2);
     const { messages, images } = await echo(page);
     assert.deepEqual([messages.length, messages[0].content.length, images], [5, 3, 2]);
+    const [{ id }] = (await storedIs(page, ({ conversations }) => conversations[0]?.questions.length === 3)).conversations;
     // A model that cannot see leaves it where it is.
     await page.reload();
     await load(page, { vision: false });
-    await page.getByText("which this model cannot see").waitFor();
+    await page.getByText("this model can’t see pictures").waitFor();
     await page.reload();
     await load(page);
     await answers(page).nth(2).waitFor();
+    const after = await storedIs(page, () => true);
+    assert.deepEqual([after.conversations.map((conversation) => conversation.id), after.pictures.length], [[id], 2]);
     await page.getByRole("button", { name: "New conversation" }).click();
-    await page.waitForTimeout(200);
-    assert.equal(await keptSession(), undefined, "gone with the conversation");
-    await page.reload();
-    await load(page);
-    await page.waitForTimeout(200);
-    assert.equal(await answers(page).count(), 0);
+    await page.getByRole("button", { name: "Close this message" }).click();
+    await storedIs(page, (now) => now.conversations.length + now.pictures.length + now.sessions.length === 0);
     await ask(page, "Hello");
+    await storedIs(page, ({ conversations }) => conversations[0]?.questions[0] === "Hello");
     await keep(false);
+    await storedIs(page, (now) => now.conversations.length + now.pictures.length + now.sessions.length === 0);
     await page.reload();
     await load(page);
-    await page.waitForTimeout(200);
+    // The restored conversation would be there with the model.
     assert.equal(await answers(page).count(), 0);
   });
 
@@ -411,8 +368,8 @@ describe("the conversation", () => {
     assert.deepEqual(found, { violations: [], small: [], outside: [], overflow: 0 }, state);
   };
   const words = (page) => page.locator(".word");
-  const map = (page) => page.getByRole("img", { name: /^Where it looked before/ });
-  const lookButton = (page) => page.getByRole("button", { name: "Where it looked", exact: true });
+  const map = (page) => page.getByRole("img", { name: /^Where the model looked before/ });
+  const lookButton = (page) => page.getByRole("button", { name: "Where the model looked", exact: true });
   /** Where a map's largest value lies in the picture, and whether it lies over it. */
   const drawn = (page) => map(page).last().evaluate((veil) => {
     const image = veil.parentElement.querySelector("img");
@@ -441,7 +398,7 @@ describe("the conversation", () => {
     assert.ok(covers < 1.5, `the map is ${covers} pixels off`);
     const side = 451 / 300;
     assert.ok(Math.abs(x - 14.5 / 24) < 0.03 && Math.abs(y - (9.5 / 24 * side - (side - 1) / 2)) < 0.03, `${x}, ${y}`);
-    await page.getByText(/12 % of its attention was on the picture/).waitFor();
+    await page.getByText(/12% of its attention was on the picture/).waitFor();
     assert.equal(await answers(page).last().textContent(), text, "the answer reads as before");
     // Words in links are left alone, all others are buttons.
     assert.equal(await words(page).filter({ hasText: /^link$/ }).count(), 0);
@@ -451,7 +408,7 @@ describe("the conversation", () => {
     assert.equal(await map(page).count(), 0);
     await words(page).filter({ hasText: "eyes" }).click();
     await map(page).waitFor();
-    await page.getByRole("button", { name: "Hide where it looked" }).click();
+    await page.getByRole("button", { name: "Hide where the model looked" }).click();
     assert.equal(await map(page).count(), 0);
     assert.equal(await lookButton(page).getAttribute("aria-pressed"), "true");
     await lookButton(page).click();
@@ -499,7 +456,7 @@ describe("the conversation", () => {
     assert.equal(await focused(), "three");
     await page.keyboard.press("Enter");
     await map(page).waitFor();
-    await page.waitForFunction(() => /Before “three” it looked mostly at the (middle|top|right)/.test(document.querySelector("llava-chat").shadowRoot.querySelector('[aria-live="polite"]').textContent));
+    await page.waitForFunction(() => /Before “three” the model looked mostly at the (middle|top|right)/.test(document.querySelector("llava-chat").shadowRoot.querySelector('[aria-live="polite"]').textContent));
     await page.keyboard.press("End");
     await page.keyboard.press("ArrowRight");
     assert.equal(await focused(), "four");
@@ -509,7 +466,7 @@ describe("the conversation", () => {
     assert.equal(await page.locator('.word[tabindex="0"]').count(), 1, "one stop for the Tab key");
     await page.keyboard.press("Escape");
     assert.equal(await map(page).count(), 0);
-    assert.equal(await focused(), "Where it looked");
+    assert.equal(await focused(), "Where the model looked");
   });
 
   for (const { name, ...options } of VIEWS) {
@@ -601,9 +558,9 @@ describe("the conversation", () => {
         { name: "Huge", model: "hf:owner/repo/huge.gguf", bytes: 5e9 },
       ];
     }, host.server.origin);
-    const offered = page.getByRole("region", { name: "Models to begin with" });
-    assert.match(await offered.getByRole("listitem").filter({ hasText: "Tiny" }).textContent(), /7 MB · fits this device · For a first try/);
-    assert.match(await offered.getByRole("listitem").filter({ hasText: "Huge" }).textContent(), /5 GB · too large without WebGPU/);
+    const offered = page.getByRole("region", { name: "Suggested models" });
+    assert.match(await offered.getByRole("listitem").filter({ hasText: "Tiny" }).textContent(), /7 MB · should run on this device · For a first try/);
+    assert.match(await offered.getByRole("listitem").filter({ hasText: "Huge" }).textContent(), /5 GB · too large for this browser without WebGPU/);
     await offered.getByRole("button", { name: "Choose Tiny" }).click();
     assert.match(await page.getByRole("textbox", { name: "Language model" }).inputValue(), /tiny-llava-f16\.gguf$/);
     assert.match(await page.getByRole("textbox", { name: "Vision file" }).inputValue(), /mmproj-legacy-f16\.gguf$/);

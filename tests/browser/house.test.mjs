@@ -63,7 +63,7 @@ describe("the page with its own model", { skip: withoutEngine }, () => {
   });
 
   visit("a first visit: three pictures to click, and the answers are right", async (page) => {
-    await page.getByText(/knows drawings of everyday things, shapes and colors/).waitFor();
+    await page.getByText(/recognizes drawings of everyday objects, shapes and colors/).waitFor();
     await page.getByRole("button", { name: "Load a larger model" }).waitFor();
     await sample(page, /Is there a dog/).click();
     assert.equal(await answer(page, 0), "Yes, there is a dog in the picture.");
@@ -84,9 +84,9 @@ describe("the page with its own model", { skip: withoutEngine }, () => {
     await page.getByRole("button", { name: "Ask again" }).click();
     await page.waitForFunction(() => /red/.test(document.querySelector("llava-chat").shadowRoot.querySelectorAll(".answer")[1].textContent));
     await answer(page, 1);
-    await page.getByRole("button", { name: "Where it looked", exact: true }).nth(1).click();
+    await page.getByRole("button", { name: "Where the model looked", exact: true }).nth(1).click();
     await page.locator(".word").filter({ hasText: "red" }).click();
-    await page.getByRole("img", { name: /^Where it looked before/ }).waitFor();
+    await page.getByRole("img", { name: /^Where the model looked before/ }).waitFor();
     await page.screenshot({ path: path.join(SCREENSHOTS, "house-looked-at.png") });
   });
 
@@ -135,14 +135,14 @@ describe("the page with its own model", { skip: withoutEngine }, () => {
     await page.goto(`${host.site}?model=hf:owner/repo/file.gguf`);
     await page.getByRole("heading", { name: "Load a model" }).waitFor();
     assert.equal(await page.getByRole("textbox", { name: "Language model" }).inputValue(), "hf:owner/repo/file.gguf");
-    await page.getByRole("button", { name: "Choose House model" }).click();
+    await page.getByRole("button", { name: "Choose Built-in mini model" }).click();
     await page.getByRole("button", { name: "Load model" }).click();
     await sample(page, /Is there a dog/).waitFor();
   });
 
   visit("a conversation that is kept brings its own model back", async (page) => {
     await page.getByRole("button", { name: "Settings" }).click();
-    await page.getByRole("checkbox", { name: /Keep the conversation/ }).check();
+    await page.getByRole("checkbox", { name: /Save the conversation and its pictures/ }).check();
     await page.keyboard.press("Escape");
     await page.getByRole("button", { name: "Change model" }).click();
     const other = `${host.server.origin}/golden/tiny-llava/tiny-llava-f16.gguf`;
@@ -163,7 +163,7 @@ describe("the page with its own model", { skip: withoutEngine }, () => {
     await page.evaluate(async (url) => (await import(new URL("llava-web.js", location.href).href)).deleteCachedModel(url), other);
     const count = host.server.requests.length;
     await page.reload();
-    await page.getByText(/which this browser keeps no more/).waitFor();
+    await page.getByText(/which is no longer stored in this browser/).waitFor();
     assert.equal(await page.getByRole("textbox", { name: "Language model" }).inputValue(), other);
     assert.deepEqual(host.server.requests.slice(count).filter(({ url }) => url.includes(".gguf")), []);
   });

@@ -150,7 +150,7 @@ describe("the package", { skip: existsSync(DIST) ? false : "dist is not there: r
 
   visit("opened as a file: it says why not", async (page) => {
     await page.goto(pathToFileURL(path.join(published, "index.html")).href);
-    const words = page.getByText(/If you opened it as a file: browsers run it only from a web server/);
+    const words = page.getByText(/If you opened it as a file, serve it from a web server instead/);
     await words.waitFor();
     assert.equal(await words.isVisible(), true);
   });

@@ -10,6 +10,7 @@ const vendor = path.join(here, "../../www/vendor");
 
 const LIBRARIES = [
   { name: "marked", file: "lib/marked.esm.js", licence: "LICENSE", types: "export const Marked: any;" },
+  { name: "idb", file: "build/index.js", licence: "LICENSE", types: "export const openDB: any;" },
   { name: "dompurify", file: "dist/purify.es.mjs", licence: "LICENSE", types: "declare const DOMPurify: any;\nexport default DOMPurify;" },
 ];
 

@@ -1,6 +1,9 @@
 // The attributes of <llava-chat> as properties.
 
-export class ChatAttributes extends HTMLElement {
+/** On a server there are no elements: importing this does nothing there. @type {typeof HTMLElement} */
+const Base = globalThis.HTMLElement ?? /** @type {any} */ (class {});
+
+export class ChatAttributes extends Base {
   static observedAttributes = ["model", "mmproj", "device", "system", "prompt", "autoload"];
 
   get model() {

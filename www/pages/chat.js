@@ -18,6 +18,10 @@ for (const name of /** @type {const} */ (["model", "mmproj", "prompt"])) {
 if (!query.has("model")) {
   [{ model: chat.model, mmproj: chat.mmproj = "" }] = MODELS;
   chat.autoload = true;
+  // On this page there is nothing else: whoever has not gone anywhere goes on with the question.
+  chat.addEventListener("llava-ready", () => {
+    if (document.activeElement === document.body) chat.focus();
+  }, { once: true });
 }
 
 // A packaged page names its service worker: see sw.js.

@@ -4,22 +4,30 @@ import { button, element } from "./dom.js";
 
 export class Alert {
   element = element("div", { class: "alert", part: "error", role: "alert", hidden: true });
+  /** Told when the message goes, whoever took it away. @type {(() => void) | null} */
+  #onGone = null;
 
   /**
    * @param {string} message
-   * @param {{ actions?: { text: string, onclick: () => void }[], notice?: boolean }} [options]  `notice`: no failure
+   * @param {{ actions?: { text: string, onclick: () => void }[], notice?: boolean, closable?: boolean, onGone?: () => void }} [options]
+   *   `notice`: no failure; `closable`: whether the person can take it away; `onGone`: told when it goes
    */
-  show(message, { actions = [], notice = false } = {}) {
+  show(message, { actions = [], notice = false, closable = true, onGone } = {}) {
+    this.hide();
+    this.#onGone = onGone ?? null;
     this.element.classList.toggle("notice", notice);
     this.element.replaceChildren(
       element("p", { dir: "auto" }, message),
       ...actions.map((action) => button({ ...action, class: "plain" })),
-      button({ label: "Close this message", icon: "close", class: "quiet round", onclick: () => this.hide() }));
+      ...(closable ? [button({ label: "Close this message", icon: "close", class: "quiet round", onclick: () => this.hide() })] : []));
     this.element.hidden = false;
   }
 
   hide() {
     this.element.hidden = true;
     this.element.replaceChildren();
+    const onGone = this.#onGone;
+    this.#onGone = null;
+    onGone?.();
   }
 }

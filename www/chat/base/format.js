@@ -38,5 +38,5 @@ export function duration(seconds) {
 
 /** @param {number} share  from 0 to 1 */
 export function percent(share) {
-  return `${share > 0 && share < 0.01 ? "under 1" : Math.round(100 * share)} %`;
+  return share > 0 && share < 0.01 ? "less than 1%" : `${Math.round(100 * share)}%`;
 }

@@ -3,9 +3,19 @@
 // Grey without any hue around the picture, as in a room where pictures are looked at; one colour, for what can be done next.
 // A page changes it through the --llava-… properties and ::part().
 
-export const styles = new CSSStyleSheet();
+/** @type {CSSStyleSheet | null} */
+let sheet = null;
 
-styles.replaceSync(/* css */ `
+/** Made with the first element: on a server, where this module may be imported too, there are no style sheets. */
+export function styles() {
+  if (!sheet) {
+    sheet = new CSSStyleSheet();
+    sheet.replaceSync(CSS);
+  }
+  return sheet;
+}
+
+const CSS = /* css */ `
 :host {
   --background: var(--llava-background, light-dark(#f4f4f4, #141414));
   --surface: var(--llava-surface, light-dark(#ffffff, #1d1d1d));
@@ -317,4 +327,4 @@ textarea.field { resize: vertical; line-height: 1.5; }
   .button, .card, .composer, .field { border-color: ButtonBorder; }
   .icon { stroke: ButtonText; }
 }
-`);
+`;

@@ -1,4 +1,4 @@
-// The models that are kept in the browser's storage: to use again, to go on with, to delete.
+// The models that are kept in the browser's storage: to use again, to resume, to delete.
 
 import { deleteCachedModel, listCachedModels, LlavaError, storageEstimate } from "../../llava-web.js";
 import { button, element } from "../base/dom.js";

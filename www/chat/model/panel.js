@@ -15,8 +15,8 @@ const SLOTS = /** @type {const} */ ({
 
 /** What is being done, in the order in which it is done. */
 const STAGES = {
-  header: "Reading what is in the file", model: "Loading the language model", mmproj: "Loading the vision file",
-  recovering: "The GPU went away; loading again", ready: "Ready",
+  header: "Reading the file’s header", model: "Loading the language model", mmproj: "Loading the vision file",
+  recovering: "The GPU was lost. Loading the model again", ready: "Ready",
 };
 
 /** One of the two files: an address somebody typed, or files somebody chose. */
@@ -103,7 +103,7 @@ export class ModelPanel {
   #from = { cached: false, stage: "", resumed: 0 };
 
   /**
-   * @param {{ onLoad: (sources: { model: any, mmproj: any }) => void, onCancel: () => void, onSettings: () => void, onError: (message: string) => void,
+   * @param {{ onLoad: (sources: { model: any, mmproj: any }) => void, onCancel: () => void, onBack: () => void, onSettings: () => void, onError: (message: string) => void,
    *   onTell: (message: string) => void }} handlers  `onTell`: for screen readers
    */
   constructor(handlers) {
@@ -116,14 +116,17 @@ export class ModelPanel {
       this.focus();
     } });
     this.submit = button({ text: "Load model", class: "primary", type: "submit", part: "load" });
+    this.back = button({ text: "Back", class: "plain", onclick: handlers.onBack });
+    this.back.hidden = true;
     this.form = element("form", { novalidate: true, onsubmit: (event) => this.#submit(event) },
       element("h2", {}, "Load a model"),
       element("p", { class: "lead" },
-        "It is two GGUF files. Choose both at once, drop them here, or give their addresses."),
+        "A model is two GGUF files. Select both, drop them here, or paste their URLs."),
       this.known.element,
       this.#slots.model.element,
       this.#slots.mmproj.element,
-      element("div", { class: "card-actions" }, this.submit, button({ text: "Settings", icon: "settings", class: "quiet", onclick: handlers.onSettings })));
+      element("slot", { name: "note" }),
+      element("div", { class: "card-actions" }, this.submit, this.back, button({ text: "Settings", icon: "settings", class: "quiet", onclick: handlers.onSettings })));
 
     this.what = element("h2", { tabindex: "-1" }, "Loading");
     this.bar = element("progress", { class: "bar", part: "progress", max: "1", value: "0", "aria-label": "Loading the model" });
@@ -149,6 +152,12 @@ export class ModelPanel {
     this.#slots.model.setAddress(model);
     this.#slots.mmproj.setAddress(mmproj);
     this.#update();
+  }
+
+  /** @param {string} text  where there is a way back; "" where there is none */
+  setBack(text) {
+    this.back.hidden = text === "";
+    /** @type {HTMLElement} */ (this.back.querySelector("span")).textContent = text;
   }
 
   /** Whether a dropped file belongs here. @param {File} file */
@@ -200,8 +209,8 @@ export class ModelPanel {
     this.progress.hidden = false;
     this.#startedAt = performance.now();
     this.#from = { cached: false, stage: "", resumed: 0 };
-    this.what.textContent = "Getting ready";
-    this.amount.textContent = "Fetching the engine";
+    this.what.textContent = "Preparing";
+    this.amount.textContent = "Downloading the engine";
     this.bar.removeAttribute("value");
   }
 
@@ -220,8 +229,8 @@ export class ModelPanel {
     else this.bar.removeAttribute("value");
     const parts = [file];
     if (counted) parts.push(`${bytes(loaded)} of ${bytes(total)}`);
-    if (cached && stage !== "ready") parts.push("from this device’s storage");
-    if (this.#from.resumed > 0) parts.push(`the first ${bytes(this.#from.resumed)} were there`);
+    if (cached && stage !== "ready") parts.push("from this device");
+    if (this.#from.resumed > 0) parts.push(`${bytes(this.#from.resumed)} already downloaded`);
     if (bytesPerSecond > 0 && stage !== "ready") parts.push(`${bytes(bytesPerSecond)}/s`);
     // A guess after one second only: before, it would jump about.
     if (bytesPerSecond > 0 && total > loaded && performance.now() - this.#startedAt > 1000) {

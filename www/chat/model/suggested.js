@@ -40,7 +40,7 @@ export class KnownModels {
   constructor({ onUse }) {
     this.#onUse = onUse;
     this.element = element("section", { class: "known", part: "known", "aria-labelledby": "known-title", hidden: true },
-      element("h3", { id: "known-title" }, "Models to begin with"), this.#list);
+      element("h3", { id: "known-title" }, "Suggested models"), this.#list);
   }
 
   get models() {
@@ -89,7 +89,7 @@ export class KnownModels {
 function fits(model, gpu) {
   // In GB, rounded, and at most 8; not in every browser.
   const memory = /** @type {{ deviceMemory?: number }} */ (navigator).deviceMemory;
-  if (!gpu && model.bytes > CPU_LIMIT) return "too large without WebGPU, which this browser does not offer here";
+  if (!gpu && model.bytes > CPU_LIMIT) return "too large for this browser without WebGPU";
   if (memory !== undefined && memory < 8 && model.bytes > memory * 0.6e9) return "may be too large for this device";
-  return "fits this device";
+  return "should run on this device";
 }

@@ -6,7 +6,7 @@
 import { button, element } from "../base/dom.js";
 import { percent } from "../base/format.js";
 
-/** @typedef {import("./conversation.js").Turn} Turn */
+/** @typedef {import("./turn.js").Turn} Turn */
 /** @typedef {Awaited<ReturnType<import("../../llava-web.js").Engine["lookedAt"]>>} Looked */
 
 /**
@@ -60,8 +60,8 @@ export class LookedAt {
     const first = this.#words.keys().next().value;
     first?.focus();
     this.#handlers.onTell(first ?
-      "Choose a word with the arrow keys and Enter, to see where the model looked before it wrote it. Escape ends this." :
-      "There is no word to ask about.");
+      "Use the arrow keys and Enter to pick a word and see where the model looked before writing it. Press Escape to close." :
+      "There are no words to pick.");
   }
 
   /**
@@ -202,7 +202,7 @@ export class LookedAt {
       const map = own[i];
       const canvas = element("canvas", { width: map.shape[1], height: map.shape[0] });
       paint(canvas, map);
-      const veil = element("div", { class: "heat", part: "heat", role: "img", "aria-label": `Where it looked before “${word}”: mostly at ${part(map)}` }, canvas);
+      const veil = element("div", { class: "heat", part: "heat", role: "img", "aria-label": `Where the model looked before “${word}”: mostly at ${part(map)}` }, canvas);
       this.#maps.set(veil, { image, bounds: map.bounds });
       this.#resized.observe(image);
       this.#drawn.push(veil);
@@ -212,10 +212,10 @@ export class LookedAt {
     const which = images.length > 1 ? ` of picture ${most + 1}` : "";
     const scale = element("canvas", { class: "heat-scale", width: "64", height: "1", "aria-hidden": "true" });
     paint(scale, { salience: Float32Array.from({ length: 64 }, (_, i) => i / 63), shape: [1, 64] });
-    const legend = element("div", { class: "heat-legend", part: "heat-legend", role: "group", "aria-label": "Where it looked" },
-      element("p", {}, "Where it looked before ", element("bdi", {}, `“${word}”`), `: ${percent(share)} of its attention was on the ${images.length > 1 ? "pictures" : "picture"}`),
+    const legend = element("div", { class: "heat-legend", part: "heat-legend", role: "group", "aria-label": "Where the model looked" },
+      element("p", {}, "Where the model looked before ", element("bdi", {}, `“${word}”`), `: ${percent(share)} of its attention was on the ${images.length > 1 ? "pictures" : "picture"}`),
       element("div", { class: "heat-key" }, element("span", {}, "less"), scale, element("span", {}, "more")),
-      button({ label: "Hide where it looked", icon: "close", class: "quiet round", onclick: () => {
+      button({ label: "Hide where the model looked", icon: "close", class: "quiet round", onclick: () => {
         this.#erase();
         (this.#words.keys().next().value ? [...this.#words.keys()].find(({ tabIndex }) => tabIndex === 0) : turn.looked)?.focus();
       } }));
@@ -226,7 +226,7 @@ export class LookedAt {
     // On a phone the picture is often above what is read.
     const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
     images[most].scrollIntoView({ block: "nearest", behavior: isStill ? "auto" : "smooth" });
-    this.#handlers.onTell(`Before “${word}” it looked mostly at ${part(own[most])}${which}. ${percent(share)} of its attention was on what is to be seen.`);
+    this.#handlers.onTell(`Before “${word}” the model looked mostly at ${part(own[most])}${which}. ${percent(share)} of its attention was on the ${images.length > 1 ? "pictures" : "picture"}.`);
   }
 
   /** Puts each map where its picture is. */

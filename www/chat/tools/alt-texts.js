@@ -10,7 +10,7 @@ const MAX_TOKENS = 80;
 const STATES = { waiting: "Waiting", working: "Looking at it", done: "", failed: "Failed" };
 
 /**
- * @typedef {{ file: File, name: string, state: keyof typeof STATES, text: string, row: HTMLElement, textNode: HTMLElement, url: string }} Item
+ * @typedef {{ file: File, name: string, state: keyof typeof STATES, text: string, row: HTMLElement, textNode: HTMLElement }} Item
  */
 
 export class AltTexts {
@@ -20,11 +20,15 @@ export class AltTexts {
   #running = null;
   #handlers;
 
+  #urls;
+
   /**
+   * @param {import("../base/image-urls.js").ImageUrls} urls
    * @param {{ onDescribe: (file: File, prompt: string, options: { maxTokens: number, signal: AbortSignal }) => Promise<{ text: string, finish: string }>,
    *   onBack: () => void, onTell: (message: string) => void, onError: (message: string) => void }} handlers
    */
-  constructor(handlers) {
+  constructor(urls, handlers) {
+    this.#urls = urls;
     this.#handlers = handlers;
     const picker = (/** @type {Record<string, string | boolean>} */ more) => {
       const input = element("input", { type: "file", class: "visually-hidden", tabindex: "-1", multiple: true, ...more, onchange: () => {
@@ -74,13 +78,12 @@ export class AltTexts {
     for (const file of pictures.sort(byName)) {
       const name = nameOf(file);
       if (this.#items.some((item) => item.name === name)) continue;
-      const url = URL.createObjectURL(file);
       const image = element("img", { alt: "", loading: "lazy", decoding: "async", width: 56, height: 56 });
-      image.src = url;
+      this.#urls.show(image, file);
       const textNode = element("p", { class: "alt-text", dir: "auto" }, STATES.waiting);
       const row = element("li", { class: "alt-row", "data-state": "waiting" }, image,
         element("div", {}, element("bdi", { class: "name", title: name }, name), textNode));
-      this.#items.push({ file, name, state: "waiting", text: "", row, textNode, url });
+      this.#items.push({ file, name, state: "waiting", text: "", row, textNode });
       this.list.append(row);
     }
     this.#update();
@@ -93,7 +96,7 @@ export class AltTexts {
 
   clear() {
     this.stop();
-    for (const { url } of this.#items) URL.revokeObjectURL(url);
+    this.#urls.release(this.list);
     this.#items = [];
     this.list.replaceChildren();
     this.#update();

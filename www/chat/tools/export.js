@@ -2,7 +2,7 @@
 
 import { button, dialog, element, saveFile } from "../base/dom.js";
 
-/** @typedef {import("../talk/conversation.js").Turn} Turn */
+/** @typedef {import("../talk/turn.js").Turn} Turn */
 
 /**
  * @param {ShadowRoot} root
@@ -14,7 +14,7 @@ export function showExport(root, { turns, model, system }) {
     box.close();
   };
   const box = dialog({ root, title: "Save the conversation" }, element("div", { class: "dialog-body" },
-    element("p", { class: "hint" }, "Markdown is for reading, and names the pictures. JSON has the pictures in it, and can be sent to this and other engines again."),
+    element("p", { class: "hint" }, "Markdown is for reading and lists the pictures by name. JSON includes the pictures and can be sent to any OpenAI-compatible engine."),
     element("div", { class: "card-actions" },
       button({ text: "Markdown", icon: "save", class: "primary", onclick: () => save("md", () => markdown(turns, model), "text/markdown") }),
       button({ text: "JSON", icon: "save", class: "plain", onclick: () => save("json", () => json(turns, model, system), "application/json") }))));

@@ -29,17 +29,17 @@ const SAMPLING = /** @type {const} */ (["temperature", "top_p", "top_k", "min_p"
 
 /** @type {{ name: Exclude<keyof Settings, "system" | "device" | "json" | "schema" | "keep">, label: string, hint: string, min: number, max: number, step: number }[]} */
 const NUMBERS = [
-  { name: "temperature", label: "Temperature", hint: "0 gives the same answer each time, 1 is lively.", min: 0, max: 2, step: 0.05 },
-  { name: "top_p", label: "Top p", hint: "Only the likeliest words that make up this share.", min: 0.01, max: 1, step: 0.01 },
-  { name: "top_k", label: "Top k", hint: "Only so many of the likeliest words.", min: 1, max: 1000, step: 1 },
-  { name: "min_p", label: "Min p", hint: "No word less likely than this share of the likeliest.", min: 0, max: 1, step: 0.01 },
-  { name: "repetition_penalty", label: "Repetition penalty", hint: "Above 1: words that were said are less likely.", min: 0.5, max: 2, step: 0.05 },
-  { name: "max_tokens", label: "Longest answer", hint: "In tokens, some three quarters of a word each.", min: 1, max: 100_000, step: 1 },
-  { name: "seed", label: "Seed", hint: "The same seed chooses the same words again.", min: 0, max: 4_294_967_295, step: 1 },
+  { name: "temperature", label: "Temperature", hint: "0 always gives the same answer; higher values vary more.", min: 0, max: 2, step: 0.05 },
+  { name: "top_p", label: "Top p", hint: "Choose among the most likely words that together reach this probability.", min: 0.01, max: 1, step: 0.01 },
+  { name: "top_k", label: "Top k", hint: "Choose among this many of the most likely words.", min: 1, max: 1000, step: 1 },
+  { name: "min_p", label: "Min p", hint: "Skip words less likely than this fraction of the most likely one.", min: 0, max: 1, step: 0.01 },
+  { name: "repetition_penalty", label: "Repetition penalty", hint: "Above 1, repeated words become less likely.", min: 0.5, max: 2, step: 0.05 },
+  { name: "max_tokens", label: "Maximum length", hint: "Of an answer, in tokens (about ¾ of a word each).", min: 1, max: 100_000, step: 1 },
+  { name: "seed", label: "Seed", hint: "The same seed gives the same answer again.", min: 0, max: 4_294_967_295, step: 1 },
 ];
 /** @type {typeof NUMBERS} */
 const MACHINE = [
-  { name: "threads", label: "Threads", hint: "On the CPU, where the page is cross-origin isolated.", min: 1, max: 64, step: 1 },
+  { name: "threads", label: "Threads", hint: "Used on the CPU, where the page is cross-origin isolated.", min: 1, max: 64, step: 1 },
   { name: "contextSize", label: "Context", hint: "In tokens: room for the conversation. More takes more memory.", min: 128, max: 1_048_576, step: 128 },
 ];
 
@@ -102,7 +102,7 @@ function parsedSchema(text) {
     const isSchema = typeof value === "boolean" || (typeof value === "object" && value !== null && !Array.isArray(value));
     return { value, fault: isSchema ? "" : "A JSON schema begins with “{”." };
   } catch (error) {
-    return { value: undefined, fault: `The schema is no JSON: ${error instanceof Error ? error.message : error}.` };
+    return { value: undefined, fault: `The schema isn’t valid JSON: ${error instanceof Error ? error.message : error}.` };
   }
 }
 
@@ -124,7 +124,7 @@ export function showSettings(root, { settings, system, device, onChange }) {
   };
   const number = (/** @type {(typeof NUMBERS)[number]} */ { name, label, hint, min, max, step }) => {
     const input = element("input", {
-      type: "number", id: `set-${name}`, class: "field", min, max, step, value: now[name] ?? null, placeholder: "The model’s", "aria-describedby": `set-${name}-hint`,
+      type: "number", id: `set-${name}`, class: "field", min, max, step, value: now[name] ?? null, placeholder: "Model default", "aria-describedby": `set-${name}-hint`,
       inputmode: step < 1 ? "decimal" : "numeric",
       onchange: () => {
         const { valueAsNumber: value } = input;
@@ -163,7 +163,7 @@ export function showSettings(root, { settings, system, device, onChange }) {
     const fault = element("p", { class: "problem", id: "set-schema-fault", role: "status" });
     const schemaSetting = element("div", { class: "setting" },
       element("label", { for: "set-schema" }, "JSON schema"), schema, fault,
-      element("p", { class: "hint", id: "set-schema-hint" }, "What the answer satisfies. Left empty: any JSON object. Say in the question, too, what you want to know."));
+      element("p", { class: "hint", id: "set-schema-hint" }, "The answer will match this schema. Leave empty for any JSON object. Also say in your question what you want."));
     const showSchema = () => {
       schemaSetting.hidden = !json.checked;
       fault.textContent = schema.value.trim() === "" ? "" : parsedSchema(schema.value).fault;
@@ -174,19 +174,19 @@ export function showSettings(root, { settings, system, device, onChange }) {
     body.replaceChildren(
       element("div", { class: "setting" },
         element("label", { for: "set-system" }, "Instructions for every answer"), prompt,
-        element("p", { class: "hint", id: "set-system-hint" }, "What is called a system prompt. Not every model heeds it.")),
-      element("h3", {}, "How words are chosen"),
+        element("p", { class: "hint", id: "set-system-hint" }, "Also called the system prompt. Some models ignore it.")),
+      element("h3", {}, "Sampling"),
       element("div", { class: "setting-grid" }, ...NUMBERS.map(number)),
-      element("h3", {}, "What form answers have"),
+      element("h3", {}, "Answer format"),
       element("label", { class: "check", for: "set-json" }, json, element("span", {}, "Answer as JSON")),
       schemaSetting,
-      element("h3", {}, "What computes"),
-      element("p", { class: "hint" }, "From the next model that is loaded."),
+      element("h3", {}, "Hardware"),
+      element("p", { class: "hint" }, "Takes effect the next time you load a model."),
       element("div", { class: "setting-grid" },
         element("div", { class: "setting" }, element("label", { for: "set-device" }, "Device"), choice), ...MACHINE.map(number)),
-      element("h3", {}, "What is kept"),
-      element("label", { class: "check", for: "set-keep" }, keep, element("span", {}, "Keep the conversation and its pictures on this device, to go on with after a reload")),
-      element("div", { class: "card-actions" }, button({ text: "Back to the defaults", class: "plain", onclick: () => {
+      element("h3", {}, "Saved data"),
+      element("label", { class: "check", for: "set-keep" }, keep, element("span", {}, "Save the conversation and its pictures on this device, so you can continue after a reload")),
+      element("div", { class: "card-actions" }, button({ text: "Reset to defaults", class: "plain", onclick: () => {
         now = {};
         storeSettings(now);
         onChange(now);

@@ -1,0 +1,406 @@
+// Questions and answers in a <llava-chat>: asked, asked again, edited, taken back.
+
+import { LlavaError } from "../llava-web.js";
+import { messagesOf, userMessage } from "./talk/messages.js";
+import { fetchPicture } from "./talk/address-dialog.js";
+import { openPicture } from "./talk/pictures.js";
+import { responseFormat, sampling } from "./tools/settings.js";
+
+/** @typedef {import("./element.js").Chat} Chat */
+/** @typedef {import("./state.js").Answering} AnsweringState */
+/** @typedef {import("./talk/conversation.js").Cut} Cut */
+/** @typedef {import("./talk/pictures.js").Picture} Picture */
+/** @typedef {import("./talk/turn.js").Turn} Turn */
+
+/** After these the engine cannot go on. */
+const FATAL = ["internal", "out_of_memory", "device_lost"];
+
+export class Answering {
+  #chat;
+  /** The earlier question that is being edited. @type {Turn | null} */
+  #editing = null;
+  /** What a question replaces that has no answer yet. @type {Map<Turn, { cut: Cut, edited: Turn }>} */
+  #replaced = new Map();
+  /** Whether the GPU was lost and another one is awaited. */
+  #isRecovering = false;
+  /** Whether an example is on its way. */
+  #hasExample = false;
+
+  /** @param {Chat} chat */
+  constructor(chat) {
+    this.#chat = chat;
+  }
+
+  get isEditing() {
+    return this.#editing !== null;
+  }
+
+  get #system() {
+    return this.#chat.settings.system ?? this.#chat.host.system;
+  }
+
+  /**
+   * For a page: asks beside whatever the person is writing. Rejects where there is no answer.
+   * @param {string} text
+   * @param {Blob | Blob[]} images
+   * @returns {Promise<string>}
+   */
+  async ask(text, images) {
+    this.#checkReady();
+    if (typeof text !== "string") throw new LlavaError("invalid_request", "ask takes the question as a string.");
+    /** @type {Picture[]} */
+    const pictures = [];
+    for (const image of [images].flat()) {
+      if (!(image instanceof Blob)) throw new LlavaError("invalid_image", "ask takes pictures as Blobs or Files.");
+      pictures.push(await openPicture(image).catch((cause) => {
+        throw new LlavaError("invalid_image", cause.message, { cause });
+      }));
+    }
+    this.#checkReady();
+    return this.#write(this.#add(text, pictures));
+  }
+
+  #checkReady() {
+    const { now } = this.#chat.state;
+    if (now.is === "answering") throw new LlavaError("invalid_request", "An answer is still being written. Stop it first.");
+    if (now.is !== "ready") throw new LlavaError("invalid_request", "No model is loaded yet.");
+  }
+
+  /**
+   * What a person wrote: a new question, or an earlier one anew.
+   * @param {string} text
+   * @param {Picture[]} pictures
+   * @returns {boolean}  whether it was taken; the answer comes later, and a failure is shown with it
+   */
+  submit(text, pictures) {
+    if (this.#chat.state.now.is !== "ready") return false;
+    const edited = this.#editing;
+    const cut = edited && this.#chat.view.conversation.cut(edited);
+    this.#editing = null;
+    const turn = this.#add(text, pictures);
+    if (edited && cut) this.#replaced.set(turn, { cut, edited });
+    this.#start(turn);
+    return true;
+  }
+
+  /** Answers the last question once more, with a new engine where the last one broke. @param {Turn} turn */
+  async again(turn) {
+    const { state } = this.#chat;
+    if (turn.failure && FATAL.includes(turn.failure.code) && state.last && state.engine === this.#broken) {
+      return this.#chat.loading.begin(state.last.plan, { focus: true, turn });
+    }
+    if (state.now.is === "ready") this.#start(turn);
+  }
+
+  /** The engine of the last fatal failure. @type {import("../llava-web.js").Engine | null} */
+  #broken = null;
+
+  /** Writes an answer for a person, who sees how it ends. @param {Turn} turn */
+  #start(turn) {
+    this.#write(turn).catch((error) => {
+      // It stands in the turn; what is none of the known failures is also for the page's author to see.
+      if (!(error instanceof LlavaError)) console.error(error);
+    });
+  }
+
+  /**
+   * @param {string} text
+   * @param {Picture[]} pictures
+   */
+  #add(text, pictures) {
+    const { view, emit } = this.#chat;
+    // What was taken away stays away once something else is said.
+    view.undo.end();
+    const turn = this.addTurn(text, pictures);
+    emit("llava-message", { role: "user", content: text });
+    return turn;
+  }
+
+  /**
+   * @param {string} text
+   * @param {Picture[]} pictures
+   */
+  addTurn(text, pictures) {
+    const { view } = this.#chat;
+    /** @type {Turn} */
+    const turn = view.conversation.add(text, pictures, {
+      onAgain: () => {
+        view.composer.focus();
+        this.again(turn);
+      },
+      onEdit: () => this.#edit(turn),
+      onLooked: () => view.lookedAt.toggle(turn),
+      onClick: (event) => view.lookedAt.clicked(turn, event),
+    });
+    return turn;
+  }
+
+  /**
+   * Writes the answer into the last turn.
+   * @param {Turn} turn
+   * @returns {Promise<string>}
+   */
+  async #write(turn) {
+    const { state, view, settings, emit } = this.#chat;
+    const answering = state.answer(turn);
+    view.alert.hide();
+    view.lookedAt.close();
+    turn.begin({ json: settings.json });
+    view.announce("Working on the answer");
+    /** @type {{ finish: string, usage?: import("../llava-web.js").Usage, firstTokenSeconds?: number }} */
+    let ended;
+    try {
+      ended = await this.#generate(answering);
+    } catch (error) {
+      this.#failed(answering, error);
+      throw error;
+    }
+    const { finish, usage, firstTokenSeconds } = ended;
+    turn.end(finish, usage);
+    this.#replaced.get(turn)?.cut.release();
+    this.#replaced.delete(turn);
+    state.answered(answering);
+    view.conversation.scrollAlong();
+    if (view.conversation.turns.includes(turn)) this.#chat.keeping.save();
+    view.announce(turn.text === "" ? "Stopped before the first word" : `Answer: ${turn.text}`);
+    view.showStatus({ usage, firstTokenSeconds });
+    emit("llava-message", { role: "assistant", content: turn.text, finish_reason: finish, usage });
+    return turn.text;
+  }
+
+  /** @param {AnsweringState} answering */
+  async #generate({ engine, turn, abort }) {
+    const { view, settings, emit } = this.#chat;
+    const { conversation } = view;
+    const system = this.#system ? [{ role: /** @type {const} */ ("system"), content: this.#system }] : [];
+    const temperature = view.known?.temperature;
+    const askedAt = performance.now();
+    /** @type {number | undefined} */
+    let firstTokenSeconds;
+    const stream = await engine.chat.completions.create({
+      messages: [...system, ...messagesOf(conversation.turns)],
+      stream: true,
+      ...(temperature === undefined ? {} : { temperature }), ...sampling(settings),
+      response_format: responseFormat(settings),
+      signal: abort.signal,
+      onProgress: (progress) => {
+        turn.progress(progress);
+        this.#recovering(progress);
+        conversation.scrollAlong();
+        emit("llava-progress", progress);
+      },
+    });
+    /** @type {string} */
+    let finish = "stop";
+    /** @type {import("../llava-web.js").Usage | undefined} */
+    let usage;
+    for await (const chunk of stream) {
+      const [{ delta, finish_reason, token_ids }] = chunk.choices;
+      this.#recovering(null);
+      if (delta.content !== "") firstTokenSeconds ??= (performance.now() - askedAt) / 1000;
+      turn.add(delta.content, token_ids);
+      conversation.scrollAlong();
+      if (finish_reason) {
+        finish = finish_reason;
+        usage = chunk.usage;
+      }
+    }
+    return { finish, usage, firstTokenSeconds };
+  }
+
+  /**
+   * @param {AnsweringState} answering
+   * @param {unknown} thrown
+   */
+  #failed(answering, thrown) {
+    const { state, view, emit, keeping } = this.#chat;
+    const { turn, engine, abort } = answering;
+    const error = thrown instanceof LlavaError ? thrown : new LlavaError("internal", thrown instanceof Error ? thrown.message : String(thrown));
+    if (error.code === "aborted" || abort.signal.aborted) {
+      // Stopped together with its engine: what was written stays.
+      turn.end("abort", undefined);
+      state.answered(answering);
+      view.announce("Stopped");
+      return;
+    }
+    const { code } = error;
+    const message = forPeople(error.message);
+    /** @type {{ text: string, onclick: () => void }[]} */
+    const actions = [];
+    if (FATAL.includes(code)) this.#broken = engine;
+    if (code === "device_lost" && state.last) {
+      const { plan } = state.last;
+      actions.push({ text: "Continue on the CPU", onclick: () => this.#chat.loading.begin({ ...plan, device: "cpu" }, { focus: true, turn }) });
+    }
+    const replaced = this.#replaced.get(turn);
+    if (replaced) actions.push({ text: "Undo the edit", onclick: () => this.#undoEdit(turn, replaced) });
+    turn.fail({ code, message }, actions);
+    state.answered(answering);
+    view.conversation.scrollAlong();
+    if (!replaced && view.conversation.turns.includes(turn)) keeping.save();
+    emit("llava-error", { code, message: error.message, error: thrown });
+  }
+
+  /** @param {Turn} turn */
+  #edit(turn) {
+    const { state, view } = this.#chat;
+    if (state.now.is !== "ready") return;
+    this.#editing = turn;
+    view.composer.edit(turn.question, turn.pictures);
+    view.render();
+  }
+
+  endEdit() {
+    this.#editing = null;
+    this.#chat.view.composer.endEdit();
+    this.#chat.view.render();
+  }
+
+  /**
+   * Takes an edited question that failed out again: what it replaced comes back, and its text can be edited further.
+   * @param {Turn} turn
+   * @param {{ cut: Cut, edited: Turn }} replaced
+   */
+  #undoEdit(turn, { cut, edited }) {
+    const { state, view } = this.#chat;
+    if (state.now.is !== "ready") return;
+    this.#replaced.delete(turn);
+    view.conversation.cut(turn).release();
+    cut.putBack();
+    this.#editing = edited;
+    view.composer.edit(turn.question, turn.pictures);
+    view.render();
+  }
+
+  /** Begins a new conversation. The one before can be had back for a while. */
+  reset() {
+    const { state, view, host, keeping } = this.#chat;
+    state.stop();
+    view.undo.end();
+    view.alert.hide();
+    view.lookedAt.close();
+    this.#editing = null;
+    view.composer.keepEdited();
+    if (view.conversation.turns.length > 0) {
+      const cut = view.conversation.cut();
+      const saved = keeping.begin({ discard: true });
+      const { engine } = state;
+      view.undo.offer("Conversation cleared.", {
+        putBack: () => {
+          cut.putBack();
+          saved.putBack();
+          view.render();
+          view.focus();
+        },
+        letGo: () => {
+          this.#letGo(cut);
+          saved.forget();
+          // What the engine remembers of it goes too. Where that fails, the next question writes over it.
+          if (engine === state.engine && view.conversation.turns.length === 0) engine?.reset().catch(() => {});
+        },
+      });
+      view.announce("Conversation cleared");
+    }
+    view.composer.setPrompt(host.prompt);
+    view.showStatus();
+    view.render();
+  }
+
+  /** Takes the conversation out for as long as a model is loaded that cannot go on with it. */
+  setAside() {
+    this.#editing = null;
+    this.#chat.view.composer.keepEdited();
+    const cut = this.#chat.view.conversation.cut();
+    const saved = this.#chat.keeping.begin();
+    return {
+      putBack: () => {
+        cut.putBack();
+        saved.putBack();
+      },
+      release: () => this.#letGo(cut),
+    };
+  }
+
+  /** @param {Cut} cut */
+  #letGo(cut) {
+    for (const turn of cut.turns) {
+      this.#replaced.get(turn)?.cut.release();
+      this.#replaced.delete(turn);
+    }
+    cut.release();
+  }
+
+  /**
+   * One of the pictures that the page offers, with its question; whatever the person is writing stays.
+   * @param {import("./model/suggested.js").Example} example
+   */
+  async example({ picture, question }) {
+    const { state, view } = this.#chat;
+    if (this.#hasExample || state.now.is !== "ready") return;
+    this.#hasExample = true;
+    try {
+      const file = await fetchPicture(picture);
+      if (!this.submit(question, [await openPicture(file)])) view.alert.show("The model was busy. Choose the example again.", { notice: true });
+    } catch (error) {
+      view.alert.show(/** @type {Error} */ (error).message);
+    } finally {
+      this.#hasExample = false;
+    }
+  }
+
+  /**
+   * @param {Turn} turn
+   * @param {number} index  of the answer's token
+   */
+  async whereItLooked({ tokens, usage }, index) {
+    const { now } = this.#chat.state;
+    if (now.is === "answering") throw new LlavaError("invalid_request", "An answer is still being written. Where the model looked can be seen when it is finished.");
+    if (now.is !== "ready" || !usage) throw new LlavaError("invalid_request", "No model is loaded yet.");
+    return now.engine.lookedAt({ position: usage.prompt_tokens + index, token: tokens[index].id });
+  }
+
+  /**
+   * One picture of many, outside of any conversation.
+   * @param {File} file
+   * @param {string} prompt
+   * @param {{ maxTokens: number, signal: AbortSignal }} options
+   */
+  async describe(file, prompt, { maxTokens, signal }) {
+    const { now } = this.#chat.state;
+    if (now.is !== "ready") throw new LlavaError("invalid_request", "No model is loaded yet.");
+    const picture = await openPicture(file).catch((cause) => {
+      throw new LlavaError("invalid_image", cause.message, { cause });
+    });
+    const reply = await now.engine.chat.completions.create({
+      messages: [userMessage(prompt, [picture])], temperature: 0, ...sampling(this.#chat.settings), max_tokens: maxTokens, signal,
+    });
+    const [{ message, finish_reason }] = reply.choices;
+    this.#chat.view.showStatus({ usage: reply.usage });
+    return { text: message.content, finish: finish_reason };
+  }
+
+  /** The conversation for a file: who wrote with whom. */
+  get forExport() {
+    return { turns: this.#chat.view.conversation.turns, model: this.#chat.state.engine?.info.name || "llava-web", system: this.#system };
+  }
+
+  /**
+   * Says that the GPU was lost, and that the answer goes on.
+   * @param {import("../llava-web.js").GenerationProgress | null} progress  null: there is a word again
+   */
+  #recovering(progress) {
+    const { view } = this.#chat;
+    const now = progress ? progress.stage === "recovering" : false;
+    // The prompt's own stages may follow: they are a part of it.
+    if (progress && !now) return;
+    if (now && !this.#isRecovering) view.announce("The GPU was lost. The model is being loaded again, then the answer continues.");
+    if (!now && this.#isRecovering) view.announce("The answer continues");
+    if (now || this.#isRecovering) view.showStatus({ note: now ? "The GPU was lost. Reloading the model" : undefined });
+    this.#isRecovering = now;
+  }
+}
+
+/** Without the place in the request, which the person never saw. @param {string} message */
+function forPeople(message) {
+  return message.replace(/^messages\[\d+\]\.content\[\d+\]\.image\b/, "The picture");
+}

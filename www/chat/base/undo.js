@@ -1,0 +1,50 @@
+// Something that was taken away and can be put back for a while, before it is gone for good.
+
+import { Alert } from "./alert.js";
+
+/** Long enough to read the sentence, find the button and press it. */
+const MILLISECONDS = 12_000;
+
+export class Undo {
+  #alert = new Alert();
+  #timer = 0;
+
+  get element() {
+    return this.#alert.element;
+  }
+
+  /**
+   * @param {string} message
+   * @param {{ putBack: () => void, letGo: () => void }} what  exactly one of them is called
+   */
+  offer(message, { putBack, letGo }) {
+    this.end();
+    let undone = false;
+    this.#alert.show(message, {
+      notice: true,
+      actions: [{ text: "Undo", onclick: () => {
+        undone = true;
+        this.end();
+        putBack();
+      } }],
+      onGone: () => {
+        clearTimeout(this.#timer);
+        if (!undone) letGo();
+      },
+    });
+    this.#wait();
+  }
+
+  /** It cannot be undone any more. */
+  end() {
+    this.#alert.hide();
+  }
+
+  #wait() {
+    this.#timer = setTimeout(() => {
+      // Not from under the pointer or the focus of somebody who is about to press the button.
+      if (this.element.matches(":hover, :focus-within")) this.#wait();
+      else this.end();
+    }, MILLISECONDS);
+  }
+}

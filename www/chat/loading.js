@@ -1,0 +1,193 @@
+// Loading a model into a <llava-chat>: because somebody asked, because the page wishes it, or once more.
+
+import { createEngine, listCachedModels, LlavaError } from "../llava-web.js";
+import { ModelPanel } from "./model/panel.js";
+import { isKept } from "./model/suggested.js";
+import { prepareMarkdown } from "./talk/markdown.js";
+
+/** @typedef {import("./element.js").Chat} Chat */
+/** @typedef {import("./state.js").Plan} Plan */
+/** @typedef {import("./talk/turn.js").Turn} Turn */
+/** @typedef {{ signal?: AbortSignal, onProgress?: (progress: import("../llava-web.js").LoadProgress) => void }} Watching */
+
+export class Loading {
+  #chat;
+  /** Turns with pictures, while a model is loaded that sees none. @type {{ putBack: () => void, release: () => void } | null} */
+  #aside = null;
+
+  /** @param {Chat} chat */
+  constructor(chat) {
+    this.#chat = chat;
+  }
+
+  /**
+   * Loads a model. What fails is shown, and thrown.
+   * @param {Plan} plan
+   * @param {{ focus?: boolean, turn?: Turn | null } & Watching} [options]  `focus`: the person began it; `turn`: what to answer then
+   */
+  async load(plan, { focus = false, turn = null, signal, onProgress } = {}) {
+    const { state, view, settings, host, keeping } = this.#chat;
+    view.alert.hide();
+    view.altTexts.stop();
+    view.lookedAt.close();
+    const loading = state.load(plan, { focus, turn });
+    const abort = () => loading.abort.abort(signal?.reason);
+    if (signal?.aborted) abort();
+    signal?.addEventListener("abort", abort, { once: true });
+    view.announce("Loading the model");
+    // Needed with the first answer, and small beside what is loaded meanwhile.
+    prepareMarkdown();
+    /** @type {import("../llava-web.js").Engine | undefined} */
+    let engine;
+    try {
+      engine = await createEngine({
+        sha256: view.panel.known.find(plan.model, plan.mmproj ?? undefined)?.sha256, threads: settings.threads, contextSize: settings.contextSize,
+        device: settings.device ?? /** @type {any} */ (host.device || "auto"),
+        ...plan,
+        signal: loading.abort.signal,
+        onProgress: (progress) => {
+          if (state.now === loading) view.panel.update(progress);
+          this.#chat.emit("llava-progress", progress);
+          onProgress?.(progress);
+        },
+      });
+      const kept = view.conversation.turns.length === 0 ? await keeping.open(engine.info.vision !== null) : null;
+      loading.abort.signal.throwIfAborted();
+      if (!state.loaded(loading, engine)) throw new LlavaError("aborted", "Another model is being loaded instead.");
+      this.#conversationGoesOn(engine, kept);
+    } catch (thrown) {
+      engine?.unload();
+      const error = loading.abort.signal.aborted && !(thrown instanceof LlavaError) ? new LlavaError("aborted", "Loading was cancelled.") : thrown;
+      if (state.loadingFailed(loading)) this.#failed(error, plan, turn);
+      throw error;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
+    this.#chat.emit("llava-ready", { info: engine.info });
+    if (turn && turn === view.conversation.turns.at(-1)) await this.#chat.answering.again(turn);
+  }
+
+  /**
+   * Loads a model for a person, who sees how it ends.
+   * @param {Plan} plan
+   * @param {{ focus?: boolean, turn?: Turn | null }} [options]
+   */
+  begin(plan, options) {
+    this.load(plan, options).catch((error) => {
+      // Shown where it happened; what is none of the known failures is also for the page's author to see.
+      if (!(error instanceof LlavaError)) console.error(error);
+    });
+  }
+
+  /** Loads without being asked, where the page wishes that: the attributes' model, or the one that the saved conversation was with. */
+  async autoload() {
+    // Once the parser or the script has set every attribute.
+    await null;
+    const { host, state, view, keeping } = this.#chat;
+    const isWanted = () => host.isConnected && host.autoload && host.model !== "" && state.now.is === "choosing" && !state.last;
+    if (!isWanted()) return;
+    const model = await keeping.model();
+    if (!isWanted()) return;
+    const own = { model: host.model, mmproj: host.mmproj || undefined };
+    if (!model) return this.begin(own);
+    const { name, sources } = model;
+    const stored = sources ? isKept(sources, await listCachedModels().catch(() => [])) : false;
+    if (!isWanted()) return;
+    if (sources && stored) return this.begin(sources);
+    // Gigabytes are downloaded for nobody who did not ask.
+    if (sources) view.panel.setAddresses({ mmproj: "", ...sources });
+    view.alert.show(sources ?
+      `Your saved conversation used “${name}”, which is no longer stored in this browser. Load it again to continue.` :
+      `Your saved conversation used “${name}”, which was loaded from files on this device. Choose them again to continue.`, { notice: true });
+  }
+
+  /** Shows the form; the model stays until another one begins to load. */
+  change() {
+    const { state, view } = this.#chat;
+    view.alert.hide();
+    view.altTexts.stop();
+    view.lookedAt.close();
+    state.choose();
+    view.focus();
+  }
+
+  /** Back to the model that is loaded, or was before the one that failed. */
+  back() {
+    const { state, view } = this.#chat;
+    view.alert.hide();
+    if (state.back()) view.focus();
+    else if (state.last) this.begin(state.last.plan, { focus: true });
+  }
+
+  /**
+   * With a new engine the conversation is where it was.
+   * @param {import("../llava-web.js").Engine} engine
+   * @param {import("./keeping.js").Kept | null} kept
+   */
+  #conversationGoesOn(engine, kept) {
+    const { view, keeping, host } = this.#chat;
+    const { info } = engine;
+    const notices = [...info.warnings ?? []];
+    view.announce("The model is ready");
+    if (info.vision && this.#aside) {
+      this.#aside.putBack();
+      this.#aside = null;
+      view.announce("The model is ready, and your conversation is back");
+    } else if (!info.vision && view.conversation.turns.some(({ pictures }) => pictures.length > 0)) {
+      this.#aside = this.#chat.answering.setAside();
+      notices.push("Your conversation contains pictures and this model can’t see pictures. It will come back with a model that can.");
+    }
+    if (kept?.needsVision) notices.push("Your saved conversation contains pictures and this model can’t see pictures. It will come back with a model that can.");
+    else if (kept) keeping.show(kept, engine);
+    if (notices.length > 0) view.alert.show(notices.join(" "), { notice: true });
+    view.composer.setPrompt(host.prompt);
+    view.render();
+  }
+
+  /**
+   * @param {unknown} thrown
+   * @param {Plan} plan
+   * @param {Turn | null} turn
+   */
+  #failed(thrown, plan, turn) {
+    const { view } = this.#chat;
+    const error = thrown instanceof LlavaError ? thrown : new LlavaError("internal", thrown instanceof Error ? thrown.message : String(thrown));
+    const { code, message } = error;
+    if (code === "aborted") {
+      view.announce("Stopped");
+      return;
+    }
+    /** @type {{ text: string, onclick: () => void }[]} */
+    const actions = [];
+    if (plan.mmproj && ["mmproj_mismatch", "unsupported_architecture"].includes(code)) {
+      actions.push({ text: "Swap the two files", onclick: () => {
+        view.alert.hide();
+        view.panel.swap();
+        view.panel.focus();
+      } });
+    }
+    if (code === "device_lost" || (code === "out_of_memory" && message.includes('device "cpu"'))) {
+      actions.push({ text: "Load it on the CPU", onclick: () => this.begin({ ...plan, device: "cpu" }, { focus: true, turn }) });
+    }
+    view.alert.show(message, { actions });
+    this.#chat.emit("llava-error", { code, message, error: thrown });
+  }
+
+  /** Files that were dropped or pasted where a model is chosen. @param {File[]} files */
+  async take(files) {
+    const { view, state } = this.#chat;
+    view.alert.hide();
+    const models = files.filter((file) => ModelPanel.accepts(file));
+    const others = files.filter((file) => !models.includes(file));
+    if (models.length > 0 && state.now.is === "choosing") view.panel.drop(models);
+    if (others.length === 0) return;
+    // A picture that comes before the model waits in the composer.
+    const before = view.composer.pictures.length;
+    await view.composer.attachAll(others);
+    const count = view.composer.pictures.length - before;
+    if (count > 0 && !state.isChatting) {
+      const what = count === 1 ? `“${view.composer.pictures.at(-1)?.name}” is attached` : `${count} pictures are attached`;
+      view.alert.show(`${what}. Load a model, then ask about ${count === 1 ? "it" : "them"}.`, { notice: true });
+    }
+  }
+}

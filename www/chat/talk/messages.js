@@ -1,0 +1,41 @@
+// What of a conversation is sent to the model.
+
+/** @typedef {import("./pictures.js").Picture} Picture */
+/** @typedef {import("./turn.js").Turn} Turn */
+/** @typedef {import("../../llava-web.js").Message} Message */
+
+/** After these a picture that was asked about is not shown to the model again: it is what failed. */
+const PICTURE_FAILED = ["invalid_image", "context_overflow"];
+
+/**
+ * A question that failed is left out. Its pictures go with the next one, which stands beside them and is about what is seen there.
+ * @param {Turn[]} turns  the last one may be without its answer yet
+ * @returns {Message[]}
+ */
+export function messagesOf(turns) {
+  /** @type {Message[]} */
+  const messages = [];
+  /** @type {Picture[]} */
+  let unseen = [];
+  for (const turn of turns) {
+    const pictures = [...unseen, ...turn.pictures];
+    if (turn.failure && !turn.isAnswered) {
+      unseen = PICTURE_FAILED.includes(turn.failure.code) ? [] : pictures;
+      continue;
+    }
+    unseen = [];
+    messages.push(userMessage(turn.question, pictures));
+    if (turn.isAnswered) messages.push({ role: "assistant", content: turn.text });
+  }
+  return messages;
+}
+
+/**
+ * @param {string} text
+ * @param {Picture[]} pictures
+ * @returns {Message}
+ */
+export function userMessage(text, pictures) {
+  if (pictures.length === 0) return { role: "user", content: text };
+  return { role: "user", content: [...pictures.map(({ file }) => ({ type: /** @type {const} */ ("image"), image: file })), { type: "text", text }] };
+}
