@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 
-import { STAND_IN, storedIs } from "./stand-in.mjs";
+import { standIn, storedIs } from "./stand-in.mjs";
 import { golden, openTab, SCREENSHOTS, settled, start } from "./support.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
@@ -65,7 +65,7 @@ describe("the conversation", () => {
     const tab = await openTab(host.browser, options);
     tab.page.setDefaultTimeout(10_000);
     try {
-      await tab.page.context().route("**/pkg*/llava_web.js", (route) => route.fulfill({ contentType: "text/javascript", body: STAND_IN }));
+      await tab.page.context().route("**/pkg*/llava_web.js", (route) => route.fulfill({ contentType: "text/javascript", body: standIn() }));
       await tab.page.goto(host.chooser);
       await load(tab.page);
       await use(tab.page, tab);
@@ -398,7 +398,7 @@ describe("the conversation", () => {
     assert.ok(covers < 1.5, `the map is ${covers} pixels off`);
     const side = 451 / 300;
     assert.ok(Math.abs(x - 14.5 / 24) < 0.03 && Math.abs(y - (9.5 / 24 * side - (side - 1) / 2)) < 0.03, `${x}, ${y}`);
-    await page.getByText(/12% of its attention was on the picture/).waitFor();
+    await page.locator(".heat-legend").getByText(/12% of its attention was on the picture/).waitFor();
     assert.equal(await answers(page).last().textContent(), text, "the answer reads as before");
     // Words in links are left alone, all others are buttons.
     assert.equal(await words(page).filter({ hasText: /^link$/ }).count(), 0);
@@ -550,7 +550,7 @@ describe("the conversation", () => {
     const tab = await openTab(host.browser);
     const { page } = tab;
     page.setDefaultTimeout(10_000);
-    await page.context().route("**/pkg*/llava_web.js", (route) => route.fulfill({ contentType: "text/javascript", body: STAND_IN }));
+    await page.context().route("**/pkg*/llava_web.js", (route) => route.fulfill({ contentType: "text/javascript", body: standIn() }));
     await page.goto(host.chooser);
     await page.evaluate((origin) => {
       document.querySelector("llava-chat").models = [

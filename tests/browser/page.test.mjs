@@ -109,7 +109,7 @@ describe("the page", { skip: withoutEngine }, () => {
     await words.nth(1).click();
     await map.waitFor();
     const before = await map.locator("canvas").evaluate((canvas) => canvas.toDataURL());
-    await page.getByText(/% of its attention was on the picture/).waitFor();
+    await page.locator(".heat-legend").getByText(/% of its attention was on the picture/).waitFor();
     await page.screenshot({ path: path.join(SCREENSHOTS, "looked-at.png") });
     await looked.click();
     assert.equal(await map.count(), 0);

@@ -5,9 +5,10 @@
 //   "echo"                          answers with the request, as JSON
 //   "on and on"                     does not come to an end soon
 //   "too long"                      fails, as a question does that does not fit into the context
-//   "fail: CODE"                    fails with this code; "… once" only for the first time; "… unless on cpu" on other devices
+//   "fail: CODE"                    fails with this code; "… once" only for the first time; "… in engine 1" in that one only
 
-export const STAND_IN = `
+const SOURCE = `
+  const ENGINE = "NUMBER";
   export default async function init() {}
   export class Sha256 { update() {} digestHex() { return ""; } free() {} }
   export class Engine {
@@ -27,14 +28,15 @@ export const STAND_IN = `
       const { content } = request.messages.at(-1);
       const text = typeof content === "string" ? content : content.find(({ type }) => type === "text").text;
       if (text === "too long") throw Object.assign(new Error("The prompt has 9999 tokens, the context 2048."), { code: "context_overflow" });
-      const [, code, device] = /^fail: (\\w+)(?: unless on (\\w+))?/.exec(text) ?? [];
-      if (code && !(device && JSON.parse(this.options).device === device) && !Engine.failed?.has(text)) {
+      const [, code, engine] = /^fail: (\\w+)(?: in engine (\\d+))?/.exec(text) ?? [];
+      if (code && (engine ?? ENGINE) === ENGINE && !Engine.failed?.has(text)) {
         // A question that fails once is answered when it is asked again.
         if (text.includes("once")) Engine.failed = new Set([...Engine.failed ?? [], text]);
         throw Object.assign(new Error("It failed: " + code), { code });
       }
       this.aborted = false;
-      this.request = request;
+      // What it was asked is told as a whole.
+      this.most = text === "echo" ? Infinity : request.max_tokens ?? Infinity;
       this.images = images.length;
       const answer = text.startsWith("say:") ? text.slice(4) : text === "echo" ? "\`\`\`json\\n" + JSON.stringify({ ...request, images: images.length, options: this.options }) + "\\n\`\`\`" :
         text === "on and on" ? "word ".repeat(2000) : "It is **" + images.length + "**, " + text.length + ".";
@@ -44,8 +46,8 @@ export const STAND_IN = `
     abort() { this.aborted = true; }
     async step() {
       await new Promise((resolve) => setTimeout(resolve, 2));
-      if (!this.aborted && this.count < Math.min(this.pieces.length, this.request.max_tokens ?? Infinity)) return JSON.stringify({ type: "token", text: this.pieces[this.count++], token_ids: [this.count], logprobs: null });
-      return JSON.stringify({ type: "done", text: "", finish_reason: this.aborted ? "abort" : this.count === this.request.max_tokens ? "length" : "stop", usage: {
+      if (!this.aborted && this.count < Math.min(this.pieces.length, this.most)) return JSON.stringify({ type: "token", text: this.pieces[this.count++], token_ids: [this.count], logprobs: null });
+      return JSON.stringify({ type: "done", text: "", finish_reason: this.aborted ? "abort" : this.count === this.most ? "length" : "stop", usage: {
         prompt_tokens: 9, completion_tokens: this.count, total_tokens: 9 + this.count, image_tokens: 0, cached_tokens: 0, image_ms: 1, prefill_ms: 1,
         decode_ms: 100, prefill_tokens_per_second: 9, decode_tokens_per_second: 12.3 } });
     }
@@ -65,6 +67,9 @@ export const STAND_IN = `
     isLost() { return false; }
     free() {}
   }`;
+
+/** @param {number} [number]  the how manyth one it is */
+export const standIn = (number = 0) => SOURCE.replace("NUMBER", String(number));
 
 /** What is in the database of conversations. @param {import("playwright-core").Page} page */
 export const stored = (page) => page.evaluate(async () => {

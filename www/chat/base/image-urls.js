@@ -18,9 +18,9 @@ export class ImageUrls {
 
   /** Gives back the URLs of all images in here: they will not be shown again. @param {Node} root */
   release(root) {
-    for (const [image, { url }] of this.#shown) {
+    for (const [image, entry] of this.#shown) {
       if (!root.contains(image)) continue;
-      URL.revokeObjectURL(url);
+      this.#close(image, entry);
       this.#shown.delete(image);
     }
   }
@@ -28,7 +28,7 @@ export class ImageUrls {
   /** Gives all of them back while nobody sees the images. */
   suspend() {
     this.#isSuspended = true;
-    for (const entry of this.#shown.values()) URL.revokeObjectURL(entry.url);
+    for (const [image, entry] of this.#shown) this.#close(image, entry);
   }
 
   resume() {
@@ -44,5 +44,15 @@ export class ImageUrls {
   #open(image, entry) {
     entry.url = URL.createObjectURL(entry.file);
     image.src = entry.url;
+  }
+
+  /**
+   * @param {HTMLImageElement} image
+   * @param {{ file: Blob, url: string }} entry
+   */
+  #close(image, entry) {
+    // One that is still to be loaded would be reported as missing.
+    image.removeAttribute("src");
+    URL.revokeObjectURL(entry.url);
   }
 }

@@ -231,6 +231,7 @@ figure.with-heat { position: relative; }
 .foot { padding: 0 1rem; }
 .foot > * { inline-size: 100%; max-inline-size: var(--measure); margin-inline: auto; }
 .foot .alert { margin-block-end: 0.75rem; }
+.turn .alert { margin-block-start: 0.875rem; }
 .composer { display: grid; gap: 0.25rem; padding: 0.5rem; background: var(--surface); border: 1px solid var(--field-line); border-radius: calc(var(--radius) * 1.25); }
 .composer:focus-within { border-color: var(--accent); box-shadow: 0 0 0 3px color-mix(in oklab, var(--accent) 16%, transparent); }
 .question-field { inline-size: 100%; max-block-size: 9.5rem; padding: 0.5rem 0.625rem; border: 0; outline: none; resize: none; background: none; line-height: 1.5; overflow-y: auto; }

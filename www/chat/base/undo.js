@@ -1,17 +1,16 @@
 // Something that was taken away and can be put back for a while, before it is gone for good.
 
 import { Alert } from "./alert.js";
+import { element } from "./dom.js";
 
 /** Long enough to read the sentence, find the button and press it. */
 const MILLISECONDS = 12_000;
 
 export class Undo {
-  #alert = new Alert();
+  element = element("div", { class: "undo" });
+  /** @type {Alert | null} */
+  #alert = null;
   #timer = 0;
-
-  get element() {
-    return this.#alert.element;
-  }
 
   /**
    * @param {string} message
@@ -20,7 +19,10 @@ export class Undo {
   offer(message, { putBack, letGo }) {
     this.end();
     let undone = false;
-    this.#alert.show(message, {
+    // A new one each time: browsers may go on to say of one that was hidden that the pointer is over it.
+    const alert = this.#alert = new Alert();
+    this.element.replaceChildren(alert.element);
+    alert.show(message, {
       notice: true,
       actions: [{ text: "Undo", onclick: () => {
         undone = true;
@@ -29,6 +31,8 @@ export class Undo {
       } }],
       onGone: () => {
         clearTimeout(this.#timer);
+        this.#alert = null;
+        this.element.replaceChildren();
         if (!undone) letGo();
       },
     });
@@ -37,7 +41,7 @@ export class Undo {
 
   /** It cannot be undone any more. */
   end() {
-    this.#alert.hide();
+    this.#alert?.hide();
   }
 
   #wait() {

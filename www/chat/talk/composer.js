@@ -12,6 +12,8 @@ import { looksLikePicture, MAX_PICTURES, openPicture } from "./pictures.js";
 export class Composer {
   /** @type {Picture[]} */
   #pictures = [];
+  /** What is shown of each. @type {Map<Picture, HTMLElement>} */
+  #thumbs = new Map();
   #handlers;
   #urls;
   #busy = false;
@@ -215,21 +217,38 @@ export class Composer {
     this.#set(pictures);
   }
 
+  /** @param {Picture} picture */
+  #thumb(picture) {
+    const image = element("img", { alt: "" });
+    this.#urls.show(image, picture.file);
+    return element("li", { class: "thumb" }, image,
+      element("span", { class: "thumb-text" }, element("bdi", { class: "name", lang: "" }, picture.name), element("span", { class: "size" }, bytes(picture.file.size))),
+      button({ label: "Remove the picture", icon: "close", class: "quiet round", onclick: () => {
+        this.#set(this.#pictures.filter((other) => other !== picture));
+        this.focus();
+      } }));
+  }
+
   /** @param {Picture[]} pictures */
   #set(pictures) {
     this.#pictures = pictures;
     this.thumbs.hidden = pictures.length === 0;
-    this.#urls.release(this.thumbs);
+    for (const [picture, node] of this.#thumbs) {
+      if (pictures.includes(picture)) continue;
+      this.#urls.release(node);
+      this.#thumbs.delete(picture);
+    }
     this.thumbs.replaceChildren(...pictures.map((picture) => {
-      const image = element("img", { alt: "" });
-      this.#urls.show(image, picture.file);
-      return element("li", { class: "thumb" }, image,
-        element("span", { class: "thumb-text" }, element("bdi", { class: "name" }, picture.name), element("span", { class: "size" }, bytes(picture.file.size))),
-        button({ label: pictures.length === 1 ? "Remove the picture" : `Remove the picture ${picture.name}`, icon: "close", class: "quiet round", onclick: () => {
-          this.#set(this.#pictures.filter((other) => other !== picture));
-          this.focus();
-        } }));
+      const thumb = this.#thumbs.get(picture) ?? this.#thumb(picture);
+      this.#thumbs.set(picture, thumb);
+      return thumb;
     }));
+    for (const [{ name }, thumb] of this.#thumbs) {
+      const label = pictures.length === 1 ? "Remove the picture" : `Remove the picture ${name}`;
+      const remove = /** @type {HTMLElement} */ (thumb.lastElementChild);
+      remove.setAttribute("aria-label", label);
+      remove.title = label;
+    }
     this.#update();
     this.#handlers.onPicture();
   }

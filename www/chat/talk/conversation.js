@@ -23,6 +23,8 @@ export class Conversation {
   /** @type {Turn[]} */
   #all = [];
   #follow = true;
+  /** The pictures that are shown before there is a conversation. @type {Picture[]} */
+  #previewed = [];
   /** Whether there is something to say of the model. */
   #hasKnown = false;
   #onQuestion;
@@ -92,13 +94,21 @@ export class Conversation {
     this.known.hidden = has || !this.#hasKnown;
     this.larger.hidden = !this.#hasKnown;
     this.preview.hidden = this.questions.hidden = !has;
+    this.#preview(this.empty.hidden ? [] : pictures);
+    this.preview.classList.toggle("several", pictures.length > 1);
+  }
+
+  /** @param {Picture[]} pictures */
+  #preview(pictures) {
+    const same = pictures.length === this.#previewed.length && pictures.every((picture, i) => picture === this.#previewed[i]);
+    if (same) return;
+    this.#previewed = pictures;
     this.#urls.release(this.preview);
-    this.preview.replaceChildren(...(this.empty.hidden ? [] : pictures).map(({ file }) => {
+    this.preview.replaceChildren(...pictures.map(({ file }) => {
       const image = element("img", { class: "picture", alt: "" });
       this.#urls.show(image, file);
       return image;
     }));
-    this.preview.classList.toggle("several", pictures.length > 1);
   }
 
   /**
