@@ -33,8 +33,12 @@ export class Keeping {
   #current = null;
   /** Ends when all that was to be written is. @type {Promise<unknown>} */
   #writing = Promise.resolve();
+  /** @type {Promise<StoredConversation | null> | null} */
+  #finding = null;
   /** @type {BroadcastChannel | null} */
   #channel = null;
+  /** Ends what is listened to while the element is in the document. */
+  #listening = new AbortController();
 
   /** @param {Chat} chat */
   constructor(chat) {
@@ -48,8 +52,11 @@ export class Keeping {
   /** The element is in the document. */
   async connect() {
     this.#listen();
-    const { settings } = this.#chat;
-    if (!settings.keep) return this.#tidy();
+    if (!this.#isOn) return this.#tidy();
+    await this.#claimAgain();
+  }
+
+  async #claimAgain() {
     const before = this.#current;
     if (!before) return;
     // Put back: the conversation is still here. Where another element went on with it meanwhile, this one has a copy.
@@ -59,6 +66,10 @@ export class Keeping {
   }
 
   #listen() {
+    const { signal } = this.#listening = new AbortController();
+    // So that the page that comes next, which may be this one loaded anew, need not wait until this one is cleared away.
+    addEventListener("pagehide", () => this.#current?.release(), { signal });
+    addEventListener("pageshow", ({ persisted }) => persisted && this.#claimAgain(), { signal });
     if (typeof BroadcastChannel === "undefined") return;
     this.#channel ??= new BroadcastChannel("llava-web");
     this.#channel.onmessage = ({ data }) => {
@@ -68,6 +79,7 @@ export class Keeping {
 
   /** The element is not in the document: another one may go on with the conversation. */
   disconnect() {
+    this.#listening.abort();
     this.#channel?.close();
     this.#channel = null;
     this.#current?.release();
@@ -266,7 +278,13 @@ export class Keeping {
    * From then on it is this element's.
    * @returns {Promise<StoredConversation | null>}
    */
-  async #find() {
+  #find() {
+    // One search at a time: a second one would find taken what the first is about to take.
+    this.#finding ??= this.#search().finally(() => (this.#finding = null));
+    return this.#finding;
+  }
+
+  async #search() {
     if (!this.#isOn) return null;
     try {
       await this.#writing;
@@ -337,7 +355,7 @@ async function claimOf(id, { wait = false } = {}) {
   const letGo = () => held.delete(id);
   if (!navigator.locks) return { id, release: letGo };
   const free = await new Promise((/** @type {(free: (() => void) | null) => void} */ resolve) => {
-    const options = wait ? { signal: AbortSignal.timeout(2000) } : { ifAvailable: true };
+    const options = wait ? { signal: AbortSignal.timeout(5000) } : { ifAvailable: true };
     navigator.locks.request(`llava-web conversation ${id}`, options, (lock) => {
       if (!lock) return resolve(null);
       return new Promise((/** @type {(value?: undefined) => void} */ done) => resolve(() => done()));
