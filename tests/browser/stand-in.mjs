@@ -36,7 +36,7 @@ const SOURCE = `
       }
       this.aborted = false;
       // What it was asked is told as a whole.
-      this.most = text === "echo" ? Infinity : request.max_tokens ?? Infinity;
+      this.most = text === "echo" || text === "on and on" ? Infinity : request.max_tokens ?? Infinity;
       this.images = images.length;
       const answer = text.startsWith("say:") ? text.slice(4) : text === "echo" ? "\`\`\`json\\n" + JSON.stringify({ ...request, images: images.length, options: this.options }) + "\\n\`\`\`" :
         text === "on and on" ? "word ".repeat(2000) : "It is **" + images.length + "**, " + text.length + ".";

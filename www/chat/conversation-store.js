@@ -214,6 +214,7 @@ export async function getSession(id) {
 
 /** @returns {Promise<StoredAltText[]>} */
 export async function listAltTexts() {
+  if (!await mayExist()) return [];
   return (await open()).getAll(ALT_TEXTS);
 }
 
@@ -222,6 +223,9 @@ export async function putAltText(item) {
   await (await open()).put(ALT_TEXTS, item);
 }
 
-export async function deleteAltTexts() {
-  await (await open()).clear(ALT_TEXTS);
+/** @param {string[]} keys */
+export async function deleteAltTexts(keys) {
+  const transaction = (await open()).transaction(ALT_TEXTS, "readwrite");
+  for (const key of keys) transaction.store.delete(key);
+  await transaction.done;
 }

@@ -69,7 +69,9 @@ export class View {
       onDescribeFolder: () => this.showAltTexts(true),
       onChangeModel: act.changeModel,
     });
-    this.altTexts = new AltTexts(this.urls, { onDescribe: act.describe, onBack: () => this.showAltTexts(false), onTell, onError });
+    this.altTexts = new AltTexts(this.urls, {
+      onDescribe: act.describe, onBack: () => this.showAltTexts(false), onTell, onError, onUndoable: (message, what) => this.undo.offer(message, what),
+    });
     this.lookedAt = new LookedAt({
       onAsk: act.look, onTell, onError: (error) => this.alert.show(error instanceof Error ? error.message : String(error), { notice: true }),
     });
@@ -133,6 +135,7 @@ export class View {
   showAltTexts(shown) {
     this.alert.hide();
     this.#isDescribing = shown;
+    if (shown) this.altTexts.open();
     this.render();
     this.focus();
   }

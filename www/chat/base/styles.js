@@ -278,7 +278,10 @@ textarea.field { resize: vertical; line-height: 1.5; }
 .alt-head label { font-weight: 580; margin-block-end: -0.375rem; }
 .alt-list { list-style: none; margin-block: 1rem 0; padding: 0; display: grid; gap: 0.25rem; }
 .alt-row { display: flex; align-items: center; gap: 0.875rem; padding-block: 0.5rem; border-block-start: 1px solid var(--line); }
-.alt-row > div { min-inline-size: 0; display: grid; }
+.alt-row > div { min-inline-size: 0; display: grid; flex: 1; }
+.alt-row > .alt-picture { flex: none; inline-size: 3.5rem; min-block-size: 3.5rem; background: var(--line); border-radius: calc(var(--radius) - 0.25rem); }
+.alt-body { display: grid; gap: 0.25rem; }
+textarea.alt-text { field-sizing: content; inline-size: 100%; }
 .alt-row img { inline-size: 3.5rem; block-size: 3.5rem; object-fit: cover; border-radius: calc(var(--radius) - 0.25rem); background: var(--line); flex: none; }
 .alt-row .name { font-size: 0.875rem; color: var(--muted); }
 .alt-text { overflow-wrap: anywhere; }

@@ -65,25 +65,14 @@ export class LookedAt {
   }
 
   /**
-   * A click on an answer: about the word there, if there is one.
+   * A click on an answer whose words are buttons. Any other answer is text, to be read and selected.
    * @param {Turn} turn
    * @param {MouseEvent} event
    */
   clicked(turn, event) {
-    if (!(event.target instanceof Element) || event.target.closest("a") || event.detail > 1) return;
-    const root = /** @type {ShadowRoot} */ (turn.answer.getRootNode());
-    // Somebody who marks text wants the text.
-    const selection = /** @type {any} */ (root).getSelection?.() ?? getSelection();
-    if (selection && !selection.isCollapsed) return;
-    const wasOpen = this.#turn === turn;
-    if (!wasOpen) {
-      this.close();
-      this.#open(turn);
-    }
-    // What was text a moment ago is a button now, in the same place.
-    const found = event.target.closest(".word") ?? root.elementFromPoint(event.clientX, event.clientY)?.closest(".word");
-    if (found instanceof HTMLElement && this.#words.has(found)) this.#choose(found);
-    else if (!wasOpen) this.close();
+    if (this.#turn !== turn || event.detail > 1 || !(event.target instanceof Element)) return;
+    const word = event.target.closest(".word");
+    if (word instanceof HTMLElement && this.#words.has(word)) this.#choose(word);
   }
 
   /** Ends it. @param {{ focus?: boolean }} [options]  `focus`: goes back to the button that began it */

@@ -1,16 +1,26 @@
-// Alternative texts for many pictures: a folder in, a table of captions out.
+// Alt text for many pictures: a folder in, a table of descriptions out. Each description is stored as soon as it is there, so that hours of
+// work are not lost with a reload; the pictures are not, and are chosen again to go on.
 
 import { button, element, saveFile } from "../base/dom.js";
 import { duration } from "../base/format.js";
+import { deleteAltTexts, listAltTexts, putAltText } from "../conversation-store.js";
+import { looksLikePicture } from "../talk/pictures.js";
 
 /** A sentence that a screen reader can say where the picture stands. */
 const PROMPT = "Describe this picture in one short sentence, for somebody who cannot see it.";
-/** Longer is no alternative text. */
+/** Longer is no alt text. */
 const MAX_TOKENS = 80;
-const STATES = { waiting: "Waiting", working: "Looking at it", done: "", failed: "Failed" };
+const STATES = { waiting: "Waiting", working: "Describing…", done: "", failed: "Failed" };
+/** So many names of what was left out are told. */
+const NAMED = 3;
+const NOT_SAVED = "The descriptions can’t be stored in this browser. Save them as a file before you leave this page.";
+/** After these the next picture may well be described. */
+const OF_ONE_PICTURE = ["invalid_image", "context_overflow", "invalid_request"];
 
+/** @typedef {import("../base/image-urls.js").ImageUrls} ImageUrls */
 /**
- * @typedef {{ file: File, name: string, state: keyof typeof STATES, text: string, row: HTMLElement, textNode: HTMLElement }} Item
+ * One picture. `file`: null where it was described before the page was loaded anew, and has not been chosen again.
+ * @typedef {{ key: string, name: string, file: File | null, state: keyof typeof STATES, text: string, finish: string, row: HTMLElement, body: HTMLElement }} Item
  */
 
 export class AltTexts {
@@ -19,13 +29,18 @@ export class AltTexts {
   /** @type {AbortController | null} */
   #running = null;
   #handlers;
-
   #urls;
+  /** Ends when the files that came so far are in the list. @type {Promise<unknown>} */
+  #adding = Promise.resolve();
+  /** Ends when what was stored is in the list. @type {Promise<void> | null} */
+  #opened = null;
+  #isSaveFailureTold = false;
 
   /**
-   * @param {import("../base/image-urls.js").ImageUrls} urls
+   * @param {ImageUrls} urls
    * @param {{ onDescribe: (file: File, prompt: string, options: { maxTokens: number, signal: AbortSignal }) => Promise<{ text: string, finish: string }>,
-   *   onBack: () => void, onTell: (message: string) => void, onError: (message: string) => void }} handlers
+   *   onBack: () => void, onTell: (message: string) => void, onError: (message: string) => void,
+   *   onUndoable: (message: string, what: { putBack: () => void, letGo: () => void }) => void }} handlers
    */
   constructor(urls, handlers) {
     this.#urls = urls;
@@ -38,136 +53,256 @@ export class AltTexts {
       return input;
     };
     const folder = picker({ webkitdirectory: true, "aria-label": "Choose a folder of pictures" });
-    const files = picker({ accept: "image/*", "aria-label": "Choose several pictures" });
+    const files = picker({ accept: "image/*,.avif,.heic,.heif", "aria-label": "Choose several pictures" });
     this.prompt = element("textarea", { class: "field", id: "alt-prompt", rows: "3", dir: "auto" });
     this.prompt.value = PROMPT;
     this.folderButton = button({ text: "Choose a folder", icon: "folder", class: "plain", onclick: () => folder.click() });
-    this.start = button({ text: "Describe them", class: "primary", onclick: () => this.#start() });
+    // Phones have no folders to choose.
+    this.folderButton.hidden = !("webkitdirectory" in folder) || matchMedia("(hover: none) and (pointer: coarse)").matches;
+    this.filesButton = button({ text: "Choose pictures", icon: "picture", class: "plain", onclick: () => files.click() });
+    this.start = button({ text: "Describe all", class: "primary", onclick: () => this.#start() });
     this.stopButton = button({ text: "Stop", icon: "stop", class: "plain", part: "stop", onclick: () => this.stop() });
     this.csv = button({ text: "Save as CSV", icon: "save", class: "plain", onclick: () => saveFile("alt-texts.csv", csv(this.#done), "text/csv") });
     this.json = button({ text: "Save as JSON", icon: "save", class: "plain", onclick: () => saveFile("alt-texts.json", json(this.#done), "application/json") });
-    this.bar = element("progress", { class: "bar", part: "progress", max: "1", value: "0", "aria-label": "Pictures that are described" });
+    this.clearButton = button({ text: "Clear the list", icon: "close", class: "quiet", onclick: () => this.#clear() });
+    this.bar = element("progress", { class: "bar", part: "progress", max: "1", value: "0", "aria-label": "Described pictures" });
     this.amount = element("p", { class: "amount" });
     this.list = element("ul", { class: "alt-list", "aria-label": "Pictures" });
-    this.element = element("section", { class: "alt-texts", part: "alt-texts", "aria-label": "Alternative texts", hidden: true },
+    this.element = element("section", { class: "alt-texts", part: "alt-texts", "aria-label": "Alt texts", hidden: true },
       element("div", { class: "alt-head" },
-        element("h2", { tabindex: "-1" }, "Alternative texts for many pictures"),
-        element("p", { class: "hint" }, "Each picture is asked about by itself. They stay on this device."),
-        element("div", { class: "card-actions" }, this.folderButton, folder,
-          button({ text: "Choose pictures", icon: "picture", class: "plain", onclick: () => files.click() }), files,
+        element("h2", { tabindex: "-1" }, "Alt text for many pictures"),
+        element("p", { class: "hint" }, "Each picture is described separately. Nothing leaves this device. Descriptions, not pictures, are stored in this browser until you clear the list."),
+        element("div", { class: "card-actions" }, this.folderButton, folder, this.filesButton, files,
           button({ text: "Back to the chat", class: "quiet", onclick: () => {
             this.stop();
             handlers.onBack();
           } })),
-        element("label", { for: "alt-prompt" }, "What is asked about each"), this.prompt,
-        element("div", { class: "card-actions" }, this.start, this.stopButton, this.csv, this.json),
+        element("label", { for: "alt-prompt" }, "Prompt for every picture"), this.prompt,
+        element("div", { class: "card-actions" }, this.start, this.stopButton, this.csv, this.json, this.clearButton),
         this.bar, this.amount),
       this.list);
     this.#update();
   }
 
   focus() {
-    this.folderButton.focus();
+    (this.folderButton.hidden ? this.filesButton : this.folderButton).focus();
   }
 
-  /** @param {File[]} files  those that are no pictures are left out */
+  /** Shows what was described before the page was loaded anew. */
+  open() {
+    this.#opened ??= listAltTexts().then((stored) => {
+      for (const { key, name, text, finish } of stored) {
+        if (!this.#items.some((item) => item.key === key)) this.#set(this.#item(key, name, null), "done", text, finish);
+      }
+      this.#update();
+    }, (error) => {
+      console.warn(error);
+      this.#saveFailed();
+    });
+    return this.#opened;
+  }
+
+  /** @param {File[]} files  those that are no pictures are left out, which is said */
   add(files) {
-    const pictures = files.filter(({ type }) => type.startsWith("image/"));
-    if (files.length > 0 && pictures.length === 0) return this.#handlers.onError("There is no picture among these files.");
+    this.#adding = this.#adding.then(() => this.#add(files));
+  }
+
+  /** @param {File[]} files */
+  async #add(files) {
+    await this.open();
+    const left = [];
     const byName = (/** @type {File} */ a, /** @type {File} */ b) => nameOf(a).localeCompare(nameOf(b), "en", { numeric: true });
-    for (const file of pictures.sort(byName)) {
+    for (const file of files.sort(byName)) {
+      if (!await looksLikePicture(file)) {
+        left.push(nameOf(file));
+        continue;
+      }
       const name = nameOf(file);
-      if (this.#items.some((item) => item.name === name)) continue;
-      const image = element("img", { alt: "", loading: "lazy", decoding: "async", width: 56, height: 56 });
-      this.#urls.show(image, file);
-      const textNode = element("p", { class: "alt-text", dir: "auto" }, STATES.waiting);
-      const row = element("li", { class: "alt-row", "data-state": "waiting" }, image,
-        element("div", {}, element("bdi", { class: "name", title: name }, name), textNode));
-      this.#items.push({ file, name, state: "waiting", text: "", row, textNode });
-      this.list.append(row);
+      const key = `${name}\n${file.size}\n${file.lastModified}`;
+      const item = this.#items.find((item) => item.key === key) ?? this.#item(key, name, file);
+      if (!item.file || !item.row.querySelector("img")) this.#showPicture(item, file);
+    }
+    if (left.length > 0 && left.length === files.length) this.#handlers.onError("None of these files is a picture.");
+    else if (left.length > 0) {
+      const names = left.slice(0, NAMED).join(", ") + (left.length > NAMED ? " …" : "");
+      this.#handlers.onError(left.length === 1 ? `One file that isn’t a picture was left out: ${names}` : `${left.length} files that aren’t pictures were left out: ${names}`);
     }
     this.#update();
     if (!this.start.hidden && !this.start.disabled) this.start.focus();
+  }
+
+  /**
+   * @param {string} key
+   * @param {string} name
+   * @param {File | null} file
+   * @returns {Item}
+   */
+  #item(key, name, file) {
+    const body = element("div", { class: "alt-body" });
+    const row = element("li", { class: "alt-row" }, element("div", { class: "alt-picture" }), element("div", {}, element("bdi", { class: "name", title: name, lang: "" }, name), body));
+    /** @type {Item} */
+    const item = { key, name, file, state: "waiting", text: "", finish: "", row, body };
+    this.#items.push(item);
+    this.list.append(row);
+    this.#set(item, "waiting", "");
+    return item;
+  }
+
+  /** @param {Item} item @param {File} file */
+  #showPicture(item, file) {
+    item.file = file;
+    const image = element("img", { alt: "", loading: "lazy", decoding: "async", width: 56, height: 56 });
+    this.#urls.show(image, file);
+    /** @type {HTMLElement} */ (item.row.firstElementChild).replaceChildren(image);
   }
 
   stop() {
     this.#running?.abort();
   }
 
-  clear() {
+  /** Takes everything out; until it is let go of, it can be put back. */
+  #clear() {
     this.stop();
-    this.#urls.release(this.list);
+    const items = this.#items;
     this.#items = [];
-    this.list.replaceChildren();
+    for (const { row } of items) row.remove();
     this.#update();
+    this.focus();
+    this.#handlers.onUndoable(items.length === 1 ? "The list is cleared: 1 picture." : `The list is cleared: ${items.length} pictures.`, {
+      putBack: () => {
+        // What came meanwhile comes after it.
+        this.#items = [...items, ...this.#items];
+        this.list.prepend(...items.map(({ row }) => row));
+        this.#update();
+        this.focus();
+      },
+      letGo: () => {
+        for (const { row } of items) this.#urls.release(row);
+        const kept = new Set(this.#done.map(({ key }) => key));
+        deleteAltTexts(items.map(({ key }) => key).filter((key) => !kept.has(key))).catch((error) => {
+          console.warn(error);
+          this.#handlers.onError("The descriptions couldn’t be deleted. Clear this site’s data in your browser’s settings to be sure.");
+        });
+      },
+    });
   }
 
   get #done() {
     return this.#items.filter(({ state }) => state === "done");
   }
 
+  /** What can be described now: of what is left, that of which the file is at hand. */
+  get #open() {
+    return this.#items.filter(({ state, file }) => state !== "done" && file);
+  }
+
   async #start() {
     const running = new AbortController();
     this.#running = running;
+    // A tab that is closed by mistake would stop it.
+    addEventListener("beforeunload", (event) => event.preventDefault(), { signal: running.signal });
     const startedAt = performance.now();
     let count = 0;
-    for (const item of this.#items.filter(({ state }) => state === "failed")) this.#set(item, "waiting", "");
+    for (const item of this.#open.filter(({ state }) => state === "failed")) this.#set(item, "waiting", "");
     this.#update();
     this.stopButton.focus();
     this.#handlers.onTell("Describing the pictures");
-    for (let item; (item = this.#items.find(({ state }) => state === "waiting")) && !running.signal.aborted;) {
+    for (let item; (item = this.#open.find(({ state }) => state === "waiting")) && !running.signal.aborted;) {
       this.#set(item, "working", "");
-      item.row.scrollIntoView({ block: "nearest" });
       this.#update(count > 0 ? (performance.now() - startedAt) / 1000 / count : undefined);
       try {
-        const { text, finish } = await this.#handlers.onDescribe(item.file, this.prompt.value.trim() || PROMPT, { maxTokens: MAX_TOKENS, signal: running.signal });
+        const { text, finish } = await this.#handlers.onDescribe(/** @type {File} */ (item.file), this.prompt.value.trim() || PROMPT, { maxTokens: MAX_TOKENS, signal: running.signal });
         // Half a sentence is none: it is asked again when one goes on.
         if (finish === "abort") this.#set(item, "waiting", "");
-        else this.#set(item, "done", text.replace(/\s+/g, " ").trim());
+        else {
+          this.#set(item, "done", text.replace(/\s+/g, " ").trim(), finish);
+          this.#save(item);
+        }
         count += 1;
       } catch (error) {
-        this.#set(item, "failed", error instanceof Error ? error.message : String(error));
-        if (!["invalid_image", "context_overflow", "invalid_request"].includes(/** @type {any} */ (error).code)) {
-          this.#handlers.onError(/** @type {Error} */ (error).message);
+        const { code, message = String(error) } = /** @type {{ code?: string, message?: string }} */ (error);
+        if (running.signal.aborted) {
+          this.#set(item, "waiting", "");
+          break;
+        }
+        this.#set(item, "failed", message);
+        if (!OF_ONE_PICTURE.includes(code ?? "")) {
+          this.#handlers.onError(message);
           break;
         }
       }
     }
     const stopped = running.signal.aborted;
+    running.abort();
     this.#running = null;
     this.#update();
     const { length } = this.#done;
     this.#handlers.onTell(`${stopped ? "Stopped" : "Done"}: ${length} of ${this.#items.length} pictures are described`);
-    (this.start.hidden ? this.csv : this.start).focus();
+    if (this.element.contains(/** @type {ShadowRoot} */ (this.element.getRootNode()).activeElement)) (this.start.hidden ? this.csv : this.start).focus();
+  }
+
+  /** @param {Item} item */
+  #save({ key, name, text, finish }) {
+    putAltText({ key, name, text, finish }).catch((error) => {
+      console.warn(error);
+      this.#saveFailed();
+    });
+  }
+
+  #saveFailed() {
+    if (this.#isSaveFailureTold) return;
+    this.#isSaveFailureTold = true;
+    this.#handlers.onError(NOT_SAVED);
   }
 
   /**
    * @param {Item} item
    * @param {keyof typeof STATES} state
    * @param {string} text
+   * @param {string} [finish]
    */
-  #set(item, state, text) {
+  #set(item, state, text, finish = "") {
     item.state = state;
     item.text = text;
+    item.finish = finish;
     item.row.dataset.state = state;
-    item.textNode.textContent = state === "failed" ? `${STATES.failed}: ${text}` : text || STATES[state];
+    if (state !== "done") {
+      item.body.replaceChildren(element("p", { class: "alt-text", dir: "auto" }, state === "failed" ? `${STATES.failed}: ${text}` : STATES[state]));
+      return;
+    }
+    const cut = element("p", { class: "hint", hidden: finish !== "length" }, "Cut off: the description reached its maximum length.");
+    const field = element("textarea", { class: "field alt-text", rows: "2", dir: "auto", lang: "", "aria-label": `Description of ${item.name}`, onchange: () => {
+      item.text = field.value.replace(/\s+/g, " ").trim();
+      // Whoever edits it has seen to its end.
+      item.finish = "edited";
+      cut.hidden = true;
+      this.#save(item);
+      this.#update();
+    } });
+    field.value = text;
+    item.body.replaceChildren(field, cut);
   }
 
   /** @param {number} [secondsEach] */
   #update(secondsEach) {
     const total = this.#items.length;
-    const done = this.#done.length;
-    const left = this.#items.filter(({ state }) => state !== "done").length;
+    const done = this.#done;
+    const left = this.#open.length;
+    const missing = this.#items.filter(({ state, file }) => state !== "done" && !file).length;
+    const cut = done.filter(({ finish }) => finish === "length").length;
     const running = this.#running !== null;
     this.start.hidden = running || (total > 0 && left === 0);
     this.start.disabled = left === 0;
-    /** @type {HTMLElement} */ (this.start.querySelector("span")).textContent = done > 0 && left > 0 ? "Go on" : "Describe them";
+    /** @type {HTMLElement} */ (this.start.querySelector("span")).textContent = done.length > 0 && left > 0 ? "Continue" : "Describe all";
     this.stopButton.hidden = !running;
-    this.csv.hidden = this.json.hidden = running || done === 0;
+    this.csv.hidden = this.json.hidden = running || done.length === 0;
+    this.clearButton.hidden = running || total === 0;
     this.prompt.disabled = running;
     this.bar.hidden = total === 0;
-    this.bar.value = total === 0 ? 0 : done / total;
-    const parts = total === 0 ? ["No pictures yet."] : [`${done} of ${total} described`];
+    this.bar.value = total === 0 ? 0 : done.length / total;
+    const parts = total === 0 ? ["No pictures yet."] : [`${done.length} of ${total} described`];
+    if (cut > 0) parts.push(`${cut} cut off`);
+    if (missing > 0) parts.push(`${missing} to be chosen again`);
     if (running && secondsEach !== undefined) parts.push(`about ${duration(Math.max(1, secondsEach * left))} left`);
     this.amount.textContent = parts.join(" · ");
   }
@@ -180,11 +315,13 @@ function nameOf(file) {
 
 /** As RFC 4180 has it; with a mark for the programs that would take UTF-8 for something else. @param {Item[]} items */
 function csv(items) {
-  const cell = (/** @type {string} */ text) => `"${text.replaceAll('"', '""')}"`;
+  // What a spreadsheet would compute as a formula is text: the words come from a model that has read a stranger's picture.
+  const text = (/** @type {string} */ value) => (/^[=+\-@\t\r]/.test(value) ? `'${value}` : value);
+  const cell = (/** @type {string} */ value) => `"${text(value).replaceAll('"', '""')}"`;
   return `\ufeff${[["file", "alt"], ...items.map(({ name, text }) => [name, text])].map((row) => row.map(cell).join(",")).join("\r\n")}\r\n`;
 }
 
 /** @param {Item[]} items */
 function json(items) {
-  return `${JSON.stringify(items.map(({ name, text }) => ({ file: name, alt: text })), null, 2)}\n`;
+  return `${JSON.stringify(items.map(({ name, text, finish }) => ({ file: name, alt: text, ...(finish === "length" ? { cut: true } : {}) })), null, 2)}\n`;
 }
