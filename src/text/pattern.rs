@@ -12,7 +12,7 @@ use super::unicode::{self, Category};
 
 /// A set of characters.
 #[derive(Debug, Default, Clone)]
-struct Set {
+pub(super) struct Set {
     negated: bool,
     /// White space, as `\s`.
     space: bool,
@@ -37,12 +37,14 @@ impl Set {
     }
 
     fn contains(&self, c: char) -> bool {
+        #[cfg(test)]
+        tests::STEPS.with(|steps| steps.set(steps.get() + 1));
         if c.is_ascii() { self.ascii >> (c as u32) & 1 != 0 } else { self.slow_contains(c) }
     }
 }
 
 #[derive(Debug)]
-enum Item {
+pub(super) enum Item {
     /// From `min` to `max` characters of a set.
     Repeat { set: Set, min: usize, max: usize },
     /// One of these sequences, or nothing.
@@ -55,8 +57,12 @@ enum Item {
 
 /// A parsed pattern.
 #[derive(Debug)]
-pub(super) struct Pattern {
-    alternatives: Vec<Vec<Item>>,
+pub(super) enum Pattern {
+    /// Tried at one position after another.
+    Alternatives(Vec<Vec<Item>>),
+    /// `x+$`: the run of a set that ends the text. Tried at one position after another it would read every other run as often as that
+    /// has characters, and each time as far, so it is looked for from the end.
+    LastRun(Set),
 }
 
 struct Parser<'a> {
@@ -170,6 +176,8 @@ fn match_sequence(items: &[Item], text: &str, at: usize) -> Option<usize> {
             }
             // From the longest to the shortest.
             while count >= *min {
+                #[cfg(test)]
+                tests::STEPS.with(|steps| steps.set(steps.get() + 1));
                 if let Some(found) = match_sequence(rest, text, end) {
                     return Some(found);
                 }
@@ -206,19 +214,32 @@ impl Pattern {
     /// Says what this small grammar does not know.
     pub(super) fn new(source: &str) -> Result<Self, String> {
         let mut parser = Parser { rest: source };
-        let alternatives = parser.alternatives()?;
-        if parser.rest.is_empty() { Ok(Self { alternatives }) } else { Err(format!("'{}' is left over", parser.rest)) }
-    }
-
-    fn match_at(&self, text: &str, at: usize) -> Option<usize> {
-        self.alternatives.iter().find_map(|sequence| match_sequence(sequence, text, at)).filter(|&end| end > at)
+        let mut alternatives = parser.alternatives()?;
+        if !parser.rest.is_empty() {
+            return Err(format!("'{}' is left over", parser.rest));
+        }
+        if let [sequence] = &mut alternatives[..]
+            && let [Item::Repeat { set, min: 1, max: usize::MAX }, Item::End] = &mut sequence[..]
+        {
+            return Ok(Self::LastRun(std::mem::take(set)));
+        }
+        Ok(Self::Alternatives(alternatives))
     }
 
     /// Splits a text into the pattern's matches and what lies between them, passing each stretch on.
     pub(super) fn split<'t>(&self, text: &'t str, mut each: impl FnMut(&'t str)) {
+        let alternatives = match self {
+            Self::Alternatives(alternatives) => alternatives,
+            Self::LastRun(set) => {
+                let (before, run) = text.split_at(text.trim_end_matches(|c| set.contains(c)).len());
+                [before, run].into_iter().filter(|piece| !piece.is_empty()).for_each(each);
+                return;
+            }
+        };
+        let match_at = |at: usize| alternatives.iter().find_map(|s| match_sequence(s, text, at)).filter(|&end| end > at);
         let (mut gap, mut at) = (0, 0);
         while let Some(c) = text[at..].chars().next() {
-            if let Some(end) = self.match_at(text, at) {
+            if let Some(end) = match_at(at) {
                 if gap < at {
                     each(&text[gap..at]);
                 }
@@ -287,6 +308,53 @@ mod tests {
                 let want: Vec<&str> =
                     regex.find_matches(text).unwrap().iter().map(|&((a, b), _)| &text[a..b]).filter(|p| !p.is_empty()).collect();
                 assert_eq!(got, want, "{source} on {text:?}");
+            }
+        }
+    }
+
+    thread_local! {
+        /// Characters held against a set, and lengths tried of a repetition.
+        pub(super) static STEPS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    }
+
+    /// Texts that make a backtracking matcher go over the same characters again and again, some kilobytes each, twice as long with twice
+    /// the `n`: runs of one character that end in another, and runs of two in turn, of all kinds of characters that the patterns tell
+    /// apart.
+    fn hard_texts(n: usize) -> Vec<(String, String)> {
+        let kinds =
+            [' ', '\n', '\r', '\t', '\u{3000}', 'a', 'A', 'ʰ', '猫', '\u{301}', '7', '.', '\'', '<', '!', '|', '🦙', '\0'];
+        let mut texts = Vec::new();
+        for a in kinds {
+            texts.push((format!("{a:?}s"), a.to_string().repeat(2 * n)));
+            for b in kinds.into_iter().filter(|b| *b != a) {
+                texts.push((format!("{a:?}s, then {b:?}"), a.to_string().repeat(2 * n) + &b.to_string()));
+                texts.push((format!("{a:?}s, then {b:?}s"), a.to_string().repeat(n) + &b.to_string().repeat(n)));
+                texts.push((format!("{a:?} and {b:?} in turn"), format!("{a}{b}").repeat(n)));
+                let run = a.to_string().repeat(n / 8);
+                texts.push((format!("runs of {a:?}, each ended by {b:?}"), format!("{run}{b}").repeat(16)));
+            }
+        }
+        texts
+    }
+
+    #[test]
+    fn every_family_splits_in_time_that_is_linear() {
+        for (family, patterns) in pretokenize::all_families() {
+            let pre = pretokenize::PreTokenizer::new(family).expect("sound patterns");
+            let steps = |text: &str| {
+                STEPS.set(0);
+                let mut n_bytes = 0;
+                pre.split(text, &mut |piece| n_bytes += piece.len());
+                assert_eq!(n_bytes, text.len(), "nothing is lost");
+                STEPS.get()
+            };
+            for ((what, short), (_, long)) in hard_texts(256).into_iter().zip(hard_texts(2048)) {
+                let (few, many) = (steps(&short), steps(&long));
+                // Eight times the text may take eight times the steps, and a little for what both have; a square would be 64 times.
+                assert!(many <= 10 * few + 1000, "{patterns:?} on {what}: {few} steps, and {many} for 8 times the text");
+                // Each level of patterns tries each alternative at a character a few times at most.
+                let most = 40 * patterns.len() as u64 * long.chars().count() as u64;
+                assert!(many <= most, "{patterns:?} on {what}: {many} steps for {} characters", long.chars().count());
             }
         }
     }

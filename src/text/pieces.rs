@@ -114,54 +114,71 @@ impl Pieces {
     }
 }
 
+/// The most slots that a look-up goes over. With half of the slots taken at most, the longest run of taken ones among 2²³ is below a
+/// hundred for any hash that spreads; a vocabulary made to collide would make one as long as itself.
+const MAX_PROBES: usize = 1024;
+/// How many hashes are tried before a vocabulary is taken for such a one.
+const MAX_SEEDS: u64 = 4;
+
 /// From a piece's text to its id. Holds ids only (4 bytes a slot); the texts stay where they are.
 #[derive(Debug)]
 pub(super) struct Index {
     /// Open addressing with linear probing; 0 is free, otherwise the id plus one. The length is a power of two.
     slots: Vec<u32>,
+    /// What the hash begins with.
+    seed: u64,
     /// The longest indexed text in bytes: longer texts need no look-up.
     longest: usize,
 }
 
 impl Index {
     /// Indexes the pieces that `wanted` accepts. Of pieces with one text the last wins.
-    pub(super) fn new(pieces: &Pieces, wanted: impl Fn(Kind) -> bool) -> Self {
-        let mut index = Self { slots: vec![0; (pieces.len() * 2).next_power_of_two()], longest: 0 };
+    ///
+    /// # Errors
+    /// `invalid_gguf` where the pieces were made to collide.
+    pub(super) fn new(pieces: &Pieces, wanted: impl Fn(Kind) -> bool) -> Result<Self> {
+        (0..MAX_SEEDS).find_map(|seed| Self::with_seed(seed, pieces, &wanted)).ok_or_else(|| {
+            Error::invalid_gguf(
+                "The vocabulary's pieces are such that looking one up takes for ever. Download the file from another source.",
+            )
+        })
+    }
+
+    fn with_seed(seed: u64, pieces: &Pieces, wanted: impl Fn(Kind) -> bool) -> Option<Self> {
+        let mut index = Self { slots: vec![0; (pieces.len() * 2).next_power_of_two()], seed, longest: 0 };
         for (id, text, kind) in pieces.iter() {
             if wanted(kind) && !text.is_empty() {
-                let slot = index.slot(pieces, text);
+                let slot = index.slot(pieces, text)?;
                 index.slots[slot] = id + 1;
                 index.longest = index.longest.max(text.len());
             }
         }
-        index
+        Some(index)
     }
 
     pub(super) fn get(&self, pieces: &Pieces, text: &str) -> Option<u32> {
         if text.len() > self.longest {
             return None;
         }
-        self.slots[self.slot(pieces, text)].checked_sub(1)
+        self.slots[self.slot(pieces, text)?].checked_sub(1)
     }
 
-    /// The slot that holds this text, or the free one where it would go. Ends because at most half the slots are taken.
-    fn slot(&self, pieces: &Pieces, text: &str) -> usize {
+    /// The slot that holds this text, or the free one where it would go; `None` where there is neither among the first
+    /// [`MAX_PROBES`].
+    fn slot(&self, pieces: &Pieces, text: &str) -> Option<usize> {
         let mask = self.slots.len() - 1;
-        let mut slot = hash(text.as_bytes()) as usize & mask;
-        while let Some(id) = self.slots[slot].checked_sub(1) {
-            if pieces.get(id) == Some(text) {
-                break;
-            }
-            slot = (slot + 1) & mask;
-        }
-        slot
+        let first = hash(self.seed, text.as_bytes()) as usize;
+        (0..MAX_PROBES).map(|probe| first.wrapping_add(probe) & mask).find(|slot| match self.slots[*slot].checked_sub(1) {
+            Some(id) => pieces.get(id) == Some(text),
+            None => true,
+        })
     }
 }
 
 /// Eight bytes a step, multiply and fold: pieces are short, and a stronger hash would cost more than the look-up.
-fn hash(bytes: &[u8]) -> u64 {
+fn hash(seed: u64, bytes: &[u8]) -> u64 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut state = bytes.len() as u64;
+    let mut state = seed.wrapping_mul(FACTOR).rotate_left(32) ^ bytes.len() as u64;
     for chunk in bytes.chunks(8) {
         let mut word = [0; 8];
         word[..chunk.len()].copy_from_slice(chunk);
@@ -179,7 +196,7 @@ mod tests {
     fn index_finds_each_piece_and_nothing_else() {
         let tokens: Vec<String> = (0..5000).map(|i| format!("piece number {i}")).collect();
         let pieces = Pieces::new(tokens.clone(), &[]).unwrap();
-        let index = Index::new(&pieces, |kind| kind == Kind::Normal);
+        let index = Index::new(&pieces, |kind| kind == Kind::Normal).unwrap();
         for (id, token) in tokens.iter().enumerate() {
             assert_eq!(index.get(&pieces, token), Some(id as u32));
             assert_eq!(pieces.get(id as u32), Some(token.as_str()));
@@ -187,5 +204,37 @@ mod tests {
         assert_eq!(index.get(&pieces, "piece number"), None);
         assert_eq!(index.get(&pieces, ""), None);
         assert_eq!(pieces.get(5000), None);
+    }
+
+    /// `n` texts of 8 letters whose hashes with this seed agree in all bits that choose a slot among `n_slots`.
+    fn colliding(seed: u64, n: usize, n_slots: usize) -> Vec<String> {
+        let mask = n_slots as u64 - 1;
+        // Four bits of the number to a letter.
+        let letters = (0u64..1 << 32).map(|i| std::array::from_fn::<u8, 8, _>(|k| b'a' + (i >> (4 * k) & 15) as u8));
+        let colliding = letters.filter(|text| hash(seed, text) & mask == 0);
+        colliding.take(n).map(|text| String::from_utf8_lossy(&text).into_owned()).collect()
+    }
+
+    #[test]
+    fn pieces_that_collide_are_looked_up_by_another_hash() {
+        let n = MAX_PROBES + 200;
+        let tokens = colliding(0, n, (2 * n).next_power_of_two());
+        let pieces = Pieces::new(tokens.clone(), &[]).unwrap();
+        assert!(Index::with_seed(0, &pieces, |_| true).is_none(), "they do collide");
+        let index = Index::new(&pieces, |_| true).expect("another seed spreads them");
+        assert!(index.seed > 0);
+        for (id, token) in tokens.iter().enumerate() {
+            assert_eq!(index.get(&pieces, token), Some(id as u32));
+        }
+    }
+
+    #[test]
+    fn a_vocabulary_that_collides_whatever_the_hash_is_refused_at_once() {
+        // The pieces of all seeds together: each seed finds its own in one place.
+        let (per_seed, n_seeds) = (MAX_PROBES + 1, MAX_SEEDS as usize);
+        let n_slots = (2 * per_seed * n_seeds).next_power_of_two();
+        let tokens: Vec<String> = (0..MAX_SEEDS).flat_map(|seed| colliding(seed, per_seed, n_slots)).collect();
+        let pieces = Pieces::new(tokens, &[]).unwrap();
+        assert_eq!(Index::new(&pieces, |_| true).expect_err("is refused").code(), "invalid_gguf");
     }
 }

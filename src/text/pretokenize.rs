@@ -134,6 +134,12 @@ pub(super) fn all_patterns() -> impl Iterator<Item = &'static str> {
     FAMILIES.iter().flat_map(|family| family.patterns.iter().copied())
 }
 
+/// Every family with its patterns, for the test of how long they take.
+#[cfg(test)]
+pub(super) fn all_families() -> impl Iterator<Item = (&'static Family, &'static [&'static str])> {
+    FAMILIES.iter().map(|family| (family, family.patterns))
+}
+
 /// Cuts texts into words.
 #[derive(Debug)]
 pub(super) struct PreTokenizer {

@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use super::pieces::{Index, Kind, Pieces};
+use crate::error::Result;
 
 /// Stands for a space inside pieces.
 pub(super) const SPACE: char = '\u{2581}';
@@ -72,7 +73,10 @@ pub(super) fn byte_of(piece: &str) -> Option<u8> {
 
 impl Spm {
     /// `scores` has one entry for each piece.
-    pub(super) fn new(pieces: &Pieces, scores: Vec<f32>, unknown: Option<u32>) -> Self {
+    ///
+    /// # Errors
+    /// As [`Index::new`].
+    pub(super) fn new(pieces: &Pieces, scores: Vec<f32>, unknown: Option<u32>) -> Result<Self> {
         let mut bytes = Box::new([None; 256]);
         for (id, text, kind) in pieces.iter() {
             if kind == Kind::Byte
@@ -82,8 +86,8 @@ impl Spm {
             }
         }
         // Control tokens and bytes are left out, so that plain text can never join up to one.
-        let index = Index::new(pieces, |kind| matches!(kind, Kind::Normal | Kind::UserDefined | Kind::Unused));
-        Self { scores, index, bytes, unknown }
+        let index = Index::new(pieces, |kind| matches!(kind, Kind::Normal | Kind::UserDefined | Kind::Unused))?;
+        Ok(Self { scores, index, bytes, unknown })
     }
 
     /// Appends the tokens of `text`, in which spaces are already [`SPACE`].

@@ -186,7 +186,7 @@ impl Tokenizer {
                     scores.len()
                 )));
             }
-            (Model::Spm(Spm::new(&pieces, scores.clone(), unknown)), true)
+            (Model::Spm(Spm::new(&pieces, scores.clone(), unknown)?), true)
         } else {
             let name = metadata.str("tokenizer.ggml.pre");
             let family = name.and_then(pretokenize::find);
