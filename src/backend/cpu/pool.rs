@@ -139,7 +139,8 @@ impl Shared {
                 looks += 1;
                 std::hint::spin_loop();
             } else {
-                // Said first, looked once more after: either this thread sees the new op, or its caller sees it asleep.
+                // Store `is_asleep`, then look at the ticket again; `run` stores the ticket, then reads `is_asleep`. So one of the
+                // two sees the other, and no wake-up is lost.
                 seat.is_asleep.store(true, Ordering::SeqCst);
                 if !self.help(number + 1) && !self.is_closed.load(Ordering::SeqCst) {
                     thread::park();
@@ -234,15 +235,13 @@ impl Pool {
     /// decoding: tens of microseconds an op. `now` tells milliseconds. Takes some tens of them.
     pub fn choose_n_threads(&mut self, now: fn() -> f64) {
         const OPS: usize = 40;
-        /// What another thread must take off, for it takes heat and battery.
-        const GAIN: f64 = 0.95;
         let most = self.n_threads;
         if most == 1 {
             return;
         }
         // 16 parts of 2048 floats each, from the first cache.
         let x: Vec<f32> = (0..2048).map(|i| i as f32).collect();
-        let mut measure = |n_threads: usize| {
+        let measure = |n_threads: usize| {
             self.n_threads = n_threads;
             let mut least = f64::INFINITY;
             // The first rounds wake the helpers and let the engine's compiler do its work.
@@ -259,14 +258,7 @@ impl Pool {
             }
             least
         };
-        let (mut best, mut least) = (1, measure(1));
-        for n_threads in 2..=most {
-            let time = measure(n_threads);
-            if time < GAIN * least {
-                (best, least) = (n_threads, time);
-            }
-        }
-        self.n_threads = best;
+        self.n_threads = fewest_worth(most, measure);
     }
 
     /// Calls `part(i, thread)` for every `i` below `n_parts`, each on one of the threads, whose number is `thread`; a thread
@@ -321,6 +313,8 @@ impl Pool {
                 // Woken by whoever does the last part; the limit is for one that ended without doing it.
                 thread::park_timeout(Duration::from_millis(200));
             }
+            // Where this can be, a panic ends the program: nothing unwinds while helpers use what the caller lent them.
+            #[cfg(target_family = "wasm")]
             assert!(!IS_THREAD_LOST.load(Ordering::SeqCst), "pool: a helper has ended");
             shared.is_waiting.store(false, Ordering::SeqCst);
         }
@@ -353,11 +347,28 @@ impl Drop for Pool {
     }
 }
 
+/// The number of threads, at most `most`, beyond which more do not make the work enough quicker, by the time that so many take.
+fn fewest_worth(most: usize, mut time: impl FnMut(usize) -> f64) -> usize {
+    /// What another thread must take off, for it takes heat and battery.
+    const GAIN: f64 = 0.95;
+    let (mut best, mut least) = (1, time(1));
+    for n_threads in 2..=most {
+        let time = time(n_threads);
+        if time < GAIN * least {
+            (best, least) = (n_threads, time);
+        }
+    }
+    best
+}
+
 /// Whether a thread has panicked where a panic ends it, as in WebAssembly.
+#[cfg(target_family = "wasm")]
 static IS_THREAD_LOST: AtomicBool = AtomicBool::new(false);
 
 /// What the panic hook of such a build calls: a thread that ended took its part with it, so nobody must wait for it.
-pub fn thread_is_lost() {
+#[cfg(target_family = "wasm")]
+#[allow(dead_code, reason = "the kernels' own test runner has no such hook")]
+pub(crate) fn thread_is_lost() {
     IS_THREAD_LOST.store(true, Ordering::SeqCst);
 }
 
@@ -447,14 +458,34 @@ mod tests {
     }
 
     #[test]
-    fn as_many_threads_are_chosen_as_there_are_at_most() {
-        let since = || std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0.0, |time| time.as_secs_f64() * 1e3);
-        for n_threads in [1, 3] {
-            let mut pool = Pool::new(n_threads);
-            pool.choose_n_threads(since);
-            assert!((1..=n_threads).contains(&pool.n_threads()));
-            assert_eq!(pool.n_numbers(), n_threads);
+    fn as_many_threads_are_chosen_as_make_it_quicker() {
+        for (times, best) in [
+            (&[10.0][..], 1),
+            (&[10.0, 5.2, 3.6, 2.8], 4),
+            // Two of four cores are of use: the others share them, or are busy.
+            (&[10.0, 5.2, 5.1, 5.3], 2),
+            // More threads than cores: each waits for the others.
+            (&[10.0, 14.0, 30.0], 1),
+            // A thread that only costs, and one more that makes up for it.
+            (&[10.0, 9.8, 6.0], 3),
+        ] {
+            let mut asked = Vec::new();
+            let chosen = fewest_worth(times.len(), |n_threads| {
+                asked.push(n_threads);
+                times[n_threads - 1]
+            });
+            assert_eq!(chosen, best, "{times:?}");
+            assert_eq!(asked, (1..=times.len()).collect::<Vec<_>>(), "each number is measured once, from one on");
         }
+    }
+
+    #[test]
+    fn threads_that_are_not_chosen_keep_their_numbers_and_do_nothing() {
+        // A clock by which each op of the pool takes as long as the last, so that no number of threads is worth more than one.
+        let mut pool = Pool::new(3);
+        pool.choose_n_threads(|| 0.0);
+        assert_eq!((pool.n_threads(), pool.n_numbers()), (1, 3));
+        pool.run(20, &|_, thread| assert_eq!(thread, 0));
     }
 
     #[test]
