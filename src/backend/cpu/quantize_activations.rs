@@ -56,7 +56,7 @@ impl Element for i16 {
     }
 }
 
-/// Quantizes one block. A number that is infinite or none makes the scale one, and so every product.
+/// Quantizes one block. If any input is infinite or NaN, the block's scale becomes infinite or NaN and poisons every product.
 #[inline(always)]
 fn quantize_block<E: Element>(x: &[f32; BLOCK]) -> Block<E> {
     // As integers, the bits of absolute values are in the order of the values, and "not a number" is above infinity.
@@ -67,9 +67,10 @@ fn quantize_block<E: Element>(x: &[f32; BLOCK]) -> Block<E> {
     // Adding 1.5·2²³ rounds to the nearest integer and leaves it in the low bits.
     const ROUND: f32 = 12_582_912.0;
     let q: [i32; BLOCK] = std::array::from_fn(|i| (x[i] * inverse + ROUND).to_bits() as i32 - ROUND.to_bits() as i32);
-    let first: i32 = q[..BLOCK / 2].iter().sum();
-    let second: i32 = q[BLOCK / 2..].iter().sum();
-    let mut block = Block { scale: d * SHIFT, sum: first + second, second_sum: second, ..Block::default() };
+    // The `q` of a NaN is some 2³⁰, so sums of several wrap; what they become is multiplied with a scale that is NaN too.
+    let sum = |half: &[i32]| half.iter().fold(0, |sum: i32, q| sum.wrapping_add(*q));
+    let (first, second) = (sum(&q[..BLOCK / 2]), sum(&q[BLOCK / 2..]));
+    let mut block = Block { scale: d * SHIFT, sum: first.wrapping_add(second), second_sum: second, ..Block::default() };
     block.scaled_sum = block.scale * block.sum as f32;
     for (i, q) in q.into_iter().enumerate() {
         block.q[E::place(i)] = E::new(q);
@@ -118,5 +119,20 @@ mod tests {
         x[5] = f32::NAN;
         quantize(&x, &mut out);
         assert!(out[0].scale.is_nan());
+    }
+
+    #[test]
+    fn what_is_no_number_poisons_its_block_and_overflows_nothing() {
+        for x in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for n in [1, 3, 16, BLOCK] {
+                let mut block = [1.0; BLOCK];
+                block[..n].fill(x);
+                let (mut bytes, mut words) = ([Block::<i8>::default()], [Block::<i16>::default()]);
+                quantize(&block, &mut bytes);
+                quantize(&block, &mut words);
+                assert!(!bytes[0].scale.is_finite() && !words[0].scale.is_finite(), "{n} of {x}");
+                assert!(!bytes[0].scaled_sum.is_finite() && !words[0].scaled_sum.is_finite(), "{n} of {x}");
+            }
+        }
     }
 }
