@@ -23,7 +23,7 @@ describe("the benchmark's page", { skip: withoutEngine }, () => {
     await page.goto(`${host.site}benchmark.html`);
     await page.getByLabel("Model file").setInputFiles(golden("tiny-llava/tiny-llava-q4_0.gguf"));
     await page.getByLabel("Longest context").selectOption(longest);
-    await page.getByLabel("Runs of each").selectOption(runs);
+    await page.getByLabel("Runs per length").selectOption(runs);
     await page.getByLabel("Device").selectOption("cpu");
     await before();
     await page.getByRole("button", { name: "Measure" }).press("Enter");

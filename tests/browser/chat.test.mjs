@@ -100,7 +100,7 @@ describe("the conversation", () => {
       assert.equal((await answer.locator(selector).textContent()).trim(), text.trim(), selector);
     }
     const link = answer.getByRole("link", { name: "NASA" });
-    assert.deepEqual(await link.evaluate(({ href, target, rel }) => ({ href, target, rel })), { href: "https://www.nasa.gov/", target: "_blank", rel: "noopener noreferrer nofollow" });
+    assert.deepEqual(await link.evaluate(({ href, target, rel, title }) => ({ href, target, rel, title })), { href: "https://www.nasa.gov/", target: "_blank", rel: "noopener noreferrer nofollow", title: "www.nasa.gov" });
     // What is finished is not built anew with each word: whoever selects it keeps the selection.
     await question(page).fill(`say:First *paragraph*.\n\n${"More words. ".repeat(60)}`);
     await question(page).press("Enter");
@@ -136,7 +136,7 @@ describe("the conversation", () => {
         addresses: all.filter((node) => node.hasAttribute("href")).map((node) => node.getAttribute("href")),
       };
     });
-    assert.deepEqual(found, { owned: null, tags: [], attributes: ["class", "href", "rel", "target"], addresses: ["https://ok.example"] });
+    assert.deepEqual(found, { owned: null, tags: [], attributes: ["class", "href", "rel", "target", "title"], addresses: ["https://ok.example"] });
     assert.ok((await answers(page).nth(3).textContent()).includes("a cat"), "a picture stays words");
     assert.ok((await answers(page).first().textContent()).includes("<img src="), "markup stays text");
     assert.deepEqual(requests.filter((url) => !url.startsWith("blob:")), []);

@@ -107,11 +107,11 @@ describe("the evaluation page", { skip: withoutEngine }, () => {
     await page.goto(`${world.site}evaluate.html`);
     await page.getByLabel("Language model (GGUF)").setInputFiles(golden("tiny-llava/tiny-llava-f16.gguf"));
     await page.getByLabel("Vision file (mmproj)").setInputFiles(golden("tiny-llava/mmproj-legacy-f16.gguf"));
-    await page.getByLabel("Its folder").setInputFiles(path.join(DATA, "scienceqa/test"));
+    await page.getByLabel("Data set folder").setInputFiles(path.join(DATA, "scienceqa/test"));
     await page.getByText("neither ScienceQA").waitFor();
-    await page.getByLabel("Its folder").setInputFiles(path.join(DATA, "scienceqa"));
+    await page.getByLabel("Data set folder").setInputFiles(path.join(DATA, "scienceqa"));
     await page.getByText("ScienceQA.", { exact: true }).waitFor();
-    await page.getByLabel("Questions at most").fill("2");
+    await page.getByLabel("Maximum number of questions").fill("2");
     await page.getByRole("button", { name: "Evaluate" }).click();
     await page.getByText(/^Done\./).waitFor({ timeout: 120_000 });
     const cells = await page.locator("#results tbody tr").first().locator("td").allTextContents();
@@ -120,9 +120,9 @@ describe("the evaluation page", { skip: withoutEngine }, () => {
     await page.getByRole("button", { name: "Save results" }).click();
     const saved = JSON.parse(readFileSync(await (await download).path(), "utf8"));
     assert.equal(saved.records.length, 2);
-    await page.getByLabel("Its folder").setInputFiles(path.join(DATA, "llava-bench"));
+    await page.getByLabel("Data set folder").setInputFiles(path.join(DATA, "llava-bench"));
     await page.getByText("LLaVA-Bench: 3 questions.").waitFor();
-    await page.getByLabel("Questions at most").fill("");
+    await page.getByLabel("Maximum number of questions").fill("");
     await page.getByRole("button", { name: "Evaluate" }).click();
     await page.getByRole("button", { name: "Stop" }).click();
     await page.getByText("Stopped.").waitFor({ timeout: 60_000 });

@@ -135,6 +135,7 @@ describe("the page with its own model", { skip: withoutEngine }, () => {
     await page.goto(`${host.site}?model=hf:owner/repo/file.gguf`);
     await page.getByRole("heading", { name: "Load a model" }).waitFor();
     assert.equal(await page.getByRole("textbox", { name: "Language model" }).inputValue(), "hf:owner/repo/file.gguf");
+    await page.getByText("From the link you opened: the files would be downloaded from huggingface.co.").waitFor();
     await page.getByRole("button", { name: "Choose Built-in mini model" }).click();
     await page.getByRole("button", { name: "Load model" }).click();
     await sample(page, /Is there a dog/).waitFor();

@@ -82,7 +82,8 @@ describe("the page", { skip: withoutEngine }, () => {
   });
 
   visit("loads nothing before it is asked to", {}, async (page, { requests }) => {
-    await page.waitForTimeout(300);
+    // What the page does by itself is done once the list of models is there, which asks for the device and for what is stored.
+    await page.getByRole("button", { name: "Choose Built-in mini model" }).waitFor();
     assert.ok(requests.every((url) => !/pkg|gguf|\/worker\.js/.test(url)), requests.join("\n"));
     assert.ok(await loadButton(page).isDisabled());
   });
@@ -289,7 +290,15 @@ describe("the page", { skip: withoutEngine }, () => {
       chat.prompt = "Describe this image";
       chat.system = "Be brief.";
       document.body.append(chat);
-      await new Promise((resolve) => setTimeout(resolve, 200));
+      // Without "autoload" nothing begins: one that has it, put in after this one, is ready meanwhile.
+      const control = document.createElement("llava-chat");
+      control.model = model;
+      control.autoload = true;
+      const isReady = new Promise((resolve) => control.addEventListener("llava-ready", (event) => resolve(event.stopPropagation())));
+      control.addEventListener("llava-progress", (event) => event.stopPropagation());
+      document.body.append(control);
+      await isReady;
+      control.remove();
       const before = { events: events.length, engine: chat.engine, reflected: chat.getAttribute("model") === model && chat.mmproj === mmproj };
       chat.remove();
       chat.autoload = true;
@@ -298,12 +307,16 @@ describe("the page", { skip: withoutEngine }, () => {
       const text = chat.shadowRoot.querySelector("textarea").value;
       const picture = await (await fetch("/golden/images/astronaut.jpg")).blob();
       const asking = chat.ask(text, picture);
-      setTimeout(() => chat.stop(), 1500);
+      // Until there is a word of it, or it has come to its end by itself.
+      await Promise.race([asking, new Promise((resolve) => new MutationObserver((_, observer) => {
+        if (chat.shadowRoot.querySelector(".answer")?.textContent) resolve(observer.disconnect());
+      }).observe(chat.shadowRoot, { subtree: true, childList: true, characterData: true }))]);
+      chat.stop();
       const answer = await asking;
       const attribute = chat.hasAttribute("autoload");
       const { engine } = chat;
       chat.remove();
-      await new Promise((resolve) => setTimeout(resolve, 50));
+      await null;
       const unloaded = await engine.tokenize("x").catch(({ code }) => code);
       return { before, text, answer, attribute, unloaded, events, names: [...new Set(events.map(([name]) => name))] };
     }, [`/golden/${MODEL}`, `/golden/${MMPROJ}`]);
@@ -376,7 +389,7 @@ describe("the page", { skip: withoutEngine }, () => {
       await page.getByText("astronaut.jpg").waitFor();
       await check("4-attached");
       await askAndStop(page, "What is in this picture?");
-      await page.waitForTimeout(200);
+      await page.locator(".turn .note").filter({ hasText: /\S/ }).waitFor();
       await check("5-answered");
       await question(page).fill("many words ".repeat(3000));
       await question(page).press("Enter");

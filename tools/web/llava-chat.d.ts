@@ -1,9 +1,29 @@
 /** The element `<llava-chat>`: importing this module defines it. */
 
-import type { ChatCompletionChunk, Engine, EngineInfo, ErrorCode, GenerationProgress, LoadProgress, Message, Source, Usage } from "./llava-web.js";
+import type { ChatCompletionChunk, Engine, EngineInfo, EngineOptions, ErrorCode, GenerationProgress, LoadProgress, Message, Usage } from "./llava-web.js";
+
+/** A model that the element offers, beside files and addresses. */
+export interface KnownModel {
+  name: string;
+  description?: string;
+  model: string;
+  mmproj?: string;
+  /** Of both files together. */
+  bytes: number;
+  /** Of each file, in hex: so that a newer version at the same address is not taken for the one that this browser keeps. */
+  sha256?: { model: string; mmproj?: string };
+  /** A line about the model, for whoever has it before them. */
+  about?: string;
+  /** What to ask it about a picture. */
+  questions?: string[];
+  /** Pictures to begin with, by their addresses. */
+  examples?: { picture: string; alt: string; question: string }[];
+  /** Where the person has set none. */
+  temperature?: number;
+}
 
 export class LlavaChat extends HTMLElement {
-  /** Where the model's files are: `https:`, a path, or `hf:owner/repository/file.gguf`; several, separated by spaces, for a split file. */
+  /** Where the model's files are: `https:`, a path, or `hf:owner/repository/file.gguf`; several, separated by spaces, for a split file. Read when a model is loaded. */
   model: string;
   mmproj: string;
   /** `auto`, `webgpu` or `cpu`. */
@@ -14,19 +34,19 @@ export class LlavaChat extends HTMLElement {
   prompt: string;
   /** Whether the model is loaded without being asked for. */
   autoload: boolean;
-  /** Models to choose from, beside files and addresses. `bytes`: of both files together. */
-  models: { name: string; description?: string; model: string; mmproj?: string; bytes: number }[];
+  /** Models to choose from. */
+  models: KnownModel[];
   /** The loaded engine, to do more with than this element does. */
   readonly engine: Engine | null;
-  /** The conversation so far, as it would be sent. */
+  /** The conversation so far, as it would be sent. Its pictures are Blobs of PNG, JPEG, WebP, GIF or BMP. */
   readonly messages: Message[];
-  /** Loads a model: these files, or those of the attributes. */
-  load(sources?: { model?: Source; mmproj?: Source }): Promise<void>;
-  /** Asks, as if the person had; resolves to the answer. */
+  /** Loads a model: these files, or those of the attributes. The conversation goes on with it, if it can. */
+  load(options?: Partial<EngineOptions>): Promise<void>;
+  /** Asks, beside whatever the person is writing; resolves to the answer. Rejects with `invalid_image` for what is no picture. */
   ask(text: string, images?: Blob | Blob[]): Promise<string>;
   /** Stops what is going on; what was generated stays. */
   stop(): void;
-  /** Begins a new conversation with the same model. */
+  /** Begins a new conversation with the same model. The person can undo it for some seconds. */
   reset(): void;
 }
 

@@ -30,8 +30,8 @@ const elementTypes = path.join(root, "tools/web/llava-chat.d.ts");
 const PUBLIC = ["llava-web.js", "llava-chat.js"];
 /** The page's own model and example pictures, which keep their addresses: the model is kept by its hash, see www/models.js. */
 const ASIDE = ["models", "examples"];
-/** Old enough for every browser with WebAssembly SIMD. */
-const TARGET = ["chrome91", "firefox114", "safari16.4"];
+/** The oldest browsers that have all that the page uses: `Intl.Segmenter`, container queries, `dvh`, the private file system's synchronous handles. */
+const TARGET = ["chrome108", "firefox125", "safari16.4"];
 const COMPRESSED = /\.(js|css|html|wasm|svg|json|webmanifest|txt)$/;
 
 /** Every file under a folder, relative to it, sorted. @param {string} folder */

@@ -31,12 +31,13 @@ save.addEventListener("click", () => {
   link.href = URL.createObjectURL(new Blob([JSON.stringify(report, null, 2)], { type: "application/json" }));
   link.download = "llava-web-benchmark.json";
   link.click();
-  URL.revokeObjectURL(link.href);
+  // Not at once: some browsers begin to read it a little later.
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 });
 
 async function measure() {
   const model = file.files[0] ?? url.value.trim();
-  if (!model) return say("Choose a model file, or give its address.");
+  if (!model) return say("Choose a model file, or enter its URL.");
   const longest = Number(element("longest").value);
   const runs = Number(element("runs").value);
   const threads = element("threads").value;

@@ -15,6 +15,7 @@ for (const name of /** @type {const} */ (["model", "mmproj", "prompt"])) {
   const value = query.get(name);
   if (value) chat[name] = value;
 }
+sayWhereFrom();
 if (!query.has("model")) {
   [{ model: chat.model, mmproj: chat.mmproj = "" }] = MODELS;
   chat.autoload = true;
@@ -36,7 +37,7 @@ if (script && "serviceWorker" in navigator) {
   /** @param {string} script */
   async function start(script) {
     try {
-      await navigator.serviceWorker.register(script);
+      await navigator.serviceWorker.register(trusted(script));
       await controlled();
     } catch {
       // Not over plain http:, not in every private window: then there is no offline use, and one thread.
@@ -55,4 +56,38 @@ if (script && "serviceWorker" in navigator) {
     await navigator.serviceWorker.ready;
     return navigator.serviceWorker.controller ?? new Promise((resolve) => navigator.serviceWorker.addEventListener("controllerchange", resolve, { once: true }));
   }
+}
+
+/** Somebody else may have chosen what a link fills in: it is said beside it, with the hosts that the model would come from. */
+function sayWhereFrom() {
+  const given = ["model", "mmproj"].flatMap((name) => query.get(name) || []);
+  if (given.length === 0) return;
+  const hosts = new Set(given.flatMap((address) => address.trim().split(/\s+/)).map(hostOf));
+  const note = document.createElement("p");
+  note.slot = "note";
+  note.className = "note";
+  note.textContent = `From the link you opened: the files would be downloaded from ${[...hosts].join(" and ")}.`;
+  chat.append(note);
+  chat.addEventListener("llava-ready", () => note.remove(), { once: true });
+}
+
+/** @param {string} address */
+function hostOf(address) {
+  if (/^hf:/i.test(address)) return "huggingface.co";
+  try {
+    return new URL(address, document.baseURI).host;
+  } catch {
+    return "an address that is not valid";
+  }
+}
+
+/**
+ * For browsers that want to know which scripts are meant: see the page's policy.
+ * @param {string} url
+ * @returns {string}
+ */
+function trusted(url) {
+  const { trustedTypes } = /** @type {any} */ (globalThis);
+  if (!trustedTypes) return url;
+  return trustedTypes.createPolicy("llava-web-page", { createScriptURL: (/** @type {string} */ url) => url }).createScriptURL(url);
 }

@@ -97,7 +97,7 @@ async function evaluate(signal) {
       const ensemble = /** @type {"judge" | "complement"} */ (input("ensemble").value);
       result = await runScienceQa(questions, ask, { second: other, ensemble, onAnswer: count(questions.length), signal });
       show(result.rows, `ScienceQA, ${split.value}: ${name}${other ? `, with ${url} (${ensemble})` : ""}`, false);
-      say(`Done. ${result.unread} answers named no option and count as wrong.`);
+      say(`Done. ${result.unread} answers chose none of the options and count as wrong.`);
     } else {
       const questions = dataset.questions.slice(0, limit);
       result = await runBench(questions, ask, { judge: other, onAnswer: count(questions.length), signal });
@@ -138,5 +138,5 @@ at("save").addEventListener("click", () => {
   const url = URL.createObjectURL(new Blob([JSON.stringify(saved, null, 1)], { type: "application/json" }));
   const link = element("a", { href: url, download: "evaluation.json" });
   link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 1000);
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
 });

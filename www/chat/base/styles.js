@@ -173,6 +173,7 @@ p.stored-text { display: block; margin-inline-end: 0.5rem; }
 .about { color: var(--muted); text-align: center; text-wrap: balance; }
 .other-starts { display: flex; flex-wrap: wrap; justify-content: center; }
 
+::slotted([slot="note"]) { margin: 0; font-size: 0.875rem; color: var(--muted); overflow-wrap: anywhere; }
 .exchange { inline-size: 100%; max-inline-size: var(--measure); margin-inline: auto; }
 .exchange + .exchange { margin-block-start: 2.5rem; padding-block-start: 2.5rem; border-block-start: 1px solid var(--line); }
 .picture { display: block; max-inline-size: 100%; max-block-size: min(24rem, 50dvh); border-radius: var(--radius); margin-block-end: 1.25rem; }

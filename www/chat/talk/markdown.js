@@ -50,7 +50,10 @@ async function load() {
   purify.addHook("afterSanitizeAttributes", (/** @type {any} */ node) => {
     if (node.tagName !== "A") return;
     // Only what leads somewhere else, in a tab of its own that does not know where it was opened.
-    if (!/^https?:\/\//i.test(node.getAttribute("href") ?? "")) node.removeAttribute("href");
+    const href = node.getAttribute("href") ?? "";
+    if (!/^https?:\/\//i.test(href) || !host(href)) node.removeAttribute("href");
+    // Its words may name another place than it leads to.
+    else node.title = host(href);
     node.setAttribute("target", "_blank");
     node.setAttribute("rel", "noopener noreferrer nofollow");
   });
@@ -58,6 +61,15 @@ async function load() {
   toNodes = (block) => purify.sanitize(/** @type {string} */ (marked.parse(block)), {
     ALLOWED_TAGS: TAGS, ALLOWED_ATTR: ATTRIBUTES, ALLOW_DATA_ATTR: false, ALLOW_ARIA_ATTR: false, RETURN_DOM_FRAGMENT: true,
   });
+}
+
+/** @param {string} href */
+function host(href) {
+  try {
+    return new URL(href).host;
+  } catch {
+    return "";
+  }
 }
 
 /** @param {string} text */
