@@ -73,8 +73,13 @@ describe("the page with its own model", { skip: withoutEngine }, () => {
     await sample(page, /Is there a banana/).click();
     assert.match(await answer(page, 0), /^Yes, there .*\bbananas?\b/);
     await page.getByRole("button", { name: "New conversation" }).click();
-    await sample(page, /What color is the bus/).click();
+    // Pressed twice it is asked once, and what is being written stays.
+    await question(page).fill("a draft");
+    await sample(page, /What color is the bus/).dblclick();
     assert.equal(await answer(page, 0), "The bus is yellow.");
+    assert.deepEqual(await page.locator(".question").allTextContents(), ["What color is the bus?"]);
+    assert.equal(await page.locator(".thumb").count(), 0);
+    assert.equal(await question(page).inputValue(), "a draft");
   });
 
   visit("a conversation: what is there and what is not, a word looked at, stopped and asked again", async (page) => {
