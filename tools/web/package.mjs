@@ -1,7 +1,8 @@
 // Makes dist/ out of www/: what is published on a static host, and the npm package. The wasm modules and www/vendor are there already.
 //
 //   dist/index.html, llava-chat.js, llava-web.js …   addresses that stay; they point into
-//   dist/HASH/                                       one version: bundled modules, styles, the wasm; may be cached for ever
+//   dist/HASH/                                       one version: bundled modules, styles, the wasm; may be cached for ever. The one
+//                                                    before it stays beside it, for tabs that are open and pages in caches
 //   dist/sw.js, manifest.webmanifest                 offline use, isolation
 //   *.gz, *.br                                       for hosts that send compressed copies
 //   dist/llava-web-VERSION.tgz                       the npm package: the modules as they are in www/
@@ -128,12 +129,24 @@ function pageOf(name, hash, preloads) {
     .replace("</title>", `</title>\n  <meta name="llava-service-worker" content="${worker}">`);
 }
 
+/** The versions in a folder that was published before, the newest first. */
+function publishedVersions() {
+  const module = path.join(out, PUBLIC[0] ?? "");
+  const newest = existsSync(module) ? /"\.\/([0-9a-f]{12})\//.exec(readFileSync(module, "utf8"))?.[1] : undefined;
+  const others = existsSync(out) ? readdirSync(out).filter((name) => /^[0-9a-f]{12}$/.test(name)) : [];
+  return newest === undefined ? [] : [newest, ...others.filter((name) => name !== newest)].filter((name) => existsSync(path.join(out, name)));
+}
+
 async function dist() {
-  rmSync(out, { recursive: true, force: true });
+  const before = publishedVersions();
+  for (const name of existsSync(out) ? readdirSync(out) : []) if (!before.includes(name)) rmSync(path.join(out, name), { recursive: true });
+  mkdirSync(out, { recursive: true });
   const staging = path.join(out, "staging");
   const metafile = await bundle(staging);
   const hash = hashOf(staging);
   const preloads = new Map(pages.map((name) => /<script type="module" src="([\w./-]+\.js)"/.exec(read(name))?.[1] ?? "").map((script) => [script, importsOf(metafile, staging, script)]));
+  const [previous] = before.filter((name) => name !== hash);
+  for (const name of before) if (name !== previous) rmSync(path.join(out, name), { recursive: true });
   cpSync(staging, path.join(out, hash), { recursive: true });
   rmSync(staging, { recursive: true });
 
@@ -152,7 +165,8 @@ async function dist() {
     define: { "globalThis.LLAVA_WEB_BUILD": JSON.stringify({ version: hash, files, engine }) }, logLevel: "warning",
   });
 
-  for (const name of filesIn(out).filter((name) => COMPRESSED.test(name))) {
+  // The version before has its copies already.
+  for (const name of filesIn(out).filter((name) => COMPRESSED.test(name) && !(previous && name.startsWith(`${previous}/`)))) {
     const bytes = readFileSync(path.join(out, name));
     const copies = /** @type {const} */ ([
       ["gz", gzipSync(bytes, { level: 9 })],

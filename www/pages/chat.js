@@ -29,7 +29,12 @@ if (!query.has("model")) {
 const script = document.querySelector('meta[name="llava-service-worker"]')?.getAttribute("content");
 if (script && "serviceWorker" in navigator) {
   let touched = false;
-  for (const type of ["pointerdown", "keydown", "drop"]) addEventListener(type, () => (touched = true), { once: true, capture: true });
+  for (const type of ["pointerdown", "touchstart", "wheel", "keydown", "input", "paste", "drop"]) addEventListener(type, () => (touched = true), { once: true, capture: true, passive: true });
+  /** Until the model with which the page opens is there, or cannot be loaded. */
+  const opened = new Promise((resolve) => {
+    if (!chat.autoload) resolve(undefined);
+    for (const type of ["llava-ready", "llava-error"]) chat.addEventListener(type, resolve, { once: true });
+  });
   // What the person sees and does comes first.
   if (document.readyState === "complete") start(script);
   else addEventListener("load", () => start(script), { once: true });
@@ -39,15 +44,17 @@ if (script && "serviceWorker" in navigator) {
     try {
       await navigator.serviceWorker.register(trusted(script));
       await controlled();
+      // Only an answer that came through the worker makes the page isolated. Once, soon, never in the middle of a load, and never away from
+      // somebody who has begun; the model is kept.
+      if (!script.includes("?isolate") || crossOriginIsolated || sessionStorage.getItem("llava-reloaded")) return;
+      await opened;
+      const isLate = performance.now() > RELOAD_WITHIN;
+      if (touched || isLate || chat.messages.length > 0) return;
+      sessionStorage.setItem("llava-reloaded", "yes");
     } catch {
-      // Not over plain http:, not in every private window: then there is no offline use, and one thread.
+      // Not over plain http:, not in every private window, not where storage is blocked: then there is no offline use, and one thread.
       return;
     }
-    // Only an answer that came through the worker makes the page isolated. Once, soon, and never away from somebody who has begun; what was
-    // fetched of the model is kept.
-    const isLate = performance.now() > RELOAD_WITHIN;
-    if (!script.includes("?isolate") || crossOriginIsolated || touched || isLate || chat.messages.length > 0 || sessionStorage.getItem("llava-reloaded")) return;
-    sessionStorage.setItem("llava-reloaded", "yes");
     location.reload();
   }
 
