@@ -161,5 +161,5 @@ const EMBEDDER_POLICY = knowsCredentialless() ? "credentialless" : "require-corp
 function knowsCredentialless() {
   const { userAgent } = navigator;
   const version = (/** @type {RegExp} */ name) => Number(name.exec(userAgent)?.[1] ?? 0);
-  return version(/ Chrome\/(\d+)/) >= 96 || (version(/ Firefox\/(\d+)/) >= 119 && !userAgent.includes("Android"));
+  return version(/Chrome\/(\d+)/) >= 96 || (version(/ Firefox\/(\d+)/) >= 119 && !userAgent.includes("Android"));
 }

@@ -10,13 +10,14 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { brotliDecompressSync, gunzipSync } from "node:zlib";
 
-import { GOLDEN, openTab, start } from "./support.mjs";
+import { GOLDEN, openTab, start, withoutEngine } from "./support.mjs";
+import { serve } from "../tools/serve.mjs";
 
 const DIST = process.env.LLAVA_DIST ?? path.join(path.dirname(fileURLToPath(import.meta.url)), "../../dist");
 const MODEL = "tiny-llava/tiny-llava-f16.gguf";
 const MMPROJ = "tiny-llava/mmproj-legacy-f16.gguf";
 const HASH = /^[0-9a-f]{12}$/;
-const versionIn = (folder) => readdirSync(folder).find((name) => HASH.test(name));
+const versionIn = (folder) => /"\.\/([0-9a-f]{12})\//.exec(readFileSync(path.join(folder, "llava-web.js"), "utf8"))[1];
 
 const question = (page) => page.getByRole("textbox", { name: "Your question" });
 async function load(page, origin) {
@@ -73,6 +74,8 @@ describe("the package", { skip: existsSync(DIST) ? false : "dist is not there: r
     await question(page).waitFor();
     await ask(page);
     assert.deepEqual(complaints, []);
+    // The page loads itself anew to be isolated, but not in the middle of a load, and what was loaded is kept.
+    assert.equal(host.server.requests.filter(({ url }) => url.endsWith("/models/house.gguf")).length, 1);
     assert.deepEqual(requests.filter((url) => !url.startsWith(host.server.origin) && !/^(blob|data):/.test(url)), []);
     await page.context().setOffline(true);
     const count = host.server.requests.length;
@@ -114,8 +117,12 @@ describe("the package", { skip: existsSync(DIST) ? false : "dist is not there: r
     assert.deepEqual([...versions], [now]);
     await until(() => page.evaluate(async () => Boolean((await navigator.serviceWorker.getRegistration()).waiting)));
     assert.deepEqual((await caches()).sort(), [`llava-web ${now}`, `llava-web ${old}`].sort());
-    await page.goto("about:blank");
-    await page.waitForTimeout(300);
+    // The new one takes over once the last tab has left.
+    await page.goto(`${host.server.origin}/tests/blank.html`);
+    await page.waitForFunction(async (site) => {
+      const { waiting, active } = await navigator.serviceWorker.getRegistration(site);
+      return !waiting && active.state === "activated";
+    }, site());
     await page.goto(`${site()}?model=`);
     await until(async () => (await caches()).join() === `llava-web ${now}`);
     await context.setOffline(true);
@@ -125,6 +132,95 @@ describe("the package", { skip: existsSync(DIST) ? false : "dist is not there: r
     // Back, for the tests after this one.
     renameSync(path.join(published, now), path.join(published, old));
     for (const name of ["index.html", "sw.js", "llava-chat.js", "llava-web.js"]) cpSync(path.join(DIST, name), path.join(published, name));
+  });
+
+  visit("a folder beside other things: only its own pages are isolated, and pictures of other sites are seen", async (page, { complaints }) => {
+    writeFileSync(path.join(published, "beside.html"), '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Beside</title></head><body><p>Beside</p></body></html>');
+    await page.goto(site());
+    await settled(page);
+    const policies = async (name) => {
+      const response = await page.goto(`${site()}${name}`);
+      return ["cross-origin-opener-policy", "cross-origin-embedder-policy"].map((header) => response.headers()[header]);
+    };
+    assert.deepEqual(await policies("beside.html"), [undefined, undefined]);
+    assert.equal(await page.evaluate(() => crossOriginIsolated), false);
+    assert.deepEqual(await policies("benchmark.html"), ["same-origin", "credentialless"]);
+    assert.deepEqual(await policies("?model="), ["same-origin", "credentialless"]);
+    assert.equal(await page.evaluate(() => crossOriginIsolated), true);
+    // Neither CORS nor a header that lets other sites show it.
+    const loaded = await page.evaluate((url) => new Promise((resolve) => {
+      const image = document.createElement("img");
+      image.onload = () => resolve(true);
+      image.onerror = () => resolve(false);
+      image.src = url;
+    }), `${host.other.origin}/golden/images/astronaut.png?nocors`);
+    assert.equal(loaded, true);
+    rmSync(path.join(published, "beside.html"));
+    assert.deepEqual(complaints, []);
+  });
+
+  visit("an error, or the page of a network that wants to be paid first, does not take the page's place", async (page) => {
+    await page.goto(`${site()}?model=`);
+    await settled(page);
+    const index = path.join(published, "index.html");
+    const whole = readFileSync(index);
+    rmSync(index);
+    await page.reload();
+    await page.getByRole("heading", { name: "Load a model" }).waitFor();
+    writeFileSync(index, "<!doctype html><title>Sign in</title><h1>Welcome to our hotel</h1>");
+    await page.reload();
+    await page.getByRole("heading", { name: "Load a model" }).waitFor();
+    writeFileSync(index, whole);
+  });
+
+  visit("a host that shows pages without the ending of their names: they open, also offline", async (page) => {
+    const bare = await serve({ root: published, bare: true });
+    try {
+      await page.goto(`${bare.origin}/?model=`);
+      await settled(page);
+      await page.goto(`${bare.origin}/benchmark.html`);
+      await page.getByRole("heading", { level: 1 }).waitFor();
+      assert.equal(await page.evaluate(() => crossOriginIsolated), true);
+      await page.context().setOffline(true);
+      for (const name of ["benchmark.html", "benchmark", "index.html", "?model="]) {
+        await page.goto(`${bare.origin}/${name}`);
+        await page.locator("main, llava-chat, h1").first().waitFor();
+        assert.equal(await page.evaluate(() => crossOriginIsolated), true);
+      }
+    } finally {
+      await bare.close();
+    }
+  });
+
+  for (const [how, touch] of [
+    ["the wheel is turned", (page) => page.mouse.wheel(0, 40)],
+    ["something is pasted", (page) => page.evaluate(() => document.querySelector("llava-chat").dispatchEvent(new ClipboardEvent("paste", { bubbles: true, composed: true })))],
+    ["it is touched", (page) => page.evaluate(() => document.body.dispatchEvent(new Event("touchstart", { bubbles: true })))],
+  ]) {
+    visit(`the first visit is left alone where ${how}`, async (page) => {
+      await page.goto(`${site()}?model=`);
+      await touch(page);
+      // The worker has the page, and what would load it anew has had its turn.
+      await page.waitForFunction(() => navigator.serviceWorker.controller !== null);
+      await page.evaluate(() => new Promise((resolve) => setTimeout(() => requestAnimationFrame(() => setTimeout(resolve)))));
+      assert.equal(await page.evaluate(() => sessionStorage.getItem("llava-reloaded")), null);
+      assert.equal(await page.evaluate(() => performance.getEntriesByType("navigation")[0].type), "navigate");
+    });
+  }
+
+  test("the version that was published before stays beside the new one, an older one does not", { skip: withoutEngine }, () => {
+    const out = path.join(folder, "again");
+    for (const version of ["aaaaaaaaaaaa", "bbbbbbbbbbbb"]) {
+      execFileSync("mkdir", ["-p", path.join(out, version)]);
+      writeFileSync(path.join(out, version, "x.js"), "1;\n");
+    }
+    writeFileSync(path.join(out, "llava-web.js"), 'export * from "./bbbbbbbbbbbb/llava-web.js";\n');
+    writeFileSync(path.join(out, "gone.html"), "");
+    execFileSync(process.execPath, [path.join(path.dirname(fileURLToPath(import.meta.url)), "../../tools/web/package.mjs"), "--out", out, "--uncompressed"], { stdio: ["ignore", "ignore", "inherit"] });
+    const now = versionIn(out);
+    assert.deepEqual(readdirSync(out).filter((name) => HASH.test(name)).sort(), [now, "bbbbbbbbbbbb"].sort());
+    assert.ok(existsSync(path.join(out, "bbbbbbbbbbbb/x.js")));
+    assert.ok(!existsSync(path.join(out, "gone.html")));
   });
 
   visit("the element from another origin, in a page with styles and a strict policy of its own", async (page, { complaints, requests }) => {

@@ -43,10 +43,10 @@ const TYPES = {
 };
 
 /**
- * @param {{ root: string, mounts?: Record<string, string>, host?: string, port?: number, isolated?: boolean, elsewhere?: string }} options
- *   `elsewhere`: the origin that signed addresses lead to
+ * @param {{ root: string, mounts?: Record<string, string>, host?: string, port?: number, isolated?: boolean, elsewhere?: string, bare?: boolean }} options
+ *   `elsewhere`: the origin that signed addresses lead to; `bare`: pages are shown without the ending of their names
  */
-export async function serve({ root, mounts = {}, host = "127.0.0.1", port = 0, isolated = false, elsewhere = "" }) {
+export async function serve({ root, mounts = {}, host = "127.0.0.1", port = 0, isolated = false, elsewhere = "", bare = false }) {
   /** What was asked for, how much of it was sent, and between which times. @type {{ method: string, url: string, range: string | undefined, sent: number, from: number, to: number }[]} */
   const requests = [];
   const server = createServer((request, response) => {
@@ -57,7 +57,7 @@ export async function serve({ root, mounts = {}, host = "127.0.0.1", port = 0, i
     });
     const times = requests.filter(({ url, method }) => url === request.url && method === request.method).length;
     const open = requests.filter(({ url, to }) => url === request.url && to === Infinity).length - 1;
-    answer(request, response, { root, mounts, isolated, elsewhere, times, open, record }).catch((error) => {
+    answer(request, response, { root, mounts, isolated, elsewhere, bare, times, open, record }).catch((error) => {
       if (!response.headersSent) response.writeHead(500, { "content-type": "text/plain" });
       response.end(String(error));
     });
@@ -90,7 +90,7 @@ function fileOf(pathname, { root, mounts }) {
 /** How often each signature may still be used. @type {Map<string, number>} */
 const signatures = new Map();
 
-async function answer(request, response, { root, mounts, isolated, elsewhere, times, open, record }) {
+async function answer(request, response, { root, mounts, isolated, elsewhere, bare, times, open, record }) {
   const url = new URL(request.url, "http://localhost");
   const has = (name) => url.searchParams.has(name);
   const number = (name) => Number(url.searchParams.get(name));
@@ -135,7 +135,9 @@ async function answer(request, response, { root, mounts, isolated, elsewhere, ti
     return void response.writeHead(200, { ...headers, "content-type": TYPES[".html"] }).end("<!doctype html><title>Sign in</title>");
   }
 
-  const file = fileOf(url.pathname, { root, mounts });
+  if (bare && url.pathname.endsWith(".html")) return void response.writeHead(308, { ...headers, location: url.pathname.replace(/(index)?\.html$/, "") + url.search }).end();
+  const isBare = bare && /\/[^./]+$/.test(url.pathname);
+  const file = fileOf(isBare ? `${url.pathname}.html` : url.pathname, { root, mounts });
   const info = file && await stat(file).catch(() => null);
   if (!file || !info?.isFile()) return void response.writeHead(404, { ...headers, "content-type": "text/plain" }).end("not found");
 

@@ -7,7 +7,7 @@
 //   *.gz, *.br                                       for hosts that send compressed copies
 //   dist/llava-web-VERSION.tgz                       the npm package: the modules as they are in www/
 //
-// usage: node package.mjs [--out FOLDER] [--no-isolation]
+// usage: node package.mjs [--out FOLDER] [--no-isolation] [--uncompressed]
 
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -23,6 +23,8 @@ const www = path.join(root, "www");
 const args = process.argv.slice(2);
 const out = path.resolve(args.includes("--out") ? args[args.indexOf("--out") + 1] : path.join(root, "dist"));
 const isolate = !args.includes("--no-isolation");
+/** Compressing takes longer than all the rest. */
+const compress = !args.includes("--uncompressed");
 
 const version = /^version = "([^"]+)"/m.exec(readFileSync(path.join(root, "Cargo.toml"), "utf8"))?.[1];
 /** Not beside the module: there the compiler would take it for the module, and not look at that. */
@@ -166,7 +168,7 @@ async function dist() {
   });
 
   // The version before has its copies already.
-  for (const name of filesIn(out).filter((name) => COMPRESSED.test(name) && !(previous && name.startsWith(`${previous}/`)))) {
+  for (const name of filesIn(out).filter((name) => compress && COMPRESSED.test(name) && !(previous && name.startsWith(`${previous}/`)))) {
     const bytes = readFileSync(path.join(out, name));
     const copies = /** @type {const} */ ([
       ["gz", gzipSync(bytes, { level: 9 })],

@@ -3,7 +3,7 @@
 import "../llava-chat.js";
 import { MODELS } from "../models.js";
 
-/** How long after its beginning the page may load itself anew, in milliseconds: later somebody reads it. */
+/** How long after its beginning the page may load itself anew, in milliseconds, where it does not load a model: later somebody reads it. */
 const RELOAD_WITHIN = 8000;
 
 // The page opens with the first of its models, which is small and comes with it. A link may name another one,
@@ -30,11 +30,12 @@ const script = document.querySelector('meta[name="llava-service-worker"]')?.getA
 if (script && "serviceWorker" in navigator) {
   let touched = false;
   for (const type of ["pointerdown", "touchstart", "wheel", "keydown", "input", "paste", "drop"]) addEventListener(type, () => (touched = true), { once: true, capture: true, passive: true });
+  let isOpening = chat.autoload;
   /** Until the model with which the page opens is there, or cannot be loaded. */
   const opened = new Promise((resolve) => {
-    if (!chat.autoload) resolve(undefined);
+    if (!isOpening) resolve(undefined);
     for (const type of ["llava-ready", "llava-error"]) chat.addEventListener(type, resolve, { once: true });
-  });
+  }).then(() => (isOpening = false));
   // What the person sees and does comes first.
   if (document.readyState === "complete") start(script);
   else addEventListener("load", () => start(script), { once: true });
@@ -47,9 +48,9 @@ if (script && "serviceWorker" in navigator) {
       // Only an answer that came through the worker makes the page isolated. Once, soon, never in the middle of a load, and never away from
       // somebody who has begun; the model is kept.
       if (!script.includes("?isolate") || crossOriginIsolated || sessionStorage.getItem("llava-reloaded")) return;
+      if (!isOpening && performance.now() > RELOAD_WITHIN) return;
       await opened;
-      const isLate = performance.now() > RELOAD_WITHIN;
-      if (touched || isLate || chat.messages.length > 0) return;
+      if (touched || chat.messages.length > 0) return;
       sessionStorage.setItem("llava-reloaded", "yes");
     } catch {
       // Not over plain http:, not in every private window, not where storage is blocked: then there is no offline use, and one thread.
