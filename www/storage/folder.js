@@ -49,35 +49,47 @@ const followed = new Map();
  * @returns {Promise<{ record: FileRecord, length: number } | null>}
  */
 export async function readRecord(folder, id) {
-  try {
-    const log = await (await folder.getFileHandle(`${id}.log`)).getFile();
-    // The checksum of the first line, which is another one in each log.
-    const head = await log.slice(0, 8).text();
-    let known = followed.get(id);
-    // Nobody but this program adds to it, and it only ever adds.
-    const isOther = known && (known.head !== head || known.at > log.size || (known.size === log.size && known.modified !== log.lastModified));
-    if (!known || isOther) {
-      known = { head, size: 0, modified: 0, at: 0, reader: new LogReader() };
-      followed.set(id, known);
+  for (let attempts = 5; attempts > 0; attempts--) {
+    try {
+      return await readOnce(folder, id);
+    } catch (error) {
+      // While another tab adds to it, what was opened a moment ago can no longer be read.
+      if (/** @type {Error} */ (error).name !== "NotReadableError") return null;
     }
-    known.size = log.size;
-    known.modified = log.lastModified;
-    const { at } = known;
-    const bytes = new Uint8Array(await log.slice(at).arrayBuffer());
-    const end = bytes.lastIndexOf(10) + 1;
-    // Somebody else may have read it meanwhile.
-    if (known.at === at) {
-      known.reader.add(new TextDecoder().decode(bytes.subarray(0, end)));
-      known.at = at + end;
-    }
-    const { record } = known.reader;
-    if (!record) return null;
-    // While another tab writes, its length is what that tab has flushed.
-    const { size } = await (await folder.getFileHandle(`${id}.gguf`)).getFile();
-    return { record, length: size };
-  } catch {
-    return null;
   }
+  return null;
+}
+
+/**
+ * @param {FileSystemDirectoryHandle} folder
+ * @param {string} id
+ */
+async function readOnce(folder, id) {
+  const log = await (await folder.getFileHandle(`${id}.log`)).getFile();
+  // The checksum of the first line, which is another one in each log.
+  const head = await log.slice(0, 8).text();
+  let known = followed.get(id);
+  // Nobody but this program adds to it, and it only ever adds.
+  const isOther = known && (known.head !== head || known.at > log.size || (known.size === log.size && known.modified !== log.lastModified));
+  if (!known || isOther) {
+    known = { head, size: 0, modified: 0, at: 0, reader: new LogReader() };
+    followed.set(id, known);
+  }
+  known.size = log.size;
+  known.modified = log.lastModified;
+  const { at } = known;
+  const bytes = new Uint8Array(await log.slice(at).arrayBuffer());
+  const end = bytes.lastIndexOf(10) + 1;
+  // Somebody else may have read it meanwhile.
+  if (known.at === at) {
+    known.reader.add(new TextDecoder().decode(bytes.subarray(0, end)));
+    known.at = at + end;
+  }
+  const { record } = known.reader;
+  if (!record) return null;
+  // While another tab writes, its length is what that tab has flushed.
+  const { size } = await (await folder.getFileHandle(`${id}.gguf`)).getFile();
+  return { record, length: size };
 }
 
 /**
