@@ -39,6 +39,14 @@
 //! | chunk | rows of a prompt that are run at once |
 //! | prefill, decode | computing the prompt; computing one token after another |
 //! | slot | what stands at a position: a token, or a row of a picture |
+//! | position | where a slot stands in the context, counted from 0; keys and values are stored by it and turned by its angle |
+//! | group | 32 consecutive elements of a row (`backend/cpu/kernel`); the vectors of a quad are made by it |
+//! | quad | four rows of a quantized matrix, interleaved so that each 32-bit lane belongs to one row |
+//! | panel | eight rows of floats (or keys, or values) side by side, element after element |
+//! | plane | one part of a format's blocks (its low bits, its scales) gathered for a whole matrix, as GPUs load it |
+//! | shard | some rows of a matrix in a buffer of their own, where the whole is beyond what a GPU binds |
+//! | lane | one element of a SIMD vector; in shaders, one of the threads that share a row |
+//! | part | what one thread computes of an op; `work` is counted in multiply-adds |
 
 pub mod backend;
 pub mod error;

@@ -12,9 +12,8 @@ use image::{DynamicImage, ImageFormat};
 use llava_web::Error;
 use llava_web::gguf::{Metadata, Value};
 use llava_web::image::decode::MAX_SIDE;
-use llava_web::image::preprocess::Grid;
 use llava_web::image::resample::{Canvas, Filter, Window, resize, resize_whole};
-use llava_web::image::{Layout, Mode, Pixels, Place, PreprocessSpec, RgbImage, decode, from_rgba, patches};
+use llava_web::image::{Grid, Layout, Mode, Pixels, Place, PreprocessSpec, RgbImage, decode, from_rgba, patches};
 
 const IMAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/images");
 
@@ -618,7 +617,7 @@ fn patches_lie_as_the_convolutions_weight_does() {
     let data: Vec<f32> = (0..tiles * 3 * height * width).map(|i| i as f32).collect();
     let place = Place { layout: Layout::Single, width, height };
     let pixels = Pixels { data, tiles, height, width, place };
-    let out = patches(&pixels, p);
+    let out: Vec<f32> = (0..tiles).flat_map(|tile| patches(&pixels, tile, p).unwrap()).collect();
     let (rows, cols) = (height / p, width / p);
     assert_eq!(out.len(), tiles * rows * cols * 3 * p * p);
     for (i, &value) in out.iter().enumerate() {
@@ -629,5 +628,5 @@ fn patches_lie_as_the_convolutions_weight_does() {
         assert_eq!(value, at as f32);
     }
     // A picture smaller than a patch has none.
-    assert!(patches(&pixels, 8).is_empty());
+    assert!(patches(&pixels, 1, 8).unwrap().is_empty());
 }

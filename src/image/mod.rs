@@ -8,13 +8,16 @@
 //! * [`decode`](mod@decode) turns hostile bytes into upright 8-bit RGB, or into an error a person can act on.
 //! * [`resample`] shrinks and enlarges exactly as the reference implementation's imaging library does.
 //! * [`preprocess`] follows the recipe that the model's `mmproj` file asks for: pad, crop, or cut into tiles.
+//! * [`place`] knows where the rows that the tiles become lie in the picture.
 //!
 //! Nothing here knows a backend or a JavaScript type. The models were trained on pixels made by these very recipes, so the
 //! result is held to bit equality with the reference rather than to a tolerance.
 
 pub mod decode;
+pub mod place;
 pub mod preprocess;
 pub mod resample;
 
 pub use decode::{RgbImage, decode, from_rgba};
-pub use preprocess::{Layout, Mode, Pixels, Place, PreprocessSpec, patches};
+pub use place::{Grid, Layout, Place};
+pub use preprocess::{Mode, Pixels, PreprocessSpec, patches};

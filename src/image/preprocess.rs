@@ -6,6 +6,7 @@
 //! [`super::resample`]), so that a photo of 64 megapixels costs little more than itself.
 
 use super::decode::RgbImage;
+pub use super::place::{Grid, Layout, Place};
 use super::resample::{Canvas, Filter, Window, resize, resize_whole};
 use crate::error::{Error, Result};
 use crate::gguf::metadata::Metadata;
@@ -20,15 +21,6 @@ const MAX_IMAGE_SIZE: usize = 4096;
 pub const MAX_TILES: usize = 64;
 /// The most pixels of all those tiles, four times what the largest known recipe makes: 192 MiB of floats.
 const MAX_TILE_PIXELS: usize = 16 << 20;
-
-/// A grid of tiles that a picture may be cut into.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grid {
-    /// Tiles in a column.
-    pub rows: usize,
-    /// Tiles in a row.
-    pub cols: usize,
-}
 
 /// How a picture of any shape becomes tiles of one shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,23 +55,6 @@ pub struct PreprocessSpec {
     pub mode: Mode,
 }
 
-/// How the tiles of [`Pixels`] lie in the picture: what the projected rows are arranged by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
-    /// One tile.
-    Single,
-    /// Tile 0 is the overview, then the grid row by row.
-    Anyres(
-        /// The chosen grid. The picture's size says how much of it is black border.
-        Grid,
-    ),
-    /// The grid row by row, then the overview.
-    Idefics3(
-        /// The grid.
-        Grid,
-    ),
-}
-
 /// What a vision tower is given: `data` is `[tiles, 3, height, width]`, normalised.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pixels {
@@ -93,17 +68,6 @@ pub struct Pixels {
     pub width: usize,
     /// What the tiles are of the picture.
     pub place: Place,
-}
-
-/// A picture's own size, and how its tiles lie in it: all that is needed to find a row of its embedding in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// How the tiles lie.
-    pub layout: Layout,
-    /// The picture's width in pixels.
-    pub width: usize,
-    /// The picture's height in pixels.
-    pub height: usize,
 }
 
 impl PreprocessSpec {
@@ -226,28 +190,36 @@ impl PreprocessSpec {
     }
 }
 
-/// The rows of the patch convolution: `[tiles · (H/p) · (W/p), 3 · p · p]`, patches row by row, and within one the
+/// The rows of a tile's patch convolution: `[(H/p) · (W/p), 3 · p · p]`, patches row by row, and within one the
 /// column fastest, then the row, then the channel. That is how `v.patch_embd.weight` (`ne = [p, p, 3, D]`) lies in its
 /// file, so that the convolution is a linear layer of it. Pixels beyond the last whole patch are left out, as a
 /// convolution does.
 ///
-/// `patch_size` must be over zero.
-pub fn patches(pixels: &Pixels, patch_size: usize) -> Vec<f32> {
+/// `patch_size` must be over zero, and there must be such a tile.
+///
+/// # Errors
+/// `out_of_memory`.
+pub fn patches(pixels: &Pixels, tile: usize, patch_size: usize) -> Result<Vec<f32>> {
     let (height, width) = (pixels.height, pixels.width);
     let (rows, cols) = (height / patch_size, width / patch_size);
-    let mut out = Vec::with_capacity(pixels.tiles * rows * cols * 3 * patch_size * patch_size);
-    for tile in pixels.data.chunks_exact((3 * height * width).max(1)) {
-        for row in 0..rows {
-            for col in 0..cols {
-                for plane in tile.chunks_exact(height * width) {
-                    for line in plane.chunks_exact(width).skip(row * patch_size).take(patch_size) {
-                        out.extend_from_slice(&line[col * patch_size..][..patch_size]);
-                    }
+    let n = rows * cols * 3 * patch_size * patch_size;
+    let mut out = Vec::new();
+    out.try_reserve_exact(n).map_err(|_| {
+        Error::out_of_memory(format!(
+            "There is not enough memory for a picture's {n} numbers. Close other tabs, or use a smaller model."
+        ))
+    })?;
+    let tile = &pixels.data[tile * 3 * height * width..][..3 * height * width];
+    for row in 0..rows {
+        for col in 0..cols {
+            for plane in tile.chunks_exact(height * width) {
+                for line in plane.chunks_exact(width).skip(row * patch_size).take(patch_size) {
+                    out.extend_from_slice(&line[col * patch_size..][..patch_size]);
                 }
             }
         }
     }
-    out
+    Ok(out)
 }
 
 /// Three floats of the metadata, or the default where there are none.

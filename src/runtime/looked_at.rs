@@ -122,7 +122,8 @@ impl<B: Backend> Engine<B> {
         let text: Vec<usize> = (last.end..slots.len()).filter(|i| *i != query && matches!(slots[*i], Slot::Token(_))).collect();
         let positions: Vec<usize> = [query].into_iter().chain(spaced(&text, MAX_OTHERS)).collect();
         let layers = middle(self.llm.config.n_layers);
-        let mut all = self.attention_of(&positions, &layers).await?.into_iter();
+        let computed = self.attention_of(&positions, &layers).await;
+        let mut all = self.trusted(computed).await?.into_iter();
         let weights = all.next().unwrap_or_default();
         let others: Vec<Vec<f64>> = all.collect();
         let vision = self.vision.as_ref().ok_or_else(|| Error::internal("The vision model is gone."))?;
@@ -131,8 +132,8 @@ impl<B: Backend> Engine<B> {
             let Slot::Picture { hash, .. } = self.session.slots[rows.start] else { continue };
             let place = self.session.place(hash).ok_or_else(|| Error::internal("A picture's place is not known."))?;
             let others: Vec<&[f64]> = others.iter().map(|other| &other[rows.clone()]).collect();
-            let (data, shape) = vision.over_picture(place, &weights[rows.clone()])?;
-            let (salience, _) = vision.over_picture(place, &salience(&weights[rows.clone()], &others))?;
+            let (data, shape) = place.over_picture(vision.side(), &weights[rows.clone()])?;
+            let (salience, _) = place.over_picture(vision.side(), &salience(&weights[rows.clone()], &others))?;
             let largest = salience.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
             pictures.push(PictureAttention {
                 shape,
@@ -175,7 +176,14 @@ impl<B: Backend> Engine<B> {
         let n_at_once = (PIECE / (n_kv * element_bytes)).max(1);
         let mut means: Vec<Vec<f64>> = positions.iter().map(|position| vec![0.0; position + 1]).collect();
         // Scores of each position and head with every key, `[positions, n_heads, n_keys]`.
-        let mut scores = vec![0.0f64; positions.len() * heads.n_heads * n_keys];
+        let n_scores = positions.len().saturating_mul(heads.n_heads).saturating_mul(n_keys);
+        let mut scores: Vec<f64> = Vec::new();
+        scores.try_reserve_exact(n_scores).map_err(|_| {
+            Error::out_of_memory(format!(
+                "There is not enough memory for the attention over {n_keys} positions: {n_scores} numbers."
+            ))
+        })?;
+        scores.resize(n_scores, 0.0);
         let (mut bytes, mut keys) = (Vec::new(), Vec::new());
         for layer in layers.clone() {
             for first in (0..n_keys).step_by(n_at_once) {

@@ -66,6 +66,11 @@ impl<B: Backend> PictureCache<B> {
         Self { pictures: VecDeque::new(), known_files: VecDeque::new(), row_bytes: 4 * n_embd }
     }
 
+    /// Forgets all embeddings.
+    pub fn clear(&mut self) {
+        self.pictures.clear();
+    }
+
     /// The embedding of the picture with this hash.
     pub fn get(&mut self, hash: u64) -> Option<Rc<Picture<B>>> {
         let at = self.pictures.iter().position(|p| p.hash == hash)?;

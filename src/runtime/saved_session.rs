@@ -25,8 +25,8 @@ use siphasher::sip::SipHasher13;
 
 use crate::backend::{Backend, KvFormat, KvPart, KvSpec};
 use crate::error::{Error, Result};
-use crate::image::preprocess::{Grid, MAX_TILES};
-use crate::image::{Layout, Place};
+use crate::image::preprocess::MAX_TILES;
+use crate::image::{Grid, Layout, Place};
 use crate::runtime::engine::Engine;
 use crate::runtime::session::Slot;
 
@@ -128,7 +128,8 @@ impl<B: Backend> Engine<B> {
         let spec = self.kv_spec();
         let mut bytes = Vec::new();
         for Piece { part, layers, position, n } in pieces(&spec, self.session.slots.len()) {
-            self.backend.kv_read(&self.session.cache, part, layers, position, n, &mut bytes).await?;
+            let read = self.backend.kv_read(&self.session.cache, part, layers, position, n, &mut bytes).await;
+            self.trusted(read).await?;
             checksum.write(&bytes);
             sink(&bytes);
         }
@@ -142,7 +143,7 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// `integrity` for bytes that are damaged or not all there; `invalid_request` for those of another model, version or key-value
     /// format, and while an answer is generated; `mmproj_mismatch` where the session's pictures were seen by another vision model;
-    /// `context_overflow` where it is longer than the context. The engine is then as before.
+    /// `context_overflow` where it is longer than the context. The engine is then as before. What the backend has, with an empty context.
     pub async fn restore_session(&mut self, saved: &(impl SavedBytes + ?Sized)) -> Result<()> {
         if self.is_generating() {
             return Err(Error::invalid_request(
@@ -172,7 +173,8 @@ impl<B: Backend> Engine<B> {
             self.backend.kv_restore(&mut self.session.cache, piece.part, piece.layers.clone(), piece.position, &bytes);
         }
         // A device that went away meanwhile takes what is written without a word.
-        self.backend.settle(true).await?;
+        let settled = self.backend.settle(true).await;
+        self.trusted(settled).await?;
         self.session.slots = head.slots;
         self.session.places = head.places;
         Ok(())

@@ -1,8 +1,8 @@
 //! How fast an engine is.
 
 use super::{BenchmarkReport, Engine};
-use crate::backend::Backend;
 use crate::backend::choice::Choice;
+use crate::backend::{Backend, Launches};
 use crate::error::{Error, Result};
 use crate::runtime::ahead::Ahead;
 use crate::text::Chunk;
@@ -11,7 +11,7 @@ impl<B: Backend> Engine<B> {
     /// Measures prefill and decode on made-up tokens; forgets the conversation.
     ///
     /// # Errors
-    /// `invalid_request` where the tokens do not fit into the context or there are none.
+    /// `invalid_request` where the tokens do not fit into the context or there are none; what the backend has.
     pub async fn benchmark(&mut self, prompt_tokens: usize, generated_tokens: usize, runs: usize) -> Result<BenchmarkReport> {
         if prompt_tokens == 0
             || generated_tokens == 0
@@ -24,6 +24,28 @@ impl<B: Backend> Engine<B> {
                 self.session.n_ctx
             )));
         }
+        let measured = self.measure(prompt_tokens, generated_tokens, runs).await;
+        let (mut prefill, mut decode, launches_before) = self.trusted(measured).await?;
+        self.reset();
+        let decode = median(&mut decode);
+        let launches = self.backend.launches();
+        let per_token = |after: u64, before: u64| (after - before) as f64 / generated_tokens as f64;
+        Ok(BenchmarkReport {
+            dispatches_per_token: per_token(launches.dispatches, launches_before.dispatches),
+            submits_per_token: per_token(launches.submits, launches_before.submits),
+            prefill_tokens_per_second: median(&mut prefill),
+            decode_tokens_per_second: decode,
+            bytes_per_second: decode * self.llm_bytes as f64,
+        })
+    }
+
+    /// The runs' tokens per second of prefill and of decode, and what had been launched before the last run's decode.
+    async fn measure(
+        &mut self,
+        prompt_tokens: usize,
+        generated_tokens: usize,
+        runs: usize,
+    ) -> Result<(Vec<f64>, Vec<f64>, Launches)> {
         let n_vocab = self.llm.config.n_vocab as u64;
         let ids: Vec<u32> = (0..prompt_tokens as u64).map(|i| (i.wrapping_mul(2_654_435_761) % n_vocab) as u32).collect();
         let (mut prefill, mut decode) = (Vec::new(), Vec::new());
@@ -50,17 +72,7 @@ impl<B: Backend> Engine<B> {
                 decode.push(generated_tokens as f64 / (end - middle).max(1e-3) * 1e3);
             }
         }
-        self.reset();
-        let decode = median(&mut decode);
-        let launches = self.backend.launches();
-        let per_token = |after: u64, before: u64| (after - before) as f64 / generated_tokens as f64;
-        Ok(BenchmarkReport {
-            dispatches_per_token: per_token(launches.dispatches, launches_before.dispatches),
-            submits_per_token: per_token(launches.submits, launches_before.submits),
-            prefill_tokens_per_second: median(&mut prefill),
-            decode_tokens_per_second: decode,
-            bytes_per_second: decode * self.llm_bytes as f64,
-        })
+        Ok((prefill, decode, launches_before))
     }
 }
 

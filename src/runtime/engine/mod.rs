@@ -151,12 +151,22 @@ impl<B: Backend> Engine<B> {
     /// A picture's rows as the language model is given them: values and shape `[rows, width]`.
     ///
     /// # Errors
-    /// As [`Self::preprocess`].
+    /// As [`Self::preprocess`]; `out_of_memory`, `device_lost`.
     pub async fn embed_image(&mut self, image: &RgbImage) -> Result<(Vec<f32>, [usize; 2])> {
-        let picture = match self.pictures.get(image.content_hash()) {
+        let pixels = match self.pictures.get(image.content_hash()) {
+            Some(_) => None,
+            None => Some(Rc::new(self.preprocess(image)?)),
+        };
+        let embedded = self.embed_pixels(image.content_hash(), pixels).await;
+        self.trusted(embedded).await
+    }
+
+    /// The rows of a picture that is kept, or of these pixels, which then is.
+    async fn embed_pixels(&mut self, hash: u64, pixels: Option<Rc<Pixels>>) -> Result<(Vec<f32>, [usize; 2])> {
+        let picture = match self.pictures.get(hash) {
             Some(picture) => picture,
             None => {
-                let pixels = Rc::new(self.preprocess(image)?);
+                let pixels = pixels.ok_or_else(|| Error::internal("A picture is gone."))?;
                 let vision = self.vision()?;
                 let mut job = vision.begin(&pixels);
                 let (n_rows, place) = (job.n_rows(), job.place());
@@ -167,7 +177,7 @@ impl<B: Backend> Engine<B> {
                     }
                 };
                 let original = B::CAN_BE_LOST.then_some(pixels);
-                self.pictures.keep(Picture { hash: image.content_hash(), rows, n_rows, place, original })
+                self.pictures.keep(Picture { hash, rows, n_rows, place, original })
             }
         };
         let mut data = Vec::new();
@@ -385,20 +395,32 @@ impl<B: Backend> Engine<B> {
         }
     }
 
+    /// The result of work on the device, whose failure is put down to what is behind it. What a device was asked for may fail long
+    /// after, and whatever was computed meanwhile may be wrong: keys and values, and the rows of pictures. So after a failure nothing
+    /// of it is used again; the engine is then as after loading. A generation whose device was lost stays, for it can go on elsewhere;
+    /// and a request that makes no sense is no failure of what was computed.
+    pub(super) async fn trusted<T>(&mut self, computed: Result<T>) -> Result<T> {
+        let Err(error) = computed else { return computed };
+        let error = self.cause(error).await;
+        if !matches!(error, Error::DeviceLost(_) | Error::InvalidRequest(_)) {
+            self.reset();
+            self.pictures.clear();
+        }
+        Err(error)
+    }
+
     /// Does one bounded piece of work of the generation under way.
     ///
     /// # Errors
-    /// `invalid_request` where none is under way; what the backend has. The generation is then over, the engine as good as before; but
-    /// after `device_lost` it can be had back with [`Self::rescue`], and nothing else can be done.
+    /// `invalid_request` where none is under way; what the backend has. The generation is then over and the context empty, the engine
+    /// ready for the next; but after `device_lost` it can be had back with [`Self::rescue`], and nothing else can be done.
     pub async fn step(&mut self) -> Result<Event> {
         let mut generation = self
             .generation
             .take()
             .ok_or_else(|| Error::invalid_request("Nothing is being generated; start a completion first."))?;
-        let event = match self.step_of(&mut generation).await {
-            Ok(event) => Ok(event),
-            Err(error) => Err(self.cause(error).await),
-        };
+        let event = self.step_of(&mut generation).await;
+        let event = self.trusted(event).await;
         if !matches!(event, Ok(Event::Done { .. }) | Err(_)) || matches!(event, Err(Error::DeviceLost(_))) {
             self.generation = Some(generation);
         }
@@ -489,7 +511,7 @@ impl<B: Backend> Engine<B> {
     /// Runs ids or a prompt from an empty context; gives the last position's logits, and what was run (`None` per picture row).
     ///
     /// # Errors
-    /// `invalid_request`, `context_overflow`.
+    /// `invalid_request`, `context_overflow`; what the backend has.
     pub async fn evaluate(&mut self, request: &EvaluateRequest, images: &[ImageInput]) -> Result<(Vec<f32>, Vec<Option<u32>>)> {
         let chunks = match (&request.tokens, &request.prompt) {
             (Some(tokens), None) if images.is_empty() => vec![Chunk::Tokens(tokens.clone())],
@@ -508,9 +530,15 @@ impl<B: Backend> Engine<B> {
         let mut run = self.run(&chunks, &shown)?;
         let ids = run.slots.iter().map(Slot::token).collect();
         self.reset();
-        while self.run_step(&mut run).await?.is_some() {}
-        self.read_logits().await?;
+        let computed = self.run_whole(&mut run).await;
+        self.trusted(computed).await?;
         Ok((self.logits.clone(), ids))
+    }
+
+    /// Does all of a run and waits for its logits.
+    async fn run_whole(&mut self, run: &mut Run<B>) -> Result<()> {
+        while self.run_step(run).await?.is_some() {}
+        self.read_logits().await
     }
 }
 
