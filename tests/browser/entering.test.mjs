@@ -1,11 +1,14 @@
 // What a person enters, by key, clipboard and file, and what becomes of what was entered before. A stand-in for the engine answers.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
+import path from "node:path";
 import { after, before, describe, test } from "node:test";
+import { pathToFileURL } from "node:url";
 
 import { standIn, storedIs } from "./stand-in.mjs";
-import { golden, openTab, start } from "./support.mjs";
+import { golden, openTab, start, WWW } from "./support.mjs";
 
 const question = (page) => page.getByRole("textbox", { name: "Your question" });
 const answers = (page) => page.locator(".answer");
@@ -23,6 +26,11 @@ const paste = (page, files, text) => page.evaluate(async ([files, text]) => {
   const event = new ClipboardEvent("paste", { clipboardData: data, bubbles: true, composed: true, cancelable: true });
   return document.querySelector("llava-chat").shadowRoot.querySelector("textarea").dispatchEvent(event);
 }, [files, text]);
+
+test("on a server the element's module can be imported, and does nothing", () => {
+  const names = execFileSync(process.execPath, ["--input-type=module", "-e", `console.log(Object.keys(await import(${JSON.stringify(pathToFileURL(path.join(WWW, "llava-chat.js")).href)})).join())`], { encoding: "utf8" });
+  assert.equal(names.trim(), "LlavaChat");
+});
 
 describe("what is entered", () => {
   let host;

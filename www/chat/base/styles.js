@@ -227,6 +227,8 @@ figure.with-heat { position: relative; }
 .alert.notice { background: var(--surface); border-color: var(--line); }
 .alert p { flex: 1 1 16rem; padding-block: 0.5rem; overflow-wrap: anywhere; }
 .alert .button.plain { background: none; border-color: color-mix(in oklab, var(--danger) 45%, transparent); }
+.alert.notice .button.plain { border-color: var(--line); }
+.undo .alert p { flex-basis: 9rem; }
 .card .alert { margin-block-end: 1.25rem; }
 
 .foot { padding: 0 1rem; }
@@ -280,7 +282,7 @@ textarea.field { resize: vertical; line-height: 1.5; }
 .alt-list { list-style: none; margin-block: 1rem 0; padding: 0; display: grid; gap: 0.25rem; }
 .alt-row { display: flex; align-items: center; gap: 0.875rem; padding-block: 0.5rem; border-block-start: 1px solid var(--line); }
 .alt-row > div { min-inline-size: 0; display: grid; flex: 1; }
-.alt-row > .alt-picture { flex: none; inline-size: 3.5rem; min-block-size: 3.5rem; background: var(--line); border-radius: calc(var(--radius) - 0.25rem); }
+.alt-row > .alt-picture { flex: none; align-self: start; overflow: hidden; inline-size: 3.5rem; min-block-size: 3.5rem; background: var(--line); border-radius: calc(var(--radius) - 0.25rem); }
 .alt-body { display: grid; gap: 0.25rem; }
 textarea.alt-text { field-sizing: content; inline-size: 100%; }
 .alt-row img { inline-size: 3.5rem; block-size: 3.5rem; object-fit: cover; border-radius: calc(var(--radius) - 0.25rem); background: var(--line); flex: none; }
