@@ -8,7 +8,7 @@ import { after, before, describe, test } from "node:test";
 import { pathToFileURL } from "node:url";
 
 import { standIn, storedIs } from "./stand-in.mjs";
-import { golden, openTab, start, WWW } from "./support.mjs";
+import { openTab, start, WWW } from "./support.mjs";
 
 const question = (page) => page.getByRole("textbox", { name: "Your question" });
 const answers = (page) => page.locator(".answer");
