@@ -345,6 +345,7 @@ fn truncation_at_every_byte() {
         assert_eq!(error(&bytes[..n]).code(), "invalid_gguf", "at {n}");
         assert_eq!(open(vec![bytes[..n].to_vec()]).err().expect("truncated").code(), "invalid_gguf", "at {n}");
     }
+    println!("cut at {} places", bytes.len());
 }
 
 /// The bytes of a header with one claim in place of the truth.

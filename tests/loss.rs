@@ -128,6 +128,7 @@ fn requests() -> Vec<(&'static str, Value, Vec<RgbImage>)> {
 
 #[test]
 fn an_answer_goes_on_where_its_device_was_lost() {
+    let mut n_losses = 0;
     for (name, request, images) in requests() {
         let expected = answer_with_losses(&request, &images, &[]);
         assert!(expected.ids.len() >= 8, "{name}: {:?}", expected.ids);
@@ -141,6 +142,7 @@ fn an_answer_goes_on_where_its_device_was_lost() {
         let first = expected.stages.len();
         for loss in (0..=n_steps).filter(|step| step % 4 == 0 || step.abs_diff(first) < 2 || *step + 1 >= n_steps) {
             let got = answer_with_losses(&request, &images, &[loss]);
+            n_losses += 1;
             assert_same(&got, &expected, &format!("{name}, lost before step {loss} of {n_steps}"));
             let has_recovered = got.stages.iter().any(|s| s.0 == "recovering");
             // Before the first token the prompt begins anew, and nobody need know.
@@ -148,6 +150,7 @@ fn an_answer_goes_on_where_its_device_was_lost() {
             assert_eq!(has_recovered, amid, "{name}, lost before step {loss} of {n_steps}: {:?}", got.stages);
         }
     }
+    println!("{n_losses} losses");
 }
 
 #[test]
