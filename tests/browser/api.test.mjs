@@ -478,20 +478,18 @@ describe("the public module", { skip: withoutEngine }, () => {
     }
   });
 
-  test("a load is cancelled within a moment", async () => {
-    const { code, milliseconds, before } = await page.evaluate(async () => {
+  test("a load is cancelled, though nothing comes any more", async () => {
+    const { code, before } = await page.evaluate(async () => {
       const controller = new AbortController();
-      const loading = globalThis.failure(globalThis.api.createEngine({ model: `${globalThis.golden("tiny-llava/tiny-llava-f16.gguf")}?rate=200000`, signal: controller.signal }));
-      await new Promise((resolve) => setTimeout(resolve, 500));
-      const at = performance.now();
-      controller.abort();
+      // The host falls silent amid the file: nothing but the signal can end this.
+      const model = `${globalThis.golden("tiny-llava/tiny-llava-f16.gguf")}?stall=1000000`;
+      const loading = globalThis.failure(globalThis.api.createEngine({
+        model, cache: "none", signal: controller.signal, onProgress: ({ loaded }) => loaded > 0 && controller.abort(),
+      }));
       const { code } = await loading;
-      const milliseconds = performance.now() - at;
-      return { code, milliseconds, before: (await globalThis.failure(globalThis.api.createEngine({ model: "x", signal: controller.signal }))).code };
+      return { code, before: (await globalThis.failure(globalThis.api.createEngine({ model: "x", signal: controller.signal }))).code };
     });
-    assert.equal(code, "aborted");
-    assert.equal(before, "aborted");
-    assert.ok(milliseconds < 100, `${milliseconds} ms`);
+    assert.deepEqual([code, before], ["aborted", "aborted"]);
   });
 
   test("the module from another origin", async () => {
