@@ -298,7 +298,7 @@ record() {
 }
 
 clippy_wasm() {
-  CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$SIMD $RELAXED_SIMD" cargo clippy --quiet --lib --target "$WASM_TARGET" -- -D warnings
+  CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$SIMD $RELAXED_SIMD" cargo clippy --quiet --lib --target "$WASM_TARGET" --target-dir target/wasm -- -D warnings
 }
 
 wasm_budget() {
