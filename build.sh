@@ -37,6 +37,8 @@ usage: ./build.sh COMMAND
   package         build, then everything a static host needs, and the npm package, into dist (--no-isolation: see README)
   bench [ARGS]    build, then measure in Chromium (see tests/tools/bench.mjs)
   fetch-models    small real models for tests and benchmarks, into models/
+  fuzz SECONDS [TARGET...]  every fuzz target (or those named) for its share of so many seconds; see tests/fuzz/README.md
+  miri            the unsafe code that can be interpreted, under Miri
 TEXT
 }
 
@@ -223,6 +225,61 @@ swiftshader() {
   fi
   suite "kernels on SwiftShader" env VK_DRIVER_FILES="$icd" VK_ICD_FILENAMES="$icd" \
     cargo test --quiet --test ops_gpu -- --skip results_do_not_depend_on_checks_of_indices
+}
+
+# A nightly compiler with what else is needed, or a line that says why not: nightly COMPONENT...
+nightly() {
+  if ! command -v rustup >/dev/null || ! rustup run nightly rustc --version >/dev/null 2>&1; then
+    say "SKIPPED: there is no nightly compiler (rustup toolchain install nightly)"
+    return 1
+  fi
+  if [ $# -gt 0 ] && ! rustup component add --toolchain nightly "$@" >/dev/null 2>&1; then
+    say "SKIPPED: the nightly compiler cannot be given $*"
+    return 1
+  fi
+}
+
+readonly FUZZ=tests/fuzz
+
+# Fuzzing for so many seconds in all, from the seeds in the repository and from what earlier runs found, which stays in target/fuzz.
+fuzz() {
+  local seconds=${1:-} target folder n log
+  case $seconds in '' | *[!0-9]*) fail "how many seconds? ./build.sh fuzz SECONDS [TARGET...]" ;; esac
+  shift
+  nightly || return 0
+  if ! cargo fuzz --version >/dev/null 2>&1; then
+    say "installing cargo-fuzz"
+    cargo install --quiet --locked cargo-fuzz || { say "SKIPPED: cargo-fuzz cannot be installed"; return 0; }
+  fi
+  local targets=("$@")
+  if [ ${#targets[@]} = 0 ]; then mapfile -t targets < <(basename -s .rs -a $FUZZ/targets/*.rs); fi
+  # Safe code has nothing that an address sanitizer would find, and runs several times faster without. SANITIZER=address for what has not.
+  say "building the fuzz targets (sanitizer: ${SANITIZER:-none})"
+  for target in "${targets[@]}"; do
+    cargo +nightly fuzz build --fuzz-dir $FUZZ --target-dir target/fuzz/build -s "${SANITIZER:-none}" "$target"
+  done
+  n=$((seconds / ${#targets[@]}))
+  for target in "${targets[@]}"; do
+    say "fuzzing $target for $n s"
+    folder=target/fuzz/corpus/$target log=target/fuzz/$target.log
+    mkdir -p "$folder" "target/fuzz/found/$target"
+    local dictionary=()
+    [ ! -f "$FUZZ/dictionaries/$target.dict" ] || dictionary=("-dict=$FUZZ/dictionaries/$target.dict")
+    if ! cargo +nightly fuzz run --fuzz-dir $FUZZ --target-dir target/fuzz/build -s "${SANITIZER:-none}" "$target" \
+      "$folder" "$FUZZ/corpus/$target" -- -max_total_time="$n" -timeout=10 -rss_limit_mb=4096 -print_final_stats=1 \
+      -artifact_prefix="target/fuzz/found/$target/" "${dictionary[@]}" > "$log" 2>&1; then
+      tail -40 "$log"
+      fail "fuzzing $target found something; the input is in target/fuzz/found/$target"
+    fi
+    grep -E 'stat::(number_of_executed_units|average_exec_per_sec)' "$log"
+    grep -oE 'cov: [0-9]+ ft: [0-9]+' "$log" | tail -1
+  done
+}
+
+# Miri interprets: what it runs is chosen for it, some minutes in all. The kernels' sources are taken in by a crate without wgpu.
+miri() {
+  nightly miri rust-src || return 0
+  MIRIFLAGS="-Zmiri-strict-provenance" cargo +nightly miri test --quiet --package ops-runner --target-dir target/miri --lib -- backend::cpu quant
 }
 
 bench() {
@@ -414,6 +471,8 @@ case ${1:-help} in
   package) shift; package "$@" ;;
   bench) shift; bench "$@" ;;
   fetch-models) fetch_models ;;
+  fuzz) shift; fuzz "$@" ;;
+  miri) miri ;;
   help | -h | --help) usage ;;
   *) usage >&2; exit 2 ;;
 esac

@@ -21,6 +21,8 @@ mod stream;
 mod tokenizer;
 mod unicode;
 mod unicode_table;
+#[doc(hidden)]
+pub mod words;
 
 pub use chat::{ChatTemplate, Content, Date, Message, Part, Rendered};
 pub use prompt::{Chunk, IMAGE, Segment, encode_segments, parse_prompt};

@@ -128,6 +128,11 @@ pub(super) fn find(name: &str) -> Option<&'static Family> {
     FAMILIES.iter().find(|family| family.names.contains(&name))
 }
 
+/// One name and the patterns of each family.
+pub(super) fn families() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    FAMILIES.iter().map(|family| (family.names[0], family.patterns))
+}
+
 /// Every pattern in use, for the test against a regex engine.
 #[cfg(test)]
 pub(super) fn all_patterns() -> impl Iterator<Item = &'static str> {
