@@ -21,10 +21,10 @@ macro_rules! causes {
 
             /// The error of the cause with this code; an unknown code is `internal`.
             pub fn from_code(code: &str, message: impl Into<String>) -> Self {
-                match code { $($code => Self::$variant(message.into()),)* _ => Self::Internal(message.into()) }
+                match code { $($code => Self::$new(message),)* _ => Self::internal(message) }
             }
 
-            $($(#[$doc])* pub fn $new(message: impl Into<String>) -> Self { Self::$variant(message.into()) })*
+            $($(#[$doc])* pub fn $new(message: impl Into<String>) -> Self { Self::$variant(without_long_words(message.into())) })*
         }
     };
 }
@@ -62,6 +62,28 @@ causes! {
     Internal = "internal", internal;
 }
 
+/// Bytes of a name or a value from a file or a request that an error shows at most.
+pub const MOST_SHOWN: usize = 200;
+
+/// A name or a value from a file or a request as an error shows it: the beginning of a long one.
+pub fn shown(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.len() <= MOST_SHOWN {
+        return text.into();
+    }
+    let end = text.floor_char_boundary(MOST_SHOWN - 40);
+    format!("{}… ({} bytes)", &text[..end], text.len()).into()
+}
+
+/// A message whose words are all of a length that somebody could have written: names from a file and what parsers quote of it may be of
+/// any length, and come into messages in many places. Values that may have blanks in them take [`shown`].
+fn without_long_words(message: String) -> String {
+    if message.split_ascii_whitespace().all(|word| word.len() <= MOST_SHOWN) {
+        return message;
+    }
+    let words = message.split(' ').map(|word| if word.len() > MOST_SHOWN { shown(word) } else { word.into() });
+    words.collect::<Vec<_>>().join(" ")
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.message())
@@ -73,6 +95,24 @@ impl std::error::Error for Error {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_names_are_cut_wherever_they_come_from() {
+        let name = "ä".repeat(1000);
+        for error in [
+            Error::invalid_gguf(format!("The tensor '{name}' is listed twice.")),
+            Error::from_code("network", format!("{name} {name}")),
+        ] {
+            let message = error.message();
+            assert!(message.len() < 2 * MOST_SHOWN + 50, "{message}");
+            assert!(message.contains("(2"), "it says how long it was: {message}");
+        }
+        assert!(Error::invalid_gguf(format!("The tensor '{name}' is listed twice.")).message().ends_with("is listed twice."));
+        assert_eq!(shown("short"), "short");
+        assert!(shown(&"a b ".repeat(100)).len() <= MOST_SHOWN);
+        let plain = "Words of the usual length. ".repeat(100);
+        assert_eq!(Error::storage(plain.clone()).message(), plain);
+    }
 
     #[test]
     fn code_survives_the_round_trip() {

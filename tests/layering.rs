@@ -328,11 +328,11 @@ fn check_js(file: &str, source: &str) -> Vec<String> {
     let is_ui = room == "chat" || room == "pages";
     for import in imports(source) {
         let is_pkg = import.split('/').rev().skip(1).any(|folder| folder.starts_with("pkg"));
-        if is_pkg && file != "worker/worker.js" {
-            wrong.push(format!("www/{file}: only worker/worker.js imports pkg/ ({import})"));
+        if is_pkg && file != "worker/load.js" {
+            wrong.push(format!("www/{file}: only worker/load.js imports pkg/ ({import})"));
         }
         let last = import.rsplit('/').next().unwrap_or("");
-        if last == "start-worker.js" && !["wire/client.js", "worker/worker.js"].contains(&file) {
+        if last == "start-worker.js" && !["wire/client.js", "worker/load.js"].contains(&file) {
             wrong.push(format!("www/{file}: only wire/client.js starts the worker, and the worker its helpers"));
         }
         let from = import.rsplit('/').nth(1).unwrap_or("");
@@ -441,10 +441,10 @@ fn the_rust_checker_can_pass() {
 #[test]
 fn the_js_checker_can_fail_and_pass() {
     let bad = [
-        ("pages/chat.js", "import init from '../pkg/llava_web.js';", "only worker/worker.js"),
-        ("wire/client.js", "const m = await import(`../pkg-threads/llava_web.js`);", "only worker/worker.js"),
-        ("llava-web.js", "export * from \"./pkg/x.js\";", "only worker/worker.js"),
-        ("sw.js", "importScripts('./pkg/x.js')", "only worker/worker.js"),
+        ("pages/chat.js", "import init from '../pkg/llava_web.js';", "only worker/load.js"),
+        ("wire/client.js", "const m = await import(`../pkg-threads/llava_web.js`);", "only worker/load.js"),
+        ("llava-web.js", "export * from \"./pkg/x.js\";", "only worker/load.js"),
+        ("sw.js", "importScripts('./pkg/x.js')", "only worker/load.js"),
         ("pages/chat.js", "const w = new Worker(new URL('./worker.js', import.meta.url))", "only wire/start-worker.js"),
         ("pages/chat.js", "import { startWorker } from '../wire/start-worker.js';", "only wire/client.js"),
         ("chat/talk/message.js", "import { EngineClient } from '../../wire/client.js';", "does not import wire/client.js"),
@@ -456,7 +456,7 @@ fn the_js_checker_can_fail_and_pass() {
         assert!(wrong.iter().any(|w| w.contains(reason)), "{file}: {source}: {wrong:?}");
     }
     let good = [
-        ("worker/worker.js", "import init from '../pkg/llava_web.js'; const m = await import('../pkg-threads/llava_web.js');"),
+        ("worker/load.js", "import init from '../pkg/llava_web.js'; const m = await import('../pkg-threads/llava_web.js');"),
         ("wire/start-worker.js", "return new Worker(url, { type: 'module' });"),
         ("wire/client.js", "import { startWorker } from './start-worker.js';"),
         ("pages/chat.js", "// import x from './pkg/x.js'\n/* new Worker('x') */ const files = ['./pkg/x.js'];"),

@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" />
 /** llava-web: LLaVA-family vision-language models inside a browser tab. */
 
 /**
@@ -7,18 +8,25 @@
 export type Source = SourcePart | SourcePart[];
 export type SourcePart = string | URL | File | Blob | ArrayBuffer | ArrayBufferView;
 
-/** A picture. Strings are `https:`, `data:` or `blob:` addresses. */
+/**
+ * A picture, of any kind that the browser can decode. Strings are `https:`, `data:` or `blob:` addresses, or the picture itself in base64,
+ * which is decoded and never becomes part of a request. Of a video it is the frame that is shown.
+ */
 export type ImageSource =
-  | Blob | ImageBitmap | ImageData | HTMLImageElement | HTMLCanvasElement | OffscreenCanvas | string | URL | ArrayBuffer | Uint8Array;
+  | Blob | ImageBitmap | ImageData | HTMLImageElement | HTMLCanvasElement | OffscreenCanvas | HTMLVideoElement | VideoFrame | SVGImageElement
+  | string | URL | ArrayBuffer | ArrayBufferView;
 
 export interface EngineOptions {
   /** The language model, GGUF. */
   model: Source;
   /** The vision tower and projector, GGUF ("mmproj"). Without it the engine answers text only. */
   mmproj?: Source | null;
-  /** `auto`: WebGPU where a hardware adapter passes the self-test, else CPU. In this version the CPU always. */
+  /** `auto`: WebGPU where a hardware adapter passes the self-test, else CPU, with all its threads. */
   device?: "auto" | "webgpu" | "cpu";
-  /** CPU only. In this version one thread is used. */
+  /**
+   * CPU only, at most 8. Default: as many as make this machine fastest, which is measured. 1 where the page is not cross-origin isolated, or
+   * the other threads cannot be started.
+   */
   threads?: number;
   /** In tokens. Default: 4096 or the model's, whichever is less. */
   contextSize?: number;
@@ -38,6 +46,7 @@ export interface EngineOptions {
   sha256?: { model?: string | string[]; mmproj?: string | string[] };
   /** Cancels the load, which then fails with the code `aborted`. */
   signal?: AbortSignal | null;
+  /** What it throws is reported as an uncaught error, and changes nothing. */
   onProgress?: (progress: LoadProgress) => void;
 }
 
@@ -225,54 +234,68 @@ export interface Stream<Chunk> extends AsyncIterableIterator<Chunk> {
   [Symbol.asyncIterator](): Stream<Chunk>;
 }
 
+/** What every call takes. */
+export interface CallOptions {
+  /** Stops the call, which then fails with the code `aborted`; the engine stops computing at its next step and can be used on. */
+  signal?: AbortSignal | null;
+}
+
+/** Requests are answered one after another, in the order in which they were made. */
 export interface Engine {
   readonly info: EngineInfo;
   readonly chat: {
     readonly completions: {
-      create(request: ChatCompletionRequest & { stream: true }): Promise<Stream<ChatCompletionChunk>>;
-      create(request: ChatCompletionRequest & { stream?: false | null }): Promise<ChatCompletion>;
-      create(request: ChatCompletionRequest): Promise<ChatCompletion | Stream<ChatCompletionChunk>>;
+      create(request: ChatCompletionRequest & { stream: true }, options?: CallOptions): Promise<Stream<ChatCompletionChunk>>;
+      create(request: ChatCompletionRequest & { stream?: false | null }, options?: CallOptions): Promise<ChatCompletion>;
+      create(request: ChatCompletionRequest, options?: CallOptions): Promise<ChatCompletion | Stream<ChatCompletionChunk>>;
     };
   };
   readonly completions: {
-    create(request: CompletionRequest & { stream: true }): Promise<Stream<CompletionChunk>>;
-    create(request: CompletionRequest & { stream?: false | null }): Promise<Completion>;
-    create(request: CompletionRequest): Promise<Completion | Stream<CompletionChunk>>;
+    create(request: CompletionRequest & { stream: true }, options?: CallOptions): Promise<Stream<CompletionChunk>>;
+    create(request: CompletionRequest & { stream?: false | null }, options?: CallOptions): Promise<Completion>;
+    create(request: CompletionRequest, options?: CallOptions): Promise<Completion | Stream<CompletionChunk>>;
   };
   /** @param options `special`: control tokens written in the text count as such; `bos`: begin as the model wants it. */
-  tokenize(text: string, options?: { special?: boolean; bos?: boolean }): Promise<Uint32Array>;
-  detokenize(ids: Iterable<number>): Promise<string>;
+  tokenize(text: string, options?: { special?: boolean; bos?: boolean } & CallOptions): Promise<Uint32Array>;
+  detokenize(ids: Iterable<number>, options?: CallOptions): Promise<string>;
   /** The rendered prompt, images as `<image>`. */
-  applyChatTemplate(messages: Message[], options?: { addGenerationPrompt?: boolean }): Promise<string>;
+  applyChatTemplate(messages: Message[], options?: { addGenerationPrompt?: boolean } & CallOptions): Promise<string>;
+  /** Tokens that the prompt of these messages takes, pictures included. */
+  countTokens(messages: Message[], options?: CallOptions): Promise<number>;
   /** What the language model is given for the picture: `shape` is [tokens, features]. */
-  embedImage(image: ImageSource): Promise<{ data: Float32Array; shape: number[]; milliseconds: number }>;
+  embedImage(image: ImageSource, options?: CallOptions): Promise<{ data: Float32Array; shape: number[]; milliseconds: number }>;
   /** What the vision tower is given for the picture: `shape` is [tiles, 3, height, width]. */
-  preprocessImage(image: ImageSource): Promise<{ data: Float32Array; shape: number[] }>;
+  preprocessImage(image: ImageSource, options?: CallOptions): Promise<{ data: Float32Array; shape: number[] }>;
   /** The last position's logits from an empty context, and the ids that were run (−1 for each row of an image). */
-  evaluate(request: { tokens: Iterable<number> } | { prompt: string; images?: ImageSource[] }): Promise<{ logits: Float32Array; tokens: Int32Array }>;
+  evaluate(request: ({ tokens: Iterable<number> } | { prompt: string; images?: ImageSource[] }) & CallOptions, options?: CallOptions): Promise<{ logits: Float32Array; tokens: Int32Array }>;
   /**
    * Where the model looked before it wrote a token: its attention over each picture that stands before it, in their order. Computed when it
    * is asked for, from the context as it is. Of an answer's `i`th token `position` is `usage.prompt_tokens + i`; with its id as `token` it
    * is checked that it still is there. Fails with `invalid_request` where it is not, or no picture stands before it.
    */
-  lookedAt(request: { position: number; token?: number }): Promise<LookedAt>;
+  lookedAt(request: { position: number; token?: number } & CallOptions, options?: CallOptions): Promise<LookedAt>;
   /**
    * The context as bytes: keys and values of the tokens that are computed, to go on with later in an engine of the same model, on any
    * device with the same `kvFormat`. Waits for an answer that is being written. Beyond 1 GiB it fails with `out_of_memory`.
    */
-  saveSession(): Promise<Uint8Array>;
+  saveSession(options?: CallOptions): Promise<Uint8Array>;
   /**
    * Takes over what `saveSession` gave, in place of the conversation there is. A request that begins with the same messages and pictures
    * then finds them computed (`cached_tokens`). Fails with `integrity` (damaged or not all there), `invalid_request` (no session, of
    * another model, version or `kvFormat`), `mmproj_mismatch` or `context_overflow`, and then changes nothing.
    */
-  restoreSession(bytes: Uint8Array | ArrayBuffer): Promise<void>;
+  restoreSession(bytes: Uint8Array | ArrayBuffer, options?: CallOptions): Promise<void>;
   /** Forgets the conversation. */
-  reset(): Promise<void>;
+  reset(options?: CallOptions): Promise<void>;
   /** Medians over the runs. */
-  benchmark(options?: { promptTokens?: number; generatedTokens?: number; runs?: number }): Promise<BenchmarkResult>;
-  /** Frees the model and its worker. Later calls fail with `invalid_request`, pending ones with `aborted`. */
+  benchmark(options?: { promptTokens?: number; generatedTokens?: number; runs?: number } & CallOptions): Promise<BenchmarkResult>;
+  /**
+   * Frees the model and its worker. Later calls fail with `invalid_request`, pending ones with `aborted`. An engine that nothing refers to any
+   * more is unloaded by and by.
+   */
   unload(): Promise<void>;
+  /** The same, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void>;
 }
 
 export interface LookedAt {
@@ -300,7 +323,10 @@ export interface BenchmarkResult {
   bytesPerSecond?: number;
 }
 
-/** Loads a model and starts an engine for it, in a worker of its own. */
+/**
+ * Loads a model and starts an engine for it, in a worker of its own. Each engine has its own copy of the weights: to use one model in several
+ * places, share the engine.
+ */
 export function createEngine(options: EngineOptions): Promise<Engine>;
 
 /** A model file in the browser's storage. The parts of a split model are files of their own. */

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::runtime::grammar::{Grammar, ResponseFormat};
 use crate::runtime::sampler::SamplerConfig;
 use crate::text::{Content, Message, Part};
@@ -139,9 +139,9 @@ impl GenerationOptions {
     pub fn sampler(&self, fresh_seed: u64) -> Result<SamplerConfig> {
         let mut logit_bias = Vec::new();
         for (id, bias) in self.logit_bias.iter().flatten() {
-            let id: u32 = id
-                .parse()
-                .map_err(|_| Error::invalid_request(format!("logit_bias names the token '{id}'; the keys must be token ids.")))?;
+            let id: u32 = id.parse().map_err(|_| {
+                Error::invalid_request(format!("logit_bias names the token '{}'; the keys must be token ids.", shown(id)))
+            })?;
             logit_bias.push((id, *bias));
         }
         Ok(SamplerConfig {
@@ -209,8 +209,9 @@ impl GenerationOptions {
 /// # Errors
 /// `invalid_request`.
 pub fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T> {
-    serde_json::from_str(json)
-        .map_err(|e| Error::invalid_request(format!("The request is not of the form that is expected: {e}.")))
+    serde_json::from_str(json).map_err(|e| {
+        Error::invalid_request(format!("The request is not of the form that is expected: {}.", shown(&e.to_string())))
+    })
 }
 
 /// The messages as the chat template takes them. Pictures are numbered as they come; the second value gives, for each, its
@@ -228,7 +229,7 @@ pub fn messages(messages: &[RequestMessage], n_images: usize) -> Result<(Vec<Mes
         if !["system", "user", "assistant"].contains(&message.role.as_str()) {
             return Err(Error::invalid_request(format!(
                 "Message {i} has the role '{}'; the roles are 'system', 'user' and 'assistant'.",
-                message.role
+                shown(&message.role)
             )));
         }
         let content = match &message.content {

@@ -128,6 +128,7 @@ impl<B: Backend> Engine<B> {
         let spec = self.kv_spec();
         let mut bytes = Vec::new();
         for Piece { part, layers, position, n } in pieces(&spec, self.session.slots.len()) {
+            self.pause().await?;
             let read = self.backend.kv_read(&self.session.cache, part, layers, position, n, &mut bytes).await;
             self.trusted(read).await?;
             checksum.write(&bytes);
@@ -157,6 +158,8 @@ impl<B: Backend> Engine<B> {
         let mut bytes = Vec::new();
         let all = pieces(&spec, head.slots.len());
         for piece in &all {
+            // Nothing is changed yet.
+            self.pause().await?;
             read_piece(saved, &spec, piece, &mut at, &mut bytes);
             if !are_finite(&bytes, spec.format) {
                 return Err(Error::integrity(

@@ -6,7 +6,7 @@ use minijinja::{Environment, ErrorKind};
 use super::escape::Escaper;
 use super::prompt::{IMAGE, Segment, split_at_images};
 use super::tokenizer::Tokenizer;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::gguf::metadata::Metadata;
 
 /// A part of a message.
@@ -199,7 +199,8 @@ impl ChatTemplate {
                 Some((name, source)) => Self::new(name, source, tokenizer),
                 None if choice.contains("{{") || choice.contains("{%") => Self::new("custom", choice, tokenizer),
                 None => Err(Error::invalid_request(format!(
-                    "'{choice}' is neither Jinja text nor a built-in chat template. Those are: {}.",
+                    "'{}' is neither Jinja text nor a built-in chat template. Those are: {}.",
+                    shown(choice),
                     BUILT_IN.map(|(name, _)| name).join(", ")
                 ))),
             };
@@ -260,7 +261,8 @@ impl ChatTemplate {
         };
         template.environment().template_from_str(&template.source).map_err(|error| {
             Error::invalid_request(format!(
-                "The chat template cannot be read: {error}. Choose a built-in one by name or correct it."
+                "The chat template cannot be read: {}. Choose a built-in one by name or correct it.",
+                shown(&error.to_string())
             ))
         })?;
         template.probe();
@@ -323,12 +325,16 @@ impl ChatTemplate {
             let mut cause: Option<&dyn std::error::Error> = Some(&error);
             while let Some(inner) = cause {
                 if let Some(Refusal(message)) = inner.downcast_ref() {
-                    return Error::invalid_request(format!("The model's chat template refuses this conversation: {message}"));
+                    return Error::invalid_request(format!(
+                        "The model's chat template refuses this conversation: {}",
+                        shown(message)
+                    ));
                 }
                 cause = inner.source();
             }
             Error::invalid_request(format!(
-                "The model's chat template fails on this conversation: {error}. Choose another template by name."
+                "The model's chat template fails on this conversation: {}. Choose another template by name.",
+                shown(&error.to_string())
             ))
         })
     }
@@ -384,7 +390,7 @@ impl ChatTemplate {
         if let Some(message) = messages.iter().find(|message| !matches!(&*message.role, "system" | "user" | "assistant")) {
             return Err(Error::invalid_request(format!(
                 "A message's role is '{}'; it must be 'system', 'user' or 'assistant'.",
-                message.role
+                shown(&message.role)
             )));
         }
         let n_images: usize = messages.iter().map(Message::n_images).sum();

@@ -2,24 +2,25 @@
 
 use std::rc::Rc;
 
-use js_sys::{Array, Float32Array, Function, Int32Array, Object, Uint8Array};
+use js_sys::{Array, Float32Array, Function, Int32Array, Object, Promise, Uint8Array};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
 
 use crate::backend::KvFormat;
 use crate::backend::cpu::Cpu;
 use crate::backend::gpu::{Device, DeviceOptions, Gpu};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::gguf::RangedSource;
 use crate::quant::Format;
-use crate::runtime::engine::{Engine as Generic, ImageInput, Info, LoadOptions, LoadProgress};
+use crate::runtime::engine::{Engine as Generic, ImageInput, Info, LoadOptions, LoadProgress, Pause};
 use crate::runtime::recovery;
 use crate::runtime::request::{self, LookedAtRequest, RequestMessage};
 use crate::runtime::saved_session::SavedBytes;
 use crate::text::{Date, Special, Tokenizer};
 use crate::wasm::source::JsSource;
 use crate::wasm::threads;
-use crate::wasm::values::{image, images, json, set, tensor, to_js};
+use crate::wasm::values::{from_js, image, images, json, set, tensor, to_js};
 
 #[wasm_bindgen]
 extern "C" {
@@ -34,11 +35,17 @@ struct Options {
     chat_template: Option<String>,
     quantize_mmproj: Option<String>,
     kv_format: Option<String>,
-    device: Option<String>,
     /// Threads for the CPU backend at most, where the module was built for them.
     max_threads: usize,
     /// Whether it should be exactly so many.
     exact_threads: bool,
+}
+
+/// What is known of the device that is wanted.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct WantedDevice {
+    device: String,
     /// Threads of the adapter's smallest subgroup, where the page has seen to it that devices are made with subgroups.
     subgroup_min_size: u32,
     /// Whether the browser's WGSL has products of four packed bytes.
@@ -48,33 +55,6 @@ struct Options {
 }
 
 impl Options {
-    /// The GPU to compute on, where one is asked for; where any device will do, one that passes, or why it did not.
-    async fn gpu(&self) -> Result<(Option<(Rc<Device>, Gpu)>, Option<String>)> {
-        let open = async |allow_software| {
-            let Self { subgroup_min_size, packed_dots, .. } = *self;
-            let options = DeviceOptions { allow_software, subgroup_min_size, packed_dots, ..DeviceOptions::default() };
-            let device = Device::open(options).await?;
-            let mut gpu = Gpu::new(device.clone())?;
-            if !self.skip_self_test
-                && let Err(error) = gpu.self_test().await
-            {
-                return Err(device.cause(error).await);
-            }
-            Ok((device, gpu))
-        };
-        match self.device.as_deref() {
-            None | Some("cpu") => Ok((None, None)),
-            Some("webgpu") => open(true).await.map(|gpu| (Some(gpu), None)),
-            Some("auto") => Ok(match open(false).await {
-                Ok(gpu) => (Some(gpu), None),
-                // It may be back in a moment.
-                Err(error @ Error::DeviceLost(_)) => return Err(error),
-                Err(error) => (None, Some(format!("The engine computes on the CPU: {}", error.message()))),
-            }),
-            Some(other) => Err(Error::invalid_request(format!("device is '{other}'; it can be 'auto', 'webgpu' or 'cpu'."))),
-        }
-    }
-
     fn load_options(self) -> Result<LoadOptions> {
         let context_size = match self.context_size {
             None => None,
@@ -86,13 +66,15 @@ impl Options {
             Some("q4_0") => Some(Format::Q4_0),
             Some("q8_0") => Some(Format::Q8_0),
             Some(other) => {
-                return Err(Error::invalid_request(format!("quantizeMmproj is '{other}'; it can be 'q4_0' or 'q8_0'.")));
+                return Err(Error::invalid_request(format!("quantizeMmproj is '{}'; it can be 'q4_0' or 'q8_0'.", shown(other))));
             }
         };
         let kv_format = match self.kv_format.as_deref() {
             None | Some("f16") => KvFormat::F16,
             Some("f32") => KvFormat::F32,
-            Some(other) => return Err(Error::invalid_request(format!("kvFormat is '{other}'; it can be 'f16' or 'f32'."))),
+            Some(other) => {
+                return Err(Error::invalid_request(format!("kvFormat is '{}'; it can be 'f16' or 'f32'.", shown(other))));
+            }
         };
         let date = js_sys::Date::new_0();
         let today = Some(Date { year: date.get_full_year() as i32, month: date.get_month() + 1, day: date.get_date() });
@@ -104,6 +86,56 @@ impl Options {
             today,
             ..LoadOptions::new(performance_now)
         })
+    }
+}
+
+/// The GPU to compute on, where there is one that passes its self-test.
+#[wasm_bindgen]
+pub struct OpenDevice {
+    gpu: Option<(Rc<Device>, Gpu)>,
+    note: Option<String>,
+}
+
+#[wasm_bindgen]
+impl OpenDevice {
+    /// Opens and tries the GPU. With the device `webgpu` one that does not pass is an error; with `auto` the CPU is to compute then.
+    pub async fn open(wanted: String) -> std::result::Result<OpenDevice, JsValue> {
+        let opened = async {
+            let WantedDevice { device, subgroup_min_size, packed_dots, skip_self_test } = request::parse(&wanted)?;
+            let open = async |allow_software| {
+                let options = DeviceOptions { allow_software, subgroup_min_size, packed_dots, ..DeviceOptions::default() };
+                let device = Device::open(options).await?;
+                let mut gpu = Gpu::new(device.clone())?;
+                if !skip_self_test && let Err(error) = gpu.self_test().await {
+                    return Err(device.cause(error).await);
+                }
+                Ok((device, gpu))
+            };
+            match device.as_str() {
+                "webgpu" => open(true).await.map(|gpu| Self { gpu: Some(gpu), note: None }),
+                "auto" => match open(false).await {
+                    Ok(gpu) => Ok(Self { gpu: Some(gpu), note: None }),
+                    // It may be back in a moment.
+                    Err(error @ Error::DeviceLost(_)) => Err(error),
+                    Err(error) => {
+                        Ok(Self { gpu: None, note: Some(format!("The engine computes on the CPU: {}", error.message())) })
+                    }
+                },
+                other => Err(Error::invalid_request(format!("device is '{}'; it can be 'auto' or 'webgpu'.", shown(other)))),
+            }
+        };
+        checked(opened.await)
+    }
+
+    /// Whether it is a GPU; the CPU otherwise.
+    #[wasm_bindgen(js_name = isGpu)]
+    pub fn is_gpu(&self) -> bool {
+        self.gpu.is_some()
+    }
+
+    /// Why it is not the device that was hoped for.
+    pub fn note(&self) -> Option<String> {
+        self.note.clone()
     }
 }
 
@@ -167,12 +199,22 @@ struct InfoOnDevice<'a> {
 #[wasm_bindgen]
 pub struct Engine {
     runtime: Runtime,
-    /// Why it is not the device that was hoped for.
-    note: Option<String>,
 }
 
 fn sources(list: Array) -> Result<Vec<Box<dyn RangedSource>>> {
     list.iter().map(|s| JsSource::new(s).map(|s| Box::new(s) as Box<dyn RangedSource>)).collect()
+}
+
+/// A turn for the page, as the page gives it.
+fn pausing(pause: Function) -> Pause {
+    Rc::new(move || {
+        let pause = pause.clone();
+        Box::pin(async move {
+            let turn = pause.call0(&JsValue::NULL).map_err(|e| from_js(&e))?;
+            JsFuture::from(Promise::resolve(&turn)).await.map_err(|e| from_js(&e))?;
+            Ok(())
+        })
+    })
 }
 
 /// Runs `f` and gives JavaScript its error.
@@ -183,19 +225,22 @@ fn checked<T>(result: Result<T>) -> std::result::Result<T, JsValue> {
 #[wasm_bindgen]
 impl Engine {
     /// Loads a model from sources `{ name, size, read(offset, length) }`; `on_progress` gets JSON; `start_helpers(module, memory,
-    /// helpers)` starts a worker for each of `helpers`, which calls `help` with it.
+    /// helpers)` starts a worker for each of `helpers`, which calls `help` with it, and resolves to those that came; `pause()` is called
+    /// between two steps of long computations, which end where it rejects; without a `device` the CPU computes.
     pub async fn load(
         model: Array,
         mmproj: Option<Array>,
         options: String,
         on_progress: Function,
         start_helpers: Function,
+        pause: Function,
+        device: Option<OpenDevice>,
     ) -> std::result::Result<Engine, JsValue> {
         let loaded = async {
             let options = request::parse::<Options>(&options)?;
-            let (gpu, note) = options.gpu().await?;
+            let gpu = device.and_then(|device| device.gpu);
             let (max_threads, exact_threads) = (options.max_threads, options.exact_threads);
-            let options = options.load_options()?;
+            let options = LoadOptions { pause: Some(pausing(pause)), ..options.load_options()? };
             let model = sources(model)?;
             let mmproj = mmproj.map(sources).transpose()?;
             let mut progress = |p: LoadProgress<'_>| {
@@ -224,7 +269,7 @@ impl Engine {
                     Runtime::Cpu(Box::new(Generic::load(cpu, model, mmproj, options, &mut progress).await?))
                 }
             };
-            Ok(Engine { runtime, note })
+            Ok(Engine { runtime })
         };
         checked(loaded.await)
     }
@@ -233,7 +278,6 @@ impl Engine {
     pub fn info(&self) -> std::result::Result<String, JsValue> {
         let mut info = on!(&self.runtime, engine => engine.info()).clone();
         info.bytes.wasm_heap = core::arch::wasm32::memory_size::<0>() as u64 * 65536;
-        info.warnings.extend(self.note.clone());
         let device = match &self.runtime {
             Runtime::Cpu(engine) => DeviceInfo::Cpu { threads: engine.backend().pool().n_threads(), simd: Self::simd() },
             Runtime::Gpu(engine) => {
@@ -277,6 +321,15 @@ impl Engine {
             request::parse::<Vec<RequestMessage>>(messages)
                 .and_then(|messages| on!(&self.runtime, engine => engine.apply_chat_template(&messages, add_generation_prompt))),
         )
+    }
+
+    /// Tokens that the prompt of a conversation takes, pictures included.
+    #[wasm_bindgen(js_name = countTokens)]
+    pub fn count_tokens(&mut self, messages: &str, pictures: Array) -> std::result::Result<f64, JsValue> {
+        checked((|| {
+            let messages = request::parse::<Vec<RequestMessage>>(messages)?;
+            on!(&mut self.runtime, engine => engine.count_tokens(&messages, &images(&pictures)?)).map(|n| n as f64)
+        })())
     }
 
     /// Begins a chat completion.

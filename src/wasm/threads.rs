@@ -9,11 +9,11 @@ use crate::backend::cpu::Pool;
 use crate::backend::cpu::pool::{Helper, MAX_THREADS};
 use crate::error::{Error, Result};
 
-/// A pool of `n_threads` threads. `start(module, memory, helpers)` starts a worker for each of the helpers and resolves when all
-/// are about to call [`help`]; it is called only where the module was built for threads.
+/// A pool of `n_threads` threads. `start(module, memory, helpers)` starts a worker for each of the helpers and resolves to those of
+/// them that are about to call [`help`], which the others never will; it is called only where the module was built for threads.
 ///
 /// # Errors
-/// `unsupported_browser` where the workers cannot be started.
+/// `unsupported_browser` where `start` fails or gives something else.
 pub async fn pool(n_threads: usize, start: &Function) -> Result<Pool> {
     let mut pool = Pool::default();
     let n_helpers = n_threads.clamp(1, MAX_THREADS) - 1;
@@ -32,9 +32,13 @@ pub async fn pool(n_threads: usize, start: &Function) -> Result<Pool> {
         Error::unsupported_browser(format!("The engine's threads could not be started ({why}). Load the model with threads: 1."))
     };
     let started = started.and_then(|promise| promise.dyn_into::<Promise>()).map_err(failed)?;
-    JsFuture::from(started).await.map_err(failed)?;
+    let came = JsFuture::from(started).await.map_err(failed)?.dyn_into::<Array>().map_err(failed)?;
+    for helper in helpers.iter().filter(|helper| !came.includes(helper, 0)) {
+        // SAFETY: the address is one that was made above, and of a helper that nobody else has or will have.
+        drop(unsafe { Box::from_raw(helper.as_f64().unwrap_or_default() as usize as *mut Helper) });
+    }
     // They are on their last steps to the pool; work that comes sooner waits for nobody.
-    pool.expect_helpers(n_helpers);
+    pool.expect_helpers(came.length() as usize);
     Ok(pool)
 }
 

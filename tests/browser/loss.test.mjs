@@ -13,7 +13,7 @@ import { openTab, start, withoutEngine } from "./support.mjs";
 const PROMPT = "USER: <image>\nWhat is in this image? ASSISTANT:";
 
 /**
- * What goes wrong in the engine's worker, added to its device.js. A plan says what happens with which call:
+ * What goes wrong in the engine's worker, added to its choose-device.js. A plan says what happens with which call:
  *   { call: "submit" | "writeBuffer" | "mapAsync" | "createBuffer", after: N, refuse?: true }
  * destroys the device with the N-th of those calls from then on; `refuse` also lets memory run out at that moment.
  */
@@ -163,7 +163,7 @@ describe("a GPU that goes away", { skip: withoutEngine }, () => {
     tab = await openTab(host.browser);
     page = tab.page;
     page.setDefaultTimeout(0);
-    await page.context().route("**/device.js", sabotaged);
+    await page.context().route("**/choose-device.js", sabotaged);
     await page.context().route("**/recovery.js", async (route) => {
       const response = await route.fetch();
       const body = await response.text();
@@ -479,7 +479,7 @@ describe("a GPU that goes away", { skip: withoutEngine }, () => {
   test("the page says what happens, and goes on with the CPU where the GPU does not last", async () => {
     patient = false;
     const own = await openTab(host.browser);
-    await own.page.context().route("**/device.js", sabotaged);
+    await own.page.context().route("**/choose-device.js", sabotaged);
     try {
       await own.page.goto(host.site);
       await own.page.evaluate(prepare, { site: host.site, origin: host.server.origin, prompt: PROMPT });

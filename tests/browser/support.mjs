@@ -1,12 +1,14 @@
 // A browser, the served page, and the reference data, for the tests beside this file.
 
 import assert from "node:assert/strict";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { chromium } from "playwright-core";
 
+import { loggedRequests, objection } from "../tools/requests.mjs";
 import { serve } from "../tools/serve.mjs";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
@@ -77,20 +79,30 @@ export function maxDifference(a, b) {
   return a.reduce((max, value, i) => Math.max(max, Math.abs(value - b[i])), 0);
 }
 
+/** What the tabs asked for, where a test answers in the network's place. @type {WeakMap<import("playwright-core").Browser, { method: string, url: string }[]>} */
+const askedOfTabs = new WeakMap();
+
 /**
- * A browser and two servers: the page's, where it stands in a folder as on many static hosts, and one of another origin.
+ * A browser and two servers: the page's, where it stands in a folder as on many static hosts, and one of another origin. Closing it fails where
+ * anything was asked of the network, by a page or by a worker of any kind, that is neither a published file nor in `given`.
  * @param {Record<string, any>} [options]  `flags` for the browser; `isolated` cuts the pages off from other sites, as threads want it;
+ *   `given` are addresses that the tests give to the page though no server here has such a file;
  *   all else are mounts of the servers, beside the usual ones
  */
-export async function start({ flags = [], isolated = false, ...more } = {}) {
+export async function start({ flags = [], isolated = false, given = [], ...more } = {}) {
   const mounts = { ...more, "/some/folder/": WWW, "/golden/": GOLDEN, "/models/": MODELS, "/tests/": here };
   const other = await serve({ root: here, mounts });
   const server = await serve({ root: here, mounts, isolated, elsewhere: other.origin });
+  const folder = mkdtempSync(path.join(tmpdir(), "llava-web-requests-"));
+  const log = path.join(folder, "requests.json");
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     headless: true,
-    args: ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", ...flags],
+    args: ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", `--log-net-log=${log}`, ...flags],
   });
+  askedOfTabs.set(browser, []);
+  const servers = [server, other];
+  const isFile = async (/** @type {URL} */ url) => (await servers.find(({ origin }) => origin === url.origin)?.has(url)) ?? false;
   return {
     server,
     other,
@@ -98,9 +110,19 @@ export async function start({ flags = [], isolated = false, ...more } = {}) {
     site: `${server.origin}/some/folder/`,
     // The page where it opens with the choice of a model, not with its own.
     chooser: `${server.origin}/some/folder/?model=`,
+    /** Addresses that tests give though there is no such file. @type {(string | RegExp)[]} */
+    given,
     close: async () => {
       await browser.close();
       await Promise.all([server.close(), other.close()]);
+      const asked = [...loggedRequests(log), ...askedOfTabs.get(browser) ?? []];
+      rmSync(folder, { recursive: true });
+      const strangers = new Map();
+      for (const request of asked) {
+        const why = await objection(request, { isFile, given });
+        if (why) strangers.set(`${request.method} ${request.url.slice(0, 300)}`, why);
+      }
+      assert.deepEqual([...strangers], [], "requests that should not have been made");
     },
   };
 }
@@ -120,7 +142,10 @@ export async function openTab(browser, options = {}) {
     if (message.type() === "error") complaints.push(message.text());
   });
   page.on("pageerror", (error) => complaints.push(String(error.stack)));
-  context.on("request", (request) => requests.push(request.url()));
+  context.on("request", (request) => {
+    requests.push(request.url());
+    if (!request.isNavigationRequest()) askedOfTabs.get(browser)?.push({ method: request.method(), url: request.url() });
+  });
   return { page, complaints, requests, close: () => context.close() };
 }
 

@@ -74,7 +74,12 @@ const workerThreads = () => workers().length;
 /** Seconds that they have computed: ticks of a hundredth. */
 const workerSeconds = () => workers().reduce((sum, fields) => sum + Number(fields[11]) + Number(fields[12]), 0) / 100;
 
-describe("threads", { skip: withoutEngine || withoutThreads }, () => {
+/** Looks until it is so; a test that waits in vain is ended by its runner. @param {() => boolean} isSo */
+async function until(isSo) {
+  while (!isSo()) await sleep(50);
+}
+
+describe("threads", { timeout: 600_000, skip: withoutEngine || withoutThreads }, () => {
   let host, tab, page;
   before(async () => {
     host = await start({ isolated: true });
@@ -117,20 +122,28 @@ describe("threads", { skip: withoutEngine || withoutThreads }, () => {
   });
 
   test("idle threads sleep, and unload ends them", { skip: process.platform !== "linux" && "it looks into /proc" }, async () => {
-    for (let wait = 0; workerThreads() > 0 && wait < 50; wait++) await sleep(100);
-    const before = workerThreads();
+    // Workers of the tests before end by and by.
+    let before = workerThreads();
+    await until(() => {
+      const last = before;
+      before = workerThreads();
+      return before === 0 || (before === last && page.workers().length === 0);
+    });
     await page.evaluate(async () => {
       globalThis.engine = await globalThis.load("/golden/tiny-llava/tiny-llava-q4_0.gguf", null, { threads: 4 });
       await globalThis.engine.completions.create({ prompt: "once", max_tokens: 4 });
     });
     assert.equal(workerThreads() - before, 4);
-    await sleep(500);
-    const from = workerSeconds();
-    await sleep(1500);
-    assert.ok(workerSeconds() - from < 0.1, `${workerSeconds() - from} s of computing in 1.5 s of idling`);
+    // They may look for more work for a moment. One that spins would go on counting for ever.
+    let [looks, seconds] = [0, workerSeconds()];
+    await until(() => {
+      const now = workerSeconds();
+      looks = now === seconds ? looks + 1 : 0;
+      seconds = now;
+      return looks === 20;
+    });
     await page.evaluate(() => globalThis.engine.unload());
-    for (let wait = 0; workerThreads() > before && wait < 100; wait++) await sleep(100);
-    assert.equal(workerThreads(), before);
+    await until(() => workerThreads() <= before);
   });
 
   test("a generation on several threads can be stopped", async () => {
@@ -214,5 +227,72 @@ describe("threads", { skip: withoutEngine || withoutThreads }, () => {
     }, [MMPROJ, PROMPT]);
     await other.close();
     assert.deepEqual({ ...lost, threads: 1 }, alone);
+  });
+
+  // What goes wrong with a helper before it could begin: in its own script, by what is replaced there.
+  const LOST = {
+    "whose module cannot be imported": ["await import(data.script)", 'await import("./nowhere.js")'],
+    "for which there is no memory": ["pkg.initSync({", "(() => { throw new RangeError(\"WebAssembly.Memory(): could not allocate memory\"); })({"],
+    "that never answer": ['self.postMessage("ready");', ""],
+    "whose script is not there": null,
+  };
+  for (const [name, change] of Object.entries(LOST)) for (const which of ["all", "one"]) {
+    test(`threads ${name} cost speed, not the load: ${which} of them`, async () => {
+      const other = await openTab(host.browser);
+      const context = other.page.context();
+      await context.route("**/load.js", async (route) => {
+        const response = await route.fetch();
+        const text = (await response.text()).replace("HELPER_PATIENCE = 10_000", `HELPER_PATIENCE = ${which === "all" ? 200 : 10_000}`);
+        assert.match(text, /HELPER_PATIENCE = (200|10_000);/);
+        await route.fulfill({ response, body: text });
+      });
+      let seen = 0;
+      await context.route("**/thread.js", async (route) => {
+        seen += 1;
+        if (which === "one" && seen > 1) return route.continue();
+        if (!change) return route.fulfill({ status: 404 });
+        const response = await route.fetch();
+        const text = await response.text();
+        assert.ok(text.includes(change[0]), change[0]);
+        await route.fulfill({ response, body: text.replace(change[0], change[1]) });
+      });
+      await other.page.goto(`${host.server.origin}/tests/blank.html`);
+      await helpers(other.page, host.site);
+      const args = ["/golden/tiny-llava/tiny-llava-q4_0.gguf", MMPROJ, PROMPT];
+      const [alone, lost] = await other.page.evaluate(async (args) => [await globalThis.outcome(...args, 1), await globalThis.outcome(...args, 3)], args);
+      assert.equal(seen, 2, "two helpers were asked for");
+      assert.equal(lost.threads, which === "all" ? 1 : 2);
+      assert.deepEqual({ ...lost, threads: 1 }, alone);
+      await other.close();
+    });
+  }
+});
+
+describe("threads where the GPU does not pass", { skip: withoutEngine || withoutThreads, timeout: 600_000 }, () => {
+  test("the CPU takes over with all of them, and the note says why", async () => {
+    const host = await start({ isolated: true, flags: ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"] });
+    const { page, requests, close } = await openTab(host.browser);
+    // As on a machine whose adapter calls itself hardware: the engine finds out by itself that it is not.
+    await page.context().route("**/choose-device.js", async (route) => {
+      const response = await route.fetch();
+      const text = await response.text();
+      assert.ok(text.includes('(software && wanted === "auto")'));
+      await route.fulfill({ response, body: text.replace('(software && wanted === "auto")', "false") });
+    });
+    await page.goto(`${host.server.origin}/tests/blank.html`);
+    await helpers(page, host.site);
+    const info = await page.evaluate(async () => {
+      const engine = await globalThis.load("/golden/tiny-llava/tiny-llava-q4_0.gguf", null, { device: "auto", threads: 3 });
+      const reply = await engine.completions.create({ prompt: "once", max_tokens: 2 });
+      const { device, warnings } = engine.info;
+      await engine.unload();
+      return { device, warnings, length: reply.choices[0].token_ids.length };
+    });
+    assert.deepEqual([info.device.kind, info.device.threads], ["cpu", 3], JSON.stringify(info));
+    assert.match(info.warnings.join(" "), /computes on the CPU/);
+    assert.ok(info.length > 0);
+    assert.ok(requests.some((url) => /\/pkg(-relaxed)?-threads\//.test(url)));
+    await close();
+    await host.close();
   });
 });

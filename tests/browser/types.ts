@@ -1,10 +1,22 @@
 // A caller's program, as TypeScript sees it. Compiled, never run.
 
+import * as engines from "../../www/api/create-engine.js";
+import * as devices from "../../www/api/devices.js";
+import * as engine from "../../www/api/engine.js";
+import * as errors from "../../www/api/errors.js";
+import * as storage from "../../www/api/storage.js";
+import type * as api from "../../www/llava-web.js";
 import { createEngine, deleteCachedModel, detectDevice, listCachedModels, LlavaError, storageEstimate } from "../../www/llava-web.js";
 import type { ChatCompletion, Engine, ErrorCode, LoadProgress, ResponseFormat, Source } from "../../www/llava-web.js";
 
+// What is declared is what there is. `llava-web.js` itself is hidden by its declarations, so what it exports is held against them here.
+const implementation = { createEngine: engines.createEngine, detectDevice: devices.detectDevice, LlavaError: errors.LlavaError, ...storage };
+export const declared: Pick<typeof api, keyof typeof api> = implementation;
+/** Nothing is declared that a loaded engine does not have, and nothing is there that is not declared. */
+export const same: [keyof Engine, keyof engine.Engine] extends [keyof engine.Engine, keyof Engine] ? true : never = true;
+
 export async function use(file: File, parts: Blob[], bytes: ArrayBuffer, canvas: HTMLCanvasElement): Promise<string> {
-  const sources: Source[] = ["hf:owner/repository/model.gguf", ["a.gguf", "b.gguf"], file, parts, bytes, new Uint8Array(bytes)];
+  const sources: [Source, ...Source[]] = ["hf:owner/repository/model.gguf", ["a.gguf", "b.gguf"], file, parts, bytes, new Uint8Array(bytes)];
   const engine: Engine = await createEngine({
     model: sources[0], mmproj: file, device: "auto", threads: 4, contextSize: 2048, chatTemplate: "vicuna", cache: "none",
     sha256: { model: "0".repeat(64) }, signal: new AbortController().signal,
@@ -29,8 +41,11 @@ export async function use(file: File, parts: Blob[], bytes: ArrayBuffer, canvas:
   await engine.applyChatTemplate([{ role: "system", content: "x" }], { addGenerationPrompt: false });
   const session: Uint8Array = await engine.saveSession();
   await engine.restoreSession(session);
-  const { images: [{ data, salience, shape: [rows, cols], bounds, share }] } = await engine.lookedAt({ position: 9, token: 1 });
-  text += data.length + salience.length + rows * cols + bounds[3] * share;
+  const { images: [picture] } = await engine.lookedAt({ position: 9, token: 1 });
+  if (picture) {
+    const { data, salience, shape: [rows, cols], bounds, share } = picture;
+    text += data.length + salience.length + rows * cols + bounds[3] * share;
+  }
   for (const { name, bytes, total, complete, lastUsed, sha256 } of await listCachedModels()) {
     text += name + bytes / (total ?? bytes) + complete + new Date(lastUsed) + (sha256 ?? "");
   }

@@ -70,6 +70,11 @@ export async function serve({ root, mounts = {}, host = "127.0.0.1", port = 0, i
   return {
     origin: `http://${host === "0.0.0.0" ? "127.0.0.1" : host}:${address.port}`,
     requests,
+    /** Whether there is such a file here. */
+    has: async (/** @type {URL} */ url) => {
+      const file = fileOf(url.pathname, { root, mounts });
+      return Boolean(file && (await stat(file).catch(() => null))?.isFile());
+    },
     close: () => new Promise((resolve) => {
       server.close(resolve);
       server.closeAllConnections();

@@ -1,9 +1,9 @@
 // Loads a model: the options, held to what they may be, and the worker that is asked.
 
-import { checkChoice, checkCount, invalid } from "./checks.js";
+import { checkChoice, checkCount, checkListener, checkSignal, invalid } from "./checks.js";
 import { hasSimd } from "./devices.js";
 import { Engine } from "./engine.js";
-import { LlavaError, toLlavaError } from "./errors.js";
+import { LlavaError, shown, toLlavaError } from "./errors.js";
 import { sourceSpecs } from "./sources.js";
 import { keepStorage } from "./storage.js";
 import { EngineClient } from "../wire/client.js";
@@ -29,7 +29,7 @@ export async function createEngine(options) {
   const abort = () => client.stopLoading(aborted(signal));
   signal?.addEventListener("abort", abort, { once: true });
   try {
-    const { kept } = await client.call(request, { onProgress: onProgress && ((progress) => !signal?.aborted && onProgress(progress)) });
+    const { kept } = await client.call({ request }, { onProgress: onProgress && ((progress) => !signal?.aborted && onProgress(progress)) });
     keepStorage(kept);
   } catch (error) {
     client.close(toLlavaError(error));
@@ -47,7 +47,7 @@ export async function createEngine(options) {
 function loadRequest(options) {
   if (typeof options !== "object" || options === null) throw invalid("createEngine takes an object with at least a model.");
   for (const name of Object.keys(options)) {
-    if (!OPTIONS.includes(name)) throw invalid(`createEngine has no option ${name}. It has ${OPTIONS.join(", ")}.`);
+    if (!OPTIONS.includes(name)) throw invalid(`createEngine has no option ${shown(name)}. It has ${OPTIONS.join(", ")}.`);
   }
   const { model, mmproj, device = "auto", threads, contextSize, chatTemplate, quantizeMmproj, kvFormat, cache, sha256 = {}, signal, onProgress } = options;
   if (model === undefined || model === null) throw invalid("createEngine needs a model: a URL, a File or the bytes of a GGUF file.");
@@ -58,13 +58,11 @@ function loadRequest(options) {
   if (chatTemplate !== undefined && typeof chatTemplate !== "string") throw invalid("chatTemplate must be a string: Jinja, or the name of a built-in template.");
   checkChoice(quantizeMmproj, ["q4_0", "q8_0"], "quantizeMmproj");
   checkChoice(kvFormat, ["f16", "f32"], "kvFormat");
-  if (signal !== undefined && signal !== null && !(signal instanceof AbortSignal)) throw invalid("signal must be an AbortSignal.");
-  if (onProgress !== undefined && typeof onProgress !== "function") throw invalid("onProgress must be a function.");
   const modelSpecs = sourceSpecs(model, "model");
   const mmprojSpecs = mmproj === undefined || mmproj === null ? null : sourceSpecs(mmproj, "mmproj");
   return {
-    signal: signal ?? undefined,
-    onProgress,
+    signal: checkSignal(signal),
+    onProgress: checkListener(onProgress),
     request: {
       method: "load",
       model: modelSpecs,

@@ -1,22 +1,55 @@
 // A loaded model, as a page has it: each call becomes a request to the engine's worker.
 
-import { checkIndex, invalid, tokenIds } from "./checks.js";
-import { chatRequest, completionRequest, engineMessages, imageList, promptText, respond } from "./completions.js";
+import { checkIndex, checkOptions, checkSignal, invalid, tokenIds } from "./checks.js";
 import { LlavaError } from "./errors.js";
 import { ImageList } from "./images.js";
+import { respond } from "./replies.js";
+import { addImages, chatRequest, completionRequest, engineMessages, promptText } from "./requests.js";
 import { sessionToRestore } from "./sessions.js";
 
 /** @typedef {import("../wire/client.js").EngineClient} EngineClient */
+/** @typedef {import("../wire/client.js").Message} Message */
+/** @typedef {import("../llava-web.js").CallOptions} CallOptions */
+
+/** Ends the workers of engines that nobody holds any more: their models are gigabytes. The client knows nothing of the engine that holds it. */
+const abandoned = new FinalizationRegistry((/** @type {EngineClient} */ client) => {
+  client.close(invalid("This engine was not used any more and was unloaded."));
+});
+
+/** A stream's engine is held as long as the stream, though nobody else may hold it. @type {WeakMap<object, Engine>} */
+const engineOf = new WeakMap();
+
+/**
+ * A request with pictures, which are converted first. What that takes is given back when it was sent, or when it never will be.
+ * @param {(images: ImageList) => Promise<Message["request"]>} make
+ * @returns {Promise<Message>}
+ */
+async function withImages(make) {
+  const images = new ImageList();
+  try {
+    return { request: await make(images), transfer: images.transfer, dispose: () => images.dispose() };
+  } catch (error) {
+    images.dispose();
+    throw error;
+  }
+}
 
 /** A loaded model. Made by `createEngine`. */
 export class Engine {
   #client;
+  /** Calls that are not answered. Whoever waits for one uses the engine, though nobody may hold it. */
+  #pending = 0;
 
   /** @param {EngineClient} client */
   constructor(client) {
     this.#client = client;
-    this.chat = Object.freeze({ completions: Object.freeze({ create: (/** @type {any} */ request) => this.#createChat(request) }) });
-    this.completions = Object.freeze({ create: (/** @type {any} */ request) => this.#createCompletion(request) });
+    abandoned.register(this, client, this);
+    this.chat = Object.freeze({ completions: Object.freeze({
+      create: (/** @type {any} */ request, /** @type {any} */ options) => this.#createChat(request, options),
+    }) });
+    this.completions = Object.freeze({
+      create: (/** @type {any} */ request, /** @type {any} */ options) => this.#createCompletion(request, options),
+    });
   }
 
   /** What was loaded and on what it runs. */
@@ -24,121 +57,211 @@ export class Engine {
     return this.#client.info;
   }
 
-  /** @param {any} request */
-  async #createChat(request) {
-    const { fields, images } = await chatRequest(request);
-    return this.#generate("chat", { method: "startChat", request: fields, images: images.images }, images.transfer, request);
+  /** @param {any} request @param {any} options */
+  async #createChat(request, options) {
+    const asked = chatRequest(request, options);
+    return this.#generate("chat", asked, withImages(async (images) => {
+      const messages = await engineMessages(request.messages, images);
+      return { method: "startChat", request: { ...asked.fields, messages }, images: images.images };
+    }));
   }
 
-  /** @param {any} request */
-  async #createCompletion(request) {
-    const { fields, images } = await completionRequest(request);
-    return this.#generate("text", { method: "startCompletion", request: fields, images: images.images }, images.transfer, request);
+  /** @param {any} request @param {any} options */
+  async #createCompletion(request, options) {
+    const asked = completionRequest(request, options);
+    return this.#generate("text", asked, withImages(async (images) => {
+      await addImages(request.images, images);
+      return { method: "startCompletion", request: asked.fields, images: images.images };
+    }));
   }
 
   /**
    * @param {"chat" | "text"} kind
-   * @param {any} message
-   * @param {Transferable[]} transfer
-   * @param {any} request
+   * @param {import("./requests.js").Asked} asked
+   * @param {Promise<Message>} message
    */
-  async #generate(kind, message, transfer, request) {
-    const events = await this.#client.generate(message, { transfer, signal: request.signal, onProgress: request.onProgress });
-    return respond(kind, events, request, this.info?.name ?? "");
+  async #generate(kind, asked, message) {
+    const events = await this.#inUse(this.#client.generate(message, asked));
+    const reply = respond(kind, events, asked, this.info?.name ?? "");
+    if (!asked.stream) return this.#inUse(reply);
+    engineOf.set(reply, this);
+    return reply;
+  }
+
+  /**
+   * @template T
+   * @param {Promise<T>} answer
+   * @returns {Promise<T>}
+   */
+  async #inUse(answer) {
+    this.#pending += 1;
+    try {
+      return await answer;
+    } finally {
+      this.#pending -= 1;
+    }
   }
 
   /**
    * @param {string} text
-   * @param {{ special?: boolean, bos?: boolean }} [options]
+   * @param {{ special?: boolean, bos?: boolean } & CallOptions} [options]
    * @returns {Promise<Uint32Array>}
    */
-  async tokenize(text, { special = false, bos = false } = {}) {
+  async tokenize(text, options) {
+    const { special = false, bos = false, signal } = checkOptions(options, "tokenize");
     if (typeof text !== "string") throw invalid("tokenize takes a string.");
-    return this.#client.call({ method: "tokenize", text, special, bos });
+    return this.#call({ method: "tokenize", text, special: Boolean(special), bos: Boolean(bos) }, signal);
   }
 
   /**
    * @param {Iterable<number>} ids
+   * @param {CallOptions} [options]
    * @returns {Promise<string>}
    */
-  async detokenize(ids) {
-    return this.#client.call({ method: "detokenize", ids: Uint32Array.from(tokenIds(ids, "detokenize")) });
+  async detokenize(ids, options) {
+    const { signal } = checkOptions(options, "detokenize");
+    return this.#call({ method: "detokenize", ids: Uint32Array.from(tokenIds(ids, "detokenize")) }, signal);
   }
 
   /**
    * @param {any[]} messages
-   * @param {{ addGenerationPrompt?: boolean }} [options]
+   * @param {{ addGenerationPrompt?: boolean } & CallOptions} [options]
    * @returns {Promise<string>}
    */
-  async applyChatTemplate(messages, { addGenerationPrompt = true } = {}) {
-    return this.#client.call({ method: "applyChatTemplate", messages: await engineMessages(messages, new ImageList()), addGenerationPrompt });
+  async applyChatTemplate(messages, options) {
+    const { addGenerationPrompt = true, signal } = checkOptions(options, "applyChatTemplate");
+    return this.#callWithImages(async (images) => {
+      const prepared = await engineMessages(messages, images);
+      // Only where they stand is asked for.
+      images.transfer.length = 0;
+      return { method: "applyChatTemplate", messages: prepared, addGenerationPrompt: Boolean(addGenerationPrompt) };
+    }, signal);
   }
 
-  /** @param {any} image */
-  async embedImage(image) {
-    return this.#callWithImage("embedImage", image);
+  /**
+   * How many tokens the prompt of these messages takes, with those of its pictures.
+   * @param {any[]} messages
+   * @param {CallOptions} [options]
+   * @returns {Promise<number>}
+   */
+  async countTokens(messages, options) {
+    const { signal } = checkOptions(options, "countTokens");
+    return this.#callWithImages(async (images) => ({
+      method: "countTokens", messages: await engineMessages(messages, images), images: images.images,
+    }), signal);
   }
 
-  /** @param {any} image */
-  async preprocessImage(image) {
-    return this.#callWithImage("preprocessImage", image);
+  /** @param {any} image @param {CallOptions} [options] */
+  async embedImage(image, options) {
+    return this.#callWithImage("embedImage", image, options);
+  }
+
+  /** @param {any} image @param {CallOptions} [options] */
+  async preprocessImage(image, options) {
+    return this.#callWithImage("preprocessImage", image, options);
   }
 
   /**
    * @param {"embedImage" | "preprocessImage"} method
-   * @param {any} image
+   * @param {any} picture
+   * @param {CallOptions | undefined} options
    */
-  async #callWithImage(method, image) {
-    const images = new ImageList();
-    await images.add(image, "image");
-    return this.#client.call({ method, image: images.images[0] }, { transfer: images.transfer });
+  async #callWithImage(method, picture, options) {
+    const { signal } = checkOptions(options, method);
+    return this.#callWithImages(async (images) => {
+      const at = await images.add(picture, "image");
+      return { method, image: /** @type {import("../wire/protocol.js").ImageSpec} */ (images.images[at]) };
+    }, signal);
   }
 
-  /** @param {any} request  { tokens } or { prompt, images } */
-  async evaluate(request) {
+  /**
+   * @param {any} request  { tokens } or { prompt, images }, and a signal
+   * @param {CallOptions} [options]
+   */
+  async evaluate(request, options) {
     if (typeof request !== "object" || request === null) throw invalid("evaluate takes { tokens } or { prompt, images }.");
+    const signal = request.signal ?? checkOptions(options, "evaluate").signal;
     if (request.tokens !== undefined) {
-      return this.#client.call({ method: "evaluate", request: { tokens: tokenIds(request.tokens, "evaluate") }, images: [] });
+      return this.#call({ method: "evaluate", request: { tokens: tokenIds(request.tokens, "evaluate") }, images: [] }, signal);
     }
-    const { images, transfer } = await imageList(request.images);
-    return this.#client.call({ method: "evaluate", request: { prompt: promptText(request.prompt) }, images }, { transfer });
+    const prompt = promptText(request.prompt);
+    return this.#callWithImages(async (images) => {
+      await addImages(request.images, images);
+      return { method: "evaluate", request: { prompt }, images: images.images };
+    }, signal);
   }
 
   /**
    * Where the model looked before it wrote a token.
-   * @param {{ position: number, token?: number }} request
+   * @param {{ position: number, token?: number } & CallOptions} request
+   * @param {CallOptions} [options]
    */
-  async lookedAt({ position, token }) {
+  async lookedAt(request, options) {
+    const { position, token, signal = checkOptions(options, "lookedAt").signal } = checkOptions(request, "lookedAt");
     checkIndex(position, "position");
     if (token !== undefined) checkIndex(token, "token");
-    return this.#client.call({ method: "lookedAt", request: { position, token } });
+    return this.#call({ method: "lookedAt", request: { position, token } }, signal);
   }
 
-  /** The context, to go on with later: in an engine of the same model, on any device. */
-  async saveSession() {
-    return this.#client.call({ method: "saveSession" });
+  /**
+   * The context, to go on with later: in an engine of the same model, on any device.
+   * @param {CallOptions} [options]
+   */
+  async saveSession(options) {
+    return this.#call({ method: "saveSession" }, checkOptions(options, "saveSession").signal);
   }
 
-  /** @param {Uint8Array} bytes  what `saveSession` gave; they stay the caller's */
-  async restoreSession(bytes) {
+  /**
+   * @param {Uint8Array | ArrayBuffer} bytes  what `saveSession` gave; they stay the caller's
+   * @param {CallOptions} [options]
+   */
+  async restoreSession(bytes, options) {
+    const { signal } = checkOptions(options, "restoreSession");
     const copy = sessionToRestore(bytes);
-    await this.#client.call({ method: "restoreSession", bytes: copy }, { transfer: [copy.buffer] });
+    await this.#inUse(this.#client.call({ request: { method: "restoreSession", bytes: copy }, transfer: [copy.buffer] }, { signal: checkSignal(signal) }));
   }
 
-  /** Forgets the conversation. */
-  async reset() {
-    await this.#client.call({ method: "reset" });
+  /**
+   * Forgets the conversation.
+   * @param {CallOptions} [options]
+   */
+  async reset(options) {
+    await this.#call({ method: "reset" }, checkOptions(options, "reset").signal);
   }
 
-  /** @param {{ promptTokens?: number, generatedTokens?: number, runs?: number }} [options] */
-  async benchmark({ promptTokens = 512, generatedTokens = 128, runs = 3 } = {}) {
-    return this.#client.call({ method: "benchmark", options: { promptTokens, generatedTokens, runs } });
+  /** @param {{ promptTokens?: number, generatedTokens?: number, runs?: number } & CallOptions} [options] */
+  async benchmark(options) {
+    const { promptTokens = 512, generatedTokens = 128, runs = 3, signal } = checkOptions(options, "benchmark");
+    return this.#call({ method: "benchmark", options: { promptTokens, generatedTokens, runs } }, signal);
   }
 
   /** Frees the model and its worker. */
   async unload() {
+    abandoned.unregister(this);
     this.#client.close(
       invalid("This engine was unloaded. Create a new one."),
       new LlavaError("aborted", "The engine was unloaded before it had finished."));
+  }
+
+  /** For `await using`. A browser that has no such symbol has no such statement, and a method that nobody calls. */
+  async [Symbol.asyncDispose]() {
+    await this.unload();
+  }
+
+  /**
+   * @param {Message["request"]} request
+   * @param {unknown} signal
+   */
+  #call(request, signal) {
+    return this.#inUse(this.#client.call({ request }, { signal: checkSignal(signal) }));
+  }
+
+  /**
+   * @param {(images: ImageList) => Promise<Message["request"]>} make
+   * @param {unknown} signal
+   */
+  #callWithImages(make, signal) {
+    const checked = checkSignal(signal);
+    return this.#inUse(this.#client.call(withImages(make), { signal: checked }));
   }
 }

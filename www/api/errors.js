@@ -28,6 +28,51 @@ export class LlavaError extends Error {
   }
 }
 
+/** No error shows more of an address or a value. */
+const MOST_SHOWN = 200;
+
+/**
+ * An address or a value as it is shown in an error: the beginning of a long one.
+ * @param {unknown} value
+ * @returns {string}
+ */
+export function shown(value) {
+  let text;
+  try {
+    text = String(value);
+  } catch {
+    // An object without a prototype, or a symbol's like.
+    text = typeof value;
+  }
+  if (text.length <= MOST_SHOWN) return text;
+  return `${text.slice(0, MOST_SHOWN - 40)}… (${text.length} characters)`;
+}
+
+/**
+ * The same, of a value as it would be written in JavaScript.
+ * @param {unknown} value
+ * @returns {string}
+ */
+export function shownJson(value) {
+  // Before a text is quoted: it may be megabytes.
+  if (typeof value === "string") return JSON.stringify(shown(value));
+  let json;
+  try {
+    json = JSON.stringify(value);
+  } catch {
+    // It contains itself, or a BigInt.
+  }
+  return shown(json ?? value);
+}
+
+/**
+ * What a failure of the browser's says.
+ * @param {unknown} thrown
+ */
+export function reason(thrown) {
+  return shown(thrown instanceof Error ? thrown.message : thrown);
+}
+
 /**
  * What the wasm module, the browser or this code threw, as a `LlavaError`.
  * @param {unknown} thrown
@@ -46,22 +91,23 @@ export function toLlavaError(thrown) {
       { cause: error });
   }
   return new LlavaError("internal",
-    `The engine failed unexpectedly: ${error.message}. Load the model again; if it happens again, please report it.`,
+    `The engine failed unexpectedly: ${shown(error.message)}. Load the model again; if it happens again, please report it.`,
     { cause: error });
 }
 
 /**
- * Whether the wasm instance is in an unknown state after this error: a trap leaves half-written memory behind.
+ * Whether the wasm instance is in an unknown state after a call into it threw this: what unwinds through it leaves half-written memory
+ * behind. Only for what such a call threw: a `RangeError` of the JavaScript around it leaves the instance as it was.
  * @param {unknown} thrown
  */
 export function isFault(thrown) {
-  return thrown instanceof WebAssembly.RuntimeError || (thrown instanceof Error && isOutOfMemory(thrown)) ||
-    // wasm-bindgen's own guard: an object still borrowed by a call that trapped.
-    (thrown instanceof Error && thrown.message.includes("recursive use of an object"));
+  return thrown instanceof WebAssembly.RuntimeError || thrown instanceof RangeError ||
+    // wasm-bindgen's own guard: an object still borrowed by a call that trapped. Firefox's name for a stack that overflowed.
+    (thrown instanceof Error && (thrown.message.includes("recursive use of an object") || thrown.name === "InternalError"));
 }
 
 /** @param {Error} error */
 function isOutOfMemory(error) {
   if (!(error instanceof WebAssembly.RuntimeError || error instanceof RangeError)) return false;
-  return /out of memory|memory allocation|allocation failed|memory\.grow|grow memory|oom/i.test(error.message);
+  return /out of memory|memory allocation|allocation failed|memory\.grow|grow memory|\boom\b/i.test(error.message);
 }

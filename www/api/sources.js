@@ -1,6 +1,6 @@
 // What a caller may give as a model file → the list of files the worker reads, in order.
 
-import { LlavaError } from "./errors.js";
+import { LlavaError, shown } from "./errors.js";
 
 /** @typedef {import("../wire/protocol.js").SourceSpec} SourceSpec */
 
@@ -23,7 +23,7 @@ export function sourceSpecs(source, option) {
 function sourceSpec(source, option) {
   if (source instanceof URL) return urlSpec(source.href, option);
   if (typeof source === "string") return urlSpec(source.trim(), option);
-  if (source instanceof Blob) return { kind: "blob", blob: source, name: source instanceof File ? source.name : option };
+  if (source instanceof Blob) return { kind: "blob", blob: source, name: source instanceof File ? shown(source.name) : option };
   if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) {
     // A Blob, because it is handed over without a second copy in this page and without taking the caller's buffer away.
     return { kind: "blob", blob: new Blob([/** @type {BlobPart} */ (source)]), name: option };
@@ -41,12 +41,12 @@ function urlSpec(text, option) {
   if (text === "") throw new LlavaError("invalid_request", `${option} is an empty string. Give the URL of a GGUF file.`);
   const url = text.startsWith("hf:") ? huggingFaceUrl(text, option) : parseUrl(text, option);
   if (!["https:", "http:", "blob:", "data:"].includes(url.protocol)) {
-    throw new LlavaError("invalid_request", `${option} is "${text}": only https:, http:, hf:, blob: and data: addresses can be read.`);
+    throw new LlavaError("invalid_request", `${option} is "${shown(text)}": only https:, http:, hf:, blob: and data: addresses can be read.`);
   }
   // Hugging Face's page about a file is what people copy; the file itself is one word away.
   if (url.hostname === "huggingface.co") url.pathname = url.pathname.replace(/^(\/[^/]+\/[^/]+)\/blob\//, "$1/resolve/");
   const last = url.pathname.split("/").pop() ?? "";
-  return { kind: "url", url: url.href, name: url.protocol === "data:" ? option : safeDecode(last) || option };
+  return { kind: "url", url: url.href, name: url.protocol === "data:" ? option : shown(safeDecode(last)) || option };
 }
 
 /**
@@ -58,7 +58,7 @@ function parseUrl(text, option) {
     // Relative to the page, not to the worker's script, which is where it will be fetched.
     return new URL(text, globalThis.document?.baseURI ?? globalThis.location?.href);
   } catch (cause) {
-    throw new LlavaError("invalid_request", `${option} is "${text}", which is not an address. Check it.`, { cause });
+    throw new LlavaError("invalid_request", `${option} is "${shown(text)}", which is not an address. Check it.`, { cause });
   }
 }
 
@@ -71,7 +71,7 @@ function huggingFaceUrl(text, option) {
   const parts = text.slice("hf:".length).split("/").filter((part) => part !== "");
   if (parts.length < 3 || parts.includes("..")) {
     throw new LlavaError("invalid_request",
-      `${option} is "${text}": write "hf:owner/repository/file.gguf", as the file's address on huggingface.co has it.`);
+      `${option} is "${shown(text)}": write "hf:owner/repository/file.gguf", as the file's address on huggingface.co has it.`);
   }
   const [owner, repository, ...path] = parts.map(encodeURIComponent);
   return new URL(`https://huggingface.co/${owner}/${repository}/resolve/main/${path.join("/")}`);

@@ -356,7 +356,7 @@ export class Answering {
     const { now } = this.#chat.state;
     if (now.is === "answering") throw new LlavaError("invalid_request", "An answer is still being written. Where the model looked can be seen when it is finished.");
     if (now.is !== "ready" || !usage) throw new LlavaError("invalid_request", "No model is loaded yet.");
-    return now.engine.lookedAt({ position: usage.prompt_tokens + index, token: tokens[index].id });
+    return now.engine.lookedAt({ position: usage.prompt_tokens + index, token: tokens[index]?.id });
   }
 
   /**

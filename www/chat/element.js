@@ -171,7 +171,7 @@ export class LlavaChat extends ChatAttributes {
     this.#chat.answering.reset();
   }
 
-  /** Where the person goes on: the question, or the model panel. @param {FocusOptions} [options] */
+  /** Where the person goes on: the question, or the model panel. @override @param {FocusOptions} [options] */
   focus(options) {
     if (this.#chat.state.isChatting) this.#chat.view.focus();
     else super.focus(options);

@@ -110,7 +110,7 @@ export class Keeping {
         const files = await getPictures(turn.pictures.map(({ id }) => id));
         /** @type {Picture[]} */
         const opened = [];
-        for (const [i, file] of files.entries()) opened.push(await openPicture(file, turn.pictures[i].name));
+        for (const [i, file] of files.entries()) opened.push(await openPicture(file, turn.pictures[i]?.name ?? ""));
         turns.push({ ...turn, opened });
       }
       return { turns, needsVision };

@@ -1,13 +1,16 @@
 // Addresses of files: what of one is for people to see, and what of it says which file it is.
 
+import { shown } from "../api/errors.js";
+import { isDataUrl } from "./data-url.js";
+
 /**
  * An address for messages: without the query, which may hold somebody's access token.
  * @param {string} url
  */
 export function readableUrl(url) {
-  if (url.startsWith("data:")) return "the data: address";
+  if (isDataUrl(url)) return "the data: address";
   const parsed = new URL(url);
-  return parsed.protocol === "blob:" ? "the blob: address" : parsed.origin + parsed.pathname;
+  return parsed.protocol === "blob:" ? "the blob: address" : shown(parsed.origin + parsed.pathname);
 }
 
 /**

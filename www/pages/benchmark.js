@@ -146,7 +146,8 @@ function drawChart(rows) {
     if (context * 8 >= last) shapes.push(svg("text", { x: x(context), y: bottom + 20, "text-anchor": "middle" }, String(context)));
   }
   for (const [i, kind] of ["prefill", "decode"].entries()) {
-    const points = rows.map((row) => [x(row.context), y(milliseconds(row)[i])]);
+    /** @type {[number, number][]} */
+    const points = rows.map((row) => [x(row.context), y(milliseconds(row)[i] ?? 0)]);
     shapes.push(svg("polyline", { class: kind, points: points.join(" ") }));
     for (const [cx, cy] of points) shapes.push(svg("circle", { class: kind, cx, cy, r: 4 }));
   }

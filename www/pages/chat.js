@@ -17,7 +17,7 @@ for (const name of /** @type {const} */ (["model", "mmproj", "prompt"])) {
 }
 sayWhereFrom();
 if (!query.has("model")) {
-  [{ model: chat.model, mmproj: chat.mmproj = "" }] = MODELS;
+  ({ model: chat.model = "", mmproj: chat.mmproj = "" } = MODELS[0] ?? {});
   chat.autoload = true;
   // On this page there is nothing else: whoever has not gone anywhere goes on with the question.
   chat.addEventListener("llava-ready", () => {

@@ -68,18 +68,18 @@ function show(rows, caption, relative) {
   const table = /** @type {HTMLTableElement} */ (at("results"));
   table.hidden = false;
   table.caption?.replaceChildren(caption);
-  table.tBodies[0].replaceChildren(...rows.map(({ kind, value, of }) =>
+  table.tBodies[0]?.replaceChildren(...rows.map(({ kind, value, of }) =>
     element("tr", {}, element("td", {}, kind), element("td", {}, relative ? (100 * value).toFixed(1) : `${(100 * value).toFixed(1)} %`), element("td", {}, String(of)))));
 }
 
 /** @param {AbortSignal} signal */
 async function evaluate(signal) {
   if (!dataset) throw new Error("no data set");
-  const [model, mmproj] = ["model", "mmproj"].map((id) => /** @type {File} */ (input(id).files?.[0]));
+  const file = (/** @type {string} */ id) => /** @type {File} */ (input(id).files?.[0]);
   say("Loading the model …");
   const engine = await createEngine({
-    model,
-    mmproj,
+    model: file("model"),
+    mmproj: file("mmproj"),
     device: /** @type {"auto"} */ (input("device").value),
     signal,
     onProgress: ({ loaded, total }) => say(`Loading the model: ${total > 0 ? Math.floor((100 * loaded) / total) : 0} %`),
@@ -93,7 +93,7 @@ async function evaluate(signal) {
     const count = (/** @type {number} */ of) => (/** @type {number} */ done) => say(`${done} of ${of} questions`);
     let result;
     if (dataset.kind === "scienceqa") {
-      const questions = dataset.splits[split.value].slice(0, limit);
+      const questions = (dataset.splits[split.value] ?? []).slice(0, limit);
       const ensemble = /** @type {"judge" | "complement"} */ (input("ensemble").value);
       result = await runScienceQa(questions, ask, { second: other, ensemble, onAnswer: count(questions.length), signal });
       show(result.rows, `ScienceQA, ${split.value}: ${name}${other ? `, with ${url} (${ensemble})` : ""}`, false);

@@ -31,11 +31,11 @@ export function chosen(answer, choices) {
   const patterns = [`^\\(?([${letters}])\\)?[.:]?$`, `^\\(?([${letters}])[).:]\\s`, `[Aa]nswer is:? \\(?([${letters}])\\b`];
   for (const pattern of patterns) {
     const found = new RegExp(pattern).exec(text);
-    if (found) return letters.indexOf(found[1]);
+    if (found?.[1]) return letters.indexOf(found[1]);
   }
   const plain = text.replace(/\.+$/, "").toLowerCase();
   const same = choices.flatMap((choice, i) => (choice.trim().toLowerCase() === plain ? [i] : []));
-  return same.length === 1 ? same[0] : null;
+  return same.length === 1 ? same[0] ?? null : null;
 }
 
 /** The columns that a problem counts in. @param {Problem} problem */
@@ -116,7 +116,7 @@ function scienceQa(problems, splits, at) {
   for (const [split, ids] of Object.entries(splits)) {
     // The published set comes one split at a time: those whose pictures are not here are left out.
     const pictures = ids.filter((id) => problems[id]?.image);
-    if (pictures.length > 0 && !pictures.some((id) => at.has(`${split}/${id}/${problems[id].image}`))) continue;
+    if (pictures.length > 0 && !pictures.some((id) => at.has(`${split}/${id}/${problems[id]?.image}`))) continue;
     out[split] = ids.map((id) => {
       const problem = problems[id] ?? missing(`the problem ${id}`);
       const image = problem.image ? pictureOf(at, `${split}/${id}/${problem.image}`) : null;
@@ -146,7 +146,7 @@ export async function runScienceQa(questions, ask, { second = null, ensemble = "
       if (choice === null) choice = other;
       else if (ensemble === "judge" && other !== null && other !== choice) {
         const verdict = await second(
-          `${question.prompt}\nTwo answers were given: ${LETTERS[choice]} by a model that sees the picture, and ${LETTERS[other]} by one that reads the text alone. ` +
+          `${question.prompt}\nTwo answers were given: ${LETTERS.charAt(choice)} by a model that sees the picture, and ${LETTERS.charAt(other)} by one that reads the text alone. ` +
             "Which one is right? Answer with its letter directly.",
           null,
         );
@@ -194,10 +194,11 @@ export async function runBench(questions, ask, { judge = null, onAnswer, signal 
     let points = [10, keywordScore(question.reference, answer)];
     if (judge) {
       const verdict = await judge(judgePrompt(question, answer), null);
-      points = (verdict.split("\n")[0].match(/\d+(?:\.\d+)?/g) ?? []).map(Number);
+      points = ((verdict.split("\n")[0] ?? "").match(/\d+(?:\.\d+)?/g) ?? []).map(Number);
     }
-    if (points.length < 2) unread += 1;
-    else records.push({ id: question.id, answer, reference_points: points[0], points: points[1], kinds: ["all", question.category] });
+    const [reference_points, own] = points;
+    if (reference_points === undefined || own === undefined) unread += 1;
+    else records.push({ id: question.id, answer, reference_points, points: own, kinds: ["all", question.category] });
     onAnswer?.(records.length + unread);
   }
   const rows = [...new Set(records.flatMap((record) => record.kinds))].map((kind) => {

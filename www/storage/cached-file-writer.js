@@ -374,12 +374,12 @@ export class StoredBytes {
 
   /** Both or none: one that is left open would keep everybody from the file. */
   async #createHandles() {
-    const opened = await Promise.allSettled(["log", "gguf"].map((extension) => whenFree(async () =>
-      createSyncHandle(await this.#folder.getFileHandle(`${this.#id}.${extension}`, { create: true })))));
-    const failure = opened.find((result) => result.status === "rejected");
-    if (!failure) return opened.map((result) => /** @type {PromiseFulfilledResult<SyncHandle>} */ (result).value);
-    for (const result of opened) if (result.status === "fulfilled") await result.value.close();
-    throw failure.reason;
+    const open = (/** @type {"log" | "gguf"} */ extension) => whenFree(async () =>
+      createSyncHandle(await this.#folder.getFileHandle(`${this.#id}.${extension}`, { create: true })));
+    const [log, data] = await Promise.allSettled([open("log"), open("gguf")]);
+    if (log.status === "fulfilled" && data.status === "fulfilled") return /** @type {const} */ ([log.value, data.value]);
+    for (const result of [log, data]) if (result.status === "fulfilled") await result.value.close();
+    throw [log, data].find((result) => result.status === "rejected")?.reason;
   }
 
   /**

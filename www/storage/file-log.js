@@ -46,17 +46,17 @@ export function checksum(bytes) {
   const odd = 0x85eb_ca77;
   let [a, b, c, d] = [bytes.length, 0x2545_f491, 0x6c07_8965, 0x1656_67b1];
   for (let i = 0; i < n; i += 4) {
-    a = Math.imul(a ^ words[i], odd);
-    b = Math.imul(b ^ words[i + 1], odd);
-    c = Math.imul(c ^ words[i + 2], odd);
-    d = Math.imul(d ^ words[i + 3], odd);
+    a = Math.imul(a ^ /** @type {number} */ (words[i]), odd);
+    b = Math.imul(b ^ /** @type {number} */ (words[i + 1]), odd);
+    c = Math.imul(c ^ /** @type {number} */ (words[i + 2]), odd);
+    d = Math.imul(d ^ /** @type {number} */ (words[i + 3]), odd);
     a = (a << 13) | (a >>> 19);
     b = (b << 13) | (b >>> 19);
     c = (c << 13) | (c >>> 19);
     d = (d << 13) | (d >>> 19);
   }
   for (let i = 4 * n; i < bytes.length; i++) {
-    a = Math.imul(a ^ bytes[i], odd);
+    a = Math.imul(a ^ /** @type {number} */ (bytes[i]), odd);
     a = (a << 13) | (a >>> 19);
   }
   return [a, b, c, d].map((lane) => (lane >>> 0).toString(16).padStart(8, "0")).join("");

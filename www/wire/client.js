@@ -1,6 +1,6 @@
 // The page's end of the wire: makes the worker, sends requests, gives each answer to whoever asked.
 
-import { LlavaError } from "../api/errors.js";
+import { LlavaError, reason, toLlavaError } from "../api/errors.js";
 import { WORKER } from "../assets.js";
 import { noUsage } from "./protocol.js";
 import { startWorker } from "./start-worker.js";
@@ -16,6 +16,11 @@ import { startWorker } from "./start-worker.js";
 /** How long the worker may take to leave the browser's storage in order, in milliseconds. It may be computing, and hear nothing. */
 const END_WITHIN = 300;
 
+/**
+ * What is sent: a request, what is moved with it, and what gives back what was made for it, whether it was sent or not.
+ * @typedef {{ request: WithoutId<Request>, transfer?: Transferable[], dispose?: () => void }} Message
+ */
+
 /** Who waits for the answers to one request. @typedef {{ onAnswer: (answer: Answer) => void, onFailure: (error: LlavaError) => void }} Waiting */
 
 export class EngineClient {
@@ -25,6 +30,8 @@ export class EngineClient {
   #nextId = 1;
   /** @type {Map<number, Waiting>} */
   #waiting = new Map();
+  /** Requests that are not sent yet, in the order in which they were made: that is the order in which they are answered. @type {{ id: number, message: Message | null }[]} */
+  #outbox = [];
   /** Why nothing can be asked any more. @type {LlavaError | null} */
   #closed = null;
 
@@ -37,39 +44,64 @@ export class EngineClient {
 
   /**
    * Asks for something that is answered once.
-   * @param {WithoutId<Request>} request
-   * @param {{ transfer?: Transferable[], onProgress?: (progress: any) => void }} [options]
+   * @param {Message | Promise<Message>} message
+   * @param {{ signal?: AbortSignal | null, onProgress?: (progress: any) => void }} [options]
    * @returns {Promise<any>}
    */
-  call(request, { transfer, onProgress } = {}) {
+  call(message, { signal, onProgress } = {}) {
     return new Promise((resolve, reject) => {
-      this.#send(request, transfer, {
+      const settled = () => signal?.removeEventListener("abort", abort);
+      /** @type {number | undefined} */
+      let id;
+      const abort = () => {
+        settled();
+        // The worker is told to stop; nobody has to wait until it has seen that.
+        if (id !== undefined) this.#abandon(id);
+        else discard(message);
+        reject(new LlavaError("aborted", "The request was stopped by its signal.", { cause: signal?.reason }));
+      };
+      if (signal?.aborted && !this.#closed) return abort();
+      signal?.addEventListener("abort", abort, { once: true });
+      id = this.#send(message, {
         onAnswer: (answer) => {
           if (answer.kind === "progress") onProgress?.(answer.progress);
-          if (answer.kind === "result") resolve(answer.value);
+          if (answer.kind !== "result") return;
+          settled();
+          resolve(answer.value);
         },
-        onFailure: reject,
+        onFailure: (error) => {
+          settled();
+          reject(error);
+        },
       });
     });
   }
 
   /**
    * Starts a generation; resolves once the engine has accepted it.
-   * @param {WithoutId<Request>} request
-   * @param {{ transfer?: Transferable[], signal?: AbortSignal | null, onProgress?: (progress: object) => void }} [options]  `onProgress`: told
-   *   of what happens before that
-   * @returns {Promise<GenerationEvents>}
+   * @param {Message | Promise<Message>} message
+   * @param {{ signal?: AbortSignal | null, onProgress?: (progress: object) => void }} [options]  `onProgress`: told of what happens before that
+   * @returns {Promise<AsyncIterableIterator<GenerationEvent>>}
    */
-  generate(request, { transfer, signal, onProgress } = {}) {
-    if (signal?.aborted && !this.#closed) return Promise.resolve(abortedBefore());
+  generate(message, { signal, onProgress } = {}) {
+    if (signal?.aborted && !this.#closed) {
+      discard(message);
+      return Promise.resolve(abortedBefore());
+    }
     return new Promise((resolve, reject) => {
-      const abort = () => {
-        if (this.#waiting.has(id) && !this.#closed) this.#worker.postMessage({ abort: id });
-      };
-      let started = false;
       const settled = () => signal?.removeEventListener("abort", abort);
+      const abort = () => {
+        if (this.#withdraw(id)) {
+          settled();
+          resolve(abortedBefore());
+        } else if (this.#waiting.has(id)) {
+          this.#worker.postMessage({ abort: id });
+        }
+      };
       const events = new GenerationEvents(abort);
-      const id = this.#send(request, transfer, {
+      let started = false;
+      signal?.addEventListener("abort", abort, { once: true });
+      const id = this.#send(message, {
         onAnswer: (answer) => {
           if (answer.kind === "started") {
             started = true;
@@ -92,7 +124,6 @@ export class EngineClient {
           settled();
         },
       });
-      signal?.addEventListener("abort", abort, { once: true });
     });
   }
 
@@ -134,35 +165,90 @@ export class EngineClient {
    */
   #fail(why, pending = why) {
     this.#closed = why;
+    for (const { message } of this.#outbox.splice(0)) message?.dispose?.();
     const waiting = [...this.#waiting.values()];
     this.#waiting.clear();
     for (const { onFailure } of waiting) onFailure(pending);
   }
 
   /**
-   * @param {WithoutId<Request>} request
-   * @param {Transferable[] | undefined} transfer
+   * @param {Message | Promise<Message>} message  a promise where something has to be made ready first
    * @param {Waiting} waiting
    * @returns {number}
    */
-  #send(request, transfer, waiting) {
+  #send(message, waiting) {
     const id = this.#nextId++;
     if (this.#closed) {
+      discard(message);
       waiting.onFailure(this.#closed);
       return id;
     }
     this.#waiting.set(id, waiting);
-    try {
-      this.#worker.postMessage({ id, ...request }, { transfer });
-    } catch (cause) {
-      this.#waiting.delete(id);
-      waiting.onFailure(notSendable(cause));
+    /** @type {{ id: number, message: Message | null }} */
+    const entry = { id, message: null };
+    this.#outbox.push(entry);
+    const ready = (/** @type {Message} */ message) => {
+      if (!this.#outbox.includes(entry)) {
+        message.dispose?.();
+        return;
+      }
+      entry.message = message;
+      this.#flush();
+    };
+    if (!(message instanceof Promise)) {
+      ready(message);
+      return id;
     }
+    message.then(ready, (error) => {
+      const waiting = this.#waiting.get(id);
+      if (this.#withdraw(id)) waiting?.onFailure(toLlavaError(error));
+    });
     return id;
+  }
+
+  /** Sends what is ready and has nothing before it that is not. */
+  #flush() {
+    for (let first = this.#outbox[0]; first?.message; first = this.#outbox[0]) {
+      this.#outbox.shift();
+      const { request, transfer, dispose } = first.message;
+      try {
+        this.#worker.postMessage({ id: first.id, ...request }, { transfer });
+      } catch (cause) {
+        const waiting = this.#waiting.get(first.id);
+        this.#waiting.delete(first.id);
+        waiting?.onFailure(notSendable(cause));
+      }
+      dispose?.();
+    }
+  }
+
+  /**
+   * Takes back a request that is not sent yet.
+   * @param {number} id
+   * @returns {boolean}  whether that was so
+   */
+  #withdraw(id) {
+    const at = this.#outbox.findIndex((entry) => entry.id === id);
+    if (at < 0) return false;
+    const [entry] = this.#outbox.splice(at, 1);
+    entry?.message?.dispose?.();
+    this.#waiting.delete(id);
+    this.#flush();
+    return true;
+  }
+
+  /**
+   * Lets go of a request, wherever it is.
+   * @param {number} id
+   */
+  #abandon(id) {
+    if (this.#withdraw(id) || !this.#waiting.delete(id)) return;
+    this.#worker.postMessage({ abort: id });
   }
 
   /** @param {Answer} answer */
   #receive(answer) {
+    if (answer.kind === "result" && answer.info) this.info = answer.info;
     const waiting = this.#waiting.get(answer.id);
     if (!waiting) return;
     if (answer.kind === "error") {
@@ -171,10 +257,7 @@ export class EngineClient {
       waiting.onFailure(new LlavaError(answer.code, answer.message, cause && { cause }));
       return;
     }
-    if (answer.kind === "result") {
-      this.#waiting.delete(answer.id);
-      if (answer.info) this.info = answer.info;
-    }
+    if (answer.kind === "result") this.#waiting.delete(answer.id);
     waiting.onAnswer(answer);
   }
 
@@ -183,7 +266,7 @@ export class EngineClient {
     event.preventDefault();
     // A script that did not load gives no message.
     this.close(event.message ?
-      new LlavaError("internal", `The engine's worker failed: ${event.message}. Create the engine again; if it happens again, please report it.`) :
+      new LlavaError("internal", `The engine's worker failed: ${reason(event.message)}. Create the engine again; if it happens again, please report it.`) :
       new LlavaError("network", `The engine's worker could not be started from ${WORKER.href}. Check the connection, that worker.js was published beside llava-web.js, and that the page's security policy lets workers run.`));
   }
 }
@@ -195,8 +278,8 @@ class GenerationEvents {
   #ended = false;
   /** @type {LlavaError | null} */
   #failure = null;
-  /** @type {(() => void) | null} */
-  #wake = null;
+  /** Whoever waits for an event, in the order in which they came. @type {(() => void)[]} */
+  #waiting = [];
   #abort;
 
   /** @param {() => void} abort */
@@ -208,12 +291,12 @@ class GenerationEvents {
   push(event) {
     if (this.#ended) return;
     this.#events.push(event);
-    this.#wake?.();
+    this.#waiting.shift()?.();
   }
 
   end() {
     this.#ended = true;
-    this.#wake?.();
+    for (const wake of this.#waiting.splice(0)) wake();
   }
 
   /** @param {LlavaError} error */
@@ -228,9 +311,10 @@ class GenerationEvents {
 
   /** @returns {Promise<IteratorResult<GenerationEvent, undefined>>} */
   async next() {
+    // One that is woken may find the event gone: whoever asked in the meantime has it.
     while (this.#events.length === 0 && !this.#ended) {
       await new Promise((resolve) => {
-        this.#wake = () => resolve(undefined);
+        this.#waiting.push(() => resolve(undefined));
       });
     }
     const event = this.#events.shift();
@@ -258,12 +342,21 @@ function abortedBefore() {
   return events;
 }
 
+/**
+ * Gives back what was made for a request that is not sent.
+ * @param {Message | Promise<Message>} message
+ */
+function discard(message) {
+  Promise.resolve(message).then(({ dispose }) => dispose?.(), () => {});
+}
+
 function createWorker() {
   try {
     return startWorker(WORKER);
   } catch (cause) {
     throw new LlavaError("unsupported_browser",
-      "This page cannot start a module worker. Update the browser, or let the page's security policy allow workers from its own address (worker-src).",
+      "This page cannot start a module worker. Update the browser, or let the page's security policy allow workers from its own address (worker-src) and, where it has them, the " +
+      "trusted types policy llava-web, with 'allow-duplicates' where the module is loaded twice.",
       { cause });
   }
 }
@@ -271,7 +364,7 @@ function createWorker() {
 /** @param {unknown} cause */
 function notSendable(cause) {
   return new LlavaError("invalid_request",
-    `The request could not be handed to the engine: ${cause instanceof Error ? cause.message : cause} ` +
+    `The request could not be handed to the engine: ${reason(cause)} ` +
     "Pictures from other sites must be loaded with CORS (the crossorigin attribute), and closed ImageBitmaps cannot be used.",
     { cause });
 }

@@ -1,7 +1,8 @@
 // Every message between the page and the worker. Nothing but data crosses; each request has an id that its answers carry.
 //
 //   page → worker   Request { id, method, … }        one after another, in the order in which they were sent
-//                   Abort   { abort: id }            seen between two steps of that request
+//                   Abort   { abort: id }            seen between two steps of that request; a generation then ends with what it has, all else
+//                                                    with an error
 //                   End     { end: true }            the worker is about to be ended: what it stores comes to an end
 //   worker → page   Answer  { id, kind, … }          progress* (started event*)? then one result or error
 //                   Ended   { kind: "ended" }        nothing more is written
@@ -31,6 +32,7 @@
  *   { method: "tokenize", text: string, special: boolean, bos: boolean } |
  *   { method: "detokenize", ids: Uint32Array } |
  *   { method: "applyChatTemplate", messages: object[], addGenerationPrompt: boolean } |
+ *   { method: "countTokens", messages: object[], images: ImageSpec[] } |
  *   { method: "embedImage" | "preprocessImage", image: ImageSpec } |
  *   { method: "evaluate", request: object, images: ImageSpec[] } |
  *   { method: "benchmark", options: object } |

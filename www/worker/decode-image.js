@@ -1,27 +1,70 @@
 // Pictures as the engine takes them, in the worker: the bytes of an encoded file, or RGBA.
 
 import { LlavaError } from "../api/errors.js";
-import { readableUrl, refused, unreachable } from "../fetching/http-bytes.js";
+import { dataUrlBytes, isDataUrl } from "../fetching/data-url.js";
+import { readableUrl } from "../fetching/address.js";
+import { refused, unreachable, wholeBody } from "../fetching/http-answers.js";
+
+/** @typedef {import("../wire/protocol.js").ImageSpec} ImageSpec */
+/** @typedef {Uint8Array | { width: number, height: number, data: Uint8Array }} Decoded */
 
 /** An encoded picture beyond this is not read; the engine's own limits are tighter. */
 const MAX_ENCODED = 256 << 20;
+/** The engine's own limits, held against before a canvas of that size is made. */
+const MAX_SIDE = 16_384;
+const MAX_PIXELS = 64 << 20;
 
 /**
- * @param {import("../wire/protocol.js").ImageSpec} image
+ * One after another: each takes several times its size while it is read.
+ * @param {ImageSpec[]} images
  * @param {AbortSignal} [signal]
- * @returns {Promise<Uint8Array | { width: number, height: number, data: Uint8Array }>}
+ */
+export async function decodeImages(images, signal) {
+  const decoded = [];
+  for (const image of images) decoded.push(await decodeImage(image, signal));
+  return decoded;
+}
+
+/**
+ * @param {ImageSpec} image
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<Decoded>}
  */
 export async function decodeImage(image, signal) {
+  if (signal?.aborted) throw stopped();
   switch (image.kind) {
     case "blob":
-      return readBlob(image.blob);
+      return readable(await readBlob(image.blob));
     case "url":
-      return image.url.startsWith("data:") ? dataUrlBytes(image.url) : fetchImage(image.url, signal);
+      return readable(isDataUrl(image.url) ? dataUrlBytes(image.url) : await fetchImage(image.url, signal));
     case "pixels":
       return { width: image.width, height: image.height, data: new Uint8Array(image.data.buffer, image.data.byteOffset, image.data.byteLength) };
     case "bitmap":
       return bitmapPixels(image.bitmap);
   }
+}
+
+/**
+ * A file as it is, where the engine knows its format. Of others the browser may: AVIF, HEIC and what is yet to come.
+ * @param {Uint8Array<ArrayBuffer>} bytes
+ * @returns {Promise<Decoded>}
+ */
+async function readable(bytes) {
+  if (isKnown(bytes)) return bytes;
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(new Blob([bytes]), { imageOrientation: "from-image" });
+  } catch {
+    // The engine says what it reads, and what this is instead.
+    return bytes;
+  }
+  return bitmapPixels(bitmap);
+}
+
+/** @param {Uint8Array} bytes */
+function isKnown(bytes) {
+  const text = String.fromCharCode(...bytes.subarray(0, 12));
+  return text.startsWith("\xff\xd8\xff") || text.startsWith("\x89PNG") || text.startsWith("GIF8") || text.startsWith("BM") || /^RIFF[^]{4}WEBP/.test(text);
 }
 
 /** @param {Blob} blob */
@@ -35,24 +78,6 @@ async function readBlob(blob) {
 }
 
 /**
- * Decoded here, since a page's security policy need not allow fetching `data:` addresses.
- * @param {string} url
- */
-function dataUrlBytes(url) {
-  const comma = url.indexOf(",");
-  const isBase64 = comma >= 0 && /;\s*base64\s*$/i.test(url.slice(0, comma));
-  try {
-    if (comma < 0) throw new Error("no comma");
-    const body = decodeURIComponent(url.slice(comma + 1));
-    const binary = isBase64 ? atob(body) : body;
-    return Uint8Array.from(binary, (char) => char.charCodeAt(0));
-  } catch (cause) {
-    throw new LlavaError("invalid_image",
-      "The picture's data: address is damaged: it must be data:image/…;base64, followed by base64.", { cause });
-  }
-}
-
-/**
  * @param {string} url
  * @param {AbortSignal} [signal]
  */
@@ -62,14 +87,20 @@ async function fetchImage(url, signal) {
   try {
     response = await fetch(url, { signal, referrerPolicy: "no-referrer" });
   } catch (cause) {
-    if (signal?.aborted) throw new LlavaError("aborted", "Loading the picture was stopped.", { cause });
+    if (signal?.aborted) throw stopped(cause);
     throw unreachable(where, url, cause);
   }
-  if (!response.ok) throw refused(where, response.status);
-  if (Number(response.headers.get("content-length")) > MAX_ENCODED) throw tooLarge();
+  if (!response.ok) {
+    await response.body?.cancel();
+    throw refused(where, response.status);
+  }
   try {
-    return new Uint8Array(await response.arrayBuffer());
+    const bytes = await wholeBody(response, MAX_ENCODED);
+    if (!bytes) throw tooLarge();
+    return bytes;
   } catch (cause) {
+    if (cause instanceof LlavaError) throw cause;
+    if (signal?.aborted) throw stopped(cause);
     throw new LlavaError("network", `The download of ${where} broke off. Check the connection and try again.`, { cause });
   }
 }
@@ -78,18 +109,27 @@ async function fetchImage(url, signal) {
 function bitmapPixels(bitmap) {
   const { width, height } = bitmap;
   try {
+    if (width > MAX_SIDE || height > MAX_SIDE || width * height > MAX_PIXELS) {
+      throw new LlavaError("invalid_image", `The picture is ${width} × ${height} pixels; at most ${MAX_SIDE} a side and ${Math.floor(MAX_PIXELS / 1e6)} megapixels in all are read. Choose a smaller one.`);
+    }
     const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
     if (!context) throw new Error("no 2d context");
     context.drawImage(bitmap, 0, 0);
     const { data } = context.getImageData(0, 0, width, height);
     return { width, height, data: new Uint8Array(data.buffer) };
   } catch (cause) {
+    if (cause instanceof LlavaError) throw cause;
     throw new LlavaError("invalid_image",
       `The picture of ${width} × ${height} pixels could not be read. If it comes from another site, that site must allow it (CORS); otherwise try a smaller one.`,
       { cause });
   } finally {
     bitmap.close();
   }
+}
+
+/** @param {unknown} [cause] */
+function stopped(cause) {
+  return new LlavaError("aborted", "The request was stopped by its signal.", { cause });
 }
 
 function tooLarge() {

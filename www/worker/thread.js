@@ -1,11 +1,32 @@
 // A helper of the engine's thread: a worker that runs the same module on the same memory. It computes parts of what the engine computes,
 // and sleeps where there is nothing to do.
+//
+//   engine → helper   { script, module, memory, helper }, then "go"
+//   helper → engine   "ready" once it could begin, or { failed } where it cannot
+//
+// It begins only when told to: one that comes too late is given up by then, and must not have taken part in anything.
 
-/** @param {{ data: { script: string, module: WebAssembly.Module, memory: WebAssembly.Memory, helper: number } }} message */
-self.onmessage = async ({ data: { script, module, memory, helper } }) => {
-  const pkg = await import(script);
-  const wasm = pkg.initSync({ module, memory });
-  self.postMessage("ready");
+/** @typedef {{ script: string, module: WebAssembly.Module, memory: WebAssembly.Memory, helper: number }} Start */
+
+/** @type {{ pkg: any, wasm: any, helper: number } | null} */
+let prepared = null;
+
+self.onmessage = async (/** @type {MessageEvent<Start | "go">} */ { data }) => {
+  if (data === "go") return work();
+  try {
+    const pkg = await import(data.script);
+    prepared = { pkg, wasm: pkg.initSync({ module: data.module, memory: data.memory }), helper: data.helper };
+    self.postMessage("ready");
+  } catch (error) {
+    // A rejection here would reach nobody: it is no error of the worker.
+    self.postMessage({ failed: String(error) });
+    self.close();
+  }
+};
+
+function work() {
+  if (!prepared) return;
+  const { pkg, wasm, helper } = prepared;
   try {
     // Comes back when the engine is gone.
     pkg.help(helper);
@@ -16,4 +37,4 @@ self.onmessage = async ({ data: { script, module, memory, helper } }) => {
   }
   wasm.__wbindgen_thread_destroy();
   self.close();
-};
+}

@@ -225,7 +225,7 @@ impl Pool {
         self.n_numbers
     }
 
-    /// Counts on helpers that are on their way; the first parts are done without them.
+    /// Counts on helpers that are on their way; the first parts are done without them. They may be fewer than helpers were made.
     pub fn expect_helpers(&mut self, n_helpers: usize) {
         self.n_threads = 1 + n_helpers.min(MAX_THREADS - 1);
         self.n_numbers = self.n_threads;

@@ -55,14 +55,20 @@ impl<B: Backend> Engine<B> {
             self.reset();
             let mut run = self.run(&[Chunk::Tokens(ids.clone())], &[])?;
             let start = (self.now)();
-            while self.run_step(&mut run).await?.is_some() {}
+            while self.run_step(&mut run).await?.is_some() {
+                self.pause().await?;
+            }
             let mut ahead = Ahead::new(Choice::GREEDY);
-            let Self { backend, llm, session, .. } = self;
+            let Self { backend, llm, session, pause, .. } = self;
             ahead.fill(backend, llm, session, 1, || 0.0);
             ahead.next(backend, session).await?;
             let middle = (self.now)();
             launches_before = backend.launches();
             for _ in 0..generated_tokens {
+                // As between the tokens of an answer.
+                if let Some(pause) = pause {
+                    pause().await?;
+                }
                 ahead.fill(backend, llm, session, 1 + generated_tokens, || 0.0);
                 ahead.next(backend, session).await?;
             }

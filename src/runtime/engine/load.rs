@@ -1,13 +1,14 @@
 //! From files to an engine.
 
 use std::hash::Hasher;
+use std::rc::Rc;
 
 use siphasher::sip::SipHasher13;
 
 use super::{Engine, Info, LoadProgress, VisionInfo};
 use crate::backend::{Backend, KvFormat, KvSpec};
 use crate::error::{Error, Result};
-use crate::gguf::{Gguf, RangedSource};
+use crate::gguf::{Gguf, LocalFuture, RangedSource};
 use crate::model::llava::{Vision, VisionConfig, language_model_plan};
 use crate::model::lm::{Llama, LlamaConfig};
 use crate::quant::Format;
@@ -17,6 +18,9 @@ use crate::runtime::report::BytesInfo;
 use crate::runtime::saved_session::Identity;
 use crate::runtime::session::Session;
 use crate::text::{ChatTemplate, Date, Tokenizer};
+
+/// Gives the caller a turn between two steps of a long computation; its error ends the computation.
+pub type Pause = Rc<dyn Fn() -> LocalFuture<'static, Result<()>>>;
 
 /// How to load a model.
 #[derive(Clone)]
@@ -33,6 +37,8 @@ pub struct LoadOptions {
     pub step_work: Option<u64>,
     /// Milliseconds from any fixed point; the crate itself knows no clock that works everywhere.
     pub now: fn() -> f64,
+    /// Called between the steps of computations that are asked for at once; default: nobody wants to stop them.
+    pub pause: Option<Pause>,
     /// Today's date, for templates that tell the model what day it is.
     pub today: Option<Date>,
 }
@@ -47,6 +53,7 @@ impl LoadOptions {
             kv_format: KvFormat::F16,
             step_work: None,
             now,
+            pause: None,
             today: None,
         }
     }
@@ -184,6 +191,7 @@ impl<B: Backend> Engine<B> {
             identity,
             step_work: options.step_work.unwrap_or(B::STEP_WORK),
             now: options.now,
+            pause: options.pause,
             seed,
         })
     }

@@ -26,7 +26,7 @@ use crate::text::{ChatTemplate, Chunk, Segment, StreamDecoder, Tokenizer, encode
 mod benchmark;
 mod load;
 
-pub use self::load::LoadOptions;
+pub use self::load::{LoadOptions, Pause};
 pub use crate::runtime::pictures::ImageInput;
 pub use crate::runtime::report::{BenchmarkReport, Event, FinishReason, Info, LoadProgress, TokenLogprob, Usage, VisionInfo};
 
@@ -100,6 +100,7 @@ pub struct Engine<B: Backend> {
     pub(super) identity: Identity,
     pub(super) step_work: u64,
     now: fn() -> f64,
+    pause: Option<Pause>,
     pub(super) seed: u64,
 }
 
@@ -126,6 +127,43 @@ impl<B: Backend> Engine<B> {
     pub fn apply_chat_template(&self, messages: &[request::RequestMessage], add_generation_prompt: bool) -> Result<String> {
         let (messages, _) = request::messages(messages, usize::MAX)?;
         Ok(self.template.render(&messages, add_generation_prompt)?.text())
+    }
+
+    /// Positions that the prompt of a conversation takes, those of its pictures included.
+    ///
+    /// # Errors
+    /// As [`Self::start_chat`], but for `context_overflow`: what does not fit is counted all the same.
+    pub fn count_tokens(&mut self, messages: &[request::RequestMessage], images: &[ImageInput]) -> Result<usize> {
+        let (messages, used) = request::messages(messages, images.len())?;
+        let segments = self.template.render(&messages, true)?.segments();
+        let mut n_tokens = 0;
+        for chunk in encode_segments(&self.tokenizer, &segments) {
+            n_tokens += match chunk {
+                Chunk::Tokens(ids) => ids.len(),
+                Chunk::Image(i) => {
+                    let image = used.get(i).and_then(|i| images.get(*i));
+                    let image = image.ok_or_else(|| Error::internal("A picture of the conversation is not there."))?;
+                    let (hash, pixels) = self.pictures.look_at(image)?;
+                    match (self.pictures.get(hash), pixels) {
+                        (Some(picture), _) => picture.n_rows,
+                        (None, Some(pixels)) => {
+                            let vision = self.vision()?;
+                            vision.begin(&Rc::new(vision.preprocess.preprocess(&pixels)?)).n_rows()
+                        }
+                        (None, None) => return Err(Error::internal("A picture is gone.")),
+                    }
+                }
+            };
+        }
+        Ok(n_tokens)
+    }
+
+    /// Lets the caller have a turn; it may want to stop.
+    pub(super) async fn pause(&self) -> Result<()> {
+        match &self.pause {
+            Some(pause) => pause().await,
+            None => Ok(()),
+        }
     }
 
     /// Forgets the conversation and ends the generation under way.
@@ -171,6 +209,7 @@ impl<B: Backend> Engine<B> {
                 let mut job = vision.begin(&pixels);
                 let (n_rows, place) = (job.n_rows(), job.place());
                 let rows = loop {
+                    self.pause().await?;
                     let vision = self.vision.as_ref().ok_or_else(|| Error::internal("The vision model is gone."))?;
                     if let Some(rows) = vision.step(&mut self.backend, &mut job)? {
                         break rows;
@@ -537,7 +576,9 @@ impl<B: Backend> Engine<B> {
 
     /// Does all of a run and waits for its logits.
     async fn run_whole(&mut self, run: &mut Run<B>) -> Result<()> {
-        while self.run_step(run).await?.is_some() {}
+        while self.run_step(run).await?.is_some() {
+            self.pause().await?;
+        }
         self.read_logits().await
     }
 }

@@ -134,8 +134,9 @@ function grouped(models) {
     const key = model.url.replace(PART, "-*-of-$2");
     groups.set(key, [...(groups.get(key) ?? []), model]);
   }
-  return [...groups.values()].map((files) => {
+  return [...groups.values()].flatMap((files) => {
     const [first] = files;
+    if (!first) return [];
     const count = Number(PART.exec(first.url)?.[2] ?? 1);
     const urls = Array.from({ length: count }, (_, i) => first.url.replace(PART, `-${String(i + 1).padStart(5, "0")}-of-$2`));
     const { host, pathname } = new URL(first.url);

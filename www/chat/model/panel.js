@@ -73,7 +73,8 @@ class FileSlot {
 
   /** @returns {import("../../llava-web.js").Source | null} */
   get source() {
-    if (this.#files.length > 0) return this.#files.length === 1 ? this.#files[0] : this.#files;
+    const [first, ...others] = this.#files;
+    if (first) return others.length === 0 ? first : this.#files;
     // Several addresses are the parts of a split file. A space within one is not followed by another's beginning.
     const addresses = this.input.value.trim().split(/\s+(?=(?:https?|hf):)/i);
     return addresses.length > 1 ? addresses : addresses[0] || null;
@@ -88,7 +89,7 @@ class FileSlot {
     this.choose.hidden = has;
     const size = files.reduce((sum, file) => sum + file.size, 0);
     this.chosen.replaceChildren(
-      element("bdi", { class: "name" }, files.length > 1 ? `${files[0].name} and ${files.length - 1} more` : files[0]?.name ?? ""),
+      element("bdi", { class: "name" }, files.length > 1 ? `${files[0]?.name} and ${files.length - 1} more` : files[0]?.name ?? ""),
       element("span", { class: "size" }, has ? bytes(size) : ""));
   }
 }
@@ -246,8 +247,9 @@ export class ModelPanel {
   async #take(files) {
     if (files.length === 0) return;
     const sorted = await sortFiles(files);
-    if (sorted.other.length > 0) {
-      this.#handlers.onError(`“${sorted.other[0].name}” is not a GGUF file. Choose the files whose names end in .gguf.`);
+    const [other] = sorted.other;
+    if (other) {
+      this.#handlers.onError(`“${other.name}” is not a GGUF file. Choose the files whose names end in .gguf.`);
     }
     if (sorted.model.length > 0) this.#slots.model.set(sorted.model);
     if (sorted.mmproj.length > 0) this.#slots.mmproj.set(sorted.mmproj.slice(0, 1));

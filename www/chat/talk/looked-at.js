@@ -36,7 +36,7 @@ export class LookedAt {
   /** Elements over and under the pictures. @type {HTMLElement[]} */
   #drawn = [];
   #resized = new ResizeObserver(() => this.#place());
-  /** Where each map belongs. @type {Map<HTMLElement, { image: HTMLImageElement, bounds: number[] }>} */
+  /** Where each map belongs. @type {Map<HTMLElement, { image: HTMLImageElement, bounds: [number, number, number, number] }>} */
   #maps = new Map();
 
   /**
@@ -188,7 +188,7 @@ export class LookedAt {
     const own = maps.slice(-images.length);
     if (!figure || own.length < images.length || images.length === 0) throw new Error("The pictures of this answer are not shown.");
     for (const [i, image] of images.entries()) {
-      const map = own[i];
+      const map = /** @type {Looked["images"][number]} */ (own[i]);
       const canvas = element("canvas", { width: map.shape[1], height: map.shape[0] });
       paint(canvas, map);
       const veil = element("div", { class: "heat", part: "heat", role: "img", "aria-label": `Where the model looked before “${word}”: mostly at ${part(map)}` }, canvas);
@@ -197,7 +197,7 @@ export class LookedAt {
       this.#drawn.push(veil);
     }
     const share = own.reduce((sum, map) => sum + map.share, 0);
-    const most = own.reduce((best, map, i) => (map.share > own[best].share ? i : best), 0);
+    const most = own.reduce((best, map, i) => (map.share > (own[best]?.share ?? 0) ? i : best), 0);
     const which = images.length > 1 ? ` of picture ${most + 1}` : "";
     const scale = element("canvas", { class: "heat-scale", width: "64", height: "1", "aria-hidden": "true" });
     paint(scale, { salience: Float32Array.from({ length: 64 }, (_, i) => i / 63), shape: [1, 64] });
@@ -214,8 +214,8 @@ export class LookedAt {
     this.#place();
     // On a phone the picture is often above what is read.
     const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    images[most].scrollIntoView({ block: "nearest", behavior: isStill ? "auto" : "smooth" });
-    this.#handlers.onTell(`Before “${word}” the model looked mostly at ${part(own[most])}${which}. ${percent(share)} of its attention was on the ${images.length > 1 ? "pictures" : "picture"}.`);
+    images[most]?.scrollIntoView({ block: "nearest", behavior: isStill ? "auto" : "smooth" });
+    this.#handlers.onTell(`Before “${word}” the model looked mostly at ${part(/** @type {Looked["images"][number]} */ (own[most]))}${which}. ${percent(share)} of its attention was on the ${images.length > 1 ? "pictures" : "picture"}.`);
   }
 
   /** Puts each map where its picture is. */
@@ -261,7 +261,7 @@ function segments(text) {
 
 /**
  * @param {HTMLCanvasElement} canvas
- * @param {{ salience: Float32Array, shape: number[] }} map
+ * @param {{ salience: Float32Array, shape: [number, number] }} map
  */
 function paint(canvas, { salience, shape: [rows, cols] }) {
   const context = canvas.getContext("2d");
@@ -270,7 +270,8 @@ function paint(canvas, { salience, shape: [rows, cols] }) {
   for (const [i, value] of salience.entries()) {
     const at = Math.min(1, Math.max(0, value)) ** GAMMA * (COLOURS.length - 1);
     const low = Math.min(Math.floor(at), COLOURS.length - 2);
-    pixels.data.set(COLOURS[low].map((x, c) => x + (at - low) * (COLOURS[low + 1][c] - x)), 4 * i);
+    const [from, to] = [COLOURS[low] ?? [], COLOURS[low + 1] ?? []];
+    pixels.data.set(from.map((x, c) => x + (at - low) * ((to[c] ?? x) - x)), 4 * i);
   }
   context.putImageData(pixels, 0, 0);
 }
@@ -284,5 +285,5 @@ function part({ salience, shape: [rows, cols], bounds: [left, top, right, bottom
     y += value * (top + (Math.floor(i / cols) + 0.5) / rows * (bottom - top));
   }
   const third = (/** @type {number} */ at) => Math.min(2, Math.max(0, Math.floor(3 * at / (sum || 1))));
-  return PARTS[third(y)][third(x)];
+  return PARTS[third(y)]?.[third(x)] ?? "the middle";
 }

@@ -144,7 +144,7 @@ export function showSettings(root, { settings, system, device, onChange }) {
     prompt.value = now.system ?? "";
     prompt.placeholder = system || "For example: Answer in one short sentence.";
     const choice = element("select", { id: "set-device", class: "field", onchange: () => change("device", choice.value === (device || "auto") ? undefined : choice.value) },
-      ...[["auto", "Automatic"], ["webgpu", "GPU (WebGPU)"], ["cpu", "CPU"]].map(([value, text]) => element("option", { value }, text)));
+      ...[["auto", "Automatic"], ["webgpu", "GPU (WebGPU)"], ["cpu", "CPU"]].map(([value = "", text = ""]) => element("option", { value }, text)));
     choice.value = now.device ?? (device || "auto");
     const keep = element("input", { type: "checkbox", id: "set-keep", onchange: () => change("keep", keep.checked || undefined) });
     keep.checked = now.keep === true;

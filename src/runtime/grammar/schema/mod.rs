@@ -28,7 +28,7 @@ use super::automaton::{Automata, Builder, Rule};
 use super::decimal::{Bound, Range, float};
 use super::json::Json;
 use super::pattern;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 
 mod write;
 
@@ -86,7 +86,7 @@ impl<'a> At<'a> {
 }
 
 fn refused(at: &str, what: &str) -> Error {
-    Error::invalid_request(format!("response_format: {what} (at {at}). Change the schema there."))
+    Error::invalid_request(format!("response_format: {what} (at {}). Change the schema there.", shown(at)))
 }
 
 /// The automata of a schema.
@@ -340,7 +340,7 @@ impl<'a> Compiler<'a> {
         let Some(pointer) = reference.strip_prefix('#').filter(|p| p.is_empty() || p.starts_with('/')) else {
             return Err(refused(
                 &path,
-                &format!("$ref '{reference}' is not within the schema; only '#' and '#/…' are supported"),
+                &format!("$ref '{}' is not within the schema; only '#' and '#/…' are supported", shown(reference)),
             ));
         };
         let mut schema = self.root;
@@ -350,7 +350,7 @@ impl<'a> Compiler<'a> {
                 Json::Array(items) => word.parse().ok().and_then(|i: usize| items.get(i)),
                 _ => schema.get(&word),
             };
-            schema = next.ok_or_else(|| refused(&path, &format!("$ref '{reference}' leads nowhere")))?;
+            schema = next.ok_or_else(|| refused(&path, &format!("$ref '{}' leads nowhere", shown(reference))))?;
         }
         Ok(At::new(schema, reference))
     }

@@ -1,0 +1,183 @@
+// The engine's events → OpenAI's chunks and replies.
+
+import { LlavaError } from "./errors.js";
+
+/** @typedef {import("../wire/protocol.js").GenerationEvent} GenerationEvent */
+/** @typedef {import("../wire/protocol.js").TokenLogprob} TokenLogprob */
+/** @typedef {"chat" | "text"} Kind */
+
+/**
+ * One reply in the making, streamed or whole.
+ */
+class Reply {
+  #kind;
+  #created = Math.floor(Date.now() / 1000);
+  #id;
+  #model;
+  #textOffset = 0;
+
+  /**
+   * @param {Kind} kind
+   * @param {string} model
+   */
+  constructor(kind, model) {
+    this.#kind = kind;
+    this.#id = `${kind === "chat" ? "chatcmpl" : "cmpl"}-${randomId()}`;
+    this.#model = model;
+  }
+
+  /**
+   * @param {{ text: string, tokenIds: number[], logprobs: TokenLogprob[] | null, finishReason: string | null,
+   *   usage?: object, first?: boolean, whole?: boolean }} part
+   */
+  shape({ text, tokenIds, logprobs, finishReason, usage, first = false, whole = false }) {
+    const chat = this.#kind === "chat";
+    const object = chat ? (whole ? "chat.completion" : "chat.completion.chunk") : "text_completion";
+    const content = !chat ? { text } :
+      whole ? { message: { role: "assistant", content: text, refusal: null } } :
+      // A string in every chunk, the last one too: callers add them up.
+      { delta: first ? { role: "assistant", content: text } : { content: text } };
+    return {
+      id: this.#id, object, created: this.#created, model: this.#model,
+      choices: [{
+        index: 0,
+        ...content,
+        finish_reason: finishReason,
+        logprobs: logprobs && (chat ? { content: logprobs, refusal: null } : this.#textLogprobs(logprobs)),
+        token_ids: tokenIds,
+      }],
+      ...(usage && { usage }),
+    };
+  }
+
+  /**
+   * The older API's columns, and the newer one's rows beside them.
+   * @param {TokenLogprob[]} logprobs
+   */
+  #textLogprobs(logprobs) {
+    const text_offset = logprobs.map(({ token }) => {
+      const at = this.#textOffset;
+      this.#textOffset += token.length;
+      return at;
+    });
+    return {
+      tokens: logprobs.map(({ token }) => token),
+      token_logprobs: logprobs.map(({ logprob }) => logprob),
+      top_logprobs: logprobs.map(({ top_logprobs = [] }) => Object.fromEntries(top_logprobs.map(({ token, logprob }) => [token, logprob]))),
+      text_offset,
+      content: logprobs,
+    };
+  }
+}
+
+/**
+ * The chunks of a streamed reply. Leaving the loop early stops the generation.
+ */
+class ChunkStream {
+  #events;
+  #reply;
+  #onProgress;
+  #first = true;
+  /** The chunk that was asked for last: the next one is looked for when it is there, so that each goes to whoever asked for it. @type {Promise<unknown>} */
+  #last = Promise.resolve();
+
+  /**
+   * @param {AsyncIterableIterator<GenerationEvent>} events
+   * @param {Reply} reply
+   * @param {((progress: object) => void) | undefined} onProgress
+   */
+  constructor(events, reply, onProgress) {
+    this.#events = events;
+    this.#reply = reply;
+    this.#onProgress = onProgress;
+  }
+
+  [Symbol.asyncIterator]() {
+    return this;
+  }
+
+  /** @returns {Promise<IteratorResult<any, undefined>>} */
+  next() {
+    const result = this.#last.then(() => this.#next());
+    this.#last = result.catch(() => {});
+    return result;
+  }
+
+  /** @returns {Promise<IteratorResult<any, undefined>>} */
+  async #next() {
+    for (;;) {
+      const { done, value: event } = await this.#events.next();
+      if (done) return { done: true, value: undefined };
+      if (event.type === "progress") {
+        this.#onProgress?.({ stage: event.stage, done: event.done, total: event.total });
+        continue;
+      }
+      const first = this.#first;
+      this.#first = false;
+      const value = event.type === "token" ?
+        this.#reply.shape({ text: event.text, tokenIds: event.token_ids, logprobs: withAlternatives(event.logprobs), finishReason: null, first }) :
+        this.#reply.shape({ text: event.text, tokenIds: [], logprobs: null, finishReason: event.finish_reason, usage: event.usage, first });
+      return { done: false, value };
+    }
+  }
+
+  /** @returns {Promise<IteratorResult<any, undefined>>} */
+  async return() {
+    await this.#events.return?.();
+    return { done: true, value: undefined };
+  }
+}
+
+/**
+ * Every token with its list of alternatives, empty where none were asked for.
+ * @param {TokenLogprob[] | null} logprobs
+ */
+function withAlternatives(logprobs) {
+  return logprobs && logprobs.map((entry) => ({ ...entry, top_logprobs: entry.top_logprobs ?? [] }));
+}
+
+/**
+ * @param {Kind} kind
+ * @param {AsyncIterableIterator<GenerationEvent>} events
+ * @param {import("./requests.js").Asked} asked
+ * @param {string} model
+ * @returns {any}  typed where it is handed out
+ */
+export function respond(kind, events, { stream, onProgress }, model) {
+  const reply = new Reply(kind, model);
+  return stream ? new ChunkStream(events, reply, onProgress) : wholeReply(events, reply, onProgress);
+}
+
+/**
+ * @param {AsyncIterableIterator<GenerationEvent>} events
+ * @param {Reply} reply
+ * @param {((progress: object) => void) | undefined} onProgress
+ */
+async function wholeReply(events, reply, onProgress) {
+  let text = "";
+  /** @type {number[]} */
+  const tokenIds = [];
+  /** @type {TokenLogprob[]} */
+  const logprobs = [];
+  for await (const event of events) {
+    if (event.type === "progress") {
+      onProgress?.({ stage: event.stage, done: event.done, total: event.total });
+      continue;
+    }
+    text += event.text;
+    if (event.type === "token") {
+      tokenIds.push(...event.token_ids);
+      logprobs.push(...withAlternatives(event.logprobs) ?? []);
+    } else {
+      return reply.shape({
+        text, tokenIds, logprobs: logprobs.length > 0 ? logprobs : null, finishReason: event.finish_reason, usage: event.usage, whole: true,
+      });
+    }
+  }
+  throw new LlavaError("internal", "The generation ended without saying why. Ask again; if it happens again, please report it.");
+}
+
+/** 24 hexadecimal digits. `crypto.randomUUID` is missing on pages that were not served over https. */
+function randomId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
