@@ -383,24 +383,29 @@ describe("a GPU that goes away", { skip: withoutEngine }, () => {
 
   test("whoever stops a recovery need not wait for it, and the next question finds what it did", async () => {
     await page.evaluate(() => globalThis.load());
+    // The files come when the one who stopped has his answer, and not before.
+    /** @type {() => void} */
+    let release = () => {};
+    const released = new Promise((resolve) => {
+      release = () => resolve(undefined);
+    });
     await page.context().route("**/*.gguf", async (route) => {
-      await new Promise((resolve) => setTimeout(resolve, 4000));
+      await released;
       await route.continue();
     });
-    const { stopped, waited } = await page.evaluate(async () => {
+    const stopped = await page.evaluate(async () => {
       await globalThis.sabotage({ plan: { call: "mapAsync", after: 5 } });
       globalThis.stages = null;
       const controller = new AbortController();
       const answer = globalThis.ask({}, { signal: controller.signal });
       while (!globalThis.stages?.includes("recovering")) await new Promise((resolve) => setTimeout(resolve, 20));
-      const at = performance.now();
       controller.abort();
-      return { stopped: await answer, waited: performance.now() - at };
+      return answer;
     });
+    release();
     await page.context().unroute("**/*.gguf");
     assert.equal(stopped.error, null);
     assert.equal(stopped.finish, "abort");
-    assert.ok(waited < 3000, `${waited} ms`);
     assert.deepEqual(stopped.ids, expected.ids.slice(0, stopped.ids.length));
     assert.ok(stopped.ids.length >= 3 && stopped.stages.includes("recovering"), JSON.stringify(stopped));
     assertSame(await page.evaluate(() => globalThis.ask()));

@@ -41,19 +41,16 @@ describe("memory", { skip: withoutEngine }, () => {
       const size = await writeSparseModel(path.join(folder, "zeros.gguf"), SEVEN_B);
       const { page, close } = await openTab(host.browser);
       await page.goto(`${host.server.origin}/tests/blank.html`);
-      const { code, message, ms } = await page.evaluate(async ([site, model]) => {
+      const { code, message } = await page.evaluate(async ([site, model]) => {
         const { createEngine } = await import(new URL("llava-web.js", site).href);
-        const before = performance.now();
         const { code, message } = await createEngine({ model, device: "cpu" }).catch((error) => error);
-        return { code, message, ms: performance.now() - before };
+        return { code, message };
       }, [host.site, `${host.server.origin}/large/zeros.gguf`]);
       assert.equal(code, "out_of_memory");
       const figures = [...message.matchAll(/\d{7,}/g)].map(Number);
       assert.ok(figures.some((n) => n > 0.99 * size && n < 1.2 * size), message);
       const sent = host.server.requests.filter(({ url }) => url.includes("zeros.gguf")).reduce((sum, { sent }) => sum + sent, 0);
       assert.ok(sent < 64 * MB, `${sent} bytes were sent`);
-      // Reading 4 GB and packing them takes longer on any machine.
-      assert.ok(ms < 20_000, `refused after ${ms} ms`);
       await close();
     } finally {
       await host.close();
