@@ -437,11 +437,11 @@ impl<B: Backend> Engine<B> {
     /// The result of work on the device, whose failure is put down to what is behind it. What a device was asked for may fail long
     /// after, and whatever was computed meanwhile may be wrong: keys and values, and the rows of pictures. So after a failure nothing
     /// of it is used again; the engine is then as after loading. A generation whose device was lost stays, for it can go on elsewhere;
-    /// and a request that makes no sense is no failure of what was computed.
+    /// and a request that makes no sense, or that the caller stopped, is no failure of what was computed.
     pub(super) async fn trusted<T>(&mut self, computed: Result<T>) -> Result<T> {
         let Err(error) = computed else { return computed };
         let error = self.cause(error).await;
-        if !matches!(error, Error::DeviceLost(_) | Error::InvalidRequest(_)) {
+        if !matches!(error, Error::DeviceLost(_) | Error::InvalidRequest(_) | Error::Aborted(_)) {
             self.reset();
             self.pictures.clear();
         }
