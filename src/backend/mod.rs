@@ -66,6 +66,77 @@ pub struct Heads {
     pub head_dim: usize,
 }
 
+/// Which keys a query sees. The query of row `i` stands at slot `first + i` of the keys, of which there are `first + n`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mask {
+    /// Those up to its own slot: `0 ..= first + i`.
+    Causal,
+    /// The last so many (at least one) of those up to its own slot.
+    Window(usize),
+    /// All, as in a vision tower.
+    Full,
+}
+
+impl Mask {
+    /// The keys that the query at `slot` sees, of `n_keys`.
+    pub fn keys(self, slot: usize, n_keys: usize) -> Range<usize> {
+        match self {
+            Self::Causal => 0..slot + 1,
+            Self::Window(width) => (slot + 1).saturating_sub(width)..slot + 1,
+            Self::Full => 0..n_keys,
+        }
+    }
+}
+
+/// An attention layer, apart from its operands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttentionOp {
+    /// The heads' shape.
+    pub heads: Heads,
+    /// What a query's product with a key is multiplied by.
+    pub scale: f32,
+    /// Which keys a query sees.
+    pub mask: Mask,
+    /// Scores are bent into `(−softcap, softcap)`: `softcap · tanh(score / softcap)`.
+    pub softcap: Option<f32>,
+}
+
+impl AttentionOp {
+    /// Causal attention with the usual scale, `1/√head_dim`.
+    pub fn causal(heads: Heads) -> Self {
+        Self { heads, scale: 1.0 / (heads.head_dim as f32).sqrt(), mask: Mask::Causal, softcap: None }
+    }
+
+    /// A score from the product of a query with a key.
+    pub fn score(&self, product: f64) -> f64 {
+        let score = f64::from(self.scale) * product;
+        match self.softcap {
+            Some(cap) => f64::from(cap) * (score / f64::from(cap)).tanh(),
+            None => score,
+        }
+    }
+}
+
+/// Where [`Backend::attention`] finds its keys and values.
+pub enum KvSource<'a, B: Backend + ?Sized> {
+    /// In a layer of a cache; the first query stands at slot `first`.
+    Cache {
+        /// The cache.
+        cache: &'a B::KvCache,
+        /// Its layer.
+        layer: usize,
+        /// The slot of the first query.
+        first: usize,
+    },
+    /// In tensors `[·, n_kv_heads · head_dim]` of as many rows as there are queries.
+    Rows {
+        /// The keys.
+        k: &'a B::Tensor,
+        /// The values.
+        v: &'a B::Tensor,
+    },
+}
+
 /// Which elements of a head rotary embedding turns together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RopeStyle {
@@ -179,8 +250,8 @@ pub enum Expected {
     GateUp([Format; 2]),
     /// [`Backend::attention`] with heads of this width over a cache of this format.
     Attention(usize, KvFormat),
-    /// [`Backend::attention_full`] with heads of this width.
-    AttentionFull(usize),
+    /// [`Backend::attention`] with heads of this width over rows of keys and values.
+    AttentionRows(usize),
     /// Everything else that a decoder takes.
     Decoder,
     /// Everything else that a vision tower takes.
@@ -265,6 +336,14 @@ pub trait Backend {
     /// # Errors
     /// `out_of_memory`.
     fn kv_cache(&mut self, spec: &KvSpec) -> Result<Self::KvCache>;
+
+    /// Whether the device can compute attention of this shape. Asked before a model's memory is taken, since files may ask for more.
+    ///
+    /// # Errors
+    /// `unsupported_architecture` with the limit, and where else the model may run.
+    fn supports(&self, _attention: &AttentionOp) -> Result<()> {
+        Ok(())
+    }
 
     /// Bytes that weights take on the device.
     fn weight_bytes(&self) -> u64;
@@ -412,33 +491,10 @@ pub trait Backend {
     /// Puts bytes of [`Self::kv_read`] for those layers (whole rows, as many for each) back in from `position` on, to the bit.
     fn kv_restore(&mut self, cache: &mut Self::KvCache, part: KvPart, layers: Range<usize>, position: usize, bytes: &[u8]);
 
-    /// Causal attention of `n` queries at positions `position + i` over the cache's positions `0 ..= position + i`:
-    /// `out[i, h] = softmax(scale · q[i, h] · Kᵀ) V` with the key-value head `h · n_kv_heads / n_heads`.
-    #[allow(clippy::too_many_arguments, reason = "a formula with that many operands")]
-    fn attention(
-        &mut self,
-        q: &Self::Tensor,
-        cache: &Self::KvCache,
-        layer: usize,
-        position: usize,
-        heads: Heads,
-        scale: f32,
-        out: &mut Self::Tensor,
-        n: usize,
-    );
-
-    /// Attention of every row with every row, as in a vision tower: `q, k, v, out [·, n_heads · head_dim]`.
-    #[allow(clippy::too_many_arguments, reason = "a formula with that many operands")]
-    fn attention_full(
-        &mut self,
-        q: &Self::Tensor,
-        k: &Self::Tensor,
-        v: &Self::Tensor,
-        n_heads: usize,
-        scale: f32,
-        out: &mut Self::Tensor,
-        n: usize,
-    );
+    /// Attention of `n` queries over the keys and values at `kv`, for each the keys that the op's mask shows it:
+    /// `out[i, h] = softmax(score(q[i, h] · Kᵀ)) V` with the key-value head `h · n_kv_heads / n_heads`.
+    /// `q, out [·, n_heads · head_dim]`.
+    fn attention(&mut self, op: &AttentionOp, q: &Self::Tensor, kv: KvSource<'_, Self>, out: &mut Self::Tensor, n: usize);
 
     /// Queries, keys and values of one input in one go: `out = x W + b` for each of the three. A backend may read `x` once.
     fn qkv(

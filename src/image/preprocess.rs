@@ -242,6 +242,32 @@ fn few_enough(grid: Grid, side: usize) -> bool {
 }
 
 fn llava_mode(metadata: &Metadata, image_size: usize) -> Result<Mode> {
+    let mode = llava_tiles(metadata, image_size)?;
+    let Mode::Anyres(grids) = &mode else { return Ok(mode) };
+    // One way to lay out the tiles' rows is computed: that of LLaVA-1.6, which is also the default of files that do not name it.
+    const MERGE: &str = "clip.vision.mm_patch_merge_type";
+    let merge = metadata.str(MERGE).unwrap_or("spatial_unpad");
+    if merge != "spatial_unpad" {
+        return Err(Error::unsupported_architecture(format!(
+            "The vision file puts a picture's tiles together by the method '{merge}' ('{MERGE}'), which is not supported. 'spatial_unpad' is."
+        )));
+    }
+    // `anyres_max_9`: beyond so many tiles, with some tolerance, the features are to be shrunk.
+    let ratio = metadata.str("clip.vision.image_aspect_ratio").unwrap_or_default();
+    if let Some(most) = ratio.strip_prefix("anyres_max_").and_then(|n| n.parse::<usize>().ok()) {
+        let shrinks = |grid: &Grid| 100 * grid.rows * grid.cols > 121 * most;
+        if let Some(Grid { rows, cols }) = grids.iter().find(|grid| shrinks(grid)) {
+            return Err(Error::unsupported_architecture(format!(
+                "The vision file cuts pictures into up to {rows} by {cols} tiles and shrinks what is beyond {most} ('{ratio}'), which is not \
+                 supported."
+            )));
+        }
+    }
+    Ok(mode)
+}
+
+/// The mode, with the grids that the file lists.
+fn llava_tiles(metadata: &Metadata, image_size: usize) -> Result<Mode> {
     const GRIDS: &str = "clip.vision.image_grid_pinpoints";
     match metadata.str("clip.vision.image_aspect_ratio") {
         Some("pad") => Ok(Mode::Pad),

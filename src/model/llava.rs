@@ -5,11 +5,12 @@ use std::rc::Rc;
 
 use siphasher::sip::SipHasher13;
 
-use crate::backend::{Backend, Expected};
+use crate::backend::{AttentionOp, Backend, Expected};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::image::place::{Place, Row};
 use crate::image::preprocess::{Mode, Pixels, PreprocessSpec, patches};
+use crate::model::keys::{self, Key};
 use crate::model::lm::{Llama, LlamaConfig};
 use crate::model::projector::{Projector, ProjectorKind};
 use crate::model::vision::{Clip, ClipConfig, ClipJob};
@@ -74,6 +75,41 @@ pub fn language_model_plan<'a, B: Backend>(gguf: &'a Gguf, config: &LlamaConfig)
     Ok(plan)
 }
 
+/// What may stand under `clip.` in a file of LLaVA's projectors.
+const KEYS: &[(&str, Key)] = &[
+    ("has_vision_encoder", Key::Read),
+    ("projector_type", Key::Read),
+    ("use_gelu", Key::Read),
+    ("vision.projector_type", Key::Read),
+    ("vision.image_size", Key::Read),
+    ("vision.patch_size", Key::Read),
+    ("vision.embedding_length", Key::Read),
+    ("vision.feed_forward_length", Key::Read),
+    ("vision.block_count", Key::Read),
+    ("vision.feature_layer", Key::Read),
+    ("vision.attention.head_count", Key::Read),
+    ("vision.attention.layer_norm_epsilon", Key::Read),
+    ("vision.image_mean", Key::Read),
+    ("vision.image_std", Key::Read),
+    ("vision.image_aspect_ratio", Key::Read),
+    ("vision.image_grid_pinpoints", Key::Read),
+    ("vision.mm_patch_merge_type", Key::Read),
+    ("vision.mm_projector_type", Key::Text(&["linear", "mlp", "mlp2x_gelu"])),
+    // The tensors say it; CLIP's other half is not loaded.
+    ("has_llava_projector", Key::Harmless),
+    ("has_text_encoder", Key::Harmless),
+    ("vision.projection_dim", Key::Harmless),
+    ("text.", Key::Harmless),
+    // Of a way to cut pictures that no LLaVA of this kind takes.
+    ("vision.image_crop_resolution", Key::Harmless),
+    ("vision.image_split_resolution", Key::Harmless),
+    ("has_audio_encoder", keys::OFF),
+    ("has_minicpmv_projector", keys::OFF),
+    ("has_glm_projector", keys::OFF),
+    ("has_qwen2vl_merger", keys::OFF),
+    ("use_silu", keys::OFF),
+];
+
 /// What a vision file holds, known from its header alone.
 pub struct VisionConfig {
     preprocess: PreprocessSpec,
@@ -89,6 +125,7 @@ impl VisionConfig {
     pub fn from_gguf<B: Backend>(gguf: &Gguf, n_embd: usize) -> Result<Self> {
         let clip = ClipConfig::from_gguf(gguf)?;
         let projector = ProjectorKind::from_gguf(gguf)?;
+        keys::check(gguf, "clip", KEYS)?;
         let preprocess = PreprocessSpec::from_metadata(&gguf.metadata)?;
         let width = Projector::<B>::output_width(gguf, projector)?;
         if width != n_embd {
@@ -123,6 +160,11 @@ impl VisionConfig {
         Ok(plan)
     }
 
+    /// The attention of the tower's blocks.
+    pub fn attention(&self) -> AttentionOp {
+        self.clip.attention()
+    }
+
     /// Bytes of the activations of a picture's way through the tower.
     pub fn scratch_bytes<B: Backend>(&self) -> u64 {
         Clip::<B>::scratch_bytes(&self.clip)
@@ -130,7 +172,7 @@ impl VisionConfig {
 
     /// Tells the backend which kernels the tower and the projector are going to take.
     pub fn expect<B: Backend>(&self, backend: &mut B, reserved: &Reserved<'_, B>) {
-        let mut expected = vec![Expected::Vision, Expected::AttentionFull(self.clip.n_embd / self.clip.n_heads)];
+        let mut expected = vec![Expected::Vision, Expected::AttentionRows(self.clip.attention().heads.head_dim)];
         expected.extend(reserved.formats().into_iter().map(Expected::Linear));
         backend.expect(&expected);
     }

@@ -12,4 +12,5 @@ pub mod projector;
 pub mod vision;
 pub mod weights;
 
+mod keys;
 mod rope;

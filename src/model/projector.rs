@@ -5,6 +5,9 @@ use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::model::weights::{Plan, Weights};
 
+/// More than any language model's width.
+const MAX_WIDTH: usize = 1 << 17;
+
 /// The kinds of projector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProjectorKind {
@@ -56,9 +59,15 @@ pub struct Projector<B: Backend> {
 /// Widths of a projector: hidden (0 for none) and output.
 fn widths(gguf: &Gguf, kind: ProjectorKind) -> Result<(usize, usize)> {
     let rows = |name: &str| {
-        gguf.tensor(name)
-            .map(|t| t.info.n_rows())
-            .ok_or_else(|| Error::invalid_gguf(format!("'{}' lacks the tensor '{name}'. It holds no projector.", gguf.name())))
+        let tensor = gguf
+            .tensor(name)
+            .ok_or_else(|| Error::invalid_gguf(format!("'{}' lacks the tensor '{name}'. It holds no projector.", gguf.name())))?;
+        match tensor.info.n_rows() {
+            n if n > MAX_WIDTH => {
+                Err(Error::invalid_gguf(format!("'{}' has a projector {n} wide, which cannot be right.", gguf.name())))
+            }
+            n => Ok(n),
+        }
     };
     Ok(match kind {
         ProjectorKind::Linear => (0, rows("mm.0.weight")?),

@@ -149,7 +149,8 @@ impl<B: Backend> Engine<B> {
     /// For each of some positions of the context its attention over all positions up to itself, the mean over these layers and all heads.
     async fn attention_of(&mut self, positions: &[usize], layers: &Range<usize>) -> Result<Vec<Vec<f64>>> {
         let Self { backend, llm, session, .. } = self;
-        let (heads, n_kv, scale) = (llm.config.heads, llm.config.n_kv(), f64::from(llm.scale()));
+        let (attention, n_kv) = (llm.config.attention, llm.config.n_kv());
+        let heads = attention.heads;
         let mut queries = backend.tensor(positions.len() * layers.end, llm.config.n_q())?;
         for (i, position) in positions.iter().enumerate() {
             match session.slots[*position] {
@@ -197,14 +198,17 @@ impl<B: Backend> Engine<B> {
                         let scores = &mut scores[(i * heads.n_heads + head) * n_keys..][..n_keys];
                         for key in first..(first + n).min(position + 1) {
                             let k = &keys[(key - first) * n_kv + kv_head..][..heads.head_dim];
-                            scores[key] = scale * q.iter().zip(k).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>();
+                            let product = q.iter().zip(k).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
+                            scores[key] = attention.score(product);
                         }
                     }
                 }
             }
             for (i, mean) in means.iter_mut().enumerate() {
+                let seen = attention.mask.keys(mean.len() - 1, mean.len());
+                let mean = &mut mean[seen.clone()];
                 for head in 0..heads.n_heads {
-                    let scores = &mut scores[(i * heads.n_heads + head) * n_keys..][..mean.len()];
+                    let scores = &mut scores[(i * heads.n_heads + head) * n_keys..][seen.clone()];
                     let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                     scores.iter_mut().for_each(|score| *score = (*score - largest).exp());
                     let total = scores.iter().sum::<f64>() * (heads.n_heads * layers.len()) as f64;

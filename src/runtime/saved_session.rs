@@ -189,7 +189,7 @@ impl<B: Backend> Engine<B> {
             n_layers: c.n_layers,
             n_ctx: self.session.n_ctx,
             n_kv: c.n_kv(),
-            head_dim: c.heads.head_dim,
+            head_dim: c.heads().head_dim,
             format: self.kv_format,
         }
     }

@@ -2,16 +2,20 @@
 //! rows, and choosing a token.
 
 use llava_web::backend::choice::{Choice, choose};
-use llava_web::backend::{Backend, Epilogue, Heads, KvFormat, KvPlace, KvSpec, Linear, MatrixSpec, Qkv, RmsNorm, RopeStyle};
+use llava_web::backend::{
+    AttentionOp, Backend, Epilogue, Heads, KvFormat, KvPlace, KvSource, KvSpec, Linear, Mask, MatrixSpec, Qkv, RmsNorm, RopeStyle,
+};
 use llava_web::quant::Format;
 
-use crate::ops::{self, Random, Test, assert_near};
+use crate::ops::{self, Random, Test, assert_near, full};
 
 /// Everything but products of many rows, each test on a fresh backend.
 pub fn tests<'a, B: Backend + 'a>(make: &'a impl Fn() -> B) -> Vec<Test<'a>> {
     let mut all = vec![
         Test::new("keys_in_parts", async { keys_in_parts(&mut make()).await }),
         Test::new("wide_heads", async { wide_heads(&mut make()).await }),
+        Test::new("masks", async { masks(&mut make()).await }),
+        Test::new("many_heads_share_keys", async { many_heads_share_keys(&mut make()).await }),
         Test::new("choices", async { choices(&mut make()).await }),
     ];
     for (format, other) in Format::ALL.into_iter().map(|format| (format, format)).chain([(Format::Q4_K, Format::Q6_K)]) {
@@ -103,7 +107,13 @@ pub async fn normed<B: Backend>(backend: &mut B, format: Format, other: Format) 
                         backend.qkv_rope_kv(&scratch, &layers, place, &mut qt, &mut kt, &mut vt, n);
                     }
                 }
-                backend.attention(&qt, &cache, 1, n, heads, 0.25, &mut out, n);
+                backend.attention(
+                    &AttentionOp { scale: 0.25, ..AttentionOp::causal(heads) },
+                    &qt,
+                    KvSource::Cache { cache: &cache, layer: 1, first: n },
+                    &mut out,
+                    n,
+                );
                 let (mut a, mut b, mut c) = (tensor(backend, n_q), tensor(backend, n_q), tensor(backend, n_q));
                 if is_fused {
                     let norm = RmsNorm { weight: &weight, eps: 1e-5, scratch: &mut scratch };
@@ -181,7 +191,13 @@ pub async fn keys_in_parts<B: Backend>(backend: &mut B) {
         for (position, n) in [(0, 1), (64, 1), (700, 2), (2598, 2)] {
             let q = random.floats(n * cols);
             let (qt, mut out) = (filled(backend, cols, &q), backend.tensor(n, cols).expect("tensor"));
-            backend.attention(&qt, &cache, 0, position, heads, 0.5, &mut out, n);
+            backend.attention(
+                &AttentionOp { scale: 0.5, ..AttentionOp::causal(heads) },
+                &qt,
+                KvSource::Cache { cache: &cache, layer: 0, first: position },
+                &mut out,
+                n,
+            );
             let (k, v) = (wide(&k), wide(&v));
             let mut want = Vec::new();
             for (i, row) in wide(&q).chunks(cols).enumerate() {
@@ -205,14 +221,110 @@ pub async fn wide_heads<B: Backend>(backend: &mut B) {
         let [q, k, v] = [(); 3].map(|()| random.floats(n * cols));
         let [qt, kt, vt] = [&q, &k, &v].map(|x| filled(backend, cols, x));
         let mut out = backend.tensor(n, cols).expect("tensor");
-        backend.attention_full(&qt, &kt, &vt, n_heads, 0.3, &mut out, n);
+        backend.attention(&full(n_heads, head_dim, 0.3), &qt, KvSource::Rows { k: &kt, v: &vt }, &mut out, n);
         let (k, v) = (wide(&k), wide(&v));
         let want: Vec<f64> = wide(&q)
             .chunks(cols)
             .flat_map(|row| row.chunks(head_dim).enumerate().map(|(h, q)| (h, q.to_vec())).collect::<Vec<_>>())
             .flat_map(|(h, q)| attend(&q, &k, &v, cols, h * head_dim, 0.3))
             .collect();
-        assert_near(&format!("attention_full, heads of {head_dim}"), &read(backend, &out, n).await, &want, 1e-11, 1e-5);
+        assert_near(&format!("attention_rows, heads of {head_dim}"), &read(backend, &out, n).await, &want, 1e-11, 1e-5);
+    }
+}
+
+/// Attention by its definition: `q [n, n_heads · head_dim]`, of which the first stands at slot `first` of `k, v [first + n, n_kv]`.
+fn attention(op: &AttentionOp, q: &[f64], k: &[f64], v: &[f64], first: usize) -> Vec<f64> {
+    let Heads { n_heads, n_kv_heads, head_dim } = op.heads;
+    let (n, n_kv) = (q.len() / (n_heads * head_dim), n_kv_heads * head_dim);
+    let mut out = Vec::new();
+    for (i, row) in q.chunks(n_heads * head_dim).enumerate() {
+        let seen: Vec<usize> = (0..first + n)
+            .filter(|key| match op.mask {
+                Mask::Full => true,
+                Mask::Causal => *key <= first + i,
+                Mask::Window(width) => *key <= first + i && first + i - key < width,
+            })
+            .collect();
+        for (h, q) in row.chunks(head_dim).enumerate() {
+            let at = |key: usize| key * n_kv + h * n_kv_heads / n_heads * head_dim;
+            let score = |key: &usize| {
+                let product: f64 = q.iter().zip(&k[at(*key)..]).map(|(q, k)| q * k).sum();
+                let score = f64::from(op.scale) * product;
+                op.softcap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh())
+            };
+            let scores: Vec<f64> = seen.iter().map(score).collect();
+            let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let total: f64 = scores.iter().map(|s| (s - largest).exp()).sum();
+            let mut sum = vec![0.0; head_dim];
+            for (key, score) in seen.iter().zip(&scores) {
+                sum.iter_mut().zip(&v[at(*key)..]).for_each(|(sum, v)| *sum += (score - largest).exp() / total * v);
+            }
+            out.extend(sum);
+        }
+    }
+    out
+}
+
+/// Every mask, with and without a soft cap, over a cache and over rows; windows that begin and end within tiles, blocks and parts of keys
+/// and on their borders.
+pub async fn masks<B: Backend>(backend: &mut B) {
+    let mut random = Random::new(37);
+    let n_ctx = 1600;
+    for (n_heads, n_kv_heads, head_dim) in [(4, 2, 16), (3, 1, 33)] {
+        let heads = Heads { n_heads, n_kv_heads, head_dim };
+        let (cols, n_kv) = (n_heads * head_dim, n_kv_heads * head_dim);
+        let (k, v) = (random.floats(n_ctx * n_kv), random.floats(n_ctx * n_kv));
+        let (kt, vt) = (filled(backend, n_kv, &k), filled(backend, n_kv, &v));
+        let (wide_k, wide_v) = (wide(&k), wide(&v));
+        for (format, nmse, max) in [(KvFormat::F32, 1e-11, 1e-5), (KvFormat::F16, 1e-6, 2e-3)] {
+            let mut cache = backend.kv_cache(&KvSpec { n_layers: 1, n_ctx, n_kv, head_dim, format }).expect("kv_cache");
+            backend.kv_write(&mut cache, 0, 0, &kt, &vt, n_ctx);
+            for (mask, softcap) in [
+                (Mask::Full, None),
+                (Mask::Full, Some(1.5)),
+                (Mask::Causal, Some(0.7)),
+                (Mask::Window(1), None),
+                (Mask::Window(31), None),
+                (Mask::Window(64), Some(2.0)),
+                (Mask::Window(129), None),
+                (Mask::Window(1100), None),
+            ] {
+                let op = AttentionOp { mask, softcap, ..AttentionOp::causal(heads) };
+                for (first, n) in [(0, 1), (0, 70), (63, 1), (130, 3), (200, 40), (1599, 1), (1300, 2), (1100, 5)] {
+                    let q: Vec<f32> = random.floats(n * cols).iter().map(|x| 4.0 * x).collect();
+                    let (qt, mut out) = (filled(backend, cols, &q), backend.tensor(n, cols).expect("tensor"));
+                    let len = (first + n) * n_kv;
+                    let want = attention(&op, &wide(&q), &wide_k[..len], &wide_v[..len], first);
+                    backend.attention(&op, &qt, KvSource::Cache { cache: &cache, layer: 0, first }, &mut out, n);
+                    let what = format!("{op:?} over {format:?} at {first}, {n} rows");
+                    assert_near(&what, &read(backend, &out, n).await, &want, nmse, max);
+                    if first == 0 && format == KvFormat::F32 {
+                        backend.attention(&op, &qt, KvSource::Rows { k: &kt, v: &vt }, &mut out, n);
+                        assert_near(&format!("{op:?} over {n} rows"), &read(backend, &out, n).await, &want, nmse, max);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// More query heads to one of keys and values than any tile holds.
+pub async fn many_heads_share_keys<B: Backend>(backend: &mut B) {
+    let mut random = Random::new(38);
+    let heads = Heads { n_heads: 142, n_kv_heads: 2, head_dim: 8 };
+    let (cols, n_kv, n_ctx, first) = (1136, 16, 300, 290);
+    let (k, v) = (random.floats(n_ctx * n_kv), random.floats(n_ctx * n_kv));
+    let (kt, vt) = (filled(backend, n_kv, &k), filled(backend, n_kv, &v));
+    let mut cache = backend.kv_cache(&KvSpec { n_layers: 1, n_ctx, n_kv, head_dim: 8, format: KvFormat::F32 }).expect("kv_cache");
+    backend.kv_write(&mut cache, 0, 0, &kt, &vt, n_ctx);
+    let op = AttentionOp::causal(heads);
+    for n in [1, 3, 10] {
+        let q = random.floats(n * cols);
+        let (qt, mut out) = (filled(backend, cols, &q), backend.tensor(n, cols).expect("tensor"));
+        backend.attention(&op, &qt, KvSource::Cache { cache: &cache, layer: 0, first }, &mut out, n);
+        let len = (first + n) * n_kv;
+        let want = attention(&op, &wide(&q), &wide(&k[..len]), &wide(&v[..len]), first);
+        assert_near(&format!("{heads:?}, {n} rows"), &read(backend, &out, n).await, &want, 1e-11, 1e-5);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Writes GGUF files, sound ones and such that lie, by the layout of the GGUF specification (`docs/gguf.md` of ggml).
 
+use llava_web::gguf::{Gguf, Value};
 use llava_web::quant::Format;
 
 /// A metadata value with the type it is stored as.
@@ -132,6 +133,37 @@ impl GgufWriter {
     pub fn alignment(mut self, alignment: u32) -> Self {
         self.alignment = alignment.into();
         self.kv("general.alignment", Val::U32(alignment))
+    }
+
+    /// A file with everything that another has.
+    pub fn copy_of(gguf: &Gguf) -> Self {
+        let mut copy = Self::new();
+        for (key, value) in gguf.metadata.iter() {
+            let value = match value {
+                Value::Uint(v) => Val::U32(*v as u32),
+                Value::Int(v) => Val::I32(*v as i32),
+                Value::Float(v) => Val::F32(*v as f32),
+                Value::Bool(v) => Val::Bool(*v),
+                Value::String(v) => Val::str(v),
+                Value::Ints(v) => Val::ints(v.iter().map(|v| *v as i32)),
+                Value::Floats(v) => Val::floats(v.iter().copied()),
+                Value::Strings(v) => Val::strings(v.iter().map(String::as_str)),
+                Value::Nested(_) => continue,
+            };
+            copy = copy.kv(key, value);
+        }
+        for tensor in gguf.tensors() {
+            let mut bytes = vec![0; tensor.info.n_bytes() as usize];
+            pollster::block_on(gguf.read(tensor, 0, &mut bytes)).expect("reads");
+            copy = copy.tensor(&tensor.info.name, tensor.info.format, &tensor.info.dims, bytes);
+        }
+        copy
+    }
+
+    /// Adds a metadata pair, or gives one another value.
+    pub fn set(mut self, key: &str, value: Val) -> Self {
+        self.pairs.retain(|(other, _)| other != key);
+        self.kv(key, value)
     }
 
     /// Adds a metadata pair.

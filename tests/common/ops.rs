@@ -6,7 +6,9 @@ use std::cell::RefCell;
 use std::pin::Pin;
 
 use half::{bf16, f16};
-use llava_web::backend::{Backend, Epilogue, Heads, KvFormat, KvPart, KvPlace, KvSpec, Linear, MatrixSpec, Qkv, RopeStyle};
+use llava_web::backend::{
+    AttentionOp, Backend, Epilogue, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec, Linear, Mask, MatrixSpec, Qkv, RopeStyle,
+};
 use llava_web::quant::Format;
 
 /// Normalized mean square error of a product whose activations were rounded to 8 bits per block of 32. The step is a 127th
@@ -204,7 +206,7 @@ pub fn tests<'a, B: Backend + 'a>(make: &'a impl Fn() -> B) -> Vec<Test<'a>> {
         Test::new("attention f16", async { attention(&mut make(), KvFormat::F16).await }),
         Test::new("kv_read, kv_restore f32", async { kv_rows(&mut make(), KvFormat::F32).await }),
         Test::new("kv_read, kv_restore f16", async { kv_rows(&mut make(), KvFormat::F16).await }),
-        Test::new("attention_full", async { attention_full(&mut make()).await }),
+        Test::new("attention_rows", async { attention_rows(&mut make()).await }),
         Test::new("linear_epilogues", async { linear_epilogues(&mut make()).await }),
         Test::new("missing_rows", async { missing_rows(&mut make()) }),
         Test::new("out_of_memory", async { out_of_memory(&mut make()) }),
@@ -361,6 +363,12 @@ pub async fn rope<B: Backend>(backend: &mut B) {
     }
 }
 
+/// Attention without a mask of heads that share nothing.
+pub fn full(n_heads: usize, head_dim: usize, scale: f32) -> AttentionOp {
+    let heads = Heads { n_heads, n_kv_heads: n_heads, head_dim };
+    AttentionOp { scale, mask: Mask::Full, ..AttentionOp::causal(heads) }
+}
+
 /// One query: `softmax(scale · q Kᵀ) V`; `k(i)`, `v(i)` are the rows of key `i`.
 fn attend<'a>(q: &[f64], n_keys: usize, k: impl Fn(usize) -> &'a [f64], v: impl Fn(usize) -> &'a [f64], scale: f64) -> Vec<f64> {
     let score = |i: usize| scale * q.iter().zip(k(i)).map(|(q, k)| q * k).sum::<f64>();
@@ -397,7 +405,13 @@ pub async fn attention<B: Backend>(backend: &mut B, format: KvFormat) {
                 let (kt, vt) = (tensor(backend, n, n_kv, &k), tensor(backend, n, n_kv, &v));
                 backend.kv_write(&mut cache, layer, position, &kt, &vt, n);
                 let (qt, mut out) = (tensor(backend, n, cols, &q), backend.tensor(n + 1, cols).expect("tensor"));
-                backend.attention(&qt, &cache, layer, position, heads, scale, &mut out, n);
+                backend.attention(
+                    &AttentionOp { scale, ..AttentionOp::causal(heads) },
+                    &qt,
+                    KvSource::Cache { cache: &cache, layer, first: position },
+                    &mut out,
+                    n,
+                );
                 let mut want = Vec::new();
                 for (i, row) in wide(&q).chunks(cols).enumerate() {
                     for (h, q) in row.chunks(head_dim).enumerate() {
@@ -469,14 +483,20 @@ pub async fn kv_rows<B: Backend>(backend: &mut B, format: KvFormat) {
         let mut outputs = Vec::new();
         for cache in [&cache, &copy] {
             let mut out = backend.tensor(2, n_kv).expect("tensor");
-            backend.attention(&qt, cache, 2, n - 1, heads, 0.5, &mut out, 1);
+            backend.attention(
+                &AttentionOp { scale: 0.5, ..AttentionOp::causal(heads) },
+                &qt,
+                KvSource::Cache { cache, layer: 2, first: n - 1 },
+                &mut out,
+                1,
+            );
             outputs.push(result(backend, "attention over what was restored", &out, 1).await);
         }
         assert_eq!(outputs[0], outputs[1], "{format:?} {heads:?}");
     }
 }
 
-pub async fn attention_full<B: Backend>(backend: &mut B) {
+pub async fn attention_rows<B: Backend>(backend: &mut B) {
     let mut random = Random::new(6);
     for (n, n_heads, head_dim) in [(1, 1, 8), (15, 2, 16), (16, 1, 64), (17, 3, 24), (50, 2, 33), (129, 2, 16), (300, 1, 12)] {
         let cols = n_heads * head_dim;
@@ -484,7 +504,7 @@ pub async fn attention_full<B: Backend>(backend: &mut B) {
         let [q, k, v] = std::array::from_fn(|_| random.floats(n * cols));
         let [qt, kt, vt] = [&q, &k, &v].map(|x| tensor(backend, n + 2, cols, x));
         let mut out = backend.tensor(n + 2, cols).expect("tensor");
-        backend.attention_full(&qt, &kt, &vt, n_heads, scale, &mut out, n);
+        backend.attention(&full(n_heads, head_dim, scale), &qt, KvSource::Rows { k: &kt, v: &vt }, &mut out, n);
         let (q, k, v) = (wide(&q), wide(&k), wide(&v));
         let mut want = Vec::new();
         for row in q.chunks(cols) {
@@ -493,7 +513,7 @@ pub async fn attention_full<B: Backend>(backend: &mut B) {
                 want.extend(attend(q, n, |i| &k[at(i)..][..head_dim], |i| &v[at(i)..][..head_dim], f64::from(scale)));
             }
         }
-        let what = format!("attention_full {n}x{n_heads}x{head_dim}");
+        let what = format!("attention_rows {n}x{n_heads}x{head_dim}");
         assert_near(&what, &result(backend, &what, &out, n).await, &want, NMSE_FLOAT, MAX_FLOAT);
     }
 }
@@ -672,7 +692,13 @@ pub async fn fused<B: Backend>(backend: &mut B) {
                 backend.rope(&mut kt, &table, RopeStyle::Halves, 2, 16, 3, n);
                 backend.kv_write(&mut cache, 0, 3, &kt, &vt, n);
             }
-            backend.attention(&qt, &cache, 0, 3, heads, 0.25, &mut out, n);
+            backend.attention(
+                &AttentionOp { scale: 0.25, ..AttentionOp::causal(heads) },
+                &qt,
+                KvSource::Cache { cache: &cache, layer: 0, first: 3 },
+                &mut out,
+                n,
+            );
             read(backend, &out, 0, n).await
         };
         let plain = wide(&attend(backend, false).await);
@@ -743,14 +769,20 @@ pub async fn outputs<B: Backend>(backend: &mut B) -> Vec<(String, Vec<f32>)> {
         backend.kv_write(&mut cache, 1, 3, &k, &v, n_ctx - 3);
         let (q, mut out) = (tensor(backend, n, cols, &x[7..7 + n * cols]), backend.tensor(n, cols).expect("tensor"));
         for (position, n) in [(0, n), (200, n), (700, n), (5, 1), (790, 1)] {
-            backend.attention(&q, &cache, 1, position, heads, 0.2, &mut out, n);
+            backend.attention(
+                &AttentionOp { scale: 0.2, ..AttentionOp::causal(heads) },
+                &q,
+                KvSource::Cache { cache: &cache, layer: 1, first: position },
+                &mut out,
+                n,
+            );
             outputs.push((format!("attention {format:?} at {position}, {n} rows"), read(backend, &out, 0, n).await));
         }
     }
     let [q, k, v] = [1, 2, 3].map(|i| tensor(backend, 300, cols, &x[i * 100..i * 100 + 300 * cols]));
     let mut out = backend.tensor(300, cols).expect("tensor");
-    backend.attention_full(&q, &k, &v, 6, 0.2, &mut out, 300);
-    outputs.push(("attention_full".into(), read(backend, &out, 0, 300).await));
+    backend.attention(&full(6, 64, 0.2), &q, KvSource::Rows { k: &k, v: &v }, &mut out, 300);
+    outputs.push(("attention_rows".into(), read(backend, &out, 0, 300).await));
     let (w, b) = (tensor(backend, 1, cols, &x[..cols]), tensor(backend, 1, cols, &x[cols..2 * cols]));
     backend.rms_norm(&q, &w, 1e-5, &mut out, 300);
     outputs.push(("rms_norm".into(), read(backend, &out, 0, 300).await));

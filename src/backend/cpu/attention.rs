@@ -18,7 +18,7 @@ use super::math::{exp, float_to_half, max, sum};
 use super::panel::{self, ShrunkHalf, Stored, WIDTH};
 use super::pool::{Disjoint, Pool};
 use super::zeroed;
-use crate::backend::{Heads, KvFormat, KvPart, KvSpec};
+use crate::backend::{AttentionOp, Heads, KvFormat, KvPart, KvSpec};
 use crate::error::Result;
 
 /// Keys that queries meet at once.
@@ -301,21 +301,33 @@ impl Tile {
         self.total[..n].fill(0.0);
     }
 
-    /// Shows `n` queries a block of keys, from a multiple of [`BLOCK`] on; query `i` sees those below `n_visible(i)`, which is more for later queries.
+    /// Shows `n` queries a block of keys, from a multiple of [`BLOCK`] on. Query `i` sees the keys `visible(i)`, whose both ends do not
+    /// fall as `i` grows.
     #[inline(never)]
-    fn block<S: Stored>(&mut self, n: usize, head: &Head<'_, S>, keys: &Range<usize>, n_visible: &dyn Fn(usize) -> usize) {
+    fn block<S: Stored>(
+        &mut self,
+        n: usize,
+        head: &Head<'_, S>,
+        keys: &Range<usize>,
+        softcap: Option<f32>,
+        visible: &dyn Fn(usize) -> Range<usize>,
+    ) {
         let Head { panels, layer, index } = *head;
         let shape = panels.shape;
         let head_dim = shape.head_dim;
-        // The first query that sees any of them.
-        let Some(unseeing) = (0..n).find(|i| n_visible(*i) > keys.start) else { return };
-        let converts = size_of::<S>() < 4 && n >= FEW;
+        // The queries that see any of them: the keys are beyond those before, and behind the windows of those after.
+        let Some(first) = (0..n).find(|i| visible(*i).end > keys.start) else { return };
+        let until = (first..n).find(|i| visible(*i).start >= keys.end).unwrap_or(n);
+        if first == until {
+            return;
+        }
+        let converts = size_of::<S>() < 4 && until - first >= FEW;
         let groups = keys.start / WIDTH..keys.end.div_ceil(WIDTH);
         for (i, group) in groups.enumerate() {
-            let weights = &mut self.weights[unseeing * BLOCK + i * WIDTH..];
+            let weights = &mut self.weights[first * BLOCK + i * WIDTH..];
             let mut put = |t: usize, y: &[f32; WIDTH]| weights[t * BLOCK..t * BLOCK + WIDTH].copy_from_slice(y);
             let k = &panels.k[shape.k_at(layer, index, group)..][..head_dim];
-            let (q, n) = (&self.q[unseeing * head_dim..], n - unseeing);
+            let (q, n) = (&self.q[first * head_dim..], until - first);
             if converts {
                 let converted = &mut self.k[..head_dim];
                 panel::convert(k, converted);
@@ -325,13 +337,21 @@ impl Tile {
             }
         }
         let stride = head_dim.next_multiple_of(WIDTH);
-        for i in unseeing..n {
+        for i in first..until {
             let weights = &mut self.weights[i * BLOCK..][..keys.len()];
-            let (seen, unseen) = weights.split_at_mut(keys.len().min(n_visible(i) - keys.start));
+            let visible = visible(i);
+            let (seen, unseen) = weights.split_at_mut(keys.len().min(visible.end - keys.start));
+            let (behind, seen) = seen.split_at_mut(visible.start.saturating_sub(keys.start));
+            if let Some(cap) = softcap {
+                for x in seen.iter_mut() {
+                    *x = cap * (S::SHIFT * *x / cap).tanh() / S::SHIFT;
+                }
+            }
             let largest = self.largest[i].max(S::SHIFT * max(seen));
             for x in seen.iter_mut() {
                 *x = S::SHIFT * exp(S::SHIFT * *x - largest);
             }
+            behind.fill(0.0);
             unseen.fill(0.0);
             let before = if self.total[i] > 0.0 { exp(self.largest[i] - largest) } else { 0.0 };
             self.total[i] = before * self.total[i] + sum(seen);
@@ -341,13 +361,13 @@ impl Tile {
             }
         }
         for octet in 0..head_dim.div_ceil(WIDTH) {
-            let sums = &mut self.sums[unseeing * stride + octet * WIDTH..];
+            let sums = &mut self.sums[first * stride + octet * WIDTH..];
             let mut put = |t: usize, y: &[f32; WIDTH]| {
                 for (sum, y) in sums[t * stride..t * stride + WIDTH].iter_mut().zip(y) {
                     *sum += y;
                 }
             };
-            let (weights, n) = (&self.weights[unseeing * BLOCK..], n - unseeing);
+            let (weights, n) = (&self.weights[first * BLOCK..], until - first);
             let v = &panels.v[shape.v_at(layer, index, keys.start, octet)..][..keys.len()];
             if converts {
                 let converted = &mut self.v[..keys.len()];
@@ -370,20 +390,19 @@ impl Tile {
 }
 
 impl Scratch {
-    /// [`crate::backend::Backend::attention`] on slices.
+    /// [`crate::backend::Backend::attention`] over a layer of a cache, on slices.
     #[allow(clippy::too_many_arguments, reason = "a formula with that many operands")]
-    pub fn causal(
+    pub fn over_cache(
         &mut self,
         pool: &Pool,
+        op: &AttentionOp,
         q: &[f32],
         cache: &KvCache,
         layer: usize,
         position: usize,
-        heads: Heads,
-        scale: f32,
         out: &mut [f32],
     ) {
-        let Heads { n_heads, n_kv_heads, head_dim } = heads;
+        let Heads { n_heads, n_kv_heads, head_dim } = op.heads;
         let n = q.len() / (n_heads * head_dim);
         assert!(
             cache.spec.n_kv == n_kv_heads * head_dim && cache.spec.head_dim == head_dim,
@@ -392,29 +411,28 @@ impl Scratch {
         assert!(position + n <= cache.spec.n_ctx, "attention: beyond the cache");
         self.fit(pool, head_dim);
         let Self { tiles, partial, .. } = self;
-        let whole = Whole { tiles, layer, heads, scale };
+        let whole = Whole { tiles, layer, op };
+        let visible = |row: usize| op.mask.keys(position + row, position + n);
         match (&cache.rows, n) {
-            (Rows::F32(panels), 1) => whole.one_row(pool, panels, partial, q, position + 1, out),
-            (Rows::F16(panels), 1) => whole.one_row(pool, panels, partial, q, position + 1, out),
-            (Rows::F32(panels), _) => whole.rows(pool, panels, q, |token| position + token + 1, out),
-            (Rows::F16(panels), _) => whole.rows(pool, panels, q, |token| position + token + 1, out),
+            (Rows::F32(panels), 1) => whole.one_row(pool, panels, partial, q, &visible(0), out),
+            (Rows::F16(panels), 1) => whole.one_row(pool, panels, partial, q, &visible(0), out),
+            (Rows::F32(panels), _) => whole.rows(pool, panels, q, visible, out),
+            (Rows::F16(panels), _) => whole.rows(pool, panels, q, visible, out),
         }
     }
 
-    /// [`crate::backend::Backend::attention_full`] on slices.
-    #[allow(clippy::too_many_arguments, reason = "a formula with that many operands")]
-    pub fn full(&mut self, pool: &Pool, q: &[f32], k: &[f32], v: &[f32], heads: Heads, scale: f32, out: &mut [f32]) {
-        let Heads { n_heads, head_dim, .. } = heads;
-        let n_kv = n_heads * head_dim;
-        let n = q.len() / n_kv;
+    /// The same over rows of keys and values.
+    pub fn over_rows(&mut self, pool: &Pool, op: &AttentionOp, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]) {
+        let Heads { n_heads, n_kv_heads, head_dim } = op.heads;
+        let n = q.len() / (n_heads * head_dim);
         self.fit(pool, head_dim);
         let Self { tiles, full, .. } = self;
         let n_ctx = n.next_multiple_of(BLOCK);
-        full.shape = Shape { n_ctx, n_heads, head_dim };
-        full.k.resize(full.k.len().max(n_ctx / WIDTH * n_kv), [0.0; WIDTH]);
-        full.v.resize(full.v.len().max(n_ctx / WIDTH * n_heads * head_dim.next_multiple_of(WIDTH)), [0.0; WIDTH]);
+        full.shape = Shape { n_ctx, n_heads: n_kv_heads, head_dim };
+        full.k.resize(full.k.len().max(n_ctx / WIDTH * full.shape.n_kv()), [0.0; WIDTH]);
+        full.v.resize(full.v.len().max(n_ctx / WIDTH * n_kv_heads * head_dim.next_multiple_of(WIDTH)), [0.0; WIDTH]);
         full.write(pool, 0, 0, k, v, |x| x);
-        Whole { tiles, layer: 0, heads, scale }.rows(pool, full, q, |_| n, out);
+        Whole { tiles, layer: 0, op }.rows(pool, full, q, |row| op.mask.keys(row, n), out);
     }
 
     /// Sees to it that every thread has the memory it needs.
@@ -430,8 +448,7 @@ impl Scratch {
 struct Whole<'a> {
     tiles: &'a [Mutex<Tile>],
     layer: usize,
-    heads: Heads,
-    scale: f32,
+    op: &'a AttentionOp,
 }
 
 impl Whole<'_> {
@@ -439,16 +456,16 @@ impl Whole<'_> {
         Head { panels, layer: self.layer, index: kv_head }
     }
 
-    /// Attention of several rows, of which row `i` sees `n_visible(i)` keys.
+    /// Attention of several rows, of which row `i` sees the keys `visible(i)`.
     fn rows<S: Stored>(
         &self,
         pool: &Pool,
         panels: &Panels<S>,
         q: &[f32],
-        n_visible: impl Fn(usize) -> usize + Sync,
+        visible: impl Fn(usize) -> Range<usize> + Sync,
         out: &mut [f32],
     ) {
-        let Heads { n_heads, n_kv_heads, head_dim } = self.heads;
+        let Heads { n_heads, n_kv_heads, head_dim } = self.op.heads;
         let (cols, group) = (n_heads * head_dim, n_heads / n_kv_heads);
         let n_queries = q.len() / cols * group;
         let n_tiles = n_queries.div_ceil(QUERY_TILE);
@@ -458,12 +475,13 @@ impl Whole<'_> {
             let n = QUERY_TILE.min(n_queries - first);
             // Query i is of row i / group and head i % group, so a tile sees about the same keys.
             let at = |i: usize| (first + i) / group * cols + (kv_head * group + (first + i) % group) * head_dim;
-            let visible = |i: usize| n_visible((first + i) / group);
+            let visible = |i: usize| visible((first + i) / group);
             let tile = &mut *self.tiles[thread].lock().expect("no part panics while it holds this");
-            tile.begin(n, head_dim, self.scale * S::SHIFT, |i| &q[at(i)..]);
-            let n_keys = visible(n - 1);
-            for keys in (0..n_keys).step_by(BLOCK) {
-                tile.block(n, &self.head(panels, kv_head), &(keys..n_keys.min(keys + BLOCK)), &visible);
+            tile.begin(n, head_dim, self.op.scale * S::SHIFT, |i| &q[at(i)..]);
+            let n_keys = visible(n - 1).end;
+            for keys in (visible(0).start / BLOCK * BLOCK..n_keys).step_by(BLOCK) {
+                let keys = keys..n_keys.min(keys + BLOCK);
+                tile.block(n, &self.head(panels, kv_head), &keys, self.op.softcap, &visible);
             }
             for i in 0..n {
                 // SAFETY: each query belongs to one part.
@@ -472,39 +490,43 @@ impl Whole<'_> {
         });
     }
 
-    /// Attention of one row, which sees `n_keys` keys.
+    /// Attention of one row, which sees the keys `visible`.
     fn one_row<S: Stored>(
         &self,
         pool: &Pool,
         panels: &Panels<S>,
         partial: &mut Vec<f32>,
         q: &[f32],
-        n_keys: usize,
+        visible: &Range<usize>,
         out: &mut [f32],
     ) {
-        let Heads { n_heads, n_kv_heads, head_dim } = self.heads;
+        let Heads { n_heads, n_kv_heads, head_dim } = self.op.heads;
         let group = n_heads / n_kv_heads;
-        assert!(group <= QUERY_TILE, "attention: too many heads share keys");
-        let n_blocks = n_keys.div_ceil(BLOCK);
+        let first_block = visible.start / BLOCK;
+        let n_blocks = visible.end.div_ceil(BLOCK) - first_block;
         // Sums, largest score, sum of weights.
         let (stride, width) = (head_dim.next_multiple_of(WIDTH), head_dim.next_multiple_of(WIDTH) + 2);
         partial.resize(partial.len().max(n_heads * n_blocks * width), 0.0);
-        let least = PART_WORK.div_ceil(2 * group * head_dim * BLOCK.min(n_keys));
+        let least = PART_WORK.div_ceil(2 * group * head_dim * BLOCK.min(visible.len()));
         let shared = Disjoint::new(partial);
         pool.for_ranges(n_kv_heads * n_blocks, 1, least, |parts, thread| {
             let tile = &mut *self.tiles[thread].lock().expect("no part panics while it holds this");
             for part in parts {
                 let (kv_head, block) = (part / n_blocks, part % n_blocks);
-                let first_head = kv_head * group;
-                tile.begin(group, head_dim, self.scale * S::SHIFT, |i| &q[(first_head + i) * head_dim..]);
-                let keys = block * BLOCK..n_keys.min((block + 1) * BLOCK);
-                tile.block(group, &self.head(panels, kv_head), &keys, &|_| n_keys);
-                for i in 0..group {
-                    let at = ((first_head + i) * n_blocks + block) * width;
-                    // SAFETY: each head and block belongs to one part.
-                    let result = unsafe { shared.part(at..at + width) };
-                    result[..stride].copy_from_slice(&tile.sums[i * stride..(i + 1) * stride]);
-                    result[stride..].copy_from_slice(&[tile.largest[i], tile.total[i]]);
+                let from = (first_block + block) * BLOCK;
+                let keys = from..visible.end.min(from + BLOCK);
+                // As many of the heads that share these keys as a tile has room for.
+                for first_head in (kv_head * group..(kv_head + 1) * group).step_by(QUERY_TILE) {
+                    let n = QUERY_TILE.min((kv_head + 1) * group - first_head);
+                    tile.begin(n, head_dim, self.op.scale * S::SHIFT, |i| &q[(first_head + i) * head_dim..]);
+                    tile.block(n, &self.head(panels, kv_head), &keys, self.op.softcap, &|_| visible.clone());
+                    for i in 0..n {
+                        let at = ((first_head + i) * n_blocks + block) * width;
+                        // SAFETY: each head and block belongs to one part.
+                        let result = unsafe { shared.part(at..at + width) };
+                        result[..stride].copy_from_slice(&tile.sums[i * stride..(i + 1) * stride]);
+                        result[stride..].copy_from_slice(&[tile.largest[i], tile.total[i]]);
+                    }
                 }
             }
         });

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::choice::{Candidate, Choice, choose};
-use super::{Backend, Epilogue, Expected, Heads, KvPart, KvSpec, Linear, MatrixSpec, Qkv, RopeStyle};
+use super::{AttentionOp, Backend, Epilogue, Expected, Heads, KvPart, KvSource, KvSpec, Linear, MatrixSpec, Qkv, RopeStyle};
 use crate::error::{Error, Result};
 use linear::Layer;
 use pool::Disjoint;
@@ -336,25 +336,16 @@ impl Backend for Cpu {
         cache.restore(part, layers, position, bytes);
     }
 
-    fn attention(
-        &mut self,
-        q: &Tensor,
-        cache: &KvCache,
-        layer: usize,
-        position: usize,
-        heads: Heads,
-        scale: f32,
-        out: &mut Tensor,
-        n: usize,
-    ) {
-        assert!(q.cols == heads.n_heads * heads.head_dim && out.cols == q.cols, "attention: shapes differ");
-        self.attention.causal(&self.pool, q.rows_at(0, n), cache, layer, position, heads, scale, out.rows_at_mut(0, n));
-    }
-
-    fn attention_full(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, scale: f32, out: &mut Tensor, n: usize) {
-        assert!(q.cols == k.cols && q.cols == v.cols && q.cols == out.cols, "attention_full: shapes differ");
-        let heads = Heads { n_heads, n_kv_heads: n_heads, head_dim: q.cols / n_heads };
-        let (q, k, v) = (q.rows_at(0, n), k.rows_at(0, n), v.rows_at(0, n));
-        self.attention.full(&self.pool, q, k, v, heads, scale, out.rows_at_mut(0, n));
+    fn attention(&mut self, op: &AttentionOp, q: &Tensor, kv: KvSource<'_, Self>, out: &mut Tensor, n: usize) {
+        let Heads { n_heads, n_kv_heads, head_dim } = op.heads;
+        assert!(q.cols == n_heads * head_dim && out.cols == q.cols, "attention: shapes differ");
+        let (q, out) = (q.rows_at(0, n), out.rows_at_mut(0, n));
+        match kv {
+            KvSource::Cache { cache, layer, first } => self.attention.over_cache(&self.pool, op, q, cache, layer, first, out),
+            KvSource::Rows { k, v } => {
+                assert!(k.cols == n_kv_heads * head_dim && v.cols == k.cols, "attention: shapes differ");
+                self.attention.over_rows(&self.pool, op, q, k.rows_at(0, n), v.rows_at(0, n), out);
+            }
+        }
     }
 }

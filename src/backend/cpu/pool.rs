@@ -29,6 +29,9 @@ const SPINS: u32 = if cfg!(target_family = "wasm") { 30_000 } else { 500 };
 /// Parts that each thread gets on average where there are enough: one that is held up leaves the others at most one part behind.
 const PARTS_PER_THREAD: usize = 4;
 
+/// Parts that are handed out at a time: what a counter of 16 bits holds.
+const MAX_PARTS: usize = 0xffff;
+
 /// One part of an op, by its number and that of the thread that computes it.
 type Part<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
@@ -270,8 +273,12 @@ impl Pool {
         if self.n_threads == 1 || n_parts < 2 {
             return (0..n_parts).for_each(|i| part(i, 0));
         }
-        // What a counter of 16 bits holds; no op has so many.
-        assert!(n_parts <= 0xffff, "pool: too many parts");
+        if n_parts > MAX_PARTS {
+            for first in (0..n_parts).step_by(MAX_PARTS) {
+                self.run(MAX_PARTS.min(n_parts - first), &|i, thread| part(first + i, thread));
+            }
+            return;
+        }
         let shared = &*self.shared;
         let work: *const Part<'_> = part;
         // SAFETY: only the lifetime changes. This function returns when all parts are done, and a part that is not taken
@@ -438,6 +445,17 @@ mod tests {
             });
             assert_eq!(seen.into_inner().expect("no panic").len(), 3);
         }
+    }
+
+    #[test]
+    fn more_parts_than_the_counter_holds_are_all_done() {
+        let pool = Pool::new(2);
+        let n = 2 * MAX_PARTS + 3;
+        let counts: Vec<AtomicU32> = (0..n).map(|_| AtomicU32::new(0)).collect();
+        pool.run(n, &|part, _| {
+            counts[part].fetch_add(1, Ordering::Relaxed);
+        });
+        assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! to be used much once more, well, beside what goes on. Done when a load begins, that is over before the first prompt.
 
 use super::Cpu;
-use crate::backend::{Backend, Epilogue, Expected, Heads, KvFormat, KvSpec, Linear, MatrixSpec};
+use crate::backend::{AttentionOp, Backend, Epilogue, Expected, Heads, KvFormat, KvSource, KvSpec, Linear, Mask, MatrixSpec};
 use crate::error::Result;
 use crate::quant::Format;
 
@@ -25,7 +25,7 @@ pub fn warm_up(cpu: &mut Cpu, expected: &[Expected]) -> Result<()> {
         match *expected {
             Expected::Linear(format) => linear(cpu, format)?,
             Expected::Attention(head_dim, format) => attention(cpu, head_dim, format)?,
-            Expected::AttentionFull(head_dim) => attention_full(cpu, head_dim)?,
+            Expected::AttentionRows(head_dim) => attention_rows(cpu, head_dim)?,
             // The same kernels once more, or such as take no time.
             Expected::Embed(_) | Expected::Qkv(..) | Expected::GateUp(_) | Expected::Decoder | Expected::Vision => {}
         }
@@ -55,16 +55,18 @@ fn attention(cpu: &mut Cpu, head_dim: usize, format: KvFormat) -> Result<()> {
     cpu.kv_write(&mut cache, 0, 0, &x, &x, ROWS);
     for (rows, runs) in [(ROWS / 4, PREFILL_RUNS), (1, DECODE_RUNS)] {
         for _ in 0..runs {
-            cpu.attention(&x, &cache, 0, ROWS - rows, heads, 1.0, &mut out, rows);
+            let kv = KvSource::Cache { cache: &cache, layer: 0, first: ROWS - rows };
+            cpu.attention(&AttentionOp::causal(heads), &x, kv, &mut out, rows);
         }
     }
     Ok(())
 }
 
-fn attention_full(cpu: &mut Cpu, head_dim: usize) -> Result<()> {
+fn attention_rows(cpu: &mut Cpu, head_dim: usize) -> Result<()> {
     let (x, mut out) = (cpu.tensor(ROWS, head_dim)?, cpu.tensor(ROWS, head_dim)?);
     for _ in 0..PREFILL_RUNS {
-        cpu.attention_full(&x, &x, &x, 1, 1.0, &mut out, ROWS);
+        let op = AttentionOp { mask: Mask::Full, ..AttentionOp::causal(Heads { n_heads: 1, n_kv_heads: 1, head_dim }) };
+        cpu.attention(&op, &x, KvSource::Rows { k: &x, v: &x }, &mut out, ROWS);
     }
     Ok(())
 }
@@ -82,7 +84,7 @@ mod tests {
                 [KvFormat::F16, KvFormat::F32]
                     .map(|format| Expected::Attention(head_dim, format))
                     .into_iter()
-                    .chain([Expected::AttentionFull(head_dim)])
+                    .chain([Expected::AttentionRows(head_dim)])
             }))
             .chain([Expected::Decoder, Expected::Vision])
             .collect();

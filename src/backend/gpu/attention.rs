@@ -3,10 +3,13 @@
 use super::device::Buffer;
 use super::kernels::{Kernel, MAX_TILE_COLS};
 use super::{Gpu, MAX_VEC_ROWS, Tensor};
-use crate::backend::{Heads, KvFormat, KvPart, KvSpec};
+use crate::backend::{AttentionOp, Heads, KvFormat, KvPart, KvSpec, Mask};
+use crate::error::{Error, Result};
 
 /// The widest head that `attention.wgsl` has room for.
 const MAX_HEAD_DIM: usize = 256;
+/// Heads are workgroups along one side of a grid.
+const MAX_HEADS: usize = 65535;
 /// Positions of a cache for each part that a query's keys are cut into, and the most parts.
 pub(super) const SPLIT_KEYS: usize = 512;
 const MAX_SPLITS: usize = 16;
@@ -43,20 +46,40 @@ pub(super) struct Keys<'a> {
     pub(super) format: KvFormat,
     pub(super) stride: usize,
     pub(super) v_first: usize,
-    /// Keys that every query sees, or 0 where each sees those up to its own position.
+    /// Keys that a query sees which sees all.
     pub(super) n_keys: usize,
     /// Keys there may be.
     pub(super) max_keys: usize,
 }
 
+/// [`crate::backend::Backend::supports`]
+pub(super) fn supports(op: &AttentionOp) -> Result<()> {
+    let Heads { n_heads, head_dim, .. } = op.heads;
+    for (n, most, what) in [(head_dim, MAX_HEAD_DIM, "elements in a head"), (n_heads, MAX_HEADS, "heads")] {
+        if n > most {
+            return Err(Error::unsupported_architecture(format!(
+                "it has {n} {what} of its attention; on the GPU there may be {most}. Use device \"cpu\" for it."
+            )));
+        }
+    }
+    Ok(())
+}
+
 impl Gpu {
-    pub(super) fn attend(&mut self, q: &Tensor, keys: &Keys<'_>, heads: Heads, scale: f32, out: &Tensor, n: usize) {
-        let Heads { n_heads, n_kv_heads, head_dim } = heads;
+    pub(super) fn attend(&mut self, op: &AttentionOp, q: &Tensor, keys: &Keys<'_>, out: &Tensor, n: usize) {
+        let Heads { n_heads, n_kv_heads, head_dim } = op.heads;
         assert!(head_dim <= MAX_HEAD_DIM, "attention: heads of {head_dim} elements are wider than {MAX_HEAD_DIM}");
+        let (n_keys, window) = match op.mask {
+            Mask::Full => (keys.n_keys, 0),
+            Mask::Causal => (0, 0),
+            Mask::Window(width) => (0, width.max(1)),
+        };
         let is_aligned = head_dim.is_multiple_of(4);
         let cols = head_dim.div_ceil(32) as u32;
         let is_tiled = n > MAX_VEC_ROWS && is_aligned && cols <= MAX_TILE_COLS;
-        let n_splits = if n <= MAX_VEC_ROWS && is_aligned { (keys.max_keys / SPLIT_KEYS).clamp(1, MAX_SPLITS) } else { 1 };
+        // No more than a window of keys is read, however many there may be.
+        let most_seen = if window == 0 { keys.max_keys } else { keys.max_keys.min(window) };
+        let n_splits = if n <= MAX_VEC_ROWS && is_aligned { (most_seen / SPLIT_KEYS).clamp(1, MAX_SPLITS) } else { 1 };
         let part = head_dim + 2;
         let params = [
             head_dim,
@@ -65,11 +88,13 @@ impl Gpu {
             keys.stride,
             keys.v_first,
             n,
-            keys.n_keys,
-            scale.to_bits() as usize,
+            n_keys,
+            op.scale.to_bits() as usize,
             n_splits,
             n_heads,
             part,
+            window,
+            op.softcap.unwrap_or(0.0).to_bits() as usize,
         ]
         .map(|p| p as u32);
         let work = (2 * n * n_heads * head_dim * keys.max_keys) as u64;

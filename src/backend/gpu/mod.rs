@@ -18,7 +18,8 @@ use std::rc::Rc;
 
 use super::choice::Choice;
 use super::{
-    Backend, Epilogue, Expected, Heads, KvFormat, KvPart, KvPlace, KvSpec, Launches, Linear, MatrixSpec, Qkv, RmsNorm, RopeStyle,
+    AttentionOp, Backend, Epilogue, Expected, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec, Launches, Linear, Mask,
+    MatrixSpec, Qkv, RmsNorm, RopeStyle,
 };
 use crate::error::{Error, Result};
 
@@ -261,6 +262,10 @@ impl Backend for Gpu {
         Ok(KvCache { spec: *spec, stride, layers })
     }
 
+    fn supports(&self, op: &AttentionOp) -> Result<()> {
+        attention::supports(op)
+    }
+
     fn weight_bytes(&self) -> u64 {
         self.weight_bytes.get()
     }
@@ -315,7 +320,7 @@ impl Backend for Gpu {
                 }
                 Expected::GateUp([gate, up]) => self.compile(&[Kernel::GateUp { gate, up }, Kernel::SiluMul]),
                 Expected::Attention(head_dim, format) => self.compile_attention(head_dim, format),
-                Expected::AttentionFull(head_dim) => self.compile_attention(head_dim, KvFormat::F32),
+                Expected::AttentionRows(head_dim) => self.compile_attention(head_dim, KvFormat::F32),
                 Expected::Decoder => {
                     self.compile(&[Kernel::RmsNorm, Kernel::CopyRows, Kernel::ChooseBest, Kernel::Choose]);
                 }
@@ -508,41 +513,38 @@ impl Backend for Gpu {
         }
     }
 
-    fn attention(
-        &mut self,
-        q: &Tensor,
-        cache: &KvCache,
-        layer: usize,
-        position: usize,
-        heads: Heads,
-        scale: f32,
-        out: &mut Tensor,
-        n: usize,
-    ) {
-        assert!(q.cols == heads.n_heads * heads.head_dim && out.cols == q.cols, "attention: shapes differ");
-        assert_eq!(cache.spec.n_kv, heads.n_kv_heads * heads.head_dim, "attention: the cache is of another model");
-        assert!(n <= q.rows && n <= out.rows && position + n <= cache.spec.n_ctx, "attention: beyond the rows");
-        let kv = &cache.layers[layer];
-        let keys = Keys {
-            k: kv,
-            v: kv,
-            format: cache.spec.format,
-            stride: cache.stride,
-            v_first: cache.v_first(),
-            n_keys: 0,
-            max_keys: cache.spec.n_ctx,
+    fn attention(&mut self, op: &AttentionOp, q: &Tensor, kv: KvSource<'_, Self>, out: &mut Tensor, n: usize) {
+        let Heads { n_heads, n_kv_heads, head_dim } = op.heads;
+        let n_kv = n_kv_heads * head_dim;
+        assert!(q.cols == n_heads * head_dim && out.cols == q.cols, "attention: shapes differ");
+        assert!(n <= q.rows && n <= out.rows, "attention: beyond the rows");
+        let keys = match kv {
+            KvSource::Cache { cache, layer, first } => {
+                assert_eq!(cache.spec.n_kv, n_kv, "attention: the cache is of another model");
+                assert!(first + n <= cache.spec.n_ctx, "attention: beyond the cache");
+                self.recorder.at(first);
+                Keys {
+                    k: &cache.layers[layer],
+                    v: &cache.layers[layer],
+                    format: cache.spec.format,
+                    stride: cache.stride,
+                    v_first: cache.v_first(),
+                    n_keys: first + n,
+                    max_keys: cache.spec.n_ctx,
+                }
+            }
+            KvSource::Rows { k, v } => {
+                assert!(k.cols == n_kv && v.cols == n_kv, "attention: shapes differ");
+                assert!(n <= k.rows && n <= v.rows, "attention: beyond the rows");
+                // Queries of a mask that goes by slots stand at theirs; a tower's see everything and have none.
+                if op.mask != Mask::Full {
+                    self.recorder.at(0);
+                }
+                let (k, v, stride) = (&k.buffer, &v.buffer, k.stride);
+                Keys { k, v, format: KvFormat::F32, stride, v_first: 0, n_keys: n, max_keys: n }
+            }
         };
-        self.recorder.at(position);
-        self.attend(q, &keys, heads, scale, out, n);
-    }
-
-    fn attention_full(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, scale: f32, out: &mut Tensor, n: usize) {
-        assert!(q.cols == k.cols && q.cols == v.cols && q.cols == out.cols, "attention_full: shapes differ");
-        assert!(n <= q.rows && n <= k.rows && n <= v.rows && n <= out.rows, "attention_full: beyond the rows");
-        let heads = Heads { n_heads, n_kv_heads: n_heads, head_dim: q.cols / n_heads };
-        let keys =
-            Keys { k: &k.buffer, v: &v.buffer, format: KvFormat::F32, stride: k.stride, v_first: 0, n_keys: n, max_keys: n };
-        self.attend(q, &keys, heads, scale, out, n);
+        self.attend(op, q, &keys, out, n);
     }
 
     fn norm_qkv_rope_kv(

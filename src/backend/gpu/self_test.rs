@@ -6,7 +6,9 @@ use super::kernels::{Products, Variant};
 use super::products::MAX_SMALL_ROWS;
 use super::{Backend, Gpu, Tensor};
 use crate::backend::choice::Choice;
-use crate::backend::{Epilogue, Heads, KvFormat, KvPlace, KvSpec, Linear, MatrixSpec, Qkv, RmsNorm, RopeStyle};
+use crate::backend::{
+    AttentionOp, Epilogue, Heads, KvFormat, KvPlace, KvSource, KvSpec, Linear, MatrixSpec, Qkv, RmsNorm, RopeStyle,
+};
 use crate::error::{Error, Result};
 use crate::quant::Format;
 
@@ -294,6 +296,7 @@ async fn attention(gpu: &mut Gpu, numbers: &mut Numbers) -> Result<Option<String
         }
         want
     };
+    let op = AttentionOp { scale: 0.5, ..AttentionOp::causal(heads) };
     let many: Vec<f64> = (0..last).flat_map(attended).collect();
     let one = attended(last);
     for (format, tolerance) in [(KvFormat::F32, 5.0 * TOLERANCE), (KvFormat::F16, TOLERANCE_HALF)] {
@@ -302,7 +305,7 @@ async fn attention(gpu: &mut Gpu, numbers: &mut Numbers) -> Result<Option<String
         let mut out = gpu.tensor(n_keys, 32)?;
         // Many rows take the plain kernels, one the fused one.
         gpu.kv_write(&mut cache, 0, 0, &plain_k, &plain_v, last);
-        gpu.attention(&plain_q, &cache, 0, 0, heads, 0.5, &mut out, last);
+        gpu.attention(&op, &plain_q, KvSource::Cache { cache: &cache, layer: 0, first: 0 }, &mut out, last);
         if !is_near(gpu, &out, &many, tolerance).await? {
             return Ok(Some(format!("attention of many rows over {format:?}")));
         }
@@ -312,7 +315,7 @@ async fn attention(gpu: &mut Gpu, numbers: &mut Numbers) -> Result<Option<String
         let place = KvPlace { cache: &mut cache, layer: 0, position: last, rope: &rope, style, heads };
         let norm = RmsNorm { weight: &norm_weight, eps: eps as f32, scratch: &mut scratch };
         gpu.norm_qkv_rope_kv(&x, norm, &Qkv { q: &q, k: &k, v: &v }, place, &mut qt, &mut kt, &mut vt, 1);
-        gpu.attention(&qt, &cache, 0, last, heads, 0.5, &mut out, 1);
+        gpu.attention(&op, &qt, KvSource::Cache { cache: &cache, layer: 0, first: last }, &mut out, 1);
         if !is_near(gpu, &out, &one, tolerance).await? {
             return Ok(Some(format!("attention over {format:?}")));
         }

@@ -1,8 +1,9 @@
 //! What a LLaMA-family file says of its network.
 
-use crate::backend::{Heads, RopeStyle};
+use crate::backend::{AttentionOp, Heads, Mask, RopeStyle};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
+use crate::model::keys::{self, Key};
 use crate::model::rope::{RopeConfig, RopeScaling};
 
 /// The architectures that share LLaMA's block, as `general.architecture` spells them: how they turn heads, and whether they store
@@ -13,8 +14,71 @@ const ARCHITECTURES: [(&str, RopeStyle, bool); 3] =
 /// More than any model that fits a browser; every width is held to it, so that products of two fit into 64 bits.
 const MAX_WIDTH: usize = 1 << 17;
 const MAX_LAYERS: usize = 512;
+/// Sixty times the largest known vocabulary.
+const MAX_VOCAB: usize = 1 << 24;
 /// More positions than this are never asked for by default; it bounds the key-value cache.
 const DEFAULT_CONTEXT: usize = 4096;
+
+/// What may stand under the architecture's name. Where 0 switches something off, or 1 is a factor that changes nothing, just that is
+/// allowed.
+const KEYS: &[(&str, Key)] = &[
+    ("block_count", Key::Read),
+    ("context_length", Key::Read),
+    ("embedding_length", Key::Read),
+    ("feed_forward_length", Key::Read),
+    ("attention.head_count", Key::Read),
+    ("attention.head_count_kv", Key::Read),
+    ("attention.key_length", Key::Read),
+    ("attention.value_length", Key::Read),
+    ("attention.layer_norm_rms_epsilon", Key::Read),
+    ("attention.scale", Key::Read),
+    ("attention.sliding_window", Key::Read),
+    ("attn_logit_softcapping", Key::Read),
+    ("expert_count", Key::Read),
+    ("rope.dimension_count", Key::Read),
+    ("rope.freq_base", Key::Read),
+    ("rope.scale_linear", Key::Read),
+    ("rope.scaling.type", Key::Read),
+    ("rope.scaling.factor", Key::Read),
+    ("rope.scaling.attn_factor", Key::Read),
+    ("rope.scaling.original_context_length", Key::Read),
+    ("rope.scaling.yarn_ext_factor", Key::Read),
+    ("rope.scaling.yarn_attn_factor", Key::Read),
+    ("rope.scaling.yarn_beta_fast", Key::Read),
+    ("rope.scaling.yarn_beta_slow", Key::Read),
+    // The embedding table's rows say it, and where tensors came from or what else they serve changes no logit.
+    ("vocab_size", Key::Harmless),
+    ("tensor_data_layout", Key::Harmless),
+    ("rope.scaling.finetuned", Key::Harmless),
+    ("pooling_type", Key::Harmless),
+    // Of another kind of norm, and of experts, which are refused where there are any.
+    ("attention.layer_norm_epsilon", Key::Harmless),
+    ("expert_used_count", Key::Harmless),
+    ("expert_feed_forward_length", Key::Harmless),
+    ("expert_weights_norm", Key::Harmless),
+    ("expert_weights_scale", Key::Harmless),
+    ("expert_gating_func", Key::Harmless),
+    ("expert_shared_count", keys::OFF),
+    ("expert_shared_feed_forward_length", keys::OFF),
+    ("leading_dense_block_count", keys::OFF),
+    ("interleave_moe_layer_step", keys::OFF),
+    ("nextn_predict_layers", keys::OFF),
+    ("use_parallel_residual", keys::OFF),
+    ("final_logit_softcapping", keys::OFF),
+    ("attention.causal", Key::Only(&[1.0])),
+    ("attention.clamp_kqv", keys::OFF),
+    ("attention.max_alibi_bias", keys::OFF),
+    ("attention.temperature_scale", keys::OFF),
+    ("attention.output_scale", keys::NO_FACTOR),
+    ("attention.shared_kv_layers", keys::OFF),
+    // 1, or a list of true: every layer has the window.
+    ("attention.sliding_window_pattern", Key::Only(&[1.0])),
+    ("rope.dimension_sections", keys::OFF),
+    ("rope.scaling.yarn_log_multiplier", keys::OFF),
+    ("logit_scale", keys::NO_FACTOR),
+    ("residual_scale", keys::NO_FACTOR),
+    ("embedding_scale", keys::NO_FACTOR),
+];
 
 /// The shape of a LLaMA-family decoder.
 #[derive(Debug, Clone)]
@@ -27,8 +91,8 @@ pub struct LlamaConfig {
     pub n_embd: usize,
     /// Width inside the feed-forward layer.
     pub n_ff: usize,
-    /// Attention heads.
-    pub heads: Heads,
+    /// The attention of every layer.
+    pub attention: AttentionOp,
     /// RMS norm's epsilon.
     pub eps: f32,
     /// Which elements are turned together.
@@ -88,6 +152,7 @@ impl LlamaConfig {
         let n_heads = sized("attention.head_count", MAX_WIDTH)?;
         let n_kv_heads =
             if m.contains(&key("attention.head_count_kv")) { sized("attention.head_count_kv", n_heads)? } else { n_heads };
+        keys::check(gguf, &architecture, KEYS)?;
         let head_dim =
             if m.contains(&key("attention.key_length")) { sized("attention.key_length", 4096)? } else { n_embd / n_heads };
         let value_dim = m.uint(&key("attention.value_length")).map_or(head_dim, |v| v as usize);
@@ -104,6 +169,9 @@ impl LlamaConfig {
             Error::invalid_gguf(format!("'{file}' lacks the tensor 'token_embd.weight'. It holds no language model."))
         })?;
         let n_vocab = embedding.info.n_rows();
+        if n_vocab > MAX_VOCAB {
+            return Err(Error::invalid_gguf(format!("'{file}' embeds {n_vocab} tokens, which cannot be right.")));
+        }
         let n_ctx_train = sized("context_length", 1 << 24)?;
         let n_rot = m.uint(&key("rope.dimension_count")).map_or(head_dim, |v| v as usize);
         if n_rot == 0 || !n_rot.is_multiple_of(2) || n_rot > head_dim {
@@ -127,8 +195,9 @@ impl LlamaConfig {
             factors: None,
             magnitude: 1.0,
         };
+        let heads = Heads { n_heads, n_kv_heads, head_dim };
         Ok(Self {
-            heads: Heads { n_heads, n_kv_heads, head_dim },
+            attention: attention(gguf, &architecture, heads, n_ctx_train)?,
             n_layers,
             n_embd,
             n_ff,
@@ -150,15 +219,51 @@ impl LlamaConfig {
         self.n_ctx_train.min(DEFAULT_CONTEXT)
     }
 
+    /// The heads' shape.
+    pub fn heads(&self) -> Heads {
+        self.attention.heads
+    }
+
     /// Elements of all query heads.
     pub fn n_q(&self) -> usize {
-        self.heads.n_heads * self.heads.head_dim
+        self.heads().n_heads * self.heads().head_dim
     }
 
     /// Elements of all key heads.
     pub fn n_kv(&self) -> usize {
-        self.heads.n_kv_heads * self.heads.head_dim
+        self.heads().n_kv_heads * self.heads().head_dim
     }
+}
+
+/// The attention that the metadata describes: the scale, the window and the soft cap where it names them.
+fn attention(gguf: &Gguf, architecture: &str, heads: Heads, n_ctx_train: usize) -> Result<AttentionOp> {
+    let m = &gguf.metadata;
+    let wrong = |key: &str| {
+        let value = m.get(key);
+        Error::invalid_gguf(format!("'{}' gives {key} as {value:?}, which cannot be right.", gguf.name()))
+    };
+    // A number over 0; a missing one and 0 stand for "as usual".
+    let positive = |name: &str| -> Result<Option<f32>> {
+        let key = format!("{architecture}.{name}");
+        match m.float(&key) {
+            Some(x) if x < 0.0 || !x.is_finite() => Err(wrong(&key)),
+            None if m.contains(&key) => Err(wrong(&key)),
+            x => Ok(x.filter(|x| *x > 0.0)),
+        }
+    };
+    let window = format!("{architecture}.attention.sliding_window");
+    if m.contains(&window) && m.uint(&window).is_none() {
+        return Err(wrong(&window));
+    }
+    // One that all positions fit into hides nothing.
+    let window = m.uint(&window).filter(|n| (1..n_ctx_train as u64).contains(n));
+    let usual = AttentionOp::causal(heads);
+    Ok(AttentionOp {
+        scale: positive("attention.scale")?.unwrap_or(usual.scale),
+        mask: window.map_or(Mask::Causal, |window| Mask::Window(window as usize)),
+        softcap: positive("attn_logit_softcapping")?,
+        ..usual
+    })
 }
 
 fn rope_scaling(gguf: &Gguf, architecture: &str, original_context: usize) -> Result<RopeScaling> {

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use crate::backend::{Backend, Epilogue, Expected, KvFormat, KvPlace, Linear, Qkv, RmsNorm};
+use crate::backend::{Backend, Epilogue, Expected, KvFormat, KvPlace, KvSource, Linear, Qkv, RmsNorm};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::model::lm::config::LlamaConfig;
@@ -66,7 +66,6 @@ pub struct Llama<B: Backend> {
     /// `[n_ctx, n_rot]`
     rope: B::Tensor,
     scratch: Scratch<B>,
-    scale: f32,
 }
 
 impl<B: Backend> Llama<B> {
@@ -109,7 +108,7 @@ impl<B: Backend> Llama<B> {
     pub fn expect(config: &LlamaConfig, gguf: &Gguf, backend: &mut B, kv_format: KvFormat) {
         let format = |name: &str| gguf.tensor(name).map(|t| t.info.format);
         let of_layer = |i: usize, part: &str| format(&format!("blk.{i}.{part}.weight"));
-        let mut expected = vec![Expected::Decoder, Expected::Attention(config.heads.head_dim, kv_format)];
+        let mut expected = vec![Expected::Decoder, Expected::Attention(config.heads().head_dim, kv_format)];
         let table = format("token_embd.weight");
         expected.extend(table.map(Expected::Embed));
         expected.extend(format("output.weight").or(table).map(Expected::Linear));
@@ -189,7 +188,6 @@ impl<B: Backend> Llama<B> {
             token_embd: Linear { weight: w.matrix("token_embd.weight")?, bias: None },
             output_norm: w.tensor(backend, "output_norm.weight", n_embd)?,
             output: if config.tied { None } else { Some(w.linear(backend, "output")?) },
-            scale: 1.0 / (config.heads.head_dim as f32).sqrt(),
             layers,
             rope,
             scratch,
@@ -214,12 +212,13 @@ impl<B: Backend> Llama<B> {
 
     /// Runs the first `n` rows of `h` through one layer, at positions `position ..`.
     pub fn layer(&mut self, backend: &mut B, cache: &mut B::KvCache, layer: usize, position: usize, n: usize) {
-        let Self { config, h, scratch: s, layers, rope, scale, .. } = self;
+        let Self { config, h, scratch: s, layers, rope, .. } = self;
         let l = &layers[layer];
-        let place = KvPlace { cache, layer, position, rope, style: config.rope_style, heads: config.heads };
+        let place = KvPlace { cache, layer, position, rope, style: config.rope_style, heads: config.heads() };
         let norm = RmsNorm { weight: &l.attn_norm, eps: config.eps, scratch: &mut s.norm };
         backend.norm_qkv_rope_kv(h, norm, &Qkv { q: &l.q, k: &l.k, v: &l.v }, place, &mut s.q, &mut s.k, &mut s.v, n);
-        backend.attention(&s.q, cache, layer, position, config.heads, *scale, &mut s.attn, n);
+        let kv = KvSource::Cache { cache, layer, first: position };
+        backend.attention(&config.attention, &s.q, kv, &mut s.attn, n);
         self.behind_attention(backend, layer, n);
     }
 
@@ -234,13 +233,14 @@ impl<B: Backend> Llama<B> {
         queries: &mut B::Tensor,
         row: usize,
     ) {
-        let Self { config, h, scratch: s, layers, rope, scale, .. } = self;
-        let (l, heads) = (&layers[layer], config.heads);
+        let Self { config, h, scratch: s, layers, rope, .. } = self;
+        let (l, heads) = (&layers[layer], config.heads());
         let norm = RmsNorm { weight: &l.attn_norm, eps: config.eps, scratch: &mut s.norm };
         backend.norm_linear(h, norm, &l.q, &mut s.q, 1, Epilogue::Store);
         backend.rope(&mut s.q, rope, config.rope_style, heads.n_heads, heads.head_dim, position, 1);
         backend.copy_rows(&s.q, 0, queries, row, 1);
-        backend.attention(&s.q, cache, layer, position, heads, *scale, &mut s.attn, 1);
+        let kv = KvSource::Cache { cache, layer, first: position };
+        backend.attention(&config.attention, &s.q, kv, &mut s.attn, 1);
         self.behind_attention(backend, layer, 1);
     }
 
@@ -252,11 +252,6 @@ impl<B: Backend> Llama<B> {
         let norm = RmsNorm { weight: &l.ffn_norm, eps: config.eps, scratch: &mut s.norm };
         backend.norm_gate_up(h, norm, &l.gate, &l.up, &mut s.gate, &mut s.up, n);
         backend.linear(&s.gate, &l.down, h, n, Epilogue::Add);
-    }
-
-    /// What a query's products with the keys are multiplied by.
-    pub fn scale(&self) -> f32 {
-        self.scale
     }
 
     /// Computes the logits of one row of `h` after all layers.

@@ -9,7 +9,7 @@
 //!
 //! The patch convolution has stride = kernel, so it is a linear layer over patches.
 
-use crate::backend::{Backend, Epilogue, Linear, Qkv};
+use crate::backend::{Backend, Epilogue, KvSource, Linear, Qkv};
 use crate::error::Result;
 use crate::model::vision::config::{Activation, ClipConfig};
 use crate::model::weights::{Norm, Plan, Weights};
@@ -176,10 +176,10 @@ impl<B: Backend> Clip<B> {
         let c = &self.config;
         let rows = c.n_positions();
         let l = &self.blocks[layer];
-        let scale = 1.0 / ((c.n_embd / c.n_heads) as f32).sqrt();
         backend.layer_norm(&job.x, &l.ln1.weight, &l.ln1.bias, c.eps, &mut job.norm, rows);
         backend.qkv(&job.norm, &Qkv { q: &l.q, k: &l.k, v: &l.v }, &mut job.q, &mut job.k, &mut job.v, rows);
-        backend.attention_full(&job.q, &job.k, &job.v, c.n_heads, scale, &mut job.attn, rows);
+        let kv = KvSource::Rows { k: &job.k, v: &job.v };
+        backend.attention(&c.attention(), &job.q, kv, &mut job.attn, rows);
         backend.linear(&job.attn, &l.attn_out, &mut job.x, rows, Epilogue::Add);
         backend.layer_norm(&job.x, &l.ln2.weight, &l.ln2.bias, c.eps, &mut job.norm, rows);
         let epilogue = match c.activation {

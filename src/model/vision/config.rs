@@ -1,5 +1,6 @@
 //! What an mmproj file says of its vision tower.
 
+use crate::backend::{AttentionOp, Heads, Mask};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 
@@ -109,6 +110,12 @@ impl ClipConfig {
             // widths are equal the shape cannot tell, but only new files say their type.
             swapped_ffn: if n_embd == n_ff { m.str("general.type") != Some("mmproj") } else { down.first() == Some(&n_embd) },
         })
+    }
+
+    /// The attention of every block.
+    pub fn attention(&self) -> AttentionOp {
+        let heads = Heads { n_heads: self.n_heads, n_kv_heads: self.n_heads, head_dim: self.n_embd / self.n_heads };
+        AttentionOp { mask: Mask::Full, ..AttentionOp::causal(heads) }
     }
 
     /// Patches of a picture.

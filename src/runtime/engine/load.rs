@@ -6,7 +6,7 @@ use std::rc::Rc;
 use siphasher::sip::SipHasher13;
 
 use super::{Engine, Info, LoadProgress, VisionInfo};
-use crate::backend::{Backend, KvFormat, KvSpec};
+use crate::backend::{AttentionOp, Backend, KvFormat, KvSpec};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, LocalFuture, RangedSource};
 use crate::model::llava::{Vision, VisionConfig, language_model_plan};
@@ -85,6 +85,10 @@ impl<B: Backend> Engine<B> {
             }
             None => None,
         };
+        supported(&backend, gguf.name(), &config.attention)?;
+        if let Some((gguf, config)) = &mmproj {
+            supported(&backend, gguf.name(), &config.attention())?;
+        }
         let tokenizer = Tokenizer::from_metadata(&mut gguf.metadata)?;
         if tokenizer.n_vocab() > config.n_vocab {
             return Err(Error::invalid_gguf(format!(
@@ -100,7 +104,7 @@ impl<B: Backend> Engine<B> {
             n_layers: config.n_layers,
             n_ctx,
             n_kv: config.n_kv(),
-            head_dim: config.heads.head_dim,
+            head_dim: config.heads().head_dim,
             format: options.kv_format,
         };
         if isize::try_from(spec.n_bytes()).is_err() {
@@ -195,6 +199,13 @@ impl<B: Backend> Engine<B> {
             seed,
         })
     }
+}
+
+/// [`Backend::supports`], naming the file.
+fn supported<B: Backend>(backend: &B, file: &str, attention: &AttentionOp) -> Result<()> {
+    backend
+        .supports(attention)
+        .map_err(|error| Error::from_code(error.code(), format!("'{file}' cannot run here: {}", error.message())))
 }
 
 fn context_size(wanted: Option<usize>, config: &LlamaConfig, file: &str) -> Result<usize> {

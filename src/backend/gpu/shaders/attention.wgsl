@@ -13,8 +13,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let first = group.y * P.stride + group.x * P.head_dim;
     let kv_first = group.x / P.group * P.head_dim;
     let n_keys = keys_of(group.y);
-    let per_split = (n_keys + 64u * P.n_splits - 1u) / (64u * P.n_splits) * 64u;
-    let start = min(group.z * per_split, n_keys);
+    let first_key = first_key_of(group.y);
+    let per_split = (n_keys - first_key + 64u * P.n_splits - 1u) / (64u * P.n_splits) * 64u;
+    let start = min(first_key + group.z * per_split, n_keys);
     let until = min(start + per_split, n_keys);
     let n_quads = (P.head_dim + 3u) / 4u;
     if (thread < n_quads) {
@@ -41,7 +42,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var i = 0u; i < n_quads; i++) {
                 s += dot(query[i], key4(row + 4u * i, P.head_dim - 4u * i));
             }
-            score = s * P.scale;
+            score = score_of(s);
         }
         scores[thread] = score;
         workgroupBarrier();

@@ -22,7 +22,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var sums = array<vec4<f32>, 4u * COLS>();
     var largest = -3.0e38;
     var total = 0.0;
-    for (var tile = 0u; tile < n_keys; tile += 32u) {
+    for (var tile = first_key_of(first); tile < n_keys; tile += 32u) {
         var s = array<vec4<f32>, 4>();
         for (var c = 0u; c < COLS; c++) {
             let element = 32u * c + 4u * a;
@@ -53,15 +53,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         for (var j = 0u; j < 4u; j++) {
             for (var i = 0u; i < 4u; i++) {
-                ss[33u * (b + 8u * i) + a + 8u * j] = s[j][i] * P.scale;
+                ss[33u * (b + 8u * i) + a + 8u * j] = score_of(s[j][i]);
             }
         }
         workgroupBarrier();
         if (thread < 32u) {
             let seen = keys_of(first + thread);
             let n_tile = min(32u, max(seen, tile) - tile);
+            let unseen = max(first_key_of(first + thread), tile) - tile;
             var tile_largest = largest;
-            for (var i = 0u; i < n_tile; i++) {
+            for (var i = unseen; i < n_tile; i++) {
                 tile_largest = max(tile_largest, ss[33u * thread + i]);
             }
             let fade = exp(largest - tile_largest);
@@ -69,7 +70,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             total *= fade;
             for (var i = 0u; i < 32u; i++) {
                 var weight = 0.0;
-                if (i < n_tile) {
+                if (i >= unseen && i < n_tile) {
                     weight = exp(ss[33u * thread + i] - largest);
                 }
                 ss[33u * thread + i] = weight;

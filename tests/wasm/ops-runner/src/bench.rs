@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use crate::backend::cpu::{Cpu, Kernels, Tensor};
-use crate::backend::{Backend, Epilogue, Heads, KvFormat, KvSpec, Linear, MatrixSpec};
+use crate::backend::{AttentionOp, Backend, Epilogue, Heads, KvFormat, KvSource, KvSpec, Linear, Mask, MatrixSpec};
 use crate::host::{milliseconds, print};
 use crate::limits::{self, Step};
 use crate::ops::Random;
@@ -132,19 +132,22 @@ pub fn attention() {
         x
     };
     let [q, k, v, mut out] = [(); 4].map(|()| tensor(&mut cpu, 577, 1024));
-    let full = time(|| cpu.attention_full(&q, &k, &v, 16, 0.125, &mut out, 577));
+    let of_tower = Heads { n_heads: 16, n_kv_heads: 16, head_dim: 64 };
+    let tower = AttentionOp { mask: Mask::Full, ..AttentionOp::causal(of_tower) };
+    let full = time(|| cpu.attention(&tower, &q, KvSource::Rows { k: &k, v: &v }, &mut out, 577));
     print(&format!(
-        "attention_full 577 rows, 16 heads of 64: {full:.1} ms, {:.1} GFLOP/s",
+        "attention_rows 577 rows, 16 heads of 64: {full:.1} ms, {:.1} GFLOP/s",
         4.0 * 577.0 * 577.0 * 1024.0 / 1e6 / full
     ));
     let heads = Heads { n_heads: 32, n_kv_heads: 8, head_dim: 128 };
+    let decoder = AttentionOp::causal(heads);
     for format in [KvFormat::F32, KvFormat::F16] {
         let mut cache = cpu.kv_cache(&KvSpec { n_layers: 1, n_ctx: 1200, n_kv: 1024, head_dim: 128, format }).expect("memory");
         let kv = tensor(&mut cpu, 1200, 1024);
         cpu.kv_write(&mut cache, 0, 0, &kv, &kv, 1200);
         let (q, mut out) = (tensor(&mut cpu, 577, 4096), tensor(&mut cpu, 577, 4096));
-        let prompt = time(|| cpu.attention(&q, &cache, 0, 0, heads, 0.1, &mut out, 577));
-        let one = time(|| cpu.attention(&q, &cache, 0, 1000, heads, 0.1, &mut out, 1));
+        let prompt = time(|| cpu.attention(&decoder, &q, KvSource::Cache { cache: &cache, layer: 0, first: 0 }, &mut out, 577));
+        let one = time(|| cpu.attention(&decoder, &q, KvSource::Cache { cache: &cache, layer: 0, first: 1000 }, &mut out, 1));
         print(&format!("attention {format:?}, 32 heads of 128: prompt of 577 {prompt:.1} ms; one token after 1000 {one:.3} ms"));
     }
     let n = 577 * 4096;
