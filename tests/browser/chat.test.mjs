@@ -49,7 +49,7 @@ describe("the conversation", () => {
   let folder;
   before(async () => {
     folder = mkdtempSync(path.join(tmpdir(), "llava-web-"));
-    host = await start({ flags: ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"] });
+    host = await start({ given: [/\/golden\/nothing\.png$/], flags: ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"] });
     mkdirSync(SCREENSHOTS, { recursive: true });
   });
   after(async () => {

@@ -52,7 +52,8 @@ describe("the package", { skip: existsSync(DIST) ? false : "dist is not there: r
     folder = mkdtempSync(path.join(tmpdir(), "llava-web-"));
     published = path.join(folder, "published");
     cpSync(DIST, published, { recursive: true });
-    host = await start({ "/sub/path/": published, "/folder/": folder });
+    // What is published is gone when the requests are looked at.
+    host = await start({ "/sub/path/": published, "/folder/": folder, given: [/^http:\/\/127\.0\.0\.1:\d+\/(sub\/path|folder)\/[\w./-]*(\?isolate)?$/] });
   });
   after(async () => {
     await host?.close();
