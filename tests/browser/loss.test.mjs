@@ -520,7 +520,9 @@ describe("a GPU that goes away", { skip: withoutEngine }, () => {
       // What was said is still there, and what was asked is answered there.
       // Shown as Markdown, whose paragraphs end with a line break.
       assert.equal((await chat.locator("[part=answer]").first().textContent()).trim(), first.trim());
-      await own.page.waitForFunction(() => document.querySelector("llava-chat").messages.length === 4);
+      await own.page.waitForFunction(() => document.querySelector("llava-chat").shadowRoot.querySelectorAll("[part=answer]")[1].textContent.length > 0, undefined, { timeout: 120_000 });
+      await own.page.evaluate(() => document.querySelector("llava-chat").stop());
+      await own.page.waitForFunction(() => document.querySelector("llava-chat").messages.length === 4, undefined, { timeout: 120_000 });
       assert.equal(await own.page.evaluate(() => document.querySelector("llava-chat").engine.info.device.kind), "cpu");
       assert.ok((await chat.locator("[part=answer]").nth(1).textContent()).length > 0);
       assert.equal(await own.page.evaluate(() => document.querySelector("llava-chat").messages.length), 4);
