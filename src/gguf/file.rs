@@ -73,7 +73,11 @@ impl Gguf {
         let mut tails = Vec::with_capacity(sources.len());
         let mut n_listed: u64 = 0;
         for (file, source) in sources.iter().enumerate() {
-            let (header, tail) = read_header(source.as_ref()).await?;
+            let refuse = |e: Error| {
+                source.refuse();
+                e
+            };
+            let (header, tail) = read_header(source.as_ref()).await.map_err(refuse)?;
             tails.push(tail);
             check_split(&header.metadata, file, sources.len(), source.name())?;
             check_same_model(metadata.as_ref().unwrap_or(&header.metadata), &header.metadata, source.name())?;
@@ -101,6 +105,11 @@ impl Gguf {
             )));
         }
         Ok(Self { metadata, sources, tensors, tails: RefCell::new(tails) })
+    }
+
+    /// Tells the source of a tensor that a load failed because of what the tensor holds.
+    pub fn refuse(&self, tensor: &Tensor) {
+        self.sources[tensor.file].refuse();
     }
 
     /// The name of the first file, for messages.

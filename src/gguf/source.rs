@@ -27,6 +27,9 @@ pub trait RangedSource {
     /// # Errors
     /// `invalid_gguf` where the source ends before; `network`, `integrity` or `storage` as the source has them.
     fn read<'a>(&'a self, offset: u64, out: &'a mut [u8]) -> LocalFuture<'a, Result<()>>;
+
+    /// Told that a load failed because of what this file says. A source that keeps a copy of its file need not keep that one.
+    fn refuse(&self) {}
 }
 
 /// A file that is in memory as a whole.

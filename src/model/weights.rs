@@ -266,18 +266,23 @@ impl<'a, B: Backend> Reserved<'a, B> {
         (reader.progress)(0, total);
         for tensor in gguf.in_file_order() {
             let Some(want) = self.plan.wants.get(&tensor.info.name) else { continue };
+            let refuse = |error: &Error| {
+                if matches!(error, Error::InvalidGguf(_)) {
+                    gguf.refuse(tensor);
+                }
+            };
             reader
                 .fingerprint
                 .write(format!("{} {} {:?}", tensor.info.name, tensor.info.format.name(), tensor.info.dims).as_bytes());
             match &want.role {
                 Role::Floats => {
-                    weights.floats.insert(tensor.info.name.clone(), reader.floats(tensor).await?);
+                    weights.floats.insert(tensor.info.name.clone(), reader.floats(tensor).await.inspect_err(refuse)?);
                 }
                 Role::Matrices(parts) => {
                     for part in parts {
                         let reserved = self.builders.remove(&part.name);
                         let (spec, builder) = reserved.ok_or_else(|| not_planned(&part.name))?;
-                        let matrix = reader.matrix(backend, tensor, part, &spec, builder).await?;
+                        let matrix = reader.matrix(backend, tensor, part, &spec, builder).await.inspect_err(refuse)?;
                         weights.matrices.insert(part.name.clone(), matrix);
                     }
                 }

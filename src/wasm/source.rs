@@ -1,4 +1,4 @@
-//! A ranged source over a JavaScript object `{ name, size, read(offset, length) → Promise<Uint8Array> }`.
+//! A ranged source over a JavaScript object `{ name, size, read(offset, length) → Promise<Uint8Array>, refuse?() }`.
 
 use js_sys::{Function, Promise, Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
@@ -41,6 +41,13 @@ impl RangedSource for JsSource {
 
     fn len(&self) -> Option<u64> {
         self.size
+    }
+
+    fn refuse(&self) {
+        if let Ok(refuse) = Reflect::get(&self.object, &"refuse".into()).and_then(|f| f.dyn_into::<Function>()) {
+            // What it throws changes nothing about the failure that is being told.
+            let _ = refuse.call0(&self.object);
+        }
     }
 
     fn read<'a>(&'a self, offset: u64, out: &'a mut [u8]) -> LocalFuture<'a, Result<()>> {

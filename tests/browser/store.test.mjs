@@ -721,6 +721,19 @@ describe("the model store", { skip: withoutEngine }, () => {
     assert.ok((await complete()).includes(odd.name));
   });
 
+  visit("a real model stays where the vision file named after it is damaged", async (page) => {
+    const model = newFile(readFileSync(golden("tiny-llava/tiny-llava-f16.gguf")), `tiny${++count}.gguf`);
+    const whole = readFileSync(golden("tiny-llava/mmproj-legacy-f16.gguf"));
+    assert.equal((await load(page, model.url)).code, undefined);
+    const noMagic = Buffer.from(whole).fill(0, 0, 4);
+    const notFinite = Buffer.from(whole).fill(0xff, whole.length - 4096);
+    for (const bytes of [noMagic, whole.subarray(0, whole.length - 100_000), notFinite]) {
+      const mmproj = newFile(bytes, `mmproj${++count}-${model.name}`);
+      assert.equal((await load(page, model.url, { mmproj: mmproj.url })).code, "invalid_gguf");
+      assert.deepEqual((await list(page)).map(({ name, complete }) => [name, complete]), [[model.name, true]]);
+    }
+  }, { real: true });
+
   visit("a model that is refused takes no room", async (page) => {
     const usage = () => page.evaluate(async () => (await globalThis.api.storageEstimate()).usage);
     const before = await usage();
