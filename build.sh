@@ -206,8 +206,10 @@ firefox() {
     say "Firefox is not at $FIREFOX and cannot be installed here: its tests are SKIPPED. Install firefox-esr, or set FIREFOX to where it is"
 }
 
-# A Vulkan adapter for the tests of the GPU backend; where there is no GPU, Mesa's that computes on the CPU.
+# A Vulkan adapter for the tests of the GPU backend, without which they fail here (by themselves they say that they are skipped); where there
+# is no GPU, Mesa's that computes on the CPU.
 vulkan() {
+  export LLAVA_WEB_GPU=required
   compgen -G '/usr/share/vulkan/icd.d/*.json' >/dev/null || compgen -G '/etc/vulkan/icd.d/*.json' >/dev/null && return
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then fail "there is no Vulkan driver; install Mesa's (mesa-vulkan-drivers)"; fi
   say "installing Mesa's Vulkan drivers"

@@ -128,6 +128,9 @@ fn requests() -> Vec<(&'static str, Value, Vec<RgbImage>)> {
 
 #[test]
 fn an_answer_goes_on_where_its_device_was_lost() {
+    if gpu::is_missing() {
+        return;
+    }
     let mut n_losses = 0;
     for (name, request, images) in requests() {
         let expected = answer_with_losses(&request, &images, &[]);
@@ -155,6 +158,9 @@ fn an_answer_goes_on_where_its_device_was_lost() {
 
 #[test]
 fn losses_amid_a_recovery_are_recovered_from() {
+    if gpu::is_missing() {
+        return;
+    }
     let (name, request, images) = requests().swap_remove(0);
     let expected = answer_with_losses(&request, &images, &[]);
     let first = expected.stages.len() + 3;
@@ -166,6 +172,9 @@ fn losses_amid_a_recovery_are_recovered_from() {
 
 #[test]
 fn what_a_recovery_costs_is_not_the_answers_cost() {
+    if gpu::is_missing() {
+        return;
+    }
     let (_, request, images) = requests().swap_remove(0);
     let mut engine = engine();
     let asked = Instant::now();
@@ -199,6 +208,9 @@ fn what_a_recovery_costs_is_not_the_answers_cost() {
 
 #[test]
 fn a_generation_without_a_device_can_be_stopped() {
+    if gpu::is_missing() {
+        return;
+    }
     let (_, request, images) = requests().swap_remove(0);
     let expected = answer_with_losses(&request, &images, &[]);
     let mut engine = engine();
@@ -223,6 +235,9 @@ fn a_generation_without_a_device_can_be_stopped() {
 
 #[test]
 fn a_question_after_a_recovery_finds_the_conversation() {
+    if gpu::is_missing() {
+        return;
+    }
     let mut engine = engine_with(options());
     let request = json!({ "prompt": PROMPT, "temperature": 0, "max_tokens": 6 });
     let images = [picture("chelsea.png")];
@@ -243,6 +258,9 @@ fn a_question_after_a_recovery_finds_the_conversation() {
 
 #[test]
 fn every_call_on_a_lost_device_says_so() {
+    if gpu::is_missing() {
+        return;
+    }
     let images = [picture("chelsea.png")];
     let mut engine = engine();
     engine.backend().device().destroy();
@@ -264,6 +282,9 @@ fn every_call_on_a_lost_device_says_so() {
 
 #[test]
 fn failures_of_a_lost_device_are_put_down_to_its_loss() {
+    if gpu::is_missing() {
+        return;
+    }
     let device = gpu::device(DeviceOptions::default());
     let mut backend = Gpu::new(device.clone()).expect("a backend");
     for error in [Error::out_of_memory("16 bytes"), Error::internal("x"), Error::invalid_request("y")] {
@@ -281,6 +302,9 @@ fn failures_of_a_lost_device_are_put_down_to_its_loss() {
 
 #[test]
 fn an_answer_does_not_go_on_with_another_model() {
+    if gpu::is_missing() {
+        return;
+    }
     let mut engine = engine();
     start(&mut engine, &json!({ "prompt": PROMPT, "max_tokens": 4 }), &[picture("chelsea.png")]);
     let rescued = engine.rescue();
@@ -334,6 +358,9 @@ fn gpu_with(memory_limit: Option<u64>) -> (Rc<Device>, Gpu) {
 
 #[test]
 fn a_model_beyond_the_gpus_memory_is_refused_before_it_is_read() {
+    if gpu::is_missing() {
+        return;
+    }
     let (device, backend) = gpu_with(None);
     let before = device.bytes_in_use();
     let (engine, end, length) = load_watched(backend);

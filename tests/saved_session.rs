@@ -84,6 +84,9 @@ fn a_restored_conversation_goes_on_as_if_it_had_never_been_interrupted() {
 
 #[test]
 fn a_session_goes_over_to_another_device_and_back() {
+    if gpu::is_missing() {
+        return;
+    }
     let image = picture("chelsea.png");
     for kv_format in [KvFormat::F16, KvFormat::F32] {
         let (mut cpu, mut gpu) = (engine(kv_format), gpu_engine(kv_format));

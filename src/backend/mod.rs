@@ -20,6 +20,8 @@ pub mod choice;
 pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+#[cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "only devices that are handed lists of commands count it"))]
+mod work;
 
 /// A matrix to be uploaded: `n_out` rows of `n_in` elements, stored in `format`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -271,6 +273,8 @@ pub struct Launches {
     pub pipelines: u64,
     /// Buffers made.
     pub buffers: u64,
+    /// Pieces of data that the host wrote into tensors.
+    pub writes: u64,
 }
 
 /// A device that computes.
@@ -293,7 +297,7 @@ pub trait Backend {
     const PREFILL_ROWS: usize;
     /// Multiply-adds that may be recorded before a caller gets its turn again.
     const STEP_WORK: u64;
-    /// Tokens that may be under way behind the one that is waited for.
+    /// Decode steps that may be submitted beyond the token that is awaited.
     const LOOK_AHEAD: usize;
     /// Whether the device can go away (`device_lost`), so that a caller keeps what it needs to compute everything again.
     const CAN_BE_LOST: bool = false;
@@ -398,8 +402,8 @@ pub trait Backend {
     /// As [`Self::confirm`].
     async fn reserved(&mut self, spare: u64) -> Result<()>;
 
-    /// Bytes that were there when one was refused between [`Self::reserve`] and the end of [`Self::reserved`].
-    fn granted(&self) -> u64 {
+    /// Bytes allocated since [`Self::reserve`] before the first refusal.
+    fn bytes_before_refusal(&self) -> u64 {
         self.weight_bytes()
     }
 
@@ -423,6 +427,13 @@ pub trait Backend {
 
     /// `dst[dst_row+i] = src[src_row+i]` for `n` rows.
     fn copy_rows(&mut self, src: &Self::Tensor, src_row: usize, dst: &mut Self::Tensor, dst_row: usize, n: usize);
+
+    /// `dst[to] = src[from]` for each `[from, to]` of `rows`; no two have the same `to`.
+    fn gather_rows(&mut self, src: &Self::Tensor, rows: &[[u32; 2]], dst: &mut Self::Tensor) {
+        for run in rows.chunk_by(|a, b| b[0] == a[0] + 1 && b[1] == a[1] + 1) {
+            self.copy_rows(src, run[0][0] as usize, dst, run[0][1] as usize, run.len());
+        }
+    }
 
     /// `x[row+i] += y[i]` for the first `n` rows of `y`.
     fn add_rows(&mut self, x: &mut Self::Tensor, row: usize, y: &Self::Tensor, n: usize);

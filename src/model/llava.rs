@@ -285,15 +285,20 @@ impl<B: Backend> Vision<B> {
             return job.done.pop().ok_or_else(|| Error::internal("A picture of no tiles."));
         }
         let mut out = backend.tensor(job.rows.len(), self.projector.n_out)?;
-        for (to, row) in job.rows.iter().enumerate() {
+        // From each tile at once: a device is told of a whole tensor as quickly as of one row.
+        let mut of_tiles = vec![Vec::new(); job.done.len()];
+        let mut ends = Vec::new();
+        for (to, row) in (0u32..).zip(&job.rows) {
             match row {
-                Row::Patch { tile, patch } => backend.copy_rows(&job.done[*tile], *patch, &mut out, to, 1),
-                Row::Newline => {
-                    if let Some(newline) = &self.newline {
-                        backend.copy_rows(newline, 0, &mut out, to, 1);
-                    }
-                }
+                Row::Patch { tile, patch } => of_tiles[*tile].push([*patch as u32, to]),
+                Row::Newline => ends.push([0, to]),
             }
+        }
+        for (tile, rows) in job.done.iter().zip(&of_tiles) {
+            backend.gather_rows(tile, rows, &mut out);
+        }
+        if let Some(newline) = &self.newline {
+            backend.gather_rows(newline, &ends, &mut out);
         }
         job.done.clear();
         Ok(out)

@@ -75,7 +75,7 @@ impl<'a, B: Backend> Memory<'a, B> {
             Ok((language_model_bytes, cache)) => Ok(Self { language_model, vision, cache, language_model_bytes }),
             Err(error) => match backend.cause(error).await {
                 Error::OutOfMemory(why) => {
-                    let granted = backend.granted();
+                    let granted = backend.bytes_before_refusal();
                     Err(too_large(&name, &needs, kv, &format!("after {granted} bytes there were no more. {why}"), backend))
                 }
                 other => Err(other),

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::backend::choice::{self, Candidate, Choice, by_rank};
+use crate::backend::choice::{self, Candidate, Choice, Ranked, by_rank};
 use crate::error::{Error, Result};
 use crate::runtime::grammar::TokenSet;
 
@@ -125,7 +125,7 @@ pub struct Sampler {
     changed: Vec<(usize, f32)>,
     /// The logits without tokens that are not allowed.
     masked: Vec<f32>,
-    candidates: Vec<Candidate>,
+    candidates: Vec<Ranked>,
 }
 
 impl Sampler {
@@ -247,12 +247,8 @@ impl Sampler {
 
     fn choose(&mut self, logits: &[f32]) -> Result<u32> {
         let best = best(logits)?;
-        Ok(if self.config.temperature == 0.0 { best.id } else { self.draw(logits, best.logit) })
-    }
-
-    /// Draws by the rule. At least one logit is finite, the largest is `max`.
-    fn draw(&mut self, logits: &[f32], max: f32) -> u32 {
-        choice::draw(logits, max, &self.config.choice(), self.random.unit(), &mut self.candidates)
+        let unit = self.unit();
+        Ok(choice::draw(logits, best, &self.config.choice(), unit, &mut self.candidates))
     }
 }
 

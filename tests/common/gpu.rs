@@ -1,12 +1,29 @@
 //! A GPU for tests.
 
+#![allow(dead_code, reason = "not every test binary opens a device itself")]
+
 use std::rc::Rc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use llava_web::backend::gpu::{Device, DeviceOptions};
 
-/// Opens whatever Vulkan adapter there is; one that computes on the CPU will do.
+/// Opens whatever Vulkan adapter there is; one that computes on the CPU will do. A test that calls it asks [`is_missing`] first.
 pub fn device(options: DeviceOptions) -> Rc<Device> {
-    pollster::block_on(Device::open(options)).unwrap_or_else(|error| {
-        panic!("{error}\nThese tests need a Vulkan adapter. Without a GPU: apt-get install -y --no-install-recommends mesa-vulkan-drivers libvulkan1")
-    })
+    pollster::block_on(Device::open(options)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Whether there is no Vulkan adapter, so that a test of it ends here; it is said, with how many such tests that makes in this program. With
+/// `LLAVA_WEB_GPU=required` in the environment, as where all checks are to run, a missing adapter fails the test.
+pub fn is_missing() -> bool {
+    static ERROR: OnceLock<Option<String>> = OnceLock::new();
+    static SKIPPED: AtomicU32 = AtomicU32::new(0);
+    let error = ERROR.get_or_init(|| pollster::block_on(Device::open(DeviceOptions::default())).err().map(|e| e.to_string()));
+    let Some(error) = error else { return false };
+    let n = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+    let how = "Without a GPU: apt-get install -y --no-install-recommends mesa-vulkan-drivers libvulkan1";
+    let is_required = std::env::var_os("LLAVA_WEB_GPU").is_some_and(|value| value == "required");
+    assert!(!is_required, "{error}\n{how}");
+    eprintln!("skipped, the {n}. test of this program for want of a Vulkan adapter: {error}\n{how}");
+    true
 }

@@ -18,7 +18,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::choice::{Candidate, Choice, choose};
+use super::choice::{Choice, Ranked, choose};
 use super::{AttentionOp, Backend, Epilogue, Expected, Heads, KvPart, KvSource, KvSpec, Linear, MatrixSpec, Qkv, RopeStyle};
 use crate::error::{Error, Result};
 use linear::Layer;
@@ -88,7 +88,7 @@ pub struct Cpu {
     attention: attention::Scratch,
     /// The token that was chosen last, and scratch for choosing.
     chosen: Option<u32>,
-    candidates: Vec<Candidate>,
+    candidates: Vec<Ranked>,
 }
 
 impl Cpu {

@@ -3,7 +3,7 @@
 use super::device::Buffer;
 use super::kernels::{Kernel, MAX_TILE_COLS};
 use super::{Gpu, MAX_VEC_ROWS, Tensor};
-use crate::backend::{AttentionOp, Heads, KvFormat, KvPart, KvSpec, Mask};
+use crate::backend::{AttentionOp, Heads, KvFormat, KvPart, KvSpec, Mask, work};
 use crate::error::{Error, Result};
 
 /// The widest head that `attention.wgsl` has room for.
@@ -35,7 +35,8 @@ impl KvCache {
             KvPart::Keys => 0,
             KvPart::Values => self.v_first(),
         };
-        ((first + position * self.stride) * self.spec.format.element_bytes()) as u64
+        let elements = first as u64 + work::product(&[position, self.stride]);
+        elements * self.spec.format.element_bytes() as u64
     }
 }
 
@@ -97,7 +98,7 @@ impl Gpu {
             op.softcap.unwrap_or(0.0).to_bits() as usize,
         ]
         .map(|p| p as u32);
-        let work = (2 * n * n_heads * head_dim * keys.max_keys) as u64;
+        let work = work::product(&[2, n, n_heads, head_dim, keys.max_keys]);
         let read = [&q.buffer, keys.k, keys.v];
         if is_tiled {
             let kernel = Kernel::AttentionTile { format: keys.format, cols };
@@ -111,7 +112,8 @@ impl Gpu {
             self.recorder.dispatch(kernel, &read, &[&out.buffer], &params, grid, work);
             return;
         }
-        let Some(parts) = self.scratch("parts of attention", MAX_VEC_ROWS * n_heads * n_splits * part * 4) else { return };
+        let n_bytes = work::product(&[MAX_VEC_ROWS, n_heads, n_splits, part, 4]);
+        let Some(parts) = self.scratch("parts of attention", n_bytes) else { return };
         self.recorder.dispatch(kernel, &read, &[&parts], &params, grid, work);
         let params = [head_dim, out.stride, n_heads, n_splits, part].map(|p| p as u32);
         let grid = [n_heads as u32, n as u32, 1];

@@ -8,6 +8,8 @@ use crate::quant::Format;
 pub enum Kernel {
     /// `copy_rows.wgsl`
     CopyRows,
+    /// `gather_rows.wgsl`
+    GatherRows,
     /// `add_rows.wgsl`
     AddRows,
     /// `silu_mul.wgsl`
@@ -78,6 +80,10 @@ pub enum Kernel {
     },
     /// `choose_best.wgsl`
     ChooseBest,
+    /// `choose_histogram.wgsl`
+    ChooseHistogram,
+    /// `choose_candidates.wgsl`
+    ChooseCandidates,
     /// `choose.wgsl`
     Choose,
 }
@@ -131,8 +137,10 @@ pub struct Bindings {
 impl Kernel {
     /// Every kernel in every form; of those that mix formats every format alone, and with the one that files mix in.
     pub fn all() -> Vec<Self> {
-        let mut all = vec![Self::CopyRows, Self::AddRows, Self::SiluMul, Self::RmsNorm, Self::LayerNorm, Self::Rope];
-        all.extend([Self::AttentionMerge, Self::QuantizeRows, Self::ChooseBest, Self::Choose]);
+        let mut all =
+            vec![Self::CopyRows, Self::GatherRows, Self::AddRows, Self::SiluMul, Self::RmsNorm, Self::LayerNorm, Self::Rope];
+        all.extend([Self::AttentionMerge, Self::QuantizeRows]);
+        all.extend([Self::ChooseBest, Self::ChooseHistogram, Self::ChooseCandidates, Self::Choose]);
         for format in [KvFormat::F32, KvFormat::F16] {
             all.push(Self::KvWrite(format));
             all.extend([false, true].map(|is_aligned| Self::Attention { format, is_aligned }));
@@ -159,6 +167,7 @@ impl Kernel {
         let kv = |format| if format == KvFormat::F32 { "f32" } else { "f16" };
         match self {
             Self::CopyRows => "copy_rows".into(),
+            Self::GatherRows => "gather_rows".into(),
             Self::AddRows => "add_rows".into(),
             Self::SiluMul => "silu_mul".into(),
             Self::RmsNorm => "rms_norm".into(),
@@ -181,6 +190,8 @@ impl Kernel {
                 format!("qkv_rope_kv {} {} {} {}", q.name(), k.name(), v.name(), kv(cache))
             }
             Self::ChooseBest => "choose_best".into(),
+            Self::ChooseHistogram => "choose_histogram".into(),
+            Self::ChooseCandidates => "choose_candidates".into(),
             Self::Choose => "choose".into(),
         }
     }
@@ -215,6 +226,8 @@ impl Kernel {
         const LINEAR_X: &str = include_str!("shaders/linear_x.wgsl");
         const INPUT: &str = include_str!("shaders/input.wgsl");
         const GAIN_NORM: &str = include_str!("shaders/gain_norm.wgsl");
+        const CHOOSE: &str = include_str!("shaders/choose_params.wgsl");
+        const CHOOSE_BINS: &str = include_str!("shaders/choose_bins.wgsl");
         const ATTENTION: &str = include_str!("shaders/attention_params.wgsl");
         let whole = |parts: &[&str]| parts.iter().map(ToString::to_string).collect::<Vec<_>>();
         match self {
@@ -263,14 +276,17 @@ impl Kernel {
                 parts
             }
             Self::CopyRows => whole(&[include_str!("shaders/copy_rows.wgsl")]),
+            Self::GatherRows => whole(&[include_str!("shaders/gather_rows.wgsl")]),
             Self::AddRows => whole(&[include_str!("shaders/add_rows.wgsl")]),
             Self::SiluMul => whole(&[include_str!("shaders/silu_mul.wgsl")]),
             Self::RmsNorm => whole(&[include_str!("shaders/rms_norm.wgsl")]),
             Self::LayerNorm => whole(&[include_str!("shaders/layer_norm.wgsl")]),
             Self::QuantizeRows => whole(&[include_str!("shaders/quantize_rows.wgsl")]),
             Self::AttentionMerge => whole(&[include_str!("shaders/attention_merge.wgsl")]),
-            Self::ChooseBest => whole(&[include_str!("shaders/choose_best.wgsl")]),
-            Self::Choose => whole(&[include_str!("shaders/choose.wgsl"), STEP]),
+            Self::ChooseBest => whole(&[include_str!("shaders/choose_best.wgsl"), CHOOSE]),
+            Self::ChooseHistogram => whole(&[include_str!("shaders/choose_histogram.wgsl"), CHOOSE]),
+            Self::ChooseCandidates => whole(&[include_str!("shaders/choose_candidates.wgsl"), CHOOSE, CHOOSE_BINS]),
+            Self::Choose => whole(&[include_str!("shaders/choose.wgsl"), CHOOSE, CHOOSE_BINS, STEP]),
             Self::Rope => whole(&[include_str!("shaders/rope.wgsl"), STEP]),
             Self::KvWrite(format) => {
                 // In the fused kernel it is one binding further behind.
@@ -291,9 +307,11 @@ impl Kernel {
     /// The buffers it takes.
     pub fn bindings(self) -> Bindings {
         let (n_read, n_write) = match self {
-            Self::CopyRows | Self::AddRows | Self::SiluMul | Self::Rope | Self::AttentionMerge | Self::ChooseBest => (1, 1),
-            Self::QuantizeRows => (1, 2),
-            Self::RmsNorm | Self::Embed(_) | Self::Choose | Self::KvWrite(_) => (2, 1),
+            Self::CopyRows | Self::AddRows | Self::SiluMul | Self::Rope | Self::AttentionMerge => (1, 1),
+            Self::QuantizeRows | Self::ChooseBest => (1, 2),
+            Self::RmsNorm | Self::Embed(_) | Self::ChooseHistogram | Self::KvWrite(_) | Self::GatherRows => (2, 1),
+            Self::ChooseCandidates => (3, 2),
+            Self::Choose => (5, 1),
             Self::LayerNorm | Self::Attention { .. } | Self::AttentionTile { .. } | Self::MatMul(_) | Self::MatMul64 { .. } => {
                 (3, 1)
             }

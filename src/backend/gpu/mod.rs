@@ -16,10 +16,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::choice::Choice;
+use super::choice::{self, Choice, Weights};
 use super::{
     AttentionOp, Backend, Epilogue, Expected, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec, Launches, Linear, Mask,
-    MatrixSpec, Qkv, RmsNorm, RopeStyle,
+    MatrixSpec, Qkv, RmsNorm, RopeStyle, work,
 };
 use crate::error::{Error, Result};
 
@@ -35,24 +35,28 @@ mod signal;
 pub use attention::KvCache;
 pub use device::{Device, DeviceOptions};
 pub use matrix::{Matrix, MatrixBuilder};
-pub use recorder::{MAX_DISPATCHES, Word};
+pub use recorder::{MAX_DISPATCHES, PendingToken};
 
 use attention::Keys;
 use device::{Buffer, Dropped};
 use kernels::Kernel;
-use products::MAX_SMALL_ROWS;
+use products::MAX_TILE32_ROWS;
 use recorder::Recorder;
 
 /// Elements that rows are padded to: a block of weights.
 const ROW_MULTIPLE: usize = 32;
 /// Rows of x up to which a product is made row by row: a tile of `mat_mul` would be almost empty.
 const MAX_VEC_ROWS: usize = 4;
-/// Ids that one dispatch looks up.
+/// Ids that are given to one dispatch.
 const MAX_IDS: usize = 4096;
 /// Workgroups along x; what is more goes along y. `mat_vec.wgsl` and `gate_up.wgsl` know the number.
 const MAX_GRID_X: usize = 32768;
-/// Logits that a workgroup of `choose_best.wgsl` looks through.
+/// Logits that a workgroup of `choose_best.wgsl` looks through: so many, or a multiple, so that there are at most [`CHOOSE_PARTS`] of them.
 const CHOOSE_PART: usize = 2048;
+/// Parts that `choose.wgsl` has room for.
+const CHOOSE_PARTS: usize = 256;
+/// Bytes of the histogram of `choose_histogram.wgsl`.
+const CHOOSE_HISTOGRAM_BYTES: u64 = 2048 * 16;
 
 /// `[rows, cols]` floats; rows `stride` elements apart.
 #[derive(Debug)]
@@ -70,15 +74,15 @@ pub struct Gpu {
     recorder: Recorder,
     dropped: Dropped,
     /// Bound where a layer has no bias.
-    nothing: Buffer,
-    /// Ids to be looked up.
+    no_bias: Buffer,
+    /// Ids to be looked up, or pairs of rows.
     ids: Buffer,
     /// The token that was chosen last.
     chosen: Buffer,
     /// What kernels leave for other kernels, by name: the buffer and its bytes.
     scratch: HashMap<&'static str, (Rc<Buffer>, u64)>,
     /// Norms with the biases of the projections behind them, by the ids of the buffers they were made of.
-    packed: HashMap<[u64; 4], Rc<Buffer>>,
+    norms_and_biases: HashMap<[u64; 4], Rc<Buffer>>,
     weight_bytes: Rc<Cell<u64>>,
 }
 
@@ -89,7 +93,7 @@ impl Gpu {
     /// `out_of_memory`, `device_lost`.
     pub fn new(device: Rc<Device>) -> Result<Self> {
         let dropped = Dropped::default();
-        let nothing = device.buffer(16, wgpu::BufferUsages::STORAGE, &dropped, "nothing")?;
+        let no_bias = device.buffer(16, wgpu::BufferUsages::STORAGE, &dropped, "no bias")?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
         let ids = device.buffer(MAX_IDS as u64 * 4, usage, &dropped, "ids")?;
         let chosen = device.buffer(16, usage, &dropped, "the chosen token")?;
@@ -98,11 +102,11 @@ impl Gpu {
             device,
             recorder,
             dropped,
-            nothing,
+            no_bias,
             ids,
             chosen,
             scratch: HashMap::new(),
-            packed: HashMap::new(),
+            norms_and_biases: HashMap::new(),
             weight_bytes: Rc::default(),
         })
     }
@@ -120,25 +124,25 @@ impl Gpu {
         &self.device
     }
 
-    fn storage(&mut self, n_elements: usize, element: usize, what: &str) -> Result<Buffer> {
+    fn storage(&mut self, n_bytes: u64, what: &str) -> Result<Buffer> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
         self.recorder.launches.buffers += 1;
-        self.device.buffer((n_elements as u64).saturating_mul(element as u64), usage, &self.dropped, what)
+        self.device.buffer(n_bytes, usage, &self.dropped, what)
     }
 
     /// A buffer of at least so many bytes whose content nobody relies on from one op to the next. `None` where there is no memory for
     /// it, which whoever waits for the device next is told.
-    fn scratch(&mut self, name: &'static str, n_bytes: usize) -> Option<Rc<Buffer>> {
+    fn scratch(&mut self, name: &'static str, n_bytes: u64) -> Option<Rc<Buffer>> {
         if let Some((buffer, size)) = self.scratch.get(name)
-            && *size >= n_bytes as u64
+            && *size >= n_bytes
         {
             return Some(buffer.clone());
         }
-        let n_bytes = n_bytes.next_power_of_two();
-        match self.storage(n_bytes, 1, name) {
+        let n_bytes = n_bytes.checked_next_power_of_two().unwrap_or(n_bytes);
+        match self.storage(n_bytes, name) {
             Ok(buffer) => {
                 let buffer = Rc::new(buffer);
-                self.scratch.insert(name, (buffer.clone(), n_bytes as u64));
+                self.scratch.insert(name, (buffer.clone(), n_bytes));
                 Some(buffer)
             }
             Err(error) => {
@@ -149,7 +153,7 @@ impl Gpu {
     }
 
     /// A norm's weights, and behind them the biases there are: the buffer, and where each bias begins (in floats; 0 for none).
-    fn packed(&mut self, norm: &Tensor, biases: [Option<&Tensor>; 3]) -> Option<(Rc<Buffer>, [usize; 3])> {
+    fn norm_and_biases(&mut self, norm: &Tensor, biases: [Option<&Tensor>; 3]) -> Option<(Rc<Buffer>, [usize; 3])> {
         let mut starts = [0; 3];
         let mut n = norm.stride;
         for (start, bias) in starts.iter_mut().zip(biases) {
@@ -159,10 +163,10 @@ impl Gpu {
             }
         }
         let ids = [Some(norm), biases[0], biases[1], biases[2]].map(|part| part.map_or(0, |part| part.buffer.id));
-        if let Some(buffer) = self.packed.get(&ids) {
+        if let Some(buffer) = self.norms_and_biases.get(&ids) {
             return Some((buffer.clone(), starts));
         }
-        let buffer = match self.storage(n, 4, "biases") {
+        let buffer = match self.storage(work::product(&[n, 4]), "biases") {
             Ok(buffer) => Rc::new(buffer),
             Err(error) => {
                 self.recorder.fail(error);
@@ -174,14 +178,60 @@ impl Gpu {
             .map(|part| (&part.buffer, part.stride as u64 * 4))
             .collect();
         self.recorder.copy(&parts, &buffer);
-        self.packed.insert(ids, buffer.clone());
+        self.norms_and_biases.insert(ids, buffer.clone());
         Some((buffer, starts))
     }
 
     /// Records an op on `n` rows, one thread for each of `per_row` things in a row.
-    fn by_row(&mut self, kernel: Kernel, read: &[&Buffer], written: &[&Buffer], params: &[u32], per_row: usize, n: usize) {
+    fn dispatch_rows(&mut self, kernel: Kernel, read: &[&Buffer], written: &[&Buffer], params: &[u32], per_row: usize, n: usize) {
         let grid = [per_row.div_ceil(64) as u32, n as u32, 1];
         self.recorder.dispatch(kernel, read, written, params, grid, 0);
+    }
+
+    /// Gives kernels up to [`MAX_IDS`] ids, once those that are to read the ids before have been handed over.
+    fn write_ids(&mut self, ids: &[u32]) {
+        self.recorder.new_ids();
+        let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+        self.device.queue.write_buffer(&self.ids.raw, 0, &bytes);
+    }
+
+    /// Records the choice of a token. Where there is no memory for it, whoever waits for the token is told.
+    fn record_choice(&mut self, logits: &Tensor, choice: &Choice, unit: f64) {
+        let part = CHOOSE_PART * logits.cols.div_ceil(CHOOSE_PART * CHOOSE_PARTS);
+        let n_parts = logits.cols.div_ceil(part);
+        let is_selecting = !choice.is_greedy() && (choice.top_k > 0 || choice.top_p < 1.0);
+        let Some(best) = self.scratch("the best logits", work::product(&[n_parts, 16])) else { return };
+        let Some(histogram) = self.scratch("a histogram of logits", CHOOSE_HISTOGRAM_BYTES) else { return };
+        // Bound in any case, so that how a token is chosen makes no difference to the buffers.
+        let Some(candidates) = self.scratch("candidates", work::product(&[logits.cols, 8])) else { return };
+        let Some(counts) = self.scratch("counts of candidates", work::product(&[n_parts, 4])) else { return };
+        let plain = Weights::new(1.0);
+        let weights = if choice.is_greedy() { plain } else { Weights::new(choice.temperature) };
+        let params = [
+            logits.cols as u32,
+            part as u32,
+            n_parts as u32,
+            u32::try_from(choice.top_k).unwrap_or(u32::MAX),
+            u32::from(choice.top_p < 1.0),
+            choice::fraction(f64::from(choice.top_p)),
+            if choice.min_p > 0.0 { choice::farthest(choice.min_p) } else { choice::MAX_DISTANCE },
+            u32::from(choice.is_greedy()),
+            plain.factor,
+            plain.end,
+            weights.factor,
+            weights.end,
+        ];
+        let grid = [n_parts as u32, 1, 1];
+        let logits = &logits.buffer;
+        self.recorder.dispatch(Kernel::ChooseBest, &[logits], &[&best, &histogram], &params, grid, 0);
+        if is_selecting {
+            self.recorder.dispatch(Kernel::ChooseHistogram, &[logits, &best], &[&histogram], &params, grid, 0);
+            let (read, written) = ([logits, &best, &histogram], [&*candidates, &*counts]);
+            self.recorder.dispatch(Kernel::ChooseCandidates, &read, &written, &params, grid, 0);
+        }
+        self.recorder.draw_by(unit);
+        let read = [logits, &best, &histogram, &candidates, &counts];
+        self.recorder.dispatch(Kernel::Choose, &read, &[&self.chosen], &params, [1, 1, 1], 0);
     }
 
     fn compile(&self, kernels: &[Kernel]) {
@@ -196,20 +246,20 @@ impl Backend for Gpu {
     type Matrix = Matrix;
     type MatrixBuilder = MatrixBuilder;
     type KvCache = KvCache;
-    type Chosen = Word;
+    type Chosen = PendingToken;
 
     const ROW_GROUP: usize = matrix::ROW_GROUP;
     /// Enough workgroups for every part of a large adapter.
     const PREFILL_ROWS: usize = 512;
     /// What is worth a submit of its own decides when a caller gets its turn ([`Backend::settle`]).
     const STEP_WORK: u64 = 1 << 35;
-    /// While the host looks at one token the device has the next, and one more behind it.
+    /// While the host looks at one token the device computes the next, and has one more in its queue.
     const LOOK_AHEAD: usize = 2;
     const CAN_BE_LOST: bool = true;
 
     fn tensor(&mut self, rows: usize, cols: usize) -> Result<Tensor> {
         let stride = cols.next_multiple_of(ROW_MULTIPLE);
-        let buffer = self.storage(rows.saturating_mul(stride), 4, &format!("a tensor of {rows} by {cols} numbers"))?;
+        let buffer = self.storage(work::product(&[rows, stride, 4]), &format!("a tensor of {rows} by {cols} numbers"))?;
         Ok(Tensor { rows, cols, stride, buffer })
     }
 
@@ -224,7 +274,8 @@ impl Backend for Gpu {
             bytes.extend(row.iter().flat_map(|x| x.to_le_bytes()));
             bytes.resize(bytes.len() + (out.stride - out.cols) * 4, 0);
         }
-        self.device.queue.write_buffer(&out.buffer.raw, (row * out.stride * 4) as u64, &bytes);
+        self.device.queue.write_buffer(&out.buffer.raw, work::product(&[row, out.stride, 4]), &bytes);
+        self.recorder.launches.writes += 1;
     }
 
     async fn read(&mut self, x: &Tensor, row: usize, n: usize, out: &mut Vec<f32>) -> Result<()> {
@@ -236,7 +287,8 @@ impl Backend for Gpu {
                 out.extend(row.as_chunks::<4>().0[..x.cols].iter().map(|x| f32::from_le_bytes(*x)));
             }
         };
-        self.recorder.read(&[(&x.buffer, (row * row_bytes) as u64, (n * row_bytes) as u64)], take).await
+        let (from, n_bytes) = (work::product(&[row, row_bytes]), work::product(&[n, row_bytes]));
+        self.recorder.read(&[(&x.buffer, from, n_bytes)], take).await
     }
 
     fn matrix_begin(&mut self, spec: &MatrixSpec) -> Result<MatrixBuilder> {
@@ -257,7 +309,7 @@ impl Backend for Gpu {
         let element = spec.format.element_bytes();
         let what = format!("the keys and values of {} positions", spec.n_ctx);
         let layers = (0..spec.n_layers)
-            .map(|_| self.storage(spec.n_ctx.saturating_mul(2 * stride), element, &what))
+            .map(|_| self.storage(work::product(&[spec.n_ctx, 2, stride, element]), &what))
             .collect::<Result<_>>()?;
         Ok(KvCache { spec: *spec, stride, layers })
     }
@@ -291,7 +343,7 @@ impl Backend for Gpu {
         self.device.reserved(spare).await
     }
 
-    fn granted(&self) -> u64 {
+    fn bytes_before_refusal(&self) -> u64 {
         self.device.granted()
     }
 
@@ -322,9 +374,10 @@ impl Backend for Gpu {
                 Expected::Attention(head_dim, format) => self.compile_attention(head_dim, format),
                 Expected::AttentionRows(head_dim) => self.compile_attention(head_dim, KvFormat::F32),
                 Expected::Decoder => {
-                    self.compile(&[Kernel::RmsNorm, Kernel::CopyRows, Kernel::ChooseBest, Kernel::Choose]);
+                    self.compile(&[Kernel::RmsNorm, Kernel::CopyRows]);
+                    self.compile(&[Kernel::ChooseBest, Kernel::ChooseHistogram, Kernel::ChooseCandidates, Kernel::Choose]);
                 }
-                Expected::Vision => self.compile(&[Kernel::LayerNorm, Kernel::AddRows, Kernel::CopyRows]),
+                Expected::Vision => self.compile(&[Kernel::LayerNorm, Kernel::AddRows, Kernel::CopyRows, Kernel::GatherRows]),
             }
         }
     }
@@ -333,23 +386,8 @@ impl Backend for Gpu {
         self.recorder.settle(all).await
     }
 
-    fn choose(&mut self, logits: &Tensor, choice: &Choice, unit: f64) -> Word {
-        let n_parts = logits.cols.div_ceil(CHOOSE_PART);
-        if let Some(best) = self.scratch("the best logits", n_parts * 16) {
-            let n = logits.cols as u32;
-            let grid = [n_parts as u32, 1, 1];
-            self.recorder.dispatch(Kernel::ChooseBest, &[&logits.buffer], &[&best], &[n], grid, 0);
-            self.recorder.draw_by(unit);
-            let params = [
-                n,
-                n_parts as u32,
-                choice.temperature.to_bits(),
-                u32::try_from(choice.top_k).unwrap_or(u32::MAX),
-                choice.top_p.to_bits(),
-                choice.min_p.to_bits(),
-            ];
-            self.recorder.dispatch(Kernel::Choose, &[&logits.buffer, &best], &[&self.chosen], &params, [1, 1, 1], 0);
-        }
+    fn choose(&mut self, logits: &Tensor, choice: &Choice, unit: f64) -> PendingToken {
+        self.record_choice(logits, choice, unit);
         self.recorder.fetch(&self.chosen)
     }
 
@@ -357,7 +395,7 @@ impl Backend for Gpu {
         look_up(&mut self.recorder, table, &self.chosen, 1, out, 0);
     }
 
-    async fn chosen(&mut self, token: Word) -> Result<Option<u32>> {
+    async fn chosen(&mut self, token: PendingToken) -> Result<Option<u32>> {
         let id = self.recorder.word(token).await?;
         Ok(if id == u32::MAX { None } else { Some(id) })
     }
@@ -365,9 +403,7 @@ impl Backend for Gpu {
     fn embed(&mut self, table: &Matrix, ids: &[u32], out: &mut Tensor, row: usize) {
         assert!(row + ids.len() <= out.rows, "embed: {} rows from {row} on of {}", ids.len(), out.rows);
         for (i, ids) in ids.chunks(MAX_IDS).enumerate() {
-            self.recorder.new_ids();
-            let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-            self.device.queue.write_buffer(&self.ids.raw, 0, &bytes);
+            self.write_ids(ids);
             look_up(&mut self.recorder, table, &self.ids, ids.len(), out, row + i * MAX_IDS);
         }
     }
@@ -376,14 +412,26 @@ impl Backend for Gpu {
         assert_eq!(src.cols, dst.cols, "copy_rows: row lengths differ");
         assert!(src_row + n <= src.rows && dst_row + n <= dst.rows, "copy_rows: beyond the rows");
         let params = [src.stride / 4, src_row, dst_row].map(|p| p as u32);
-        self.by_row(Kernel::CopyRows, &[&src.buffer], &[&dst.buffer], &params, src.stride / 4, n);
+        self.dispatch_rows(Kernel::CopyRows, &[&src.buffer], &[&dst.buffer], &params, src.stride / 4, n);
+    }
+
+    fn gather_rows(&mut self, src: &Tensor, rows: &[[u32; 2]], dst: &mut Tensor) {
+        assert_eq!(src.cols, dst.cols, "gather_rows: row lengths differ");
+        let is_within = |[from, to]: &[u32; 2]| (*from as usize) < src.rows && (*to as usize) < dst.rows;
+        assert!(rows.iter().all(is_within), "gather_rows: beyond the rows");
+        for rows in rows.chunks(MAX_IDS / 2) {
+            self.write_ids(rows.as_flattened());
+            let (read, params) = ([&src.buffer, &self.ids], [(src.stride / 4) as u32]);
+            let grid = [(src.stride / 4).div_ceil(64) as u32, rows.len() as u32, 1];
+            self.recorder.dispatch(Kernel::GatherRows, &read, &[&dst.buffer], &params, grid, 0);
+        }
     }
 
     fn add_rows(&mut self, x: &mut Tensor, row: usize, y: &Tensor, n: usize) {
         assert_eq!(x.cols, y.cols, "add_rows: row lengths differ");
         assert!(row + n <= x.rows && n <= y.rows, "add_rows: beyond the rows");
         let params = [x.stride / 4, 0, row].map(|p| p as u32);
-        self.by_row(Kernel::AddRows, &[&y.buffer], &[&x.buffer], &params, x.stride / 4, n);
+        self.dispatch_rows(Kernel::AddRows, &[&y.buffer], &[&x.buffer], &params, x.stride / 4, n);
     }
 
     fn rms_norm(&mut self, x: &Tensor, weight: &Tensor, eps: f32, out: &mut Tensor, n: usize) {
@@ -426,7 +474,7 @@ impl Backend for Gpu {
 
     fn qkv(&mut self, x: &Tensor, layers: &Qkv<'_, Self>, q: &mut Tensor, k: &mut Tensor, v: &mut Tensor, n: usize) {
         let is_wide =
-            |layer: &Linear<Self>| n > MAX_SMALL_ROWS && matches!(self.wide(layer.weight.spec.format), Kernel::MatMulDot8(_));
+            |layer: &Linear<Self>| n > MAX_TILE32_ROWS && matches!(self.wide(layer.weight.spec.format), Kernel::MatMulDot8(_));
         let in_bytes = if [layers.q, layers.k, layers.v].into_iter().any(is_wide) { self.in_bytes(x, n) } else { None };
         for (layer, out) in [(layers.q, q), (layers.k, k), (layers.v, v)] {
             self.product(x, None, in_bytes.as_ref(), layer, out, n, Epilogue::Store);
@@ -437,7 +485,7 @@ impl Backend for Gpu {
         assert_eq!(gate.cols, up.cols, "silu_mul: row lengths differ");
         assert!(n <= gate.rows && n <= up.rows, "silu_mul: beyond the rows");
         let params = [(gate.stride / 4) as u32];
-        self.by_row(Kernel::SiluMul, &[&up.buffer], &[&gate.buffer], &params, gate.stride / 4, n);
+        self.dispatch_rows(Kernel::SiluMul, &[&up.buffer], &[&gate.buffer], &params, gate.stride / 4, n);
     }
 
     fn rope(
@@ -457,7 +505,7 @@ impl Backend for Gpu {
         let halves = usize::from(style == RopeStyle::Halves);
         let params = [x.stride, rope.stride, n_pairs, half, head_dim, halves].map(|p| p as u32);
         self.recorder.at(position);
-        self.by_row(Kernel::Rope, &[&rope.buffer], &[&x.buffer], &params, n_pairs, n);
+        self.dispatch_rows(Kernel::Rope, &[&rope.buffer], &[&x.buffer], &params, n_pairs, n);
     }
 
     fn kv_write(&mut self, cache: &mut KvCache, layer: usize, position: usize, k: &Tensor, v: &Tensor, n: usize) {
@@ -467,7 +515,7 @@ impl Backend for Gpu {
         let params = [k.stride / 2, cache.stride, cache.v_first()].map(|p| p as u32);
         self.recorder.at(position);
         let kv = &cache.layers[layer];
-        self.by_row(Kernel::KvWrite(format), &[&k.buffer, &v.buffer], &[kv], &params, cache.stride / 2, n);
+        self.dispatch_rows(Kernel::KvWrite(format), &[&k.buffer, &v.buffer], &[kv], &params, cache.stride / 2, n);
     }
 
     async fn kv_read(
@@ -485,8 +533,10 @@ impl Backend for Gpu {
             return Ok(());
         }
         let (stride_bytes, row_bytes) = (cache.stride * cache.spec.format.element_bytes(), cache.spec.row_bytes());
-        let parts: Vec<_> =
-            cache.layers[layers].iter().map(|layer| (layer, cache.at(part, position), (n * stride_bytes) as u64)).collect();
+        let parts: Vec<_> = cache.layers[layers]
+            .iter()
+            .map(|layer| (layer, cache.at(part, position), work::product(&[n, stride_bytes])))
+            .collect();
         let take = |bytes: &[u8]| {
             for row in bytes.chunks_exact(stride_bytes) {
                 out.extend_from_slice(&row[..row_bytes]);
@@ -582,7 +632,7 @@ impl Backend for Gpu {
         let (vectors, starts) = if biases.iter().all(Option::is_none) {
             (&norm.weight.buffer, [0; 3])
         } else {
-            packed = self.packed(norm.weight, biases);
+            packed = self.norm_and_biases(norm.weight, biases);
             let Some((buffer, starts)) = &packed else { return };
             (&**buffer, *starts)
         };
@@ -611,8 +661,9 @@ impl Backend for Gpu {
         let kernel = Kernel::QkvRopeKv { q: q_spec.format, k: k_spec.format, v: v_spec.format, cache: cache_format };
         let read = [&x.buffer, vectors, &q_shard.buffer, &k_shard.buffer, &v_shard.buffer, &place.rope.buffer];
         let written = [&q.buffer, &place.cache.layers[place.layer]];
+        let work = work::product(&[n, q_spec.n_out + k_spec.n_out + v_spec.n_out, x.cols]);
         self.recorder.at(place.position);
-        self.recorder.dispatch(kernel, &read, &written, &params, [n_groups as u32, n as u32, 1], 0);
+        self.recorder.dispatch(kernel, &read, &written, &params, [n_groups as u32, n as u32, 1], work);
     }
 
     fn norm_gate_up(
@@ -652,7 +703,8 @@ impl Backend for Gpu {
         let grid = [groups.min(MAX_GRID_X), groups.div_ceil(MAX_GRID_X), n].map(|n| n as u32);
         let kernel = Kernel::GateUp { gate: gate_spec.format, up: up_spec.format };
         let read = [&x.buffer, &norm.weight.buffer, &gate_shard.buffer, &up_shard.buffer];
-        self.recorder.dispatch(kernel, &read, &[&gate.buffer], &params, grid, 0);
+        let work = work::product(&[n, gate_spec.n_out + up_spec.n_out, x.cols]);
+        self.recorder.dispatch(kernel, &read, &[&gate.buffer], &params, grid, work);
     }
 }
 

@@ -5,11 +5,11 @@ use std::rc::Rc;
 use super::device::Buffer;
 use super::kernels::{Kernel, Products};
 use super::{Gpu, MAX_GRID_X, MAX_VEC_ROWS, Matrix, Tensor};
-use crate::backend::{Epilogue, Linear};
+use crate::backend::{Epilogue, Linear, work};
 use crate::quant::Format;
 
 /// Rows of x up to which `mat_mul`'s tiles of 32 rows do; more take tiles of 64.
-pub(super) const MAX_SMALL_ROWS: usize = 32;
+pub(super) const MAX_TILE32_ROWS: usize = 32;
 
 impl Gpu {
     /// What multiplies many rows with weights of this format.
@@ -24,10 +24,10 @@ impl Gpu {
     /// The first `n` rows of x in bytes: their buffers, `x_bytes` and `x_scales` of `quantize_rows.wgsl`.
     pub(super) fn in_bytes(&mut self, x: &Tensor, n: usize) -> Option<(Rc<Buffer>, Rc<Buffer>)> {
         let row_blocks = x.stride / 32;
-        let bytes = self.scratch("activations in bytes", n * row_blocks * 32)?;
-        let scales = self.scratch("scales of activations", n * row_blocks * 16)?;
+        let bytes = self.scratch("activations in bytes", work::product(&[n, row_blocks, 32]))?;
+        let scales = self.scratch("scales of activations", work::product(&[n, row_blocks, 16]))?;
         let params = [(x.stride / 4) as u32, row_blocks as u32];
-        self.by_row(Kernel::QuantizeRows, &[&x.buffer], &[&bytes, &scales], &params, row_blocks, n);
+        self.dispatch_rows(Kernel::QuantizeRows, &[&x.buffer], &[&bytes, &scales], &params, row_blocks, n);
         Some((bytes, scales))
     }
 
@@ -49,7 +49,7 @@ impl Gpu {
         assert!(n <= x.rows && n <= out.rows, "linear {}: beyond the rows", spec.name);
         let kernel = match n {
             n if n <= MAX_VEC_ROWS => Kernel::MatVec { format: spec.format, normed: norm.is_some() },
-            n if n <= MAX_SMALL_ROWS => Kernel::MatMul(spec.format),
+            n if n <= MAX_TILE32_ROWS => Kernel::MatMul(spec.format),
             _ => self.wide(spec.format),
         };
         let own;
@@ -63,7 +63,7 @@ impl Gpu {
             }
             (_, given) => given,
         };
-        let bias = layer.bias.as_ref().map_or(&self.nothing, |bias| &bias.buffer);
+        let bias = layer.bias.as_ref().map_or(&self.no_bias, |bias| &bias.buffer);
         for shard in shards {
             let params = [
                 shard.n_blocks as u32,
@@ -99,7 +99,7 @@ impl Gpu {
                 Kernel::MatMul(_) => [shard.n_rows.div_ceil(32), n.div_ceil(32), 1],
                 _ => [shard.n_rows.div_ceil(64), n.div_ceil(64), 1],
             };
-            let work = (n * shard.n_rows * spec.n_in) as u64;
+            let work = work::product(&[n, shard.n_rows, spec.n_in]);
             self.recorder.dispatch(kernel, &read, &[&out.buffer], &params, grid.map(|n| n as u32), work);
         }
     }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::device::{Buffer, Device, Dropped};
 use super::kernels::Kernel;
 use super::signal::{Signal, map};
-use crate::backend::Launches;
+use crate::backend::{Launches, choice};
 use crate::error::{Error, Result};
 
 /// Bytes of parameters a dispatch can have: the alignment that bindings need.
@@ -40,7 +40,7 @@ struct Open {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Step {
     position: u32,
-    unit: f32,
+    unit: u32,
 }
 
 /// Records dispatches and submits them.
@@ -130,7 +130,7 @@ impl Recorder {
 
     /// What the next token is drawn by.
     pub(super) fn draw_by(&mut self, unit: f64) {
-        self.step.unit = unit as f32;
+        self.step.unit = choice::fraction(unit);
     }
 
     /// Where these parameters are in the arena, in bytes.
@@ -147,7 +147,7 @@ impl Recorder {
         let at = self.params.len() as u64;
         let mut bytes: Vec<u8> = params.iter().flat_map(|p| p.to_le_bytes()).collect();
         bytes.resize(PARAMS_BYTES as usize, 0);
-        // Overtakes what is recorded, which does not read this place.
+        // write_buffer runs before the commands that are recorded and not yet submitted; none of them reads this slot.
         self.device.queue.write_buffer(&self.arena.raw, at * PARAMS_BYTES, &bytes);
         self.params.insert(params.to_vec(), at);
         at * PARAMS_BYTES
@@ -180,7 +180,7 @@ impl Recorder {
         let params_at = self.params_at(params);
         // From here on it is in the list of commands: what was handed over above read the position and the ids of its own.
         self.uses_position |= bindings.has_step;
-        self.uses_ids |= matches!(kernel, Kernel::Embed(_));
+        self.uses_ids |= matches!(kernel, Kernel::Embed(_) | Kernel::GatherRows);
         self.work += work;
         self.n_dispatches += 1;
         let pipeline = self.device.pipeline(kernel);
@@ -292,7 +292,7 @@ impl Recorder {
     }
 
     /// Hands over what is recorded and has a word of `buffer` copied to the host behind it.
-    pub(super) fn fetch(&mut self, buffer: &Buffer) -> Word {
+    pub(super) fn fetch(&mut self, buffer: &Buffer) -> PendingToken {
         let free = self.words.borrow_mut().pop();
         let staging = free.unwrap_or_else(|| {
             self.launches.buffers += 1;
@@ -307,11 +307,11 @@ impl Recorder {
         encoder.copy_buffer_to_buffer(&buffer.raw, 0, &staging, 0, Some(4));
         let index = Some(self.submit_encoder(encoder));
         let mapped = Awaited { signal: map(&staging, 4), index };
-        Word { staging: Some(staging), mapped, pool: self.words.clone() }
+        PendingToken { staging: Some(staging), mapped, pool: self.words.clone() }
     }
 
     /// The word, once it is here.
-    pub(super) async fn word(&mut self, mut word: Word) -> Result<u32> {
+    pub(super) async fn word(&mut self, mut word: PendingToken) -> Result<u32> {
         let is_mapped = self.wait(&word.mapped).await;
         self.check()?;
         let Some(staging) = word.staging.take().filter(|_| is_mapped) else {
@@ -375,15 +375,15 @@ fn view(buffer: &wgpu::Buffer, n_bytes: u64) -> Result<wgpu::BufferView> {
         .map_err(|e| Error::internal(format!("The GPU's answer cannot be read ({e}). Please report this.")))
 }
 
-/// A word on its way to the host.
+/// The id of a chosen token on its way to the host.
 #[derive(Debug)]
-pub struct Word {
+pub struct PendingToken {
     staging: Option<wgpu::Buffer>,
     mapped: Awaited,
     pool: Rc<RefCell<Vec<wgpu::Buffer>>>,
 }
 
-impl Drop for Word {
+impl Drop for PendingToken {
     fn drop(&mut self) {
         if let Some(staging) = self.staging.take() {
             // Ends the mapping, or the wait for it.

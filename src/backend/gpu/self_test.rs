@@ -3,9 +3,9 @@
 
 use super::attention::SPLIT_KEYS;
 use super::kernels::{Products, Variant};
-use super::products::MAX_SMALL_ROWS;
+use super::products::MAX_TILE32_ROWS;
 use super::{Backend, Gpu, Tensor};
-use crate::backend::choice::Choice;
+use crate::backend::choice::{Choice, choose};
 use crate::backend::{
     AttentionOp, Epilogue, Heads, KvFormat, KvPlace, KvSource, KvSpec, Linear, MatrixSpec, Qkv, RmsNorm, RopeStyle,
 };
@@ -18,13 +18,17 @@ const TOLERANCE: f64 = 1e-4;
 const TOLERANCE_HALF: f64 = 1e-2;
 /// The same of products whose operands have 16 bits, and 8.
 const TOLERANCE_PRODUCTS: [(Products, f64); 3] = [(Products::Float, TOLERANCE), (Products::Half, 2e-3), (Products::Bytes, 3e-2)];
+/// Scales of blocks: what most numbers of a model have; the scale of the scales of a K-quant of small weights, which is a subnormal half; and
+/// the smallest of all halves. Drivers may take subnormal halves for zero.
+const SCALES: [f32; 3] = [0.01, 1e-5, 6e-8];
 /// Formats of weights that are tried: each way in which fragments read their planes is in one of them.
-const FORMATS: [Format; 4] = [Format::F16, Format::Q4_0, Format::Q4_K, Format::Q6_K];
+const FORMATS: [Format; 4] = [Format::Q6_K, Format::Q4_K, Format::Q4_0, Format::F16];
 
 pub(super) async fn run(gpu: &mut Gpu) -> Result<()> {
     loop {
-        let wrong = match products(gpu).await? {
-            None => rest(gpu).await?,
+        // What few kernels make comes first: where one of those is wrong, the others need not be compiled to say so.
+        let wrong = match rest(gpu).await? {
+            None => products(gpu).await?,
             wrong => wrong,
         };
         let Some(wrong) = wrong else { return Ok(()) };
@@ -65,18 +69,22 @@ impl Numbers {
         (0..n).map(|_| self.bits() as f32 / 2_147_483_648.0 - 1.0).collect()
     }
 
-    /// A matrix of any bits, but for the scales, which are small.
-    fn matrix(&mut self, format: Format, n: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> = (0..format.row_bytes(n)).map(|_| self.bits() as u8).collect();
-        let scales: &[usize] = match format {
+    /// Rows of any bits, but for the scales: each row's are about the next of `steps`. Floats are all about the first.
+    fn matrix(&mut self, format: Format, n_in: usize, n_out: usize, steps: &[f32]) -> Vec<u8> {
+        let row_bytes = format.row_bytes(n_in);
+        let mut bytes: Vec<u8> = (0..n_out * row_bytes).map(|_| self.bits() as u8).collect();
+        let places: &[usize] = match format {
             Format::Q4_K => &[0, 2],
             Format::Q6_K => &[208],
             _ => &[0],
         };
-        for block in bytes.chunks_exact_mut(format.block_bytes()) {
-            for at in scales {
-                let scale = 0.01 + (self.bits() & 15) as f32 * 0.001;
-                block[*at..at + 2].copy_from_slice(&half::f16::from_f32(scale).to_le_bytes());
+        for (row, bytes) in bytes.chunks_exact_mut(row_bytes).enumerate() {
+            let step = if format.is_quantized() { steps[row % steps.len()] } else { steps[0] };
+            for block in bytes.chunks_exact_mut(format.block_bytes()) {
+                for at in places {
+                    let scale = step * (1.0 + (self.bits() & 15) as f32 * 0.1);
+                    block[*at..at + 2].copy_from_slice(&half::f16::from_f32(scale).to_le_bytes());
+                }
             }
         }
         bytes
@@ -98,10 +106,29 @@ fn layer(gpu: &mut Gpu, format: Format, n_in: usize, n_out: usize, bytes: &[u8])
 
 /// Whether the first rows of `x` are `want`.
 async fn is_near(gpu: &mut Gpu, x: &Tensor, want: &[f64], tolerance: f64) -> Result<bool> {
+    is_near_by_scale(gpu, x, want, tolerance, &SCALES[..1], |_| 0).await
+}
+
+/// The same, where an element's weights have the scales `scale_of(its index)`: each against those of the same scales, and only those of
+/// `scales`.
+async fn is_near_by_scale(
+    gpu: &mut Gpu,
+    x: &Tensor,
+    want: &[f64],
+    tolerance: f64,
+    scales: &[f32],
+    scale_of: impl Fn(usize) -> usize,
+) -> Result<bool> {
     let mut got = Vec::new();
     gpu.read(x, 0, want.len() / x.cols, &mut got).await?;
-    let largest = want.iter().fold(0.0, |largest: f64, w| largest.max(w.abs()));
-    Ok(got.iter().zip(want).all(|(g, w)| (f64::from(*g) - w).abs() <= tolerance * largest))
+    let mut largest = [0.0_f64; SCALES.len()];
+    for (i, w) in want.iter().enumerate() {
+        largest[scale_of(i)] = largest[scale_of(i)].max(w.abs());
+    }
+    Ok(got.iter().zip(want).enumerate().all(|(i, (g, w))| {
+        let scale = scale_of(i);
+        scale >= scales.len() || (f64::from(*g) - w).abs() <= tolerance * largest[scale]
+    }))
 }
 
 fn product(weights: &[f32], x: &[f32], n_in: usize) -> Vec<f64> {
@@ -121,7 +148,7 @@ fn rms(row: &[f32], eps: f64) -> f64 {
 async fn products(gpu: &mut Gpu) -> Result<Option<String>> {
     let mut numbers = Numbers(7);
     // More than 16 blocks, so that every thread has some and not all as many; rows that fill no workgroup, and no tile.
-    let (n_in, n_out, n, eps) = (768, 39, MAX_SMALL_ROWS + 2, 1e-5);
+    let (n_in, n_out, n, eps) = (768, 39, MAX_TILE32_ROWS + 2, 1e-5);
     let data = numbers.floats(n * n_in);
     let norm = numbers.floats(n_in);
     let (x, norm_weight) = (filled(gpu, n_in, &data)?, filled(gpu, n_in, &norm)?);
@@ -129,7 +156,7 @@ async fn products(gpu: &mut Gpu) -> Result<Option<String>> {
         data[..n_in].iter().zip(&norm).map(|(x, w)| (f64::from(x * w) / rms(&data[..n_in], eps)) as f32).collect();
     let mut scratch = gpu.tensor(1, n_in)?;
     for format in FORMATS {
-        let [bytes, other] = [(); 2].map(|()| numbers.matrix(format, n_in * n_out));
+        let [bytes, other] = [(); 2].map(|()| numbers.matrix(format, n_in, n_out, &SCALES));
         let (mut weights, mut others) = (vec![0.0; n_in * n_out], vec![0.0; n_in * n_out]);
         format.decode_row(&bytes, &mut weights);
         format.decode_row(&other, &mut others);
@@ -139,37 +166,47 @@ async fn products(gpu: &mut Gpu) -> Result<Option<String>> {
         let mut unused = gpu.tensor(1, n_out)?;
         let want = product(&weights, &data, n_in);
 
+        let column_scale = |i: usize| i % n_out % SCALES.len();
         gpu.linear(&x, &first, &mut out, 1, Epilogue::Store);
-        if !is_near(gpu, &out, &want[..n_out], TOLERANCE).await? {
+        if !is_near_by_scale(gpu, &out, &want[..n_out], TOLERANCE, &SCALES, column_scale).await? {
             return Ok(Some(format!("mat_vec {}", format.name())));
         }
         let norm = RmsNorm { weight: &norm_weight, eps: eps as f32, scratch: &mut scratch };
         gpu.norm_linear(&x, norm, &first, &mut out, 1, Epilogue::Store);
         let of_normed = product(&weights, &normed, n_in);
-        if !is_near(gpu, &out, &of_normed, TOLERANCE).await? {
+        if !is_near_by_scale(gpu, &out, &of_normed, TOLERANCE, &SCALES, column_scale).await? {
             return Ok(Some(format!("mat_vec {} with its norm", format.name())));
         }
         gpu.linear(&x, &first, &mut out, 5, Epilogue::Store);
-        if !is_near(gpu, &out, &want[..5 * n_out], TOLERANCE).await? {
+        if !is_near_by_scale(gpu, &out, &want[..5 * n_out], TOLERANCE, &SCALES, column_scale).await? {
             return Ok(Some(format!("mat_mul {}", format.name())));
         }
         gpu.linear(&x, &first, &mut out, n, Epilogue::Store);
         let products = gpu.device.variant().products;
         let tolerance = TOLERANCE_PRODUCTS.iter().find(|(p, _)| *p == products).map_or(TOLERANCE, |(_, t)| *t);
-        if !is_near(gpu, &out, &want, tolerance).await? {
+        // In halves weights are rounded as such, whole elements: only those of super-blocks stay normal with a subnormal scale, not the least.
+        let scales = match products {
+            Products::Half if format.block_len() == 256 => &SCALES[..2],
+            Products::Half => &SCALES[..1],
+            Products::Float | Products::Bytes => &SCALES,
+        };
+        if !is_near_by_scale(gpu, &out, &want, tolerance, scales, column_scale).await? {
             return Ok(Some(format!("mat_mul of many rows {}", format.name())));
         }
         let norm = RmsNorm { weight: &norm_weight, eps: eps as f32, scratch: &mut scratch };
         gpu.norm_gate_up(&x, norm, &first, &second, &mut out, &mut unused, 1);
         let up = product(&others, &normed, n_in);
         let gated: Vec<f64> = of_normed.iter().zip(&up).map(|(g, u)| silu(*g) * u).collect();
-        if !is_near(gpu, &out, &gated, TOLERANCE).await? {
+        if !is_near_by_scale(gpu, &out, &gated, TOLERANCE, &SCALES, column_scale).await? {
             return Ok(Some(format!("gate_up {}", format.name())));
         }
-        let mut rows = gpu.tensor(2, n_in)?;
-        gpu.embed(&first.weight, &[38, 3], &mut rows, 0);
-        let looked_up: Vec<f64> = [38, 3].iter().flat_map(|id| &weights[id * n_in..][..n_in]).map(|w| f64::from(*w)).collect();
-        if !is_near(gpu, &rows, &looked_up, TOLERANCE).await? {
+        let ids = [36, 37, 38, 3];
+        let mut rows = gpu.tensor(ids.len(), n_in)?;
+        gpu.embed(&first.weight, &ids, &mut rows, 0);
+        let looked_up: Vec<f64> =
+            ids.iter().flat_map(|id| &weights[*id as usize * n_in..][..n_in]).map(|w| f64::from(*w)).collect();
+        let row_scale = |i: usize| ids[i / n_in] as usize % SCALES.len();
+        if !is_near_by_scale(gpu, &rows, &looked_up, TOLERANCE, &SCALES, row_scale).await? {
             return Ok(Some(format!("embed {}", format.name())));
         }
     }
@@ -186,6 +223,11 @@ async fn rest(gpu: &mut Gpu) -> Result<Option<String>> {
     let mut out = gpu.tensor(n, cols)?;
     let wide = |x: &[f32]| x.iter().copied().map(f64::from).collect::<Vec<f64>>();
 
+    gpu.gather_rows(&x, &[[2, 0], [0, 1], [1, 2]], &mut out);
+    let gathered: Vec<f64> = [2, 0, 1].into_iter().flat_map(|row| wide(&a[row * cols..][..cols])).collect();
+    if !is_near(gpu, &out, &gathered, 0.0).await? {
+        return Ok(Some("gather_rows".into()));
+    }
     gpu.copy_rows(&x, 0, &mut out, 0, n);
     gpu.add_rows(&mut out, 0, &y, n);
     let sum: Vec<f64> = wide(&a).iter().zip(wide(&b)).map(|(a, b)| a + b).collect();
@@ -216,39 +258,72 @@ async fn rest(gpu: &mut Gpu) -> Result<Option<String>> {
     if let Some(wrong) = choice(gpu, &mut numbers).await? {
         return Ok(Some(wrong));
     }
-    attention(gpu, &mut numbers).await
-}
-
-/// The likeliest token of several parts of logits, and a draw that only one of them can win.
-async fn choice(gpu: &mut Gpu, numbers: &mut Numbers) -> Result<Option<String>> {
-    let mut data = numbers.floats(5000);
-    (data[4321], data[17]) = (9.0, 8.0);
-    let logits = filled(gpu, data.len(), &data)?;
-    // Two tokens stand out, the first of them by e: a draw by less than 0.27 is the less likely one's, which has the lower id.
-    let nucleus = Choice { temperature: 1.0, top_k: 3, top_p: 0.99, min_p: 0.3 };
-    for (choice, unit, want) in [(Choice::GREEDY, 0.0, 4321), (nucleus, 0.5, 4321), (nucleus, 0.25, 17)] {
-        let token = gpu.choose(&logits, &choice, unit);
-        if gpu.chosen(token).await? != Some(want) {
-            return Ok(Some("choose".into()));
+    for case in [
+        AttentionCase { head_dim: 16, style: RopeStyle::Adjacent, has_bias: false, formats: &[KvFormat::F32, KvFormat::F16] },
+        AttentionCase { head_dim: 64, style: RopeStyle::Halves, has_bias: true, formats: &[KvFormat::F16] },
+        AttentionCase { head_dim: 128, style: RopeStyle::Adjacent, has_bias: false, formats: &[KvFormat::F16] },
+    ] {
+        if let Some(wrong) = attention(gpu, &mut numbers, case).await? {
+            return Ok(Some(wrong));
         }
     }
     Ok(None)
 }
 
+/// Tokens chosen from several parts of logits by every rule: those that the host chooses.
+async fn choice(gpu: &mut Gpu, numbers: &mut Numbers) -> Result<Option<String>> {
+    let mut data = numbers.floats(5000);
+    (data[4321], data[17], data[3]) = (9.0, 8.0, f32::NEG_INFINITY);
+    // More of the likeliest of equals than top-k keeps, in another part.
+    for id in [40, 41, 2050, 4999] {
+        data[id] = 7.5;
+    }
+    let logits = filled(gpu, data.len(), &data)?;
+    let mut tokens = Vec::new();
+    for choice in [
+        Choice::GREEDY,
+        Choice { temperature: 0.7, ..Choice::default() },
+        Choice { min_p: 0.1, ..Choice::default() },
+        Choice { top_k: 4, ..Choice::default() },
+        Choice { top_p: 0.9, ..Choice::default() },
+        Choice { temperature: 1.5, top_k: 700, top_p: 0.97, min_p: 0.0 },
+        Choice { temperature: 1.0, top_k: 3, top_p: 0.99, min_p: 0.3 },
+    ] {
+        for unit in [0.0, 0.25, 0.5, 0.8, 0.999] {
+            let token = gpu.choose(&logits, &choice, unit);
+            if gpu.chosen(token).await? != choose(&data, &choice, unit, &mut tokens) {
+                return Ok(Some("choose".into()));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// What an attention layer is like.
+struct AttentionCase {
+    head_dim: usize,
+    style: RopeStyle,
+    has_bias: bool,
+    /// How keys and values may be kept.
+    formats: &'static [KvFormat],
+}
+
 /// The front half of an attention layer in one go and in pieces, then attention; keys beyond one tile, and in several parts.
-async fn attention(gpu: &mut Gpu, numbers: &mut Numbers) -> Result<Option<String>> {
-    let heads = Heads { n_heads: 2, n_kv_heads: 1, head_dim: 16 };
+async fn attention(gpu: &mut Gpu, numbers: &mut Numbers, case: AttentionCase) -> Result<Option<String>> {
+    let AttentionCase { head_dim, style, has_bias, formats } = case;
+    let heads = Heads { n_heads: 2, n_kv_heads: 1, head_dim };
     // Two parts of keys, the first of them of two tiles.
-    let (n_embd, n_keys, n_rot, eps) = (32, 140, 16, 1e-5);
-    let bytes = [32, 16, 16].map(|n_out| numbers.matrix(Format::Q4_0, n_embd * n_out));
-    let weights = bytes.each_ref().map(|bytes| {
-        let mut weights = vec![0.0; bytes.len() / 18 * 32];
-        Format::Q4_0.decode_row(bytes, &mut weights);
-        weights
-    });
-    let [q, k, v] =
-        [(&bytes[0], 32), (&bytes[1], 16), (&bytes[2], 16)].map(|(bytes, n_out)| layer(gpu, Format::Q4_0, n_embd, n_out, bytes));
-    let (q, k, v) = (q?, k?, v?);
+    let (n_embd, n_keys, eps) = (32, 140, 1e-5);
+    let (n_q, n_kv, n_rot) = (2 * head_dim, head_dim, head_dim);
+    let widths = [n_q, n_kv, n_kv];
+    let bytes = widths.map(|n_out| numbers.matrix(Format::Q4_0, n_embd, n_out, &SCALES[..1]));
+    let biases = widths.map(|n_out| if has_bias { numbers.floats(n_out) } else { vec![0.0; n_out] });
+    let mut layers = Vec::new();
+    for ((bytes, bias), n_out) in bytes.iter().zip(&biases).zip(widths) {
+        let layer = layer(gpu, Format::Q4_0, n_embd, n_out, bytes)?;
+        layers.push(Linear { bias: if has_bias { Some(filled(gpu, n_out, bias)?) } else { None }, ..layer });
+    }
+    let [q, k, v] = &layers[..] else { unreachable!("three layers") };
     let data = numbers.floats(n_keys * n_embd);
     // A norm that makes keys of the second tile, and parts, outweigh those before: what was summed up before them must fade.
     let norm_data: Vec<f32> = numbers.floats(n_embd).iter().map(|x| 4.0 * x).collect();
@@ -262,62 +337,74 @@ async fn attention(gpu: &mut Gpu, numbers: &mut Numbers) -> Result<Option<String
     // Row by row on the host.
     let turned = |rows: &mut Vec<f64>, cols: usize| {
         for (p, row) in rows.chunks_mut(cols).enumerate() {
-            for head in row.chunks_mut(heads.head_dim) {
+            for head in row.chunks_mut(head_dim) {
                 for i in 0..n_rot / 2 {
                     let (c, s) = (f64::from(angles[p * n_rot + i]), f64::from(angles[p * n_rot + n_rot / 2 + i]));
-                    let (a, b) = (head[2 * i], head[2 * i + 1]);
-                    (head[2 * i], head[2 * i + 1]) = (a * c - b * s, a * s + b * c);
+                    let (first, second) = match style {
+                        RopeStyle::Adjacent => (2 * i, 2 * i + 1),
+                        RopeStyle::Halves => (i, i + n_rot / 2),
+                    };
+                    let (a, b) = (head[first], head[second]);
+                    (head[first], head[second]) = (a * c - b * s, a * s + b * c);
                 }
             }
         }
     };
-    let [mut queries, mut keys, values] = weights.each_ref().map(|weights| product(weights, &normed, n_embd));
+    let [mut queries, mut keys, values] = std::array::from_fn(|i| {
+        let mut weights = vec![0.0; n_embd * widths[i]];
+        Format::Q4_0.decode_row(&bytes[i], &mut weights);
+        let mut rows = product(&weights, &normed, n_embd);
+        rows.iter_mut().zip(biases[i].iter().cycle()).for_each(|(x, bias)| *x += f64::from(*bias));
+        rows
+    });
     let narrow = |x: &[f64]| x.iter().map(|x| *x as f32).collect::<Vec<_>>();
     let [plain_q, plain_k, plain_v] = [&queries, &keys, &values].map(|x| narrow(x));
-    let (mut plain_q, mut plain_k) = (filled(gpu, 32, &plain_q)?, filled(gpu, 16, &plain_k)?);
-    let plain_v = filled(gpu, 16, &plain_v)?;
-    let style = RopeStyle::Adjacent;
-    gpu.rope(&mut plain_q, &rope, style, 2, 16, 0, n_keys);
-    gpu.rope(&mut plain_k, &rope, style, 1, 16, 0, n_keys);
-    turned(&mut queries, 32);
-    turned(&mut keys, 16);
+    let (mut plain_q, mut plain_k) = (filled(gpu, n_q, &plain_q)?, filled(gpu, n_kv, &plain_k)?);
+    let plain_v = filled(gpu, n_kv, &plain_v)?;
+    gpu.rope(&mut plain_q, &rope, style, 2, head_dim, 0, n_keys);
+    gpu.rope(&mut plain_k, &rope, style, 1, head_dim, 0, n_keys);
+    turned(&mut queries, n_q);
+    turned(&mut keys, n_kv);
     let last = n_keys - 1;
+    // Scores as large as those of heads of 16.
+    let scale = 8.0 / head_dim as f64;
     let attended = |row: usize| -> Vec<f64> {
         let mut want = Vec::new();
-        for head in queries[32 * row..32 * (row + 1)].chunks(16) {
-            let score = |key: &[f64]| 0.5 * head.iter().zip(key).map(|(q, k)| q * k).sum::<f64>();
-            let scores: Vec<f64> = keys.chunks(16).take(row + 1).map(score).collect();
+        for head in queries[n_q * row..n_q * (row + 1)].chunks(head_dim) {
+            let score = |key: &[f64]| scale * head.iter().zip(key).map(|(q, k)| q * k).sum::<f64>();
+            let scores: Vec<f64> = keys.chunks(n_kv).take(row + 1).map(score).collect();
             let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let total: f64 = scores.iter().map(|s| (s - largest).exp()).sum();
+            let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
+            let total: f64 = weights.iter().sum();
             want.extend(
-                (0..16)
-                    .map(|d| scores.iter().zip(values.chunks(16)).map(|(s, v)| (s - largest).exp() / total * v[d]).sum::<f64>()),
+                (0..head_dim).map(|d| weights.iter().zip(values.chunks(n_kv)).map(|(w, v)| w / total * v[d]).sum::<f64>()),
             );
         }
         want
     };
-    let op = AttentionOp { scale: 0.5, ..AttentionOp::causal(heads) };
+    let op = AttentionOp { scale: scale as f32, ..AttentionOp::causal(heads) };
     let many: Vec<f64> = (0..last).flat_map(attended).collect();
     let one = attended(last);
-    for (format, tolerance) in [(KvFormat::F32, 5.0 * TOLERANCE), (KvFormat::F16, TOLERANCE_HALF)] {
+    for format in formats {
+        let tolerance = if *format == KvFormat::F16 { TOLERANCE_HALF } else { 5.0 * TOLERANCE };
         // With room for so many keys they are cut into parts.
-        let mut cache = gpu.kv_cache(&KvSpec { n_layers: 1, n_ctx: 2 * SPLIT_KEYS, n_kv: 16, head_dim: 16, format })?;
-        let mut out = gpu.tensor(n_keys, 32)?;
+        let mut cache = gpu.kv_cache(&KvSpec { n_layers: 1, n_ctx: 2 * SPLIT_KEYS, n_kv, head_dim, format: *format })?;
+        let mut out = gpu.tensor(n_keys, n_q)?;
         // Many rows take the plain kernels, one the fused one.
         gpu.kv_write(&mut cache, 0, 0, &plain_k, &plain_v, last);
         gpu.attention(&op, &plain_q, KvSource::Cache { cache: &cache, layer: 0, first: 0 }, &mut out, last);
         if !is_near(gpu, &out, &many, tolerance).await? {
-            return Ok(Some(format!("attention of many rows over {format:?}")));
+            return Ok(Some(format!("attention of many rows over {format:?}, heads of {head_dim}")));
         }
         let x = filled(gpu, n_embd, &data[last * n_embd..])?;
-        let [qt, kt, vt, scratch] = [32, 16, 16, n_embd].map(|cols| gpu.tensor(1, cols));
+        let [qt, kt, vt, scratch] = [n_q, n_kv, n_kv, n_embd].map(|cols| gpu.tensor(1, cols));
         let (mut qt, mut kt, mut vt, mut scratch) = (qt?, kt?, vt?, scratch?);
         let place = KvPlace { cache: &mut cache, layer: 0, position: last, rope: &rope, style, heads };
         let norm = RmsNorm { weight: &norm_weight, eps: eps as f32, scratch: &mut scratch };
-        gpu.norm_qkv_rope_kv(&x, norm, &Qkv { q: &q, k: &k, v: &v }, place, &mut qt, &mut kt, &mut vt, 1);
+        gpu.norm_qkv_rope_kv(&x, norm, &Qkv { q, k, v }, place, &mut qt, &mut kt, &mut vt, 1);
         gpu.attention(&op, &qt, KvSource::Cache { cache: &cache, layer: 0, first: last }, &mut out, 1);
         if !is_near(gpu, &out, &one, tolerance).await? {
-            return Ok(Some(format!("attention over {format:?}")));
+            return Ok(Some(format!("attention over {format:?}, heads of {head_dim}")));
         }
     }
     Ok(None)

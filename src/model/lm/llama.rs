@@ -15,6 +15,9 @@ use crate::model::rope;
 use crate::model::weights::{Plan, Weights};
 use crate::quant::Format;
 
+/// Rows of the rotary table that are handed over together: the whole of most, and of a context of 128k positions no second copy.
+const ROPE_ROWS: usize = 4096;
+
 struct Layer<B: Backend> {
     attn_norm: B::Tensor,
     q: Linear<B>,
@@ -165,10 +168,13 @@ impl<B: Backend> Llama<B> {
         rope_factors(&mut config, &mut w, n_ctx)?;
         let mut rope = backend.tensor(n_ctx, config.rope.n_rot)?;
         let angles = rope::angles(&config.rope);
-        let mut row = vec![0.0; config.rope.n_rot];
-        for position in 0..n_ctx {
-            angles.row(position, &mut row);
-            backend.write(&mut rope, position, &row);
+        let mut rows = vec![0.0; n_ctx.min(ROPE_ROWS) * config.rope.n_rot];
+        for first in (0..n_ctx).step_by(ROPE_ROWS) {
+            let rows = &mut rows[..ROPE_ROWS.min(n_ctx - first) * config.rope.n_rot];
+            for (row, position) in rows.chunks_exact_mut(config.rope.n_rot).zip(first..) {
+                angles.row(position, row);
+            }
+            backend.write(&mut rope, first, rows);
         }
         let scratch = Scratch {
             norm: backend.tensor(n_chunk, n_embd)?,

@@ -2,6 +2,6 @@
 struct Step {
     // The position of the first row.
     position: u32,
-    // Evenly in [0, 1): what a token is drawn by.
-    unit: f32,
+    // What a token is drawn by: evenly in [0, 1), in units of 2^-32.
+    unit: u32,
 }

@@ -1,0 +1,18 @@
+// out[to] = x[from] for n pairs (from, to) of rows.
+// Shapes: x, out [rows, stride]; strides are the same, in vec4; pairs [n]. Mapping: one thread a vec4, one pair a workgroup row.
+struct Params {
+    stride: u32,
+}
+
+@group(0) @binding(0) var<uniform> P: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> pairs: array<vec2<u32>>;
+@group(0) @binding(3) var<storage, read_write> out: array<vec4<f32>>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    if (id.x < P.stride) {
+        let pair = pairs[id.y];
+        out[pair.y * P.stride + id.x] = x[pair.x * P.stride + id.x];
+    }
+}
