@@ -1,4 +1,5 @@
-// F16. One plane: the elements (512 bits per block).
+// F16. One plane: the elements (512 bits per block). An element is only itself, not the scale of a block: where a driver takes subnormal ones
+// (below 6.1e-5) for zero, that is an error beneath the rounding which a matrix in 16 bits bears in any case. So they may be unpacked.
 fn M_halves(a: u32, b: u32) -> vec4<f32> {
     return vec4<f32>(unpack2x16float(a), unpack2x16float(b));
 }

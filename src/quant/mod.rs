@@ -8,7 +8,7 @@
 //!
 //! A GPU does not like blocks of 18 bytes. Beside each format's block there is a second arrangement, in planes: all low
 //! bits of a matrix, then all high bits, then all scales, each in an order that 32-bit loads suit. `repack` takes a block
-//! there without losing a bit, and a fragment of WGSL with the same name as the file decodes 32 elements from it.
+//! there without losing anything, and a fragment of WGSL with the same name as the file decodes 32 elements from it.
 //!
 //! To add a format: write its file with `decode_block`, `is_finite`, `PLANES` and `repack`, its `.wgsl`, and add its row to
 //! the table below.
@@ -190,6 +190,14 @@ impl Format {
 #[inline(always)]
 pub(crate) fn half_at(block: &[u8], at: usize) -> f32 {
     half::f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
+}
+
+/// Appends 16-bit floats of a super-block as 32-bit ones. `d` of such a block is the step of its scales' step: in Q6_K the largest weight
+/// divided by 4096, which is a subnormal half wherever no weight reaches 0.25. GPUs may take those for zero; and as floats they cost 32 bits
+/// for 256 elements, less than a kernel would pay to take them apart. (The scales of blocks of 32 stay halves, for which 32 bits would be up to
+/// an eighth more to read; kernels decode them by integers.)
+fn push_floats<const N: usize>(block: &[u8], at: [usize; N], plane: &mut Vec<u8>) {
+    plane.extend(at.into_iter().flat_map(|at| half_at(block, at).to_le_bytes()));
 }
 
 /// Whether the 16-bit float at byte `at` is neither infinite nor not a number.

@@ -21,8 +21,17 @@ fn M_plane_word(start: u32, i: u32) -> u32 {
 
 // The 16-bit float `i` of a plane.
 fn M_plane_half(start: u32, i: u32) -> f32 {
-    let pair = unpack2x16float(M_plane_word(start, i >> 1u));
-    return select(pair.x, pair.y, (i & 1u) == 1u);
+    return half_of(M_plane_word(start, i >> 1u) >> (16u * (i & 1u)));
+}
+
+// The 32-bit float `i` of a plane.
+fn M_plane_float(start: u32, i: u32) -> f32 {
+    return bitcast<f32>(M_plane_word(start, i));
+}
+
+// The pair `i` of 32-bit floats of a plane.
+fn M_plane_floats(start: u32, i: u32) -> vec2<f32> {
+    return vec2<f32>(M_plane_float(start, 2u * i), M_plane_float(start, 2u * i + 1u));
 }
 
 // The two bytes of block `i` in a plane of 16 bits per block.

@@ -8,6 +8,21 @@ struct Block {
     m: vec2<f32>,
 }
 
+// The 16-bit float in the low half of `bits`, by integers: unpack2x16float may take subnormal halves for zero, and so small are the scales
+// of whole blocks in real models.
+fn half_of(bits: u32) -> f32 {
+    let magnitude = bits & 0x7fffu;
+    let normal = bitcast<f32>((magnitude << 13u) + 0x38000000u);
+    // A multiple of 2^-24.
+    let subnormal = f32(magnitude) * 5.9604644775390625e-8;
+    return bitcast<f32>(bitcast<u32>(select(normal, subnormal, magnitude < 0x400u)) | ((bits & 0x8000u) << 16u));
+}
+
+// Two of them.
+fn halves_of(bits: u32) -> vec2<f32> {
+    return vec2<f32>(half_of(bits), half_of(bits >> 16u));
+}
+
 // Four signed bytes. Spelled with shifts: unpack4xI8 belongs to a language extension.
 fn bytes(q: u32) -> vec4<f32> {
     return vec4<f32>(bitcast<vec4<i32>>(vec4<u32>(q) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));

@@ -12,7 +12,7 @@
 //! `x = d · scale · q − dmin · min` with the group `element / 16`, `q` from 0 to 3.
 
 use super::q6_k::repack_pairs;
-use super::{half_at, half_is_finite};
+use super::{half_at, half_is_finite, push_floats};
 
 /// The definition of the format.
 pub fn decode_block(block: &[u8; 84], out: &mut [f32; 256]) {
@@ -30,8 +30,9 @@ pub fn decode_block(block: &[u8; 84], out: &mut [f32; 256]) {
     }
 }
 
-/// Bits per 32 elements in each plane of [`repack`]: the elements (`e` at bit `2 e`), scales and minima of both groups, `d` and `dmin`.
-pub const PLANES: &[u32] = &[64, 16, 4];
+/// Bits per 32 elements in each plane of [`repack`]: the elements (`e` at bit `2 e`), scales and minima of both groups, `d` and `dmin`
+/// as 32-bit floats.
+pub const PLANES: &[u32] = &[64, 16, 8];
 
 /// The block in the planes that `q2_k.wgsl` reads.
 pub fn repack(block: &[u8; 84], planes: &mut [Vec<u8>]) {
@@ -39,7 +40,7 @@ pub fn repack(block: &[u8; 84], planes: &mut [Vec<u8>]) {
         repack_pairs(&block[16 + 32 * (b / 4)..][..32], 2 * (b % 4), &mut planes[0]);
     }
     planes[1].extend_from_slice(&block[..16]);
-    planes[2].extend_from_slice(&block[80..]);
+    push_floats(block, [80, 82], &mut planes[2]);
 }
 
 /// Whether the scales of the scales and of the minima are finite.

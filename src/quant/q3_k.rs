@@ -12,7 +12,7 @@
 //! `x = d · (scale − 32) · (q − 4)` with the group `element / 16`, `q` from 0 to 7.
 
 use super::q6_k::repack_pairs;
-use super::{half_at, half_is_finite};
+use super::{half_at, half_is_finite, push_floats};
 
 /// The groups' scales, from −32 to 31. Of scale `g`, the low four bits are in byte `g % 8` (its low half for `g < 8`, its
 /// high half otherwise), the high two in byte `8 + g % 4` at bit `2 (g / 4)`.
@@ -43,8 +43,8 @@ pub fn decode_block(block: &[u8; 110], out: &mut [f32; 256]) {
 }
 
 /// Bits per 32 elements in each plane of [`repack`]: the lower two bits (element `e` at bit `2 e`), the third bits (`e` at bit `e`), the
-/// scales of both groups, `d`.
-pub const PLANES: &[u32] = &[64, 32, 16, 2];
+/// scales of both groups, `d` as a 32-bit float.
+pub const PLANES: &[u32] = &[64, 32, 16, 4];
 
 /// The block in the planes that `q3_k.wgsl` reads.
 pub fn repack(block: &[u8; 110], planes: &mut [Vec<u8>]) {
@@ -54,7 +54,7 @@ pub fn repack(block: &[u8; 110], planes: &mut [Vec<u8>]) {
         planes[1].extend(third.to_le_bytes());
     }
     planes[2].extend(scales(block[96..108].as_array().expect("12 bytes")).map(|s| s as u8));
-    planes[3].extend_from_slice(&block[108..]);
+    push_floats(block, [108], &mut planes[3]);
 }
 
 /// Whether the scale of the scales is finite.

@@ -11,7 +11,7 @@
 //!
 //! `x = d · scale · q − dmin · min` with the group `element / 32`, `q` from 0 to 15.
 
-use super::{half_at, half_is_finite};
+use super::{half_at, half_is_finite, push_floats};
 
 /// The groups' scales and minima, from 0 to 63; Q5_K packs its own in the same way. Of the first four groups, scale `g`
 /// is the low six bits of byte `g` and minimum `g` those of byte `4 + g`. Of the last four, the low four bits are in byte
@@ -45,8 +45,9 @@ pub fn decode_block(block: &[u8; 144], out: &mut [f32; 256]) {
     }
 }
 
-/// Bits per 32 elements in each plane of [`repack`]: low halves as Q4_0 has them, scale and minimum of the group, `d` and `dmin`.
-pub const PLANES: &[u32] = &[128, 16, 4];
+/// Bits per 32 elements in each plane of [`repack`]: low halves as Q4_0 has them, scale and minimum of the group, `d` and `dmin`
+/// as 32-bit floats.
+pub const PLANES: &[u32] = &[128, 16, 8];
 
 /// The low four bits of Q4_K's and Q5_K's elements, group by group in Q4_0's order: byte `j` of a group holds its elements `j` and
 /// `j + 16`.
@@ -63,7 +64,7 @@ pub fn repack(block: &[u8; 144], planes: &mut [Vec<u8>]) {
     for (scale, min) in scales_mins(block[4..16].as_array().expect("12 bytes")) {
         planes[1].extend([scale, min]);
     }
-    planes[2].extend_from_slice(&block[..4]);
+    push_floats(block, [0, 2], &mut planes[2]);
 }
 
 /// Whether the scales of the scales and of the minima are finite.

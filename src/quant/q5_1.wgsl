@@ -2,6 +2,6 @@
 fn M_block(block: u32) -> Block {
     let q = M_w[block];
     let bits = M_plane_word(P.M_n_blocks, block);
-    let d = unpack2x16float(M_plane_word(P.M_n_blocks + P.M_n_blocks / 4u, block));
+    let d = halves_of(M_plane_word(P.M_n_blocks + P.M_n_blocks / 4u, block));
     return Block(low(q) | (bits_low(bits) << vec4<u32>(4u)), high(q) | (bits_high(bits) << vec4<u32>(4u)), d.xx, d.yy);
 }

@@ -13,7 +13,7 @@
 //! `x = d · scale · q − dmin · min` with the group `element / 32`, `q` from 0 to 31.
 
 use super::q4_k::{repack_low, scales_mins};
-use super::{half_at, half_is_finite};
+use super::{half_at, half_is_finite, push_floats};
 
 /// The definition of the format.
 pub fn decode_block(block: &[u8; 176], out: &mut [f32; 256]) {
@@ -32,8 +32,8 @@ pub fn decode_block(block: &[u8; 176], out: &mut [f32; 256]) {
 }
 
 /// Bits per 32 elements in each plane of [`repack`]: low halves and fifth bits as Q5_0 has them, scale and minimum of the group, `d`
-/// and `dmin`.
-pub const PLANES: &[u32] = &[128, 32, 16, 4];
+/// and `dmin` as 32-bit floats.
+pub const PLANES: &[u32] = &[128, 32, 16, 8];
 
 /// The block in the planes that `q5_k.wgsl` reads.
 pub fn repack(block: &[u8; 176], planes: &mut [Vec<u8>]) {
@@ -45,7 +45,7 @@ pub fn repack(block: &[u8; 176], planes: &mut [Vec<u8>]) {
     for (scale, min) in scales_mins(block[4..16].as_array().expect("12 bytes")) {
         planes[2].extend([scale, min]);
     }
-    planes[3].extend_from_slice(&block[..4]);
+    push_floats(block, [0, 2], &mut planes[3]);
 }
 
 /// Whether the scales of the scales and of the minima are finite.

@@ -11,7 +11,7 @@
 //!
 //! `x = d · scale · (q − 32)` with the group `element / 16`, `q` from 0 to 63.
 
-use super::{half_at, half_is_finite};
+use super::{half_at, half_is_finite, push_floats};
 
 /// The definition of the format.
 pub fn decode_block(block: &[u8; 210], out: &mut [f32; 256]) {
@@ -29,8 +29,8 @@ pub fn decode_block(block: &[u8; 210], out: &mut [f32; 256]) {
 }
 
 /// Bits per 32 elements in each plane of [`repack`]: low four bits as Q4_0 has them, upper two bits (element `e` at bit `2 e`), the
-/// scales of both groups, `d`.
-pub const PLANES: &[u32] = &[128, 64, 16, 2];
+/// scales of both groups, `d` as a 32-bit float.
+pub const PLANES: &[u32] = &[128, 64, 16, 4];
 
 /// The block in the planes that `q6_k.wgsl` reads.
 pub fn repack(block: &[u8; 210], planes: &mut [Vec<u8>]) {
@@ -43,7 +43,7 @@ pub fn repack(block: &[u8; 210], planes: &mut [Vec<u8>]) {
         repack_pairs(qh, 2 * j, &mut planes[1]);
     }
     planes[2].extend_from_slice(&block[192..208]);
-    planes[3].extend_from_slice(&block[208..]);
+    push_floats(block, [208], &mut planes[3]);
 }
 
 /// Two bits of each of 32 bytes, from bit `shift` on: element `e` in bits `2 e` and `2 e + 1` of 64.

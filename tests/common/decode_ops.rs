@@ -17,6 +17,7 @@ pub fn tests<'a, B: Backend + 'a>(make: &'a impl Fn() -> B) -> Vec<Test<'a>> {
         Test::new("masks", async { masks(&mut make()).await }),
         Test::new("many_heads_share_keys", async { many_heads_share_keys(&mut make()).await }),
         Test::new("choices", async { choices(&mut make()).await }),
+        Test::new("choices_of_vocabularies", async { choices_of_vocabularies(&mut make()).await }),
     ];
     for (format, other) in Format::ALL.into_iter().map(|format| (format, format)).chain([(Format::Q4_K, Format::Q6_K)]) {
         let name = format!("normed {} {}", format.name(), other.name());
@@ -328,10 +329,10 @@ pub async fn many_heads_share_keys<B: Backend>(backend: &mut B) {
     }
 }
 
-/// The token that is chosen is the one of the definition, or beside it where the random number falls on the border between two.
+/// The token that is chosen is that of the definition, whatever the logits, the rule and the random number.
 pub async fn choices<B: Backend>(backend: &mut B) {
     let mut random = Random::new(35);
-    let mut candidates = Vec::new();
+    let mut tokens = Vec::new();
     for n in [1, 3, 257, 2048, 2049, 9001] {
         let mut data: Vec<f32> = random.floats(n).iter().map(|x| 6.0 * x).collect();
         let half = n / 2;
@@ -355,9 +356,7 @@ pub async fn choices<B: Backend>(backend: &mut B) {
             for unit in [0.0, 0.03, 0.31, 0.5, 0.77, 0.9999] {
                 let token = backend.choose(&logits, &choice, unit);
                 let got = backend.chosen(token).await.expect("chosen");
-                // What a float's rounding may make of the random number and the sums.
-                let near = [-2e-5, 0.0, 2e-5].map(|d| choose(&data, &choice, f64::clamp(unit + d, 0.0, 1.0), &mut candidates));
-                assert!(near.contains(&got), "{choice:?} by {unit} of {n}: {got:?}, not {near:?}");
+                assert_eq!(got, choose(&data, &choice, unit, &mut tokens), "{choice:?} by {unit} of {n}");
             }
         }
         let table_bytes = Random::new(36).matrix(Format::F32, 32, n);
@@ -374,9 +373,53 @@ pub async fn choices<B: Backend>(backend: &mut B) {
         let mut data = random.floats(3000);
         data[2999] = bad;
         let logits = filled(backend, data.len(), &data);
-        for choice in [Choice::GREEDY, Choice::default()] {
+        for choice in [Choice::GREEDY, Choice::default(), Choice { top_k: 7, top_p: 0.5, ..Choice::default() }] {
             let token = backend.choose(&logits, &choice, 0.5);
             assert_eq!(backend.chosen(token).await.expect("chosen"), None, "{bad} among the logits");
+        }
+    }
+}
+
+/// Vocabularies as models have them, and logits of every kind: as a model gives them, all equal, few kinds, ruled out, close to each other
+/// beyond what a distance tells, huge and subnormal.
+pub async fn choices_of_vocabularies<B: Backend>(backend: &mut B) {
+    let mut random = Random::new(37);
+    let mut tokens = Vec::new();
+    // Sums of uniform numbers are nearly normal.
+    let mut model = |n: usize| -> Vec<f32> { (0..n).map(|_| (0..6).map(|_| 2.0 * random.float()).sum()).collect() };
+    let mut kinds: Vec<(&str, Vec<f32>)> =
+        [5000, 32_000, 32_064, 128_256, 151_936].map(|n| ("like a model's", model(n))).into_iter().collect();
+    kinds.push(("all equal", vec![-3.25; 32_000]));
+    kinds.push(("of five kinds", (0..32_000).map(|i| (i * 7919 % 5) as f32).collect()));
+    let mut masked = model(32_000);
+    masked.iter_mut().enumerate().filter(|(i, _)| i % 1000 != 7).for_each(|(_, l)| *l = f32::NEG_INFINITY);
+    kinds.push(("mostly ruled out", masked));
+    kinds.push(("ruled out but for one", (0..5000).map(|i| if i == 4097 { -80.0 } else { f32::NEG_INFINITY }).collect()));
+    kinds.push(("within a distance", (0..5000).map(|i| 1.0 + (i * 37 % 11) as f32 * f32::EPSILON).collect()));
+    kinds.push(("huge", (0..5000).map(|i| ((i * 37 % 101) as f32 - 50.0) * 6e36).collect()));
+    kinds.push(("subnormal", (0..5000).map(|i| f32::from_bits(1 + i * 37 % 11) * if i % 2 == 0 { 1.0 } else { -1.0 }).collect()));
+    let mut peaked = model(32_000);
+    peaked[31_999] = 60.0;
+    kinds.push(("with one far above", peaked));
+    let base = Choice::default();
+    for (what, data) in &kinds {
+        let logits = filled(backend, data.len(), data);
+        for choice in [
+            Choice::GREEDY,
+            Choice { temperature: 0.7, ..base },
+            Choice { top_k: 40, ..base },
+            Choice { temperature: 2.0, top_k: 3000, ..base },
+            Choice { top_p: 0.9, ..base },
+            Choice { temperature: 0.3, top_p: 0.95, min_p: 0.01, ..base },
+            Choice { temperature: 1.6, top_k: 64, top_p: 0.95, ..base },
+            Choice { top_k: data.len() + 1, top_p: 0.999, ..base },
+        ] {
+            for unit in [0.0, 0.123, 0.5, 0.876, 1.0 - f64::EPSILON] {
+                let token = backend.choose(&logits, &choice, unit);
+                let got = backend.chosen(token).await.expect("chosen");
+                let want = choose(data, &choice, unit, &mut tokens);
+                assert_eq!(got, want, "{choice:?} by {unit} of {} logits, {what}", data.len());
+            }
         }
     }
 }

@@ -51,6 +51,11 @@ impl Random {
 
     /// A row in a storage format: any bits, but for the scales, which are small.
     pub fn row(&mut self, format: Format, n: usize) -> Vec<u8> {
+        self.row_of_scales(format, n, |random| 0.01 * random.float())
+    }
+
+    /// A row whose blocks have those scales, where they have any.
+    fn row_of_scales(&mut self, format: Format, n: usize, mut scale: impl FnMut(&mut Self) -> f32) -> Vec<u8> {
         match format {
             Format::F32 => return self.floats(n).iter().flat_map(|x| x.to_le_bytes()).collect(),
             Format::F16 => return self.floats(n).iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),
@@ -60,7 +65,7 @@ impl Random {
         let mut bytes: Vec<u8> = (0..format.row_bytes(n)).map(|_| self.bits() as u8).collect();
         for block in bytes.chunks_exact_mut(format.block_bytes()) {
             for at in scale_offsets(format) {
-                block[*at..at + 2].copy_from_slice(&f16::from_f32(0.01 * self.float()).to_le_bytes());
+                block[*at..at + 2].copy_from_slice(&f16::from_f32(scale(self)).to_le_bytes());
             }
         }
         bytes
@@ -68,6 +73,13 @@ impl Random {
 
     pub fn matrix(&mut self, format: Format, n_in: usize, n_out: usize) -> Vec<u8> {
         (0..n_out).flat_map(|_| self.row(format, n_in)).collect()
+    }
+
+    /// A matrix whose blocks have scales of about `scale`, of either sign.
+    #[allow(dead_code, reason = "not every runner of the suite times or compares them")]
+    pub fn matrix_of_scales(&mut self, format: Format, n_in: usize, n_out: usize, scale: f32) -> Vec<u8> {
+        let of = |random: &mut Self| scale * (1.5 + 0.5 * random.float()).copysign(random.float());
+        (0..n_out).flat_map(|_| self.row_of_scales(format, n_in, of)).collect()
     }
 }
 
@@ -219,6 +231,10 @@ pub fn tests<'a, B: Backend + 'a>(make: &'a impl Fn() -> B) -> Vec<Test<'a>> {
             let run = async move { linear(&mut make(), format, *n_in).await };
             all.push(Test::new(format!("linear {name}, rows of {n_in}"), run));
         }
+        if format.is_quantized() {
+            let run = async move { subnormal_scales(&mut make(), format).await };
+            all.push(Test::new(format!("subnormal_scales {name}"), run));
+        }
         all.push(Test::new(format!("embed {name}"), async move { embed(&mut make(), format).await }));
         all.push(Test::new(format!("upload_in_groups {name}"), async move { upload_in_groups(&mut make(), format).await }));
         all.push(Test::new(format!("damaged_weights {name}"), async move { damaged_weights(&mut make(), format) }));
@@ -234,6 +250,7 @@ pub async fn run(tests: Vec<Test<'_>>) {
 }
 
 /// Everything, one after another.
+#[allow(dead_code, reason = "a runner may choose among the tests")]
 pub async fn suite<B: Backend>(make: impl Fn() -> B) {
     run(tests(&make)).await;
 }
@@ -248,6 +265,19 @@ pub async fn rows_of_tensors<B: Backend>(backend: &mut B) {
         assert_eq!(got[..cols], b[..cols]);
         assert_eq!(got[cols..], a[2 * cols..]);
         assert_eq!(read(backend, &dst, 3, 1).await, a[4 * cols..]);
+        let mut gathered = tensor(backend, 4, cols, &b);
+        backend.gather_rows(&src, &[[3, 0], [0, 2], [1, 3]], &mut gathered);
+        let got = read(backend, &gathered, 0, 4).await;
+        for (to, from) in [(0, 3), (2, 0), (3, 1)] {
+            assert_eq!(got[to * cols..][..cols], a[from * cols..][..cols]);
+        }
+        assert_eq!(got[cols..2 * cols], b[cols..2 * cols]);
+        // More pairs than are given at once, and a run.
+        let many: Vec<[u32; 2]> = (0..5000).map(|i| [i * 7 % 5, i]).chain([[2, 5000], [3, 5001]]).collect();
+        let mut all = backend.tensor(5002, cols).expect("tensor");
+        backend.gather_rows(&src, &many, &mut all);
+        let want: Vec<f32> = many.iter().flat_map(|[from, _]| a[*from as usize * cols..][..cols].to_vec()).collect();
+        assert_eq!(read(backend, &all, 0, 5002).await, want);
         backend.add_rows(&mut dst, 2, &src, 2);
         let got = read(backend, &dst, 0, 4).await;
         for i in 0..cols {
@@ -523,6 +553,14 @@ fn product(weights: &[f32], x: &[f32], n_in: usize) -> Vec<f64> {
     x.chunks(n_in).flat_map(|x| weights.chunks(n_in).map(move |w| dot(x, w))).collect()
 }
 
+/// A product of terms that cancel may be small beside its terms; the error is not. How much larger it may be.
+fn slack(weights: &[f32], want: &[f64], n_out: usize) -> f64 {
+    let terms: f64 = wide(weights).iter().map(|w| w * w).sum();
+    let typical = (terms / n_out as f64 / 3.0).sqrt();
+    let rms = (want.iter().map(|y| y * y).sum::<f64>() / want.len() as f64).sqrt();
+    (typical / rms.max(1e-30)).max(1.0)
+}
+
 pub async fn linear<B: Backend>(backend: &mut B, format: Format, n_in: usize) {
     let mut random = Random::new((n_in as u64) << 8 | (7 + format as u64));
     let (nmse, max) = if format.block_len() == 1 { (NMSE_FLOAT, MAX_FLOAT) } else { (NMSE_8_BIT, MAX_8_BIT) };
@@ -537,13 +575,49 @@ pub async fn linear<B: Backend>(backend: &mut B, format: Format, n_in: usize) {
             let mut out = backend.tensor(n + 1, n_out).expect("tensor");
             backend.linear(&x, &layer, &mut out, n, Epilogue::Store);
             let what = format!("linear {} [{n_out}, {n_in}], {n} rows", format.name());
-            // A product of terms that cancel may be small beside its terms; the error is not.
             let want = product(&weights, &data, n_in);
-            let terms: f64 = product(&weights.iter().map(|w| w * w).collect::<Vec<_>>(), &vec![1.0; n_in], n_in).iter().sum();
-            let typical = (terms / n_out as f64 / 3.0).sqrt();
-            let rms = (want.iter().map(|y| y * y).sum::<f64>() / want.len() as f64).sqrt();
-            let slack = (typical / rms.max(1e-30)).max(1.0);
+            let slack = slack(&weights, &want, n_out);
             assert_near(&what, &result(backend, &what, &out, n).await, &want, nmse * slack * slack, max * slack);
+        }
+    }
+}
+
+/// Scales that are subnormal halves: those of K-quants of any real model (Q6_K's is the largest weight divided by 4096), and the least
+/// there is. Beside them others that are not, as the rows of one matrix are.
+pub async fn subnormal_scales<B: Backend>(backend: &mut B, format: Format) {
+    let mut random = Random::new(14 + format as u64);
+    for n_in in [row_lengths(format)[0], row_lengths(format)[2]] {
+        let n_out = 9;
+        for scale in [1e-5, 6e-8] {
+            let mut bytes = random.matrix_of_scales(format, n_in, n_out, scale);
+            let weights = decode(format, &bytes, n_in * n_out);
+            assert!(weights.iter().any(|w| *w != 0.0), "scales of {scale} are not nothing");
+            let ordinary = random.matrix(format, n_in, 1);
+            bytes.extend(&ordinary);
+            let layer = Linear::<B> { weight: upload(backend, &spec(format, n_in, n_out + 1), &bytes, n_out + 1), bias: None };
+            for n in [1, 5] {
+                let data = random.floats(n * n_in);
+                let x = tensor(backend, n, n_in, &data);
+                let mut out = backend.tensor(n, n_out + 1).expect("tensor");
+                backend.linear(&x, &layer, &mut out, n, Epilogue::Store);
+                let got = read(backend, &out, 0, n).await;
+                let got: Vec<f32> = got.chunks_exact(n_out + 1).flat_map(|row| row[..n_out].to_vec()).collect();
+                let what = format!("linear {} of scales {scale}, [{n_out}, {n_in}], {n} rows", format.name());
+                let want = product(&weights, &data, n_in);
+                let slack = slack(&weights, &want, n_out);
+                assert_near(&what, &got, &want, NMSE_8_BIT * slack * slack, MAX_8_BIT * slack);
+            }
+            let ids = [8, 0, 5];
+            let mut out = backend.tensor(ids.len(), n_in).expect("tensor");
+            backend.embed(&layer.weight, &ids, &mut out, 0);
+            let want: Vec<f64> = ids.iter().flat_map(|id| wide(&weights[*id as usize * n_in..][..n_in])).collect();
+            assert_near(
+                &format!("embed {} of scales {scale}", format.name()),
+                &read(backend, &out, 0, 3).await,
+                &want,
+                1e-13,
+                1e-6,
+            );
         }
     }
 }

@@ -1,36 +1,39 @@
 //! The formats of 256 elements a block, with scales of scales: Q2_K to Q6_K.
+//!
+//! `d` and `dmin` are kept as 32-bit floats. As halves most of them are subnormal in real models (Q6_K's is the largest weight divided by
+//! 4096), and moved to where a float has its bits they would be subnormal floats, with which Intel's processors multiply some forty times
+//! slower; WebAssembly cannot tell them not to.
 
 use super::super::lanes::{self, Lanes};
 use super::planes::{
-    self, BITS, CRUMBS, HALVES, NIBBLES, bit, crumb, half_at, nibble, pack_bits, pack_crumbs, pack_halves, pack_negated_halves,
-    pack_nibbles,
+    self, BITS, CRUMBS, FLOATS, NIBBLES, bit, crumb, float_at, nibble, pack_bits, pack_crumbs, pack_floats, pack_nibbles,
 };
 use super::{GROUP, QUAD, Quant};
 use crate::quant::{Format, q3_k, q4_k};
 
 /// Bytes before the planes of Q4_K and Q5_K: four `d`, four negated `dmin`, then for each group four scales and four minima
 /// of a byte each. The format packs these in 6 bits; the two bits cost 2.8 % of memory and save the kernel the unpacking.
-const K_HEADER: usize = 2 * HALVES + 8 * 2 * QUAD;
+const K_HEADER: usize = 2 * FLOATS + 8 * 2 * QUAD;
 
 #[inline(always)]
 fn pack_k_header(rows: [&[u8]; QUAD], out: &mut [u8]) {
-    pack_halves(rows, 0, &mut out[..HALVES]);
-    pack_negated_halves(rows, 2, &mut out[HALVES..2 * HALVES]);
+    pack_floats(rows, 0, 1.0, &mut out[..FLOATS]);
+    pack_floats(rows, 2, -1.0, &mut out[FLOATS..2 * FLOATS]);
     for (r, row) in rows.iter().enumerate() {
         let packed = row[4..16].as_array().expect("12 bytes");
         for (g, (scale, min)) in q4_k::scales_mins(packed).into_iter().enumerate() {
-            out[2 * HALVES + 8 * g + r] = scale;
-            out[2 * HALVES + 8 * g + 4 + r] = min;
+            out[2 * FLOATS + 8 * g + r] = scale;
+            out[2 * FLOATS + 8 * g + 4 + r] = min;
         }
     }
 }
 
 fn k_scale(block: &[u8], group: usize, row: usize) -> f32 {
-    half_at(block, 2 * row) * f32::from(block[2 * HALVES + 8 * group + row])
+    float_at(block, 4 * row) * f32::from(block[2 * FLOATS + 8 * group + row])
 }
 
 fn k_min(block: &[u8], group: usize, row: usize) -> f32 {
-    half_at(block, HALVES + 2 * row) * f32::from(block[2 * HALVES + 8 * group + 4 + row])
+    float_at(block, FLOATS + 4 * row) * f32::from(block[2 * FLOATS + 8 * group + 4 + row])
 }
 
 /// The nibbles of group `g` of the 128 bytes of Q4_K and Q5_K.
@@ -45,6 +48,7 @@ fn k_nibbles(bytes: &[u8], g: usize) -> [u8; GROUP] {
 pub struct Q4_K;
 
 impl Quant for Q4_K {
+    const FINISH: f32 = 1.0;
     const FORMAT: Format = Format::Q4_K;
     const IS_UNIFORM: bool = true;
     const BYTES: usize = K_HEADER + 8 * NIBBLES;
@@ -74,9 +78,9 @@ impl Quant for Q4_K {
     lane_functions! {
         fn pair(block, group: usize, v: usize) -> (Lanes, Lanes) = planes::nibbles(block.add(K_HEADER + group * NIBBLES), v);
         fn scale_lanes(block, group: usize, _half: usize) -> Lanes =
-            lanes::mul_float(lanes::load_halves(block), lanes::to_float(lanes::load_bytes(block.add(2 * HALVES + 8 * group))));
+            lanes::mul_float(lanes::load(block), lanes::to_float(lanes::load_bytes(block.add(2 * FLOATS + 8 * group))));
         fn min_lanes(block, group: usize, _half: usize) -> Lanes =
-            lanes::mul_float(lanes::load_halves(block.add(HALVES)), lanes::to_float(lanes::load_bytes(block.add(2 * HALVES + 8 * group + 4))));
+            lanes::mul_float(lanes::load(block.add(FLOATS)), lanes::to_float(lanes::load_bytes(block.add(2 * FLOATS + 8 * group + 4))));
     }
 }
 
@@ -85,6 +89,7 @@ impl Quant for Q4_K {
 pub struct Q5_K;
 
 impl Quant for Q5_K {
+    const FINISH: f32 = 1.0;
     const FORMAT: Format = Format::Q5_K;
     const BYTES: usize = K_HEADER + 8 * (NIBBLES + BITS);
     const OFFSET_LOG2: Option<u32> = None;
@@ -130,13 +135,14 @@ impl Quant for Q5_K {
 }
 
 /// Bytes before the planes of Q6_K: four `d`, then four signed bytes of scales for each of the 16 half groups.
-const Q6_K_HEADER: usize = HALVES + 16 * QUAD;
+const Q6_K_HEADER: usize = FLOATS + 16 * QUAD;
 
 /// The header; for each of eight groups a nibble plane and two planes of 2 bits.
 #[derive(Debug)]
 pub struct Q6_K;
 
 impl Quant for Q6_K {
+    const FINISH: f32 = 1.0;
     const FORMAT: Format = Format::Q6_K;
     const BYTES: usize = Q6_K_HEADER + 8 * (NIBBLES + CRUMBS);
     const OFFSET_LOG2: Option<u32> = Some(5);
@@ -144,8 +150,8 @@ impl Quant for Q6_K {
 
     fn pack(rows: [&[u8]; QUAD], out: &mut [u8]) {
         let (header, planes) = out.split_at_mut(Q6_K_HEADER);
-        pack_halves(rows, 208, &mut header[..HALVES]);
-        for (i, scales) in header[HALVES..].as_chunks_mut::<QUAD>().0.iter_mut().enumerate() {
+        pack_floats(rows, 208, 1.0, &mut header[..FLOATS]);
+        for (i, scales) in header[FLOATS..].as_chunks_mut::<QUAD>().0.iter_mut().enumerate() {
             *scales = rows.map(|row| row[192 + i]);
         }
         for (g, planes) in planes.chunks_exact_mut(NIBBLES + CRUMBS).enumerate() {
@@ -170,7 +176,7 @@ impl Quant for Q6_K {
     }
 
     fn scale(block: &[u8], group: usize, row: usize, half: usize) -> f32 {
-        half_at(block, 2 * row) * f32::from(block[HALVES + QUAD * (2 * group + half) + row] as i8)
+        float_at(block, 4 * row) * f32::from(block[FLOATS + QUAD * (2 * group + half) + row] as i8)
     }
 
     lane_functions! {
@@ -181,8 +187,8 @@ impl Quant for Q6_K {
             (lanes::or(low, low_bits), lanes::or(high, high_bits))
         };
         fn scale_lanes(block, group: usize, half: usize) -> Lanes = lanes::mul_float(
-            lanes::load_halves(block),
-            lanes::load_signed_bytes(block.add(HALVES + QUAD * (2 * group + half))),
+            lanes::load(block),
+            lanes::load_signed_bytes(block.add(FLOATS + QUAD * (2 * group + half))),
         );
     }
 }
@@ -196,13 +202,14 @@ fn two_bits(bytes: &[u8], g: usize) -> [u8; GROUP] {
 
 /// Bytes before the planes of Q2_K: four `d`, four negated `dmin`, then four bytes for each of the 16 half groups, the
 /// scale in the low and the minimum in the high four bits.
-const Q2_K_HEADER: usize = 2 * HALVES + 16 * QUAD;
+const Q2_K_HEADER: usize = 2 * FLOATS + 16 * QUAD;
 
 /// The header; for each of eight groups two planes of 2 bits.
 #[derive(Debug)]
 pub struct Q2_K;
 
 impl Quant for Q2_K {
+    const FINISH: f32 = 1.0;
     const FORMAT: Format = Format::Q2_K;
     const BYTES: usize = Q2_K_HEADER + 8 * CRUMBS;
     const OFFSET_LOG2: Option<u32> = None;
@@ -211,9 +218,9 @@ impl Quant for Q2_K {
 
     fn pack(rows: [&[u8]; QUAD], out: &mut [u8]) {
         let (header, planes) = out.split_at_mut(Q2_K_HEADER);
-        pack_halves(rows, 80, &mut header[..HALVES]);
-        pack_negated_halves(rows, 82, &mut header[HALVES..2 * HALVES]);
-        for (i, scales) in header[2 * HALVES..].as_chunks_mut::<QUAD>().0.iter_mut().enumerate() {
+        pack_floats(rows, 80, 1.0, &mut header[..FLOATS]);
+        pack_floats(rows, 82, -1.0, &mut header[FLOATS..2 * FLOATS]);
+        for (i, scales) in header[2 * FLOATS..].as_chunks_mut::<QUAD>().0.iter_mut().enumerate() {
             *scales = rows.map(|row| row[i]);
         }
         for (g, planes) in planes.chunks_exact_mut(CRUMBS).enumerate() {
@@ -226,35 +233,36 @@ impl Quant for Q2_K {
     }
 
     fn scale(block: &[u8], group: usize, row: usize, half: usize) -> f32 {
-        half_at(block, 2 * row) * f32::from(block[2 * HALVES + QUAD * (2 * group + half) + row] & 15)
+        float_at(block, 4 * row) * f32::from(block[2 * FLOATS + QUAD * (2 * group + half) + row] & 15)
     }
 
     fn min(block: &[u8], group: usize, row: usize, half: usize) -> f32 {
-        half_at(block, HALVES + 2 * row) * f32::from(block[2 * HALVES + QUAD * (2 * group + half) + row] >> 4)
+        float_at(block, FLOATS + 4 * row) * f32::from(block[2 * FLOATS + QUAD * (2 * group + half) + row] >> 4)
     }
 
     lane_functions! {
         fn pair(block, group: usize, v: usize) -> (Lanes, Lanes) =
             planes::low_crumbs(block.add(Q2_K_HEADER + group * CRUMBS), v);
         fn scale_lanes(block, group: usize, half: usize) -> Lanes = {
-            let bytes = lanes::load_bytes(block.add(2 * HALVES + QUAD * (2 * group + half)));
-            lanes::mul_float(lanes::load_halves(block), lanes::to_float(lanes::and(bytes, lanes::splat(15))))
+            let bytes = lanes::load_bytes(block.add(2 * FLOATS + QUAD * (2 * group + half)));
+            lanes::mul_float(lanes::load(block), lanes::to_float(lanes::and(bytes, lanes::splat(15))))
         };
         fn min_lanes(block, group: usize, half: usize) -> Lanes = {
-            let bytes = lanes::load_bytes(block.add(2 * HALVES + QUAD * (2 * group + half)));
-            lanes::mul_float(lanes::load_halves(block.add(HALVES)), lanes::to_float(lanes::shr_16::<4>(bytes)))
+            let bytes = lanes::load_bytes(block.add(2 * FLOATS + QUAD * (2 * group + half)));
+            lanes::mul_float(lanes::load(block.add(FLOATS)), lanes::to_float(lanes::shr_16::<4>(bytes)))
         };
     }
 }
 
 /// Bytes before the planes of Q3_K: as in Q6_K. The format packs the scales in 6 bits; the two bits cost 3.6 % of memory.
-const Q3_K_HEADER: usize = HALVES + 16 * QUAD;
+const Q3_K_HEADER: usize = FLOATS + 16 * QUAD;
 
 /// The header; for each of eight groups two planes of 2 bits and a bit plane.
 #[derive(Debug)]
 pub struct Q3_K;
 
 impl Quant for Q3_K {
+    const FINISH: f32 = 1.0;
     const FORMAT: Format = Format::Q3_K;
     const BYTES: usize = Q3_K_HEADER + 8 * (CRUMBS + BITS);
     const OFFSET_LOG2: Option<u32> = Some(2);
@@ -262,11 +270,11 @@ impl Quant for Q3_K {
 
     fn pack(rows: [&[u8]; QUAD], out: &mut [u8]) {
         let (header, planes) = out.split_at_mut(Q3_K_HEADER);
-        pack_halves(rows, 108, &mut header[..HALVES]);
+        pack_floats(rows, 108, 1.0, &mut header[..FLOATS]);
         for (r, row) in rows.iter().enumerate() {
             let packed = row[96..108].as_array().expect("12 bytes");
             for (i, scale) in q3_k::scales(packed).into_iter().enumerate() {
-                header[HALVES + QUAD * i + r] = scale as u8;
+                header[FLOATS + QUAD * i + r] = scale as u8;
             }
         }
         for (g, planes) in planes.chunks_exact_mut(CRUMBS + BITS).enumerate() {

@@ -15,7 +15,7 @@
 #![allow(non_camel_case_types, reason = "formats are spelled as in GGUF files")]
 
 use super::lanes::{self, Lanes};
-use super::quantize_activations::Block;
+use super::quantize_activations::{Block, SHIFT};
 use crate::quant::Format;
 
 /// The vector functions of a format, each of them unsafe in the same way.
@@ -86,6 +86,9 @@ pub trait Quant {
     const HAS_HALF_SCALES: bool = false;
     /// Whether there is a `min`.
     const HAS_MIN: bool = false;
+    /// What finished sums are multiplied by: scales come to the kernels divided by the product of this and [`SHIFT`], by which activations
+    /// are too large.
+    const FINISH: f32 = SHIFT;
     /// Whether `q` is 8 bits long, which is more than relaxed dots take.
     const IS_WIDE: bool = false;
 
@@ -115,13 +118,13 @@ pub trait Quant {
     /// `block` points at [`Self::BYTES`] bytes.
     unsafe fn pair(block: *const u8, group: usize, v: usize) -> (Lanes, Lanes);
 
-    /// Scales of a half of a group, divided by [`lanes::HALF_SCALE`].
+    /// Scales of a half of a group, divided by [`SHIFT`] and [`Self::FINISH`].
     ///
     /// # Safety
     /// `block` points at [`Self::BYTES`] bytes.
     unsafe fn scale_lanes(block: *const u8, group: usize, half: usize) -> Lanes;
 
-    /// Minima of a half of a group, divided by [`lanes::HALF_SCALE`].
+    /// Minima of a half of a group, divided by [`SHIFT`] and [`Self::FINISH`].
     ///
     /// # Safety
     /// `block` points at [`Self::BYTES`] bytes.

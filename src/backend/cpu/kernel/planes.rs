@@ -3,7 +3,9 @@
 
 use super::super::lanes::{self, Lanes};
 use super::super::math::half_to_float;
+use super::super::quantize_activations::SHIFT;
 use super::{GROUP, QUAD};
+use crate::quant;
 
 /// Bytes of a nibble plane of a group: 4 bits for each element of a quad.
 pub(super) const NIBBLES: usize = QUAD * GROUP / 2;
@@ -13,6 +15,9 @@ pub(super) const BITS: usize = QUAD * GROUP / 8;
 pub(super) const CRUMBS: usize = QUAD * GROUP / 4;
 /// Bytes of a half-precision number for each row.
 pub(super) const HALVES: usize = QUAD * 2;
+
+/// Bytes of a 32-bit float for each row.
+pub(super) const FLOATS: usize = QUAD * 4;
 
 /// The half at byte `at`.
 pub(super) fn half_at(bytes: &[u8], at: usize) -> f32 {
@@ -27,12 +32,17 @@ pub(super) fn pack_halves(rows: [&[u8]; QUAD], at: usize, out: &mut [u8]) {
     }
 }
 
-/// The same with the sign turned.
+/// Puts `sign` times the halves at byte `at` of four blocks beside each other as 32-bit floats, divided by [`SHIFT`].
 #[inline(always)]
-pub(super) fn pack_negated_halves(rows: [&[u8]; QUAD], at: usize, out: &mut [u8]) {
-    for (out, row) in out.as_chunks_mut::<2>().0.iter_mut().zip(rows) {
-        *out = [row[at], row[at + 1] ^ 0x80];
+pub(super) fn pack_floats(rows: [&[u8]; QUAD], at: usize, sign: f32, out: &mut [u8]) {
+    for (out, row) in out.as_chunks_mut::<4>().0.iter_mut().zip(rows) {
+        *out = (sign * quant::half_at(row, at) / SHIFT).to_le_bytes();
     }
+}
+
+/// The number that [`pack_floats`] put at byte `at`.
+pub(super) fn float_at(bytes: &[u8], at: usize) -> f32 {
+    f32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]) * SHIFT
 }
 
 /// Where element `k` of a row lies in a nibble plane: byte, shift.

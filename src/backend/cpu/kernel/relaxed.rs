@@ -9,7 +9,6 @@
 use super::simd::{add_halves, add_product, half_sums, n_pairs, offset_of, pairs};
 use super::{Block, Lanes, QUAD, QUADS, Quant};
 use crate::backend::cpu::lanes::{dot_bytes_add, load, load_splat, mul_float, splat, splat_float, store, to_float, xor};
-use crate::backend::cpu::quantize_activations::SHIFT;
 
 /// What the dot makes of a byte whose top bit is set, in its second operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +117,7 @@ pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize, const SIGNED: b
     }
     for out in out.iter_mut().flatten() {
         // SAFETY: `out` is four floats.
-        unsafe { store(out.as_mut_ptr(), mul_float(load(out.as_ptr().cast()), splat_float(SHIFT))) };
+        unsafe { store(out.as_mut_ptr(), mul_float(load(out.as_ptr().cast()), splat_float(Q::FINISH))) };
     }
 }
 

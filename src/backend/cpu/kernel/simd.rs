@@ -11,7 +11,6 @@ use super::{Block, Lanes, QUAD, QUADS, Quant};
 use crate::backend::cpu::lanes::{
     add, and, dot, load, load_splat, mul_add_float, mul_float, shl, shr_16, splat, splat_float, store, sub, to_float,
 };
-use crate::backend::cpu::quantize_activations::SHIFT;
 
 /// Pairs of a group.
 static N_PAIRS: usize = 4;
@@ -100,7 +99,7 @@ pub unsafe fn multiply<Q: Quant, const R: usize, const T: usize>(
     }
     for out in out.iter_mut().flatten() {
         // SAFETY: `out` is four floats.
-        unsafe { store(out.as_mut_ptr(), mul_float(load(out.as_ptr().cast()), splat_float(SHIFT))) };
+        unsafe { store(out.as_mut_ptr(), mul_float(load(out.as_ptr().cast()), splat_float(Q::FINISH))) };
     }
 }
 

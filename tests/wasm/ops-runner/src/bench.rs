@@ -61,7 +61,7 @@ impl Limits {
         let computed = 64.0 * gflop / many;
         let most = if matches!(format, Format::F16 | Format::F32) { self.floats } else { self.dots };
         print(&format!(
-            "{:7} {kernels:8} | 1 row {one:7.3} ms {:6.1} GFLOP/s {read:5.1} GB/s ({:3.0} %) | 64 rows {many:7.1} ms {computed:6.1} GFLOP/s ({:3.0} %)",
+            "{:7} {kernels:17} | 1 row {one:7.3} ms {:6.1} GFLOP/s {read:5.1} GB/s ({:3.0} %) | 64 rows {many:7.1} ms {computed:6.1} GFLOP/s ({:3.0} %)",
             format.name(),
             gflop / one,
             100.0 * read / limits::reading(n, |work| time(work)),
@@ -89,9 +89,11 @@ pub fn products() {
         Format::F16,
         Format::F32,
     ];
-    for format in formats {
+    // Scales of 0.01, and those of small weights in K-quants: subnormal halves, which some processors are slow with.
+    let scales = |format: Format| if format.is_quantized() { vec![0.01, 1e-5] } else { vec![0.01] };
+    for (format, scale) in formats.into_iter().flat_map(|format| scales(format).into_iter().map(move |scale| (format, scale))) {
         let mut random = Random::new(1);
-        let bytes = random.matrix(format, SIZE, 64).repeat(SIZE / 64);
+        let bytes = random.matrix_of_scales(format, SIZE, 64, scale).repeat(SIZE / 64);
         let data = random.floats(64 * SIZE);
         let is_float = matches!(format, Format::F16 | Format::F32);
         // The plain loops are there to be right, not to be timed.
@@ -112,7 +114,7 @@ pub fn products() {
             let one = linear(1);
             let many = linear(64);
             let kernels = if is_float { "float".into() } else { format!("{kernels:?}") };
-            limits.report(format, &kernels, [one, many]);
+            limits.report(format, &format!("{kernels} d={scale}"), [one, many]);
             print(&format!("        packed at {:.0} MB/s", bytes.len() as f64 / 1e3 / packing));
             black_box(&out);
         }
