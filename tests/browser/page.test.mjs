@@ -61,7 +61,7 @@ async function askAndStop(page, text, length = 10) {
 describe("the page", { skip: withoutEngine }, () => {
   let host;
   before(async () => {
-    host = await start();
+    host = await start({ given: [/\/nothing\/here\.gguf$/] });
     mkdirSync(SCREENSHOTS, { recursive: true });
   });
   after(() => host?.close());
