@@ -347,7 +347,7 @@ fn check_js(file: &str, source: &str) -> Vec<String> {
     let code = without_comments(source).split_whitespace().collect::<Vec<_>>().join(" ");
     let creates = ["new Worker(", "new SharedWorker(", "new Worker (", "new SharedWorker ("].iter().any(|w| code.contains(w));
     if creates && file != "wire/start-worker.js" {
-        wrong.push(format!("www/{file}: only start-worker.js creates workers"));
+        wrong.push(format!("www/{file}: only wire/start-worker.js creates workers"));
     }
     wrong
 }
