@@ -61,7 +61,8 @@ fn vocabulary(data: &[u8]) {
     set("merges", Value::Strings(merges));
     set("tokens", Value::Strings(pieces));
     if flags & 8 != 0 {
-        set(*choices.one_of(&["bos_token_id", "eos_token_id", "eot_token_id"]), Value::Uint(choices.below(300) as u64));
+        let key = *choices.one_of(&["bos_token_id", "eos_token_id", "eot_token_id"]);
+        set(key, Value::Uint(choices.below(300) as u64));
         set("add_bos_token", Value::Bool(flags & 16 != 0));
         set("add_space_prefix", Value::Bool(flags & 32 != 0));
     }
