@@ -212,10 +212,11 @@ mod tests {
             // The temperature's own rounding counts as often as the weight is halved.
             let step = 1.0 + 2e-5;
             for distance in (0..=MAX_DISTANCE).step_by(61) {
-                let exact = (30.0 * std::f64::consts::LN_2 - f64::from(distance) / 65536.0 / f64::from(temperature)).exp();
+                let nats = f64::from(distance) / 65536.0 / f64::from(temperature);
+                let (exact, halvings) = ((30.0 * std::f64::consts::LN_2 - nats).exp(), nats * std::f64::consts::LOG2_E);
                 let weight = f64::from(weights.at(distance));
                 assert!(
-                    (weight - exact).abs() <= exact * (3e-5 + (step - 1.0) * (1.0 + (f64::from(1 << 30) / exact).log2())) + 1.0,
+                    (weight - exact).abs() <= exact * (3e-5 + (step - 1.0) * (1.0 + halvings)) + 1.0,
                     "temperature {temperature}, {distance}: {weight}, not {exact}"
                 );
             }

@@ -1,7 +1,7 @@
 // A model in pieces: for hosts that limit the size of a file. `llava-web pack` cuts it and writes a manifest, whose address stands for the
 // file. To the rest of the loader the pieces are one file, with the manifest's hash.
 
-import { LlavaError } from "../api/errors.js";
+import { LlavaError, shownJson } from "../api/errors.js";
 import { readableUrl } from "./address.js";
 import { refused, unreachable, wholeBody } from "./http-answers.js";
 import { HttpBytes } from "./http-bytes.js";
@@ -77,7 +77,7 @@ async function readManifest(url) {
   } catch {
     throw invalid(where, "it isn't JSON");
   }
-  if (manifest?.format !== FORMAT) throw invalid(where, `its format is ${JSON.stringify(manifest?.format)}, not "${FORMAT}"`);
+  if (manifest?.format !== FORMAT) throw invalid(where, `its format is ${shownJson(manifest?.format)}, not "${FORMAT}"`);
   const { size, sha256, pieces } = manifest;
   if (!HASH.test(sha256) || !Array.isArray(pieces) || pieces.length === 0) throw invalid(where, "it has no hash or no pieces");
   let at = 0;

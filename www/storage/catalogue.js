@@ -1,6 +1,6 @@
 // All stored model files: which of them is the one that is asked for, listing and deleting.
 
-import { LlavaError } from "../api/errors.js";
+import { LlavaError, shown, shownJson } from "../api/errors.js";
 import { fileAddress, readableUrl } from "../fetching/address.js";
 import { presentBytes } from "./file-log.js";
 import { fileId, fileIds, openFolder, readRecord, removeFile, trim } from "./folder.js";
@@ -85,8 +85,8 @@ export async function deleteStored(name) {
   const file = files.find(({ model }) => model.name === name || model.url === name) ?? files.find(({ model }) => isAddressOf(name, model.url));
   if (!file || !folder) {
     throw new LlavaError("invalid_request",
-      `There is no such model in the cache: ${JSON.stringify(name)}. ` +
-      (files.length > 0 ? `There are ${files.map(({ model }) => model.name).join(", ")}.` : "The cache is empty."));
+      `There is no such model in the cache: ${shownJson(name)}. ` +
+      (files.length > 0 ? `There are ${shown(files.map(({ model }) => model.name).join(", "))}.` : "The cache is empty."));
   }
   const { id, model } = file;
   const release = await lockFile(id, { ifAvailable: true });

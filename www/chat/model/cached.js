@@ -17,6 +17,8 @@ export class StoredModels {
   #handlers;
   #list = element("ul", { class: "stored-list" });
   #room = element("p", { class: "hint" });
+  /** The rows that are shown, by the models' addresses. @type {Map<string, HTMLElement>} */
+  #rows = new Map();
   /** Counts the refreshes, so that a slow one does not undo a later one. */
   #turn = 0;
 
@@ -35,13 +37,31 @@ export class StoredModels {
     /** @type {[CachedModel[], { usage: number, quota: number, persisted: boolean } | null]} */
     const [models, storage] = await Promise.all([listCachedModels().catch(() => []), storageEstimate().catch(() => null)]);
     if (turn !== this.#turn) return;
-    this.#list.replaceChildren(...grouped(models).map((model) => this.#row(model)));
+    this.#showRows(grouped(models));
     this.element.hidden = models.length === 0;
     this.#room.hidden = !storage;
     if (storage) {
       this.#room.textContent = `${bytes(storage.usage)} of storage used, about ${bytes(Math.max(0, storage.quota - storage.usage))} free. ` +
         (storage.persisted ? "Stored until you delete it." : "Your browser may delete it when disk space runs low, and some do so after a week without a visit.");
     }
+  }
+
+  /**
+   * A row that asks whether to delete stays as it is, where it is: a refresh must not take the button from under a click.
+   * @param {Stored[]} models
+   */
+  #showRows(models) {
+    const rows = new Map(models.map((model) => {
+      const shown = this.#rows.get(model.address);
+      return [model.address, shown?.querySelector(".asked") ? shown : this.#row(model)];
+    }));
+    for (const [address, row] of this.#rows) if (rows.get(address) !== row) row.remove();
+    let next = this.#list.firstChild;
+    for (const row of rows.values()) {
+      if (row === next) next = next.nextSibling;
+      else this.#list.insertBefore(row, next);
+    }
+    this.#rows = rows;
   }
 
   /** @param {Stored} model */
@@ -77,7 +97,7 @@ export class StoredModels {
       /** @type {HTMLElement | null} */ (row.querySelector(".quiet"))?.focus();
     };
     const no = button({ text: "Keep", class: "plain", onclick: keep });
-    const yes = button({ text: "Delete", class: "danger", onclick: () => this.#delete(model, row) });
+    const yes = button({ text: "Delete", class: "danger", onclick: () => this.#delete(model, row, show) });
     no.setAttribute("aria-label", `Keep ${model.name}`);
     yes.setAttribute("aria-label", `Delete ${model.name} from this device`);
     const question = element("p", { class: "stored-text" }, "Delete ", element("bdi", {}, model.fileName), `? This frees up ${bytes(model.allocated)}.`);
@@ -95,8 +115,9 @@ export class StoredModels {
   /**
    * @param {Stored} model
    * @param {HTMLElement} row
+   * @param {() => void} show  puts the row back
    */
-  async #delete(model, row) {
+  async #delete(model, row, show) {
     const at = [...this.#list.children].indexOf(row);
     try {
       for (const { url } of model.files) await deleteCachedModel(url);
@@ -105,6 +126,7 @@ export class StoredModels {
       // What another tab has deleted is as gone as it should be.
       if (!(error instanceof LlavaError && error.code === "invalid_request")) this.#handlers.onError(error instanceof Error ? error.message : String(error));
     }
+    show();
     await this.refresh();
     const next = this.#list.children[Math.min(at, this.#list.children.length - 1)];
     if (next) /** @type {HTMLElement | null} */ (next.querySelector("button"))?.focus();
