@@ -52,8 +52,8 @@ describe("the package", { skip: existsSync(DIST) ? false : "dist is not there: r
     folder = mkdtempSync(path.join(tmpdir(), "llava-web-"));
     published = path.join(folder, "published");
     cpSync(DIST, published, { recursive: true });
-    // What is published is gone when the requests are looked at.
-    host = await start({ "/sub/path/": published, "/folder/": folder, given: [/^http:\/\/127\.0\.0\.1:\d+\/(sub\/path|folder)\/[\w./-]*(\?isolate)?$/] });
+    // What is published is gone when the requests are looked at; a page opened as a file asks for its files in vain.
+    host = await start({ "/sub/path/": published, "/folder/": folder, given: [/^http:\/\/127\.0\.0\.1:\d+\/(sub\/path|folder)\/[\w./-]*(\?isolate|\?prompt=Hello)?$/, /^file:\/\/[\w./-]*\/published\/[\w./-]*$/] });
   });
   after(async () => {
     await host?.close();
@@ -175,6 +175,7 @@ describe("the package", { skip: existsSync(DIST) ? false : "dist is not there: r
 
   visit("a host that shows pages without the ending of their names: they open, also offline", async (page) => {
     const bare = await serve({ root: published, bare: true });
+    host.given.push(new RegExp(`^${bare.origin}/[\\w./-]*(\\?isolate|\\?model=)?$`));
     try {
       await page.goto(`${bare.origin}/?model=`);
       await settled(page);

@@ -75,7 +75,7 @@ async function bundle(folder) {
     writeFileSync(path.join(folder, name), transformSync(read(name), { loader: "css", minify: true, target: TARGET }).code);
   }
   for (const engine of engines) {
-    for (const name of filesIn(path.join(www, engine)).filter((name) => !name.endsWith(".d.ts"))) {
+    for (const name of filesIn(path.join(www, engine)).filter((name) => !/\.d\.ts$|^\./.test(name))) {
       const target = path.join(folder, engine, name);
       mkdirSync(path.dirname(target), { recursive: true });
       if (name.endsWith(".js")) writeFileSync(target, transformSync(readFileSync(path.join(www, engine, name), "utf8"), { minify: true, target: TARGET }).code);
