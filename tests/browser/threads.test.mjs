@@ -82,7 +82,7 @@ async function until(isSo) {
 describe("threads", { timeout: 600_000, skip: withoutEngine || withoutThreads }, () => {
   let host, tab, page;
   before(async () => {
-    host = await start({ isolated: true });
+    host = await start({ isolated: true, given: [/\/nowhere\/thread\.js$/] });
     tab = await openTab(host.browser);
     page = tab.page;
     page.setDefaultTimeout(120_000);
