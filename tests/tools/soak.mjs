@@ -30,10 +30,11 @@ const SLACK = { resident: 64e6, script: 1e6, wasm: 2e6, nodes: 0, listeners: 0, 
 export const PICTURE = 50e3;
 
 /**
- * A tab with the engine's module, and what is done in it. `close` ends it.
+ * A tab with the engine's module, and what is done in it. `close` ends it. On one thread unless told otherwise: browsers count memory that
+ * threads share as the script's, so that the engine's own, which grows by the rows of pictures up to a bound, would be in both figures.
  * @param {{ seed?: number, threads?: number, www?: string }} [options]
  */
-export async function openSoak({ seed = 1, threads, www = path.join(root, "www") } = {}) {
+export async function openSoak({ seed = 1, threads = 1, www = path.join(root, "www") } = {}) {
   const server = await serve({ root, mounts: { "/www/": www, "/tests/": path.join(root, "tests/browser") }, isolated: true });
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
