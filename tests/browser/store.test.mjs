@@ -81,7 +81,7 @@ describe("the model store", { skip: withoutEngine }, () => {
   before(async () => {
     folder = mkdtempSync(path.join(tmpdir(), "llava-web-"));
     // Files come and go here, and one test answers in Hugging Face's place.
-    host = await start({ "/files/": folder, given: [/^http:\/\/127\.0\.0\.1:\d+\/files\/[\w.-]{1,80}(\?[^ ]{0,400})?$/, /^https:\/\/huggingface\.co\/owner\/repo\/(raw|resolve)\/main\/[\w./]+(\?download=true)?$/] });
+    host = await start({ "/files/": folder, given: [/\/pkg-relaxed\/llava_web\.js\?real$/, /\/files\/pieces-[\w.-]+\/[\w.-]+$/, /^http:\/\/127\.0\.0\.1:\d+\/files\/[\w.-]{1,80}(\?[^ ]{0,400})?$/, /^https:\/\/huggingface\.co\/owner\/repo\/(raw|resolve)\/main\/[\w./]+(\?download=true)?$/] });
   });
   after(async () => {
     await host?.close();
