@@ -3,6 +3,7 @@
 import { LlavaError } from "../api/errors.js";
 import { readableUrl } from "./address.js";
 import { announcedLength, contentRange, isOtherVersion, isStrong, proves, refused, retryAfter, unreachable } from "./http-answers.js";
+import { skipBytes, takeBytes } from "./reading.js";
 
 /** @typedef {import("./source-reader.js").ReaderOptions} ReaderOptions */
 /** @typedef {import("./http-answers.js").Resume} Resume */
@@ -107,18 +108,7 @@ export class HttpBytes {
 
   /** @param {number} length */
   async take(length) {
-    const first = await this.some(length);
-    if (first.length === length || first.length === 0) return first;
-    const whole = new Uint8Array(length);
-    whole.set(first);
-    let filled = first.length;
-    while (filled < length) {
-      const bytes = await this.some(length - filled);
-      if (bytes.length === 0) return whole.subarray(0, filled);
-      whole.set(bytes, filled);
-      filled += bytes.length;
-    }
-    return whole;
+    return takeBytes(this, length);
   }
 
   /**
@@ -136,11 +126,7 @@ export class HttpBytes {
 
   /** @param {number} count */
   async skip(count) {
-    while (count > 0) {
-      const bytes = await this.some(count);
-      if (bytes.length === 0) return;
-      count -= bytes.length;
-    }
+    await skipBytes(this, count);
   }
 
   close() {

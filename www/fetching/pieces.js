@@ -6,6 +6,7 @@ import { readableUrl } from "./address.js";
 import { refused, unreachable, wholeBody } from "./http-answers.js";
 import { HttpBytes } from "./http-bytes.js";
 import { CHUNK } from "../storage/file-log.js";
+import { skipBytes, takeBytes } from "./reading.js";
 
 /** @typedef {import("../wire/protocol.js").SourceSpec} SourceSpec */
 /** @typedef {import("./http-answers.js").Resume} Resume */
@@ -142,15 +143,7 @@ export class PieceBytes {
 
   /** @param {number} length */
   async take(length) {
-    const whole = new Uint8Array(length);
-    let filled = 0;
-    while (filled < length) {
-      const bytes = await this.some(length - filled);
-      if (bytes.length === 0) return whole.subarray(0, filled);
-      whole.set(bytes, filled);
-      filled += bytes.length;
-    }
-    return whole;
+    return takeBytes(this, length);
   }
 
   /** @param {number} limit */
@@ -172,11 +165,7 @@ export class PieceBytes {
 
   /** @param {number} count */
   async skip(count) {
-    while (count > 0) {
-      const bytes = await this.some(count);
-      if (bytes.length === 0) return;
-      count -= bytes.length;
-    }
+    await skipBytes(this, count);
   }
 
   close() {
