@@ -11,7 +11,7 @@ use common::llava::{
 use llava_web::backend::cpu::Cpu;
 use llava_web::backend::gpu::kernels::Products;
 use llava_web::backend::gpu::{DeviceOptions, Gpu};
-use llava_web::backend::{Backend, KvFormat, Launches};
+use llava_web::backend::{KvFormat, Launches, Queue, Types};
 use llava_web::runtime::engine::{Engine, LoadOptions};
 use llava_web::runtime::request;
 use serde_json::json;
@@ -223,7 +223,7 @@ fn a_long_prompt_in_chunks_is_what_the_cpu_computes() {
     if gpu::is_missing() {
         return;
     }
-    let rows = <Gpu as Backend>::PREFILL_ROWS;
+    let rows = <Gpu as Types>::PREFILL_ROWS;
     let tokens: Vec<u32> = (0..rows as u32 + 75).map(|i| 3 + i * 7919 % 250).collect();
     let request = json!({ "tokens": tokens });
     for (model, products, bound) in

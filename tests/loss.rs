@@ -9,9 +9,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use common::llava::{Answer, complete, file, finish, golden, golden_bytes, inputs, options, picture, tiny_llava_on};
-use llava_web::backend::Backend;
 use llava_web::backend::cpu::Cpu;
 use llava_web::backend::gpu::{Device, DeviceOptions, Gpu};
+use llava_web::backend::{Backend, Queue};
 use llava_web::error::{Error, Result};
 use llava_web::gguf::source::LocalFuture;
 use llava_web::gguf::{MemorySource, RangedSource};

@@ -15,7 +15,7 @@ use common::random::Random;
 use llava_web::backend::cpu::{Cpu, Pool};
 use llava_web::backend::gpu::kernels::Products;
 use llava_web::backend::gpu::{Device, DeviceOptions, Gpu};
-use llava_web::backend::{AttentionOp, Backend, Heads};
+use llava_web::backend::{AttentionOp, Backend, Heads, Memory};
 use llava_web::gguf::Gguf;
 use llava_web::runtime::engine::{Engine, LoadOptions};
 use llava_web::runtime::request;

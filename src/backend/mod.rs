@@ -1,18 +1,19 @@
-//! What a device must be able to do: one trait of ops, implemented by [`cpu`] and by [`gpu`] (WebGPU).
+//! What a device must be able to do, as traits by role, implemented by [`cpu`] and by [`gpu`] (WebGPU): its [`Types`], its [`Memory`], what
+//! it computes ([`Ops`]), how it chooses a token ([`Choose`]), and what goes there and comes back ([`Queue`]). [`Backend`] is all of it.
 //!
 //! Ops only record or compute, they never wait. A caller waits where it needs something of the device: numbers
-//! ([`Backend::read`]), a token ([`Backend::chosen`]), room for more work ([`Backend::settle`]), memory
-//! ([`Backend::confirm`], [`Backend::reserved`]) or the reason of a failure ([`Backend::cause`]). Ops that can be fused are
-//! methods of their own with a default body made of the plain ones, so a backend is right before it is fast. Activations are 32-bit floats in tensors of `[rows, cols]`, rows contiguous. Ops take the number of rows they
-//! work on (`n`), because tensors are allocated once, at the largest size, and then reused.
+//! ([`Queue::read`]), a token ([`Choose::chosen`]), room for more work ([`Queue::settle`]), memory
+//! ([`Memory::confirm`], [`Memory::reserved`]) or the reason of a failure ([`Queue::cause`]). Ops that can be fused are
+//! methods of their own with a default body made of the plain ones, so a backend is right before it is fast. Activations are 32-bit
+//! floats in tensors of `[rows, cols]`, rows contiguous. Ops take the number of rows they work on (`n`), because tensors are allocated
+//! once, at the largest size, and then reused.
 //!
 //! Callers keep the shapes right: an op whose operands do not fit is a bug of the model code, not of a file (files are
-//! checked when a model is loaded), and panics.
+//! checked when a model is loaded, and [`Memory::supports`] is asked), and panics.
 
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::quant::Format;
 
 use self::choice::Choice;
 
@@ -20,266 +21,17 @@ pub mod choice;
 pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+mod operands;
 #[cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "only devices that are handed lists of commands count it"))]
 mod work;
 
-/// A matrix to be uploaded: `n_out` rows of `n_in` elements, stored in `format`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MatrixSpec {
-    /// The tensor's name, for messages.
-    pub name: String,
-    /// How the rows are stored.
-    pub format: Format,
-    /// Elements in a row: the length of an input vector.
-    pub n_in: usize,
-    /// Rows: the length of an output vector.
-    pub n_out: usize,
-}
+pub use operands::{
+    AttentionOp, Epilogue, Expected, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec, Launches, Linear, Mask, MatrixSpec, Qkv,
+    RmsNorm, RopeStyle,
+};
 
-/// What [`Backend::linear`] does with its result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Epilogue {
-    /// `out = y`
-    Store,
-    /// `out += y`: the residual connection.
-    Add,
-    /// `out = gelu(y) = y/2 · (1 + erf(y/√2))`, the exact form.
-    Gelu,
-    /// `out = y · sigmoid(1.702 y)`: CLIP's activation.
-    QuickGelu,
-}
-
-/// A linear layer: `y = x Wᵀ + b`.
-pub struct Linear<B: Backend + ?Sized> {
-    /// `[n_out, n_in]`
-    pub weight: B::Matrix,
-    /// `[1, n_out]`
-    pub bias: Option<B::Tensor>,
-}
-
-/// How the query heads of an attention layer share key-value heads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heads {
-    /// Query heads.
-    pub n_heads: usize,
-    /// Key-value heads; divides `n_heads`.
-    pub n_kv_heads: usize,
-    /// Elements per head.
-    pub head_dim: usize,
-}
-
-/// Which keys a query sees. The query of row `i` stands at slot `first + i` of the keys, of which there are `first + n`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mask {
-    /// Those up to its own slot: `0 ..= first + i`.
-    Causal,
-    /// The last so many (at least one) of those up to its own slot.
-    Window(usize),
-    /// All, as in a vision tower.
-    Full,
-}
-
-impl Mask {
-    /// The keys that the query at `slot` sees, of `n_keys`.
-    pub fn keys(self, slot: usize, n_keys: usize) -> Range<usize> {
-        match self {
-            Self::Causal => 0..slot + 1,
-            Self::Window(width) => (slot + 1).saturating_sub(width)..slot + 1,
-            Self::Full => 0..n_keys,
-        }
-    }
-}
-
-/// An attention layer, apart from its operands.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AttentionOp {
-    /// The heads' shape.
-    pub heads: Heads,
-    /// What a query's product with a key is multiplied by.
-    pub scale: f32,
-    /// Which keys a query sees.
-    pub mask: Mask,
-    /// Scores are bent into `(−softcap, softcap)`: `softcap · tanh(score / softcap)`.
-    pub softcap: Option<f32>,
-}
-
-impl AttentionOp {
-    /// Causal attention with the usual scale, `1/√head_dim`.
-    pub fn causal(heads: Heads) -> Self {
-        Self { heads, scale: 1.0 / (heads.head_dim as f32).sqrt(), mask: Mask::Causal, softcap: None }
-    }
-
-    /// A score from the product of a query with a key.
-    pub fn score(&self, product: f64) -> f64 {
-        let score = f64::from(self.scale) * product;
-        match self.softcap {
-            Some(cap) => f64::from(cap) * (score / f64::from(cap)).tanh(),
-            None => score,
-        }
-    }
-}
-
-/// Where [`Backend::attention`] finds its keys and values.
-pub enum KvSource<'a, B: Backend + ?Sized> {
-    /// In a layer of a cache; the first query stands at slot `first`.
-    Cache {
-        /// The cache.
-        cache: &'a B::KvCache,
-        /// Its layer.
-        layer: usize,
-        /// The slot of the first query.
-        first: usize,
-    },
-    /// In tensors `[·, n_kv_heads · head_dim]` of as many rows as there are queries.
-    Rows {
-        /// The keys.
-        k: &'a B::Tensor,
-        /// The values.
-        v: &'a B::Tensor,
-    },
-}
-
-/// Which elements of a head rotary embedding turns together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RopeStyle {
-    /// `(0,1), (2,3), …`: LLaMA as GGUF stores it.
-    Adjacent,
-    /// `(0, d/2), (1, d/2+1), …`: GPT-NeoX, Qwen2, Phi-3.
-    Halves,
-}
-
-/// How keys and values are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum KvFormat {
-    /// 32-bit floats: exact, for tests.
-    F32,
-    /// 16-bit floats: half the memory, relative error 2⁻¹¹ per element.
-    F16,
-}
-
-impl KvFormat {
-    /// Bytes of an element.
-    pub fn element_bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 => 2,
-        }
-    }
-}
-
-/// One half of what a cache holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KvPart {
-    /// The keys.
-    Keys,
-    /// The values.
-    Values,
-}
-
-/// The size of a key-value cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KvSpec {
-    /// Decoder layers.
-    pub n_layers: usize,
-    /// Positions.
-    pub n_ctx: usize,
-    /// Elements of a key (and of a value) per position: `n_kv_heads · head_dim`.
-    pub n_kv: usize,
-    /// Elements of one head's; divides `n_kv`.
-    pub head_dim: usize,
-    /// How they are kept.
-    pub format: KvFormat,
-}
-
-impl KvSpec {
-    /// Bytes the cache takes when full.
-    pub fn n_bytes(&self) -> u64 {
-        2 * self.row_bytes() as u64 * self.n_layers as u64 * self.n_ctx as u64
-    }
-
-    /// Bytes of one layer's key (or value) at a position, without any padding.
-    pub fn row_bytes(&self) -> usize {
-        self.format.element_bytes() * self.n_kv
-    }
-}
-
-/// The three projections of an attention layer.
-pub struct Qkv<'a, B: Backend + ?Sized> {
-    /// To queries, `[n_heads · head_dim, n_embd]`.
-    pub q: &'a Linear<B>,
-    /// To keys, `[n_kv, n_embd]`.
-    pub k: &'a Linear<B>,
-    /// To values, `[n_kv, n_embd]`.
-    pub v: &'a Linear<B>,
-}
-
-/// Where the keys and values of a decoder layer go and how they are turned.
-pub struct KvPlace<'a, B: Backend + ?Sized> {
-    /// The cache.
-    pub cache: &'a mut B::KvCache,
-    /// The decoder layer.
-    pub layer: usize,
-    /// The position of the first row.
-    pub position: usize,
-    /// `[n_ctx, n_rot]`: a position's row holds `n_rot/2` cosines, then as many sines.
-    pub rope: &'a B::Tensor,
-    /// Which elements are turned together.
-    pub style: RopeStyle,
-    /// The heads' shape.
-    pub heads: Heads,
-}
-
-/// The root-mean-square norm that an op's input goes through first.
-pub struct RmsNorm<'a, B: Backend + ?Sized> {
-    /// `[1, cols]`
-    pub weight: &'a B::Tensor,
-    /// Added to the mean square.
-    pub eps: f32,
-    /// As many rows as the input: for backends that write the normed input down.
-    pub scratch: &'a mut B::Tensor,
-}
-
-/// A group of ops that a model is going to use, so that their kernels can be compiled while its weights are on their way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Expected {
-    /// [`Backend::embed`] and [`Backend::embed_chosen`] from a table of this format.
-    Embed(Format),
-    /// [`Backend::linear`] and [`Backend::norm_linear`] with weights of this format.
-    Linear(Format),
-    /// [`Backend::norm_qkv_rope_kv`]: the formats of the three matrices, and of the cache.
-    Qkv([Format; 3], KvFormat),
-    /// [`Backend::norm_gate_up`]: the formats of both matrices.
-    GateUp([Format; 2]),
-    /// [`Backend::attention`] with heads of this width over a cache of this format.
-    Attention(usize, KvFormat),
-    /// [`Backend::attention`] with heads of this width over rows of keys and values.
-    AttentionRows(usize),
-    /// Everything else that a decoder takes.
-    Decoder,
-    /// Everything else that a vision tower takes.
-    Vision,
-}
-
-/// What a backend has asked its device to do so far; all zero where calls are plain function calls.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Launches {
-    /// Kernels started.
-    pub dispatches: u64,
-    /// Lists of commands handed over.
-    pub submits: u64,
-    /// Sets of buffers bound for the first time.
-    pub bind_groups: u64,
-    /// Kernels compiled.
-    pub pipelines: u64,
-    /// Buffers made.
-    pub buffers: u64,
-    /// Pieces of data that the host wrote into tensors.
-    pub writes: u64,
-}
-
-/// A device that computes.
-#[allow(async_fn_in_trait, reason = "the engine lives on one thread, its futures need not be Send")]
-pub trait Backend {
+/// The types of a device, and how its work is best cut.
+pub trait Types {
     /// Activations and small float weights: `[rows, cols]` of 32-bit floats.
     type Tensor;
     /// A weight matrix in the device's own arrangement of a storage format.
@@ -301,21 +53,16 @@ pub trait Backend {
     const LOOK_AHEAD: usize;
     /// Whether the device can go away (`device_lost`), so that a caller keeps what it needs to compute everything again.
     const CAN_BE_LOST: bool = false;
+}
 
+/// Memory of a device: tensors, weights, keys and values.
+#[allow(async_fn_in_trait, reason = "the engine lives on one thread, its futures need not be Send")]
+pub trait Memory: Types {
     /// A tensor of zeros.
     ///
     /// # Errors
     /// `out_of_memory`.
     fn tensor(&mut self, rows: usize, cols: usize) -> Result<Self::Tensor>;
-
-    /// Writes `data` (whole rows) into `out` from row `row` on.
-    fn write(&mut self, out: &mut Self::Tensor, row: usize, data: &[f32]);
-
-    /// Reads `n` rows from row `row` on into `out`, whose memory is reused; waits for everything recorded before.
-    ///
-    /// # Errors
-    /// `device_lost`.
-    async fn read(&mut self, x: &Self::Tensor, row: usize, n: usize, out: &mut Vec<f32>) -> Result<()>;
 
     /// Begins a weight matrix; memory for the whole of it is taken here.
     ///
@@ -352,30 +99,6 @@ pub trait Backend {
     /// Bytes that weights take on the device.
     fn weight_bytes(&self) -> u64;
 
-    /// Tells what is going to be used. Nothing depends on it but when kernels are compiled.
-    fn expect(&mut self, _expected: &[Expected]) {}
-
-    /// Where much work is recorded: hands it over, and waits until the device has done what was handed over before. So the device
-    /// always has something to do, and a caller that stops in between does not wait for long. With `all` waits for everything.
-    ///
-    /// # Errors
-    /// `device_lost`.
-    async fn settle(&mut self, _all: bool) -> Result<()> {
-        Ok(())
-    }
-
-    /// Chooses a token by its logits `[1, n_vocab]` and the rule, as [`choice::choose`] does; `unit` (evenly in [0, 1)) decides a draw.
-    fn choose(&mut self, logits: &Self::Tensor, choice: &Choice, unit: f64) -> Self::Chosen;
-
-    /// `out[0] = table[id]` for the token that was chosen last.
-    fn embed_chosen(&mut self, table: &Self::Matrix, out: &mut Self::Tensor);
-
-    /// The token that was chosen; `None` where a logit was no finite number.
-    ///
-    /// # Errors
-    /// `device_lost`.
-    async fn chosen(&mut self, token: Self::Chosen) -> Result<Option<u32>>;
-
     /// Bytes that a matrix of this shape takes on the device.
     fn matrix_bytes(&self, spec: &MatrixSpec) -> u64;
 
@@ -411,6 +134,31 @@ pub trait Backend {
     fn elsewhere(&self, _n_bytes: u64) -> Option<&'static str> {
         None
     }
+}
+
+/// What goes to a device and comes back, and when.
+#[allow(async_fn_in_trait, reason = "the engine lives on one thread, its futures need not be Send")]
+pub trait Queue: Types {
+    /// Writes `data` (whole rows) into `out` from row `row` on.
+    fn write(&mut self, out: &mut Self::Tensor, row: usize, data: &[f32]);
+
+    /// Reads `n` rows from row `row` on into `out`, whose memory is reused; waits for everything recorded before.
+    ///
+    /// # Errors
+    /// `device_lost`.
+    async fn read(&mut self, x: &Self::Tensor, row: usize, n: usize, out: &mut Vec<f32>) -> Result<()>;
+
+    /// Tells what is going to be used. Nothing depends on it but when kernels are compiled.
+    fn expect(&mut self, _expected: &[Expected]) {}
+
+    /// Where much work is recorded: hands it over, and waits until the device has done what was handed over before. So the device
+    /// always has something to do, and a caller that stops in between does not wait for long. With `all` waits for everything.
+    ///
+    /// # Errors
+    /// `device_lost`.
+    async fn settle(&mut self, _all: bool) -> Result<()> {
+        Ok(())
+    }
 
     /// What is behind an error: a device that went away fails in many ways before it says so.
     async fn cause(&mut self, error: Error) -> Error {
@@ -422,6 +170,28 @@ pub trait Backend {
         Launches::default()
     }
 
+    /// Reads the keys or the values of some layers at `n` positions from `position` on into `out`, whose memory is reused; waits for
+    /// everything recorded before. The bytes are the same on every device, whatever its own arrangement: `[layers, n, n_kv]` in the
+    /// cache's format, little-endian, without padding.
+    ///
+    /// # Errors
+    /// `device_lost`.
+    async fn kv_read(
+        &mut self,
+        cache: &Self::KvCache,
+        part: KvPart,
+        layers: Range<usize>,
+        position: usize,
+        n: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<()>;
+
+    /// Puts bytes of [`Self::kv_read`] for those layers (whole rows, as many for each) back in from `position` on, to the bit.
+    fn kv_restore(&mut self, cache: &mut Self::KvCache, part: KvPart, layers: Range<usize>, position: usize, bytes: &[u8]);
+}
+
+/// What a device computes. Ops only record or compute, they never wait.
+pub trait Ops: Types {
     /// `out[row+i] = table[ids[i]]`, decoded to floats. `table [n_vocab, n_embd]`, `out [·, n_embd]`; ids are in range.
     fn embed(&mut self, table: &Self::Matrix, ids: &[u32], out: &mut Self::Tensor, row: usize);
 
@@ -482,25 +252,6 @@ pub trait Backend {
         v: &Self::Tensor,
         n: usize,
     );
-
-    /// Reads the keys or the values of some layers at `n` positions from `position` on into `out`, whose memory is reused; waits for
-    /// everything recorded before. The bytes are the same on every device, whatever its own arrangement: `[layers, n, n_kv]` in the
-    /// cache's format, little-endian, without padding.
-    ///
-    /// # Errors
-    /// `device_lost`.
-    async fn kv_read(
-        &mut self,
-        cache: &Self::KvCache,
-        part: KvPart,
-        layers: Range<usize>,
-        position: usize,
-        n: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<()>;
-
-    /// Puts bytes of [`Self::kv_read`] for those layers (whole rows, as many for each) back in from `position` on, to the bit.
-    fn kv_restore(&mut self, cache: &mut Self::KvCache, part: KvPart, layers: Range<usize>, position: usize, bytes: &[u8]);
 
     /// Attention of `n` queries over the keys and values at `kv`, for each the keys that the op's mask shows it:
     /// `out[i, h] = softmax(score(q[i, h] · Kᵀ)) V` with the key-value head `h · n_kv_heads / n_heads`.
@@ -604,3 +355,24 @@ pub trait Backend {
         self.gate_up(norm.scratch, gate_layer, up_layer, gate, up, n);
     }
 }
+
+/// Choosing tokens where the logits are.
+#[allow(async_fn_in_trait, reason = "the engine lives on one thread, its futures need not be Send")]
+pub trait Choose: Types {
+    /// Chooses a token by its logits `[1, n_vocab]` and the rule, as [`choice::choose`] does; `unit` (evenly in [0, 1)) decides a draw.
+    fn choose(&mut self, logits: &Self::Tensor, choice: &Choice, unit: f64) -> Self::Chosen;
+
+    /// `out[0] = table[id]` for the token that was chosen last.
+    fn embed_chosen(&mut self, table: &Self::Matrix, out: &mut Self::Tensor);
+
+    /// The token that was chosen; `None` where a logit was no finite number.
+    ///
+    /// # Errors
+    /// `device_lost`.
+    async fn chosen(&mut self, token: Self::Chosen) -> Result<Option<u32>>;
+}
+
+/// All of it: what an engine runs on.
+pub trait Backend: Memory + Queue + Ops + Choose {}
+
+impl<T: Memory + Queue + Ops + Choose> Backend for T {}

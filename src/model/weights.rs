@@ -223,7 +223,7 @@ impl<'a, B: Backend> Reserved<'a, B> {
         Self { plan, quantize_to, builders: HashMap::new() }
     }
 
-    /// Asks for the memory of every matrix. The backend is between [`Backend::reserve`] and [`Backend::reserved`].
+    /// Asks for the memory of every matrix. The backend is between [`Memory::reserve`](crate::backend::Memory::reserve) and [`Memory::reserved`](crate::backend::Memory::reserved).
     ///
     /// # Errors
     /// `out_of_memory`; what was had until then is given back when this is dropped.

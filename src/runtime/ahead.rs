@@ -1,5 +1,5 @@
 //! Tokens that the device chooses by itself. While the host waits for one, the device runs it already and chooses those behind it
-//! ([`Backend::LOOK_AHEAD`]); what turns out not to be wanted, because the answer ended, is forgotten.
+//! ([`Device::LOOK_AHEAD`](crate::backend::Device::LOOK_AHEAD)); what turns out not to be wanted, because the answer ended, is forgotten.
 
 use std::collections::VecDeque;
 

@@ -234,7 +234,7 @@ fn picture_runs(slots: &[Slot]) -> Vec<Range<usize>> {
     runs
 }
 
-/// Keys of [`Backend::kv_read`] as floats.
+/// Keys of [`Queue::kv_read`](crate::backend::Queue::kv_read) as floats.
 fn floats(bytes: &[u8], format: KvFormat, out: &mut Vec<f32>) {
     out.clear();
     match format {

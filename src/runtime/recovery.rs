@@ -64,7 +64,7 @@ impl Rescued {
 }
 
 impl<B: Backend> Engine<B> {
-    /// What is behind an error that a call of this engine gave; see [`Backend::cause`].
+    /// What is behind an error that a call of this engine gave; see [`Queue::cause`](crate::backend::Queue::cause).
     pub async fn cause(&mut self, error: Error) -> Error {
         self.backend.cause(error).await
     }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use llava_web::backend::choice::Choice;
 use llava_web::backend::gpu::kernels::{Kernel, Products, Variant};
 use llava_web::backend::gpu::{Device, DeviceOptions, Gpu, MAX_DISPATCHES};
-use llava_web::backend::{Backend, MatrixSpec, RopeStyle};
+use llava_web::backend::{Choose, MatrixSpec, Memory, Ops, Queue, RopeStyle};
 use llava_web::quant::Format;
 
 use crate::decode_ops;

@@ -204,7 +204,7 @@ impl KvCache {
 }
 
 impl KvCache {
-    /// [`crate::backend::Backend::kv_read`]
+    /// [`crate::backend::Queue::kv_read`]
     pub(super) fn read(&self, part: KvPart, layers: Range<usize>, position: usize, n: usize, out: &mut Vec<u8>) {
         assert!(layers.end <= self.spec.n_layers && position + n <= self.spec.n_ctx, "kv_read: beyond the cache");
         out.clear();
@@ -221,7 +221,7 @@ impl KvCache {
         }
     }
 
-    /// [`crate::backend::Backend::kv_restore`]
+    /// [`crate::backend::Queue::kv_restore`]
     pub(super) fn restore(&mut self, part: KvPart, layers: Range<usize>, position: usize, bytes: &[u8]) {
         let (n_layers, row_bytes) = (layers.len(), self.spec.row_bytes());
         let n = bytes.len() / (n_layers * row_bytes);
@@ -390,7 +390,7 @@ impl Tile {
 }
 
 impl Scratch {
-    /// [`crate::backend::Backend::attention`] over a layer of a cache, on slices.
+    /// [`crate::backend::Ops::attention`] over a layer of a cache, on slices.
     #[allow(clippy::too_many_arguments, reason = "a formula with that many operands")]
     pub fn over_cache(
         &mut self,

@@ -1,4 +1,4 @@
-//! The CPU backend: every op of [`Backend`] computed at once, by the thread that calls it and those that help it.
+//! The CPU backend: every op of [`Ops`] computed at once, by the thread that calls it and those that help it.
 //!
 //! * [`math`]: exponential, error function and half floats as loops a compiler can vectorise;
 //! * `norm`, `rope`, `elementwise`, `attention`: the ops on floats;
@@ -19,7 +19,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::choice::{Choice, Ranked, choose};
-use super::{AttentionOp, Backend, Epilogue, Expected, Heads, KvPart, KvSource, KvSpec, Linear, MatrixSpec, Qkv, RopeStyle};
+use super::{
+    AttentionOp, Choose, Epilogue, Expected, Heads, KvPart, KvSource, KvSpec, Linear, MatrixSpec, Memory, Ops, Qkv, Queue,
+    RopeStyle, Types,
+};
 use crate::error::{Error, Result};
 use linear::Layer;
 use pool::Disjoint;
@@ -142,7 +145,7 @@ pub(crate) fn zeroed<T: Clone + Default>(n: usize, what: &str) -> Result<Vec<T>>
     Ok(data)
 }
 
-impl Backend for Cpu {
+impl Types for Cpu {
     type Tensor = Tensor;
     type Matrix = Matrix;
     type MatrixBuilder = MatrixBuilder;
@@ -156,20 +159,11 @@ impl Backend for Cpu {
     const STEP_WORK: u64 = 1 << 30;
     /// Nothing runs behind the caller's back.
     const LOOK_AHEAD: usize = 0;
+}
 
+impl Memory for Cpu {
     fn tensor(&mut self, rows: usize, cols: usize) -> Result<Tensor> {
         Ok(Tensor { rows, cols, data: zeroed(rows.saturating_mul(cols), &format!("a tensor of {rows} by {cols} numbers"))? })
-    }
-
-    fn write(&mut self, out: &mut Tensor, row: usize, data: &[f32]) {
-        assert_eq!(data.len() % out.cols, 0, "write takes whole rows");
-        out.rows_at_mut(row, data.len() / out.cols).copy_from_slice(data);
-    }
-
-    async fn read(&mut self, x: &Tensor, row: usize, n: usize, out: &mut Vec<f32>) -> Result<()> {
-        out.clear();
-        out.extend_from_slice(x.rows_at(row, n));
-        Ok(())
     }
 
     fn matrix_begin(&mut self, spec: &MatrixSpec) -> Result<MatrixBuilder> {
@@ -192,29 +186,6 @@ impl Backend for Cpu {
         self.weight_bytes.load(Ordering::Relaxed)
     }
 
-    fn expect(&mut self, expected: &[Expected]) {
-        // Natively everything was compiled long ago.
-        if cfg!(target_family = "wasm") {
-            // Without memory for so little the load is about to fail with a reason of its own.
-            warm_up::warm_up(self, expected).ok();
-        }
-    }
-
-    fn choose(&mut self, logits: &Tensor, choice: &Choice, unit: f64) -> Option<u32> {
-        self.chosen = choose(logits.rows_at(0, 1), choice, unit, &mut self.candidates);
-        self.chosen
-    }
-
-    fn embed_chosen(&mut self, table: &Matrix, out: &mut Tensor) {
-        if let Some(id) = self.chosen {
-            self.embed(table, &[id], out, 0);
-        }
-    }
-
-    async fn chosen(&mut self, token: Option<u32>) -> Result<Option<u32>> {
-        Ok(token)
-    }
-
     fn matrix_bytes(&self, spec: &MatrixSpec) -> u64 {
         matrix::n_bytes(spec) as u64
     }
@@ -235,7 +206,47 @@ impl Backend for Cpu {
             .try_reserve_exact(n_bytes)
             .map_err(|_| Error::out_of_memory(format!("There is not enough memory for activations: {spare} bytes were needed.")))
     }
+}
 
+impl Queue for Cpu {
+    fn write(&mut self, out: &mut Tensor, row: usize, data: &[f32]) {
+        assert_eq!(data.len() % out.cols, 0, "write takes whole rows");
+        out.rows_at_mut(row, data.len() / out.cols).copy_from_slice(data);
+    }
+
+    async fn read(&mut self, x: &Tensor, row: usize, n: usize, out: &mut Vec<f32>) -> Result<()> {
+        out.clear();
+        out.extend_from_slice(x.rows_at(row, n));
+        Ok(())
+    }
+
+    fn expect(&mut self, expected: &[Expected]) {
+        // Natively everything was compiled long ago.
+        if cfg!(target_family = "wasm") {
+            // Without memory for so little the load is about to fail with a reason of its own.
+            warm_up::warm_up(self, expected).ok();
+        }
+    }
+
+    async fn kv_read(
+        &mut self,
+        cache: &KvCache,
+        part: KvPart,
+        layers: Range<usize>,
+        position: usize,
+        n: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        cache.read(part, layers, position, n, out);
+        Ok(())
+    }
+
+    fn kv_restore(&mut self, cache: &mut KvCache, part: KvPart, layers: Range<usize>, position: usize, bytes: &[u8]) {
+        cache.restore(part, layers, position, bytes);
+    }
+}
+
+impl Ops for Cpu {
     fn embed(&mut self, table: &Matrix, ids: &[u32], out: &mut Tensor, row: usize) {
         assert_eq!(table.n_in(), out.cols, "embed: row lengths differ");
         for (id, out) in ids.iter().zip(out.rows_at_mut(row, ids.len()).chunks_exact_mut(table.n_in())) {
@@ -319,23 +330,6 @@ impl Backend for Cpu {
         cache.write(&self.pool, layer, position, k.rows_at(0, n), v.rows_at(0, n));
     }
 
-    async fn kv_read(
-        &mut self,
-        cache: &KvCache,
-        part: KvPart,
-        layers: Range<usize>,
-        position: usize,
-        n: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<()> {
-        cache.read(part, layers, position, n, out);
-        Ok(())
-    }
-
-    fn kv_restore(&mut self, cache: &mut KvCache, part: KvPart, layers: Range<usize>, position: usize, bytes: &[u8]) {
-        cache.restore(part, layers, position, bytes);
-    }
-
     fn attention(&mut self, op: &AttentionOp, q: &Tensor, kv: KvSource<'_, Self>, out: &mut Tensor, n: usize) {
         let Heads { n_heads, n_kv_heads, head_dim } = op.heads;
         assert!(q.cols == n_heads * head_dim && out.cols == q.cols, "attention: shapes differ");
@@ -347,5 +341,22 @@ impl Backend for Cpu {
                 self.attention.over_rows(&self.pool, op, q, k.rows_at(0, n), v.rows_at(0, n), out);
             }
         }
+    }
+}
+
+impl Choose for Cpu {
+    fn choose(&mut self, logits: &Tensor, choice: &Choice, unit: f64) -> Option<u32> {
+        self.chosen = choose(logits.rows_at(0, 1), choice, unit, &mut self.candidates);
+        self.chosen
+    }
+
+    fn embed_chosen(&mut self, table: &Matrix, out: &mut Tensor) {
+        if let Some(id) = self.chosen {
+            self.embed(table, &[id], out, 0);
+        }
+    }
+
+    async fn chosen(&mut self, token: Option<u32>) -> Result<Option<u32>> {
+        Ok(token)
     }
 }

@@ -2,7 +2,9 @@
 //! to be used much once more, well, beside what goes on. Done when a load begins, that is over before the first prompt.
 
 use super::Cpu;
-use crate::backend::{AttentionOp, Backend, Epilogue, Expected, Heads, KvFormat, KvSource, KvSpec, Linear, Mask, MatrixSpec};
+use crate::backend::{
+    AttentionOp, Epilogue, Expected, Heads, KvFormat, KvSource, KvSpec, Linear, Mask, MatrixSpec, Memory, Ops, Types,
+};
 use crate::error::Result;
 use crate::quant::Format;
 

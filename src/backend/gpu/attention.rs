@@ -53,7 +53,7 @@ pub(super) struct Keys<'a> {
     pub(super) max_keys: usize,
 }
 
-/// [`crate::backend::Backend::supports`]
+/// [`crate::backend::Memory::supports`]
 pub(super) fn supports(op: &AttentionOp) -> Result<()> {
     let Heads { n_heads, head_dim, .. } = op.heads;
     for (n, most, what) in [(head_dim, MAX_HEAD_DIM, "elements in a head"), (n_heads, MAX_HEADS, "heads")] {

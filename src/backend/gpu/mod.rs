@@ -1,4 +1,4 @@
-//! The WebGPU backend: every op of [`Backend`] a compute shader, in the browser and (for tests and benchmarks) over Vulkan.
+//! The WebGPU backend: every op of [`Ops`] a compute shader, in the browser and (for tests and benchmarks) over Vulkan.
 //!
 //! * `device`: the adapter, its device, what fails on it, and how a loss or a lack of memory is told from other failures;
 //! * [`kernels`]: the table of shaders, put together from `shaders/*.wgsl` and the formats' fragments;
@@ -7,7 +7,7 @@
 //! * `products`, `attention`: which kernel an op takes, and how its work is cut;
 //! * `self_test`: kernels against plain loops, before a model is trusted to them.
 //!
-//! Ops record. What is recorded is handed over by [`Backend::read`], by a [`Backend::write`] (which must not overtake it), or
+//! Ops record. What is recorded is handed over by [`Queue::read`], by a [`Queue::write`] (which must not overtake it), or
 //! when there is much of it. Rows of tensors are padded to 32 elements, and the padding is zero: kernels read whole vec4s and
 //! whole blocks without looking at the row's end, and write zeros there.
 
@@ -18,8 +18,8 @@ use std::rc::Rc;
 
 use super::choice::{self, Choice, Weights};
 use super::{
-    AttentionOp, Backend, Epilogue, Expected, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec, Launches, Linear, Mask,
-    MatrixSpec, Qkv, RmsNorm, RopeStyle, work,
+    AttentionOp, Choose, Epilogue, Expected, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec, Launches, Linear, Mask,
+    MatrixSpec, Memory, Ops, Qkv, Queue, RmsNorm, RopeStyle, Types, work,
 };
 use crate::error::{Error, Result};
 
@@ -241,7 +241,7 @@ impl Gpu {
     }
 }
 
-impl Backend for Gpu {
+impl Types for Gpu {
     type Tensor = Tensor;
     type Matrix = Matrix;
     type MatrixBuilder = MatrixBuilder;
@@ -251,44 +251,18 @@ impl Backend for Gpu {
     const ROW_GROUP: usize = matrix::ROW_GROUP;
     /// Enough workgroups for every part of a large adapter.
     const PREFILL_ROWS: usize = 512;
-    /// What is worth a submit of its own decides when a caller gets its turn ([`Backend::settle`]).
+    /// What is worth a submit of its own decides when a caller gets its turn ([`Queue::settle`]).
     const STEP_WORK: u64 = 1 << 35;
     /// While the host looks at one token the device computes the next, and has one more in its queue.
     const LOOK_AHEAD: usize = 2;
     const CAN_BE_LOST: bool = true;
+}
 
+impl Memory for Gpu {
     fn tensor(&mut self, rows: usize, cols: usize) -> Result<Tensor> {
         let stride = cols.next_multiple_of(ROW_MULTIPLE);
         let buffer = self.storage(work::product(&[rows, stride, 4]), &format!("a tensor of {rows} by {cols} numbers"))?;
         Ok(Tensor { rows, cols, stride, buffer })
-    }
-
-    fn write(&mut self, out: &mut Tensor, row: usize, data: &[f32]) {
-        assert_eq!(data.len() % out.cols, 0, "write takes whole rows");
-        let n = data.len() / out.cols;
-        assert!(row + n <= out.rows, "write: {n} rows from {row} on of {}", out.rows);
-        // The queue would otherwise write before what is recorded has run.
-        self.recorder.submit();
-        let mut bytes = Vec::with_capacity(n * out.stride * 4);
-        for row in data.chunks_exact(out.cols) {
-            bytes.extend(row.iter().flat_map(|x| x.to_le_bytes()));
-            bytes.resize(bytes.len() + (out.stride - out.cols) * 4, 0);
-        }
-        self.device.queue.write_buffer(&out.buffer.raw, work::product(&[row, out.stride, 4]), &bytes);
-        self.recorder.launches.writes += 1;
-    }
-
-    async fn read(&mut self, x: &Tensor, row: usize, n: usize, out: &mut Vec<f32>) -> Result<()> {
-        assert!(row + n <= x.rows, "read: {n} rows from {row} on of {}", x.rows);
-        out.clear();
-        let row_bytes = x.stride * 4;
-        let take = |bytes: &[u8]| {
-            for row in bytes.chunks_exact(row_bytes) {
-                out.extend(row.as_chunks::<4>().0[..x.cols].iter().map(|x| f32::from_le_bytes(*x)));
-            }
-        };
-        let (from, n_bytes) = (work::product(&[row, row_bytes]), work::product(&[n, row_bytes]));
-        self.recorder.read(&[(&x.buffer, from, n_bytes)], take).await
     }
 
     fn matrix_begin(&mut self, spec: &MatrixSpec) -> Result<MatrixBuilder> {
@@ -346,6 +320,36 @@ impl Backend for Gpu {
     fn bytes_before_refusal(&self) -> u64 {
         self.device.granted()
     }
+}
+
+impl Queue for Gpu {
+    fn write(&mut self, out: &mut Tensor, row: usize, data: &[f32]) {
+        assert_eq!(data.len() % out.cols, 0, "write takes whole rows");
+        let n = data.len() / out.cols;
+        assert!(row + n <= out.rows, "write: {n} rows from {row} on of {}", out.rows);
+        // The queue would otherwise write before what is recorded has run.
+        self.recorder.submit();
+        let mut bytes = Vec::with_capacity(n * out.stride * 4);
+        for row in data.chunks_exact(out.cols) {
+            bytes.extend(row.iter().flat_map(|x| x.to_le_bytes()));
+            bytes.resize(bytes.len() + (out.stride - out.cols) * 4, 0);
+        }
+        self.device.queue.write_buffer(&out.buffer.raw, work::product(&[row, out.stride, 4]), &bytes);
+        self.recorder.launches.writes += 1;
+    }
+
+    async fn read(&mut self, x: &Tensor, row: usize, n: usize, out: &mut Vec<f32>) -> Result<()> {
+        assert!(row + n <= x.rows, "read: {n} rows from {row} on of {}", x.rows);
+        out.clear();
+        let row_bytes = x.stride * 4;
+        let take = |bytes: &[u8]| {
+            for row in bytes.chunks_exact(row_bytes) {
+                out.extend(row.as_chunks::<4>().0[..x.cols].iter().map(|x| f32::from_le_bytes(*x)));
+            }
+        };
+        let (from, n_bytes) = (work::product(&[row, row_bytes]), work::product(&[n, row_bytes]));
+        self.recorder.read(&[(&x.buffer, from, n_bytes)], take).await
+    }
 
     async fn cause(&mut self, error: Error) -> Error {
         self.device.cause(error).await
@@ -386,20 +390,53 @@ impl Backend for Gpu {
         self.recorder.settle(all).await
     }
 
-    fn choose(&mut self, logits: &Tensor, choice: &Choice, unit: f64) -> PendingToken {
-        self.record_choice(logits, choice, unit);
-        self.recorder.fetch(&self.chosen)
+    async fn kv_read(
+        &mut self,
+        cache: &KvCache,
+        part: KvPart,
+        layers: Range<usize>,
+        position: usize,
+        n: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        assert!(layers.end <= cache.spec.n_layers && position + n <= cache.spec.n_ctx, "kv_read: beyond the cache");
+        out.clear();
+        if layers.is_empty() || n == 0 {
+            return Ok(());
+        }
+        let (stride_bytes, row_bytes) = (cache.stride * cache.spec.format.element_bytes(), cache.spec.row_bytes());
+        let parts: Vec<_> = cache.layers[layers]
+            .iter()
+            .map(|layer| (layer, cache.at(part, position), work::product(&[n, stride_bytes])))
+            .collect();
+        let take = |bytes: &[u8]| {
+            for row in bytes.chunks_exact(stride_bytes) {
+                out.extend_from_slice(&row[..row_bytes]);
+            }
+        };
+        self.recorder.read(&parts, take).await
     }
 
-    fn embed_chosen(&mut self, table: &Matrix, out: &mut Tensor) {
-        look_up(&mut self.recorder, table, &self.chosen, 1, out, 0);
+    fn kv_restore(&mut self, cache: &mut KvCache, part: KvPart, layers: Range<usize>, position: usize, bytes: &[u8]) {
+        let (stride_bytes, row_bytes) = (cache.stride * cache.spec.format.element_bytes(), cache.spec.row_bytes());
+        let n = bytes.len() / (layers.len() * row_bytes);
+        assert_eq!(bytes.len(), n * layers.len() * row_bytes, "kv_restore takes whole rows of each layer");
+        assert!(layers.end <= cache.spec.n_layers && position + n <= cache.spec.n_ctx, "kv_restore: beyond the cache");
+        // The queue would otherwise write before what is recorded has run.
+        self.recorder.submit();
+        let mut padded = Vec::with_capacity(n * stride_bytes);
+        for (layer, bytes) in cache.layers[layers].iter().zip(bytes.chunks_exact((n * row_bytes).max(1))) {
+            padded.clear();
+            for row in bytes.chunks_exact(row_bytes) {
+                padded.extend_from_slice(row);
+                padded.resize(padded.len() + stride_bytes - row_bytes, 0);
+            }
+            self.device.queue.write_buffer(&layer.raw, cache.at(part, position), &padded);
+        }
     }
+}
 
-    async fn chosen(&mut self, token: PendingToken) -> Result<Option<u32>> {
-        let id = self.recorder.word(token).await?;
-        Ok(if id == u32::MAX { None } else { Some(id) })
-    }
-
+impl Ops for Gpu {
     fn embed(&mut self, table: &Matrix, ids: &[u32], out: &mut Tensor, row: usize) {
         assert!(row + ids.len() <= out.rows, "embed: {} rows from {row} on of {}", ids.len(), out.rows);
         for (i, ids) in ids.chunks(MAX_IDS).enumerate() {
@@ -516,51 +553,6 @@ impl Backend for Gpu {
         self.recorder.at(position);
         let kv = &cache.layers[layer];
         self.dispatch_rows(Kernel::KvWrite(format), &[&k.buffer, &v.buffer], &[kv], &params, cache.stride / 2, n);
-    }
-
-    async fn kv_read(
-        &mut self,
-        cache: &KvCache,
-        part: KvPart,
-        layers: Range<usize>,
-        position: usize,
-        n: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<()> {
-        assert!(layers.end <= cache.spec.n_layers && position + n <= cache.spec.n_ctx, "kv_read: beyond the cache");
-        out.clear();
-        if layers.is_empty() || n == 0 {
-            return Ok(());
-        }
-        let (stride_bytes, row_bytes) = (cache.stride * cache.spec.format.element_bytes(), cache.spec.row_bytes());
-        let parts: Vec<_> = cache.layers[layers]
-            .iter()
-            .map(|layer| (layer, cache.at(part, position), work::product(&[n, stride_bytes])))
-            .collect();
-        let take = |bytes: &[u8]| {
-            for row in bytes.chunks_exact(stride_bytes) {
-                out.extend_from_slice(&row[..row_bytes]);
-            }
-        };
-        self.recorder.read(&parts, take).await
-    }
-
-    fn kv_restore(&mut self, cache: &mut KvCache, part: KvPart, layers: Range<usize>, position: usize, bytes: &[u8]) {
-        let (stride_bytes, row_bytes) = (cache.stride * cache.spec.format.element_bytes(), cache.spec.row_bytes());
-        let n = bytes.len() / (layers.len() * row_bytes);
-        assert_eq!(bytes.len(), n * layers.len() * row_bytes, "kv_restore takes whole rows of each layer");
-        assert!(layers.end <= cache.spec.n_layers && position + n <= cache.spec.n_ctx, "kv_restore: beyond the cache");
-        // The queue would otherwise write before what is recorded has run.
-        self.recorder.submit();
-        let mut padded = Vec::with_capacity(n * stride_bytes);
-        for (layer, bytes) in cache.layers[layers].iter().zip(bytes.chunks_exact((n * row_bytes).max(1))) {
-            padded.clear();
-            for row in bytes.chunks_exact(row_bytes) {
-                padded.extend_from_slice(row);
-                padded.resize(padded.len() + stride_bytes - row_bytes, 0);
-            }
-            self.device.queue.write_buffer(&layer.raw, cache.at(part, position), &padded);
-        }
     }
 
     fn attention(&mut self, op: &AttentionOp, q: &Tensor, kv: KvSource<'_, Self>, out: &mut Tensor, n: usize) {
@@ -705,6 +697,22 @@ impl Backend for Gpu {
         let read = [&x.buffer, &norm.weight.buffer, &gate_shard.buffer, &up_shard.buffer];
         let work = work::product(&[n, gate_spec.n_out + up_spec.n_out, x.cols]);
         self.recorder.dispatch(kernel, &read, &[&gate.buffer], &params, grid, work);
+    }
+}
+
+impl Choose for Gpu {
+    fn choose(&mut self, logits: &Tensor, choice: &Choice, unit: f64) -> PendingToken {
+        self.record_choice(logits, choice, unit);
+        self.recorder.fetch(&self.chosen)
+    }
+
+    fn embed_chosen(&mut self, table: &Matrix, out: &mut Tensor) {
+        look_up(&mut self.recorder, table, &self.chosen, 1, out, 0);
+    }
+
+    async fn chosen(&mut self, token: PendingToken) -> Result<Option<u32>> {
+        let id = self.recorder.word(token).await?;
+        Ok(if id == u32::MAX { None } else { Some(id) })
     }
 }
 

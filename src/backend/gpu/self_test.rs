@@ -4,10 +4,11 @@
 use super::attention::SPLIT_KEYS;
 use super::kernels::{Products, Variant};
 use super::products::MAX_TILE32_ROWS;
-use super::{Backend, Gpu, Tensor};
+use super::{Gpu, Tensor};
 use crate::backend::choice::{Choice, choose};
 use crate::backend::{
-    AttentionOp, Epilogue, Heads, KvFormat, KvPlace, KvSource, KvSpec, Linear, MatrixSpec, Qkv, RmsNorm, RopeStyle,
+    AttentionOp, Choose, Epilogue, Heads, KvFormat, KvPlace, KvSource, KvSpec, Linear, MatrixSpec, Memory, Ops, Qkv, Queue,
+    RmsNorm, RopeStyle,
 };
 use crate::error::{Error, Result};
 use crate::quant::Format;

@@ -201,7 +201,7 @@ impl<B: Backend> Engine<B> {
     }
 }
 
-/// [`Backend::supports`], naming the file.
+/// [`Memory::supports`](crate::backend::Memory::supports), naming the file.
 fn supported<B: Backend>(backend: &B, file: &str, attention: &AttentionOp) -> Result<()> {
     backend
         .supports(attention)

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use crate::backend::cpu::{Cpu, Kernels, Tensor};
-use crate::backend::{AttentionOp, Backend, Epilogue, Heads, KvFormat, KvSource, KvSpec, Linear, Mask, MatrixSpec};
+use crate::backend::{AttentionOp, Epilogue, Heads, KvFormat, KvSource, KvSpec, Linear, Mask, MatrixSpec, Memory, Ops, Queue};
 use crate::host::{milliseconds, print};
 use crate::limits::{self, Step};
 use crate::ops::Random;

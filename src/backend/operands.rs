@@ -1,0 +1,260 @@
+//! The operands of ops, apart from tensors: shapes, formats, and what a layer consists of.
+
+use std::ops::Range;
+
+use super::Types;
+use crate::quant::Format;
+
+/// A matrix to be uploaded: `n_out` rows of `n_in` elements, stored in `format`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MatrixSpec {
+    /// The tensor's name, for messages.
+    pub name: String,
+    /// How the rows are stored.
+    pub format: Format,
+    /// Elements in a row: the length of an input vector.
+    pub n_in: usize,
+    /// Rows: the length of an output vector.
+    pub n_out: usize,
+}
+
+/// What [`Ops::linear`](super::Ops::linear) does with its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Epilogue {
+    /// `out = y`
+    Store,
+    /// `out += y`: the residual connection.
+    Add,
+    /// `out = gelu(y) = y/2 · (1 + erf(y/√2))`, the exact form.
+    Gelu,
+    /// `out = y · sigmoid(1.702 y)`: CLIP's activation.
+    QuickGelu,
+}
+
+/// A linear layer: `y = x Wᵀ + b`.
+pub struct Linear<B: Types + ?Sized> {
+    /// `[n_out, n_in]`
+    pub weight: B::Matrix,
+    /// `[1, n_out]`
+    pub bias: Option<B::Tensor>,
+}
+
+/// How the query heads of an attention layer share key-value heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key-value heads; divides `n_heads`.
+    pub n_kv_heads: usize,
+    /// Elements per head.
+    pub head_dim: usize,
+}
+
+/// Which keys a query sees. The query of row `i` stands at slot `first + i` of the keys, of which there are `first + n`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mask {
+    /// Those up to its own slot: `0 ..= first + i`.
+    Causal,
+    /// The last so many (at least one) of those up to its own slot.
+    Window(usize),
+    /// All, as in a vision tower.
+    Full,
+}
+
+impl Mask {
+    /// The keys that the query at `slot` sees, of `n_keys`.
+    pub fn keys(self, slot: usize, n_keys: usize) -> Range<usize> {
+        match self {
+            Self::Causal => 0..slot + 1,
+            Self::Window(width) => (slot + 1).saturating_sub(width)..slot + 1,
+            Self::Full => 0..n_keys,
+        }
+    }
+}
+
+/// An attention layer, apart from its operands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttentionOp {
+    /// The heads' shape.
+    pub heads: Heads,
+    /// What a query's product with a key is multiplied by.
+    pub scale: f32,
+    /// Which keys a query sees.
+    pub mask: Mask,
+    /// Scores are bent into `(−softcap, softcap)`: `softcap · tanh(score / softcap)`.
+    pub softcap: Option<f32>,
+}
+
+impl AttentionOp {
+    /// Causal attention with the usual scale, `1/√head_dim`.
+    pub fn causal(heads: Heads) -> Self {
+        Self { heads, scale: 1.0 / (heads.head_dim as f32).sqrt(), mask: Mask::Causal, softcap: None }
+    }
+
+    /// A score from the product of a query with a key.
+    pub fn score(&self, product: f64) -> f64 {
+        let score = f64::from(self.scale) * product;
+        match self.softcap {
+            Some(cap) => f64::from(cap) * (score / f64::from(cap)).tanh(),
+            None => score,
+        }
+    }
+}
+
+/// Where [`Ops::attention`](super::Ops::attention) finds its keys and values.
+pub enum KvSource<'a, B: Types + ?Sized> {
+    /// In a layer of a cache; the first query stands at slot `first`.
+    Cache {
+        /// The cache.
+        cache: &'a B::KvCache,
+        /// Its layer.
+        layer: usize,
+        /// The slot of the first query.
+        first: usize,
+    },
+    /// In tensors `[·, n_kv_heads · head_dim]` of as many rows as there are queries.
+    Rows {
+        /// The keys.
+        k: &'a B::Tensor,
+        /// The values.
+        v: &'a B::Tensor,
+    },
+}
+
+/// Which elements of a head rotary embedding turns together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopeStyle {
+    /// `(0,1), (2,3), …`: LLaMA as GGUF stores it.
+    Adjacent,
+    /// `(0, d/2), (1, d/2+1), …`: GPT-NeoX, Qwen2, Phi-3.
+    Halves,
+}
+
+/// How keys and values are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KvFormat {
+    /// 32-bit floats: exact, for tests.
+    F32,
+    /// 16-bit floats: half the memory, relative error 2⁻¹¹ per element.
+    F16,
+}
+
+impl KvFormat {
+    /// Bytes of an element.
+    pub fn element_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+}
+
+/// One half of what a cache holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvPart {
+    /// The keys.
+    Keys,
+    /// The values.
+    Values,
+}
+
+/// The size of a key-value cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvSpec {
+    /// Decoder layers.
+    pub n_layers: usize,
+    /// Positions.
+    pub n_ctx: usize,
+    /// Elements of a key (and of a value) per position: `n_kv_heads · head_dim`.
+    pub n_kv: usize,
+    /// Elements of one head's; divides `n_kv`.
+    pub head_dim: usize,
+    /// How they are kept.
+    pub format: KvFormat,
+}
+
+impl KvSpec {
+    /// Bytes the cache takes when full.
+    pub fn n_bytes(&self) -> u64 {
+        2 * self.row_bytes() as u64 * self.n_layers as u64 * self.n_ctx as u64
+    }
+
+    /// Bytes of one layer's key (or value) at a position, without any padding.
+    pub fn row_bytes(&self) -> usize {
+        self.format.element_bytes() * self.n_kv
+    }
+}
+
+/// The three projections of an attention layer.
+pub struct Qkv<'a, B: Types + ?Sized> {
+    /// To queries, `[n_heads · head_dim, n_embd]`.
+    pub q: &'a Linear<B>,
+    /// To keys, `[n_kv, n_embd]`.
+    pub k: &'a Linear<B>,
+    /// To values, `[n_kv, n_embd]`.
+    pub v: &'a Linear<B>,
+}
+
+/// Where the keys and values of a decoder layer go and how they are turned.
+pub struct KvPlace<'a, B: Types + ?Sized> {
+    /// The cache.
+    pub cache: &'a mut B::KvCache,
+    /// The decoder layer.
+    pub layer: usize,
+    /// The position of the first row.
+    pub position: usize,
+    /// `[n_ctx, n_rot]`: a position's row holds `n_rot/2` cosines, then as many sines.
+    pub rope: &'a B::Tensor,
+    /// Which elements are turned together.
+    pub style: RopeStyle,
+    /// The heads' shape.
+    pub heads: Heads,
+}
+
+/// The root-mean-square norm that an op's input goes through first.
+pub struct RmsNorm<'a, B: Types + ?Sized> {
+    /// `[1, cols]`
+    pub weight: &'a B::Tensor,
+    /// Added to the mean square.
+    pub eps: f32,
+    /// As many rows as the input: for backends that write the normed input down.
+    pub scratch: &'a mut B::Tensor,
+}
+
+/// A group of ops that a model is going to use, so that their kernels can be compiled while its weights are on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Expected {
+    /// [`Ops::embed`](super::Ops::embed) and [`Choose::embed_chosen`](super::Choose::embed_chosen) from a table of this format.
+    Embed(Format),
+    /// [`Ops::linear`](super::Ops::linear) and [`Ops::norm_linear`](super::Ops::norm_linear) with weights of this format.
+    Linear(Format),
+    /// [`Ops::norm_qkv_rope_kv`](super::Ops::norm_qkv_rope_kv): the formats of the three matrices, and of the cache.
+    Qkv([Format; 3], KvFormat),
+    /// [`Ops::norm_gate_up`](super::Ops::norm_gate_up): the formats of both matrices.
+    GateUp([Format; 2]),
+    /// [`Ops::attention`](super::Ops::attention) with heads of this width over a cache of this format.
+    Attention(usize, KvFormat),
+    /// [`Ops::attention`](super::Ops::attention) with heads of this width over rows of keys and values.
+    AttentionRows(usize),
+    /// Everything else that a decoder takes.
+    Decoder,
+    /// Everything else that a vision tower takes.
+    Vision,
+}
+
+/// What a backend has asked its device to do so far; all zero where calls are plain function calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Launches {
+    /// Kernels started.
+    pub dispatches: u64,
+    /// Lists of commands handed over.
+    pub submits: u64,
+    /// Sets of buffers bound for the first time.
+    pub bind_groups: u64,
+    /// Kernels compiled.
+    pub pipelines: u64,
+    /// Buffers made.
+    pub buffers: u64,
+    /// Pieces of data that the host wrote into tensors.
+    pub writes: u64,
+}
