@@ -373,6 +373,6 @@ pub trait Choose: Types {
 }
 
 /// All of it: what an engine runs on.
-pub trait Backend: Memory + Queue + Ops + Choose {}
+pub trait Backend: Memory + Queue + Ops + Choose + 'static {}
 
-impl<T: Memory + Queue + Ops + Choose> Backend for T {}
+impl<T: Memory + Queue + Ops + Choose + 'static> Backend for T {}

@@ -11,7 +11,6 @@ use crate::gguf::Gguf;
 use crate::image::place::{Place, Row};
 use crate::image::preprocess::{Mode, Pixels, PreprocessSpec, patches};
 use crate::model::keys::{self, Key};
-use crate::model::lm::{Llama, LlamaConfig};
 use crate::model::projector::{Projector, ProjectorKind};
 use crate::model::vision::{Clip, ClipConfig, ClipJob};
 use crate::model::weights::{Plan, Reserved};
@@ -62,17 +61,6 @@ impl<B: Backend> PictureJob<B> {
     pub fn progress(&self) -> (usize, usize) {
         (self.steps_done, self.steps)
     }
-}
-
-/// Everything that a language model takes from its file, checked.
-///
-/// # Errors
-/// As [`Plan::check`].
-pub fn language_model_plan<'a, B: Backend>(gguf: &'a Gguf, config: &LlamaConfig) -> Result<Plan<'a>> {
-    let mut plan = Plan::new(gguf);
-    Llama::<B>::plan(config, &mut plan);
-    plan.check()?;
-    Ok(plan)
 }
 
 /// What may stand under `clip.` in a file of LLaVA's projectors.

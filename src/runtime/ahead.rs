@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crate::backend::Backend;
 use crate::backend::choice::Choice;
 use crate::error::Result;
-use crate::model::lm::Llama;
+use crate::model::decoder::Decoder;
 use crate::runtime::sampler::not_a_number;
 use crate::runtime::session::{Session, Slot};
 
@@ -85,7 +85,7 @@ impl<B: Backend> Ahead<B> {
     pub fn fill(
         &mut self,
         backend: &mut B,
-        llm: &mut Llama<B>,
+        llm: &mut dyn Decoder<B>,
         session: &mut Session<B>,
         max_tokens: usize,
         mut unit: impl FnMut() -> f64,
@@ -95,14 +95,11 @@ impl<B: Backend> Ahead<B> {
                 // Known or under way, all tokens but the last are run; the context holds those that are known.
                 let position = session.slots.len() + self.n_run.saturating_sub(self.n_known - self.pending.len());
                 llm.embed_chosen(backend);
-                for layer in 0..llm.config.n_layers {
-                    llm.layer(backend, &mut session.cache, layer, position, 1);
-                }
-                llm.logits(backend, 0);
+                llm.step(backend, &mut session.cache, position);
                 self.n_run += 1;
             }
             let unit = self.again.pop_front().unwrap_or_else(&mut unit);
-            self.under_way.push_back((backend.choose(&llm.logits, &self.choice, unit), unit));
+            self.under_way.push_back((backend.choose(llm.logits(), &self.choice, unit), unit));
         }
         self.keep(session);
     }

@@ -121,7 +121,7 @@ impl<B: Backend> Engine<B> {
         };
         let text: Vec<usize> = (last.end..slots.len()).filter(|i| *i != query && matches!(slots[*i], Slot::Token(_))).collect();
         let positions: Vec<usize> = [query].into_iter().chain(spaced(&text, MAX_OTHERS)).collect();
-        let layers = middle(self.llm.config.n_layers);
+        let layers = middle(self.llm.dims().n_layers);
         let computed = self.attention_of(&positions, &layers).await;
         let mut all = self.trusted(computed).await?.into_iter();
         let weights = all.next().unwrap_or_default();
@@ -149,9 +149,9 @@ impl<B: Backend> Engine<B> {
     /// For each of some positions of the context its attention over all positions up to itself, the mean over these layers and all heads.
     async fn attention_of(&mut self, positions: &[usize], layers: &Range<usize>) -> Result<Vec<Vec<f64>>> {
         let Self { backend, llm, session, .. } = self;
-        let (attention, n_kv) = (llm.config.attention, llm.config.n_kv());
+        let (attention, n_kv) = (llm.dims().attention, llm.dims().n_kv());
         let heads = attention.heads;
-        let mut queries = backend.tensor(positions.len() * layers.end, llm.config.n_q())?;
+        let mut queries = backend.tensor(positions.len() * layers.end, llm.dims().n_q())?;
         for (i, position) in positions.iter().enumerate() {
             match session.slots[*position] {
                 Slot::Token(id) => llm.embed(backend, &[id], 0),
@@ -161,7 +161,7 @@ impl<B: Backend> Engine<B> {
                             "The picture is not kept any more, and the token follows it at once. Ask the question again.",
                         )
                     })?;
-                    backend.copy_rows(&picture.rows, row as usize, &mut llm.h, 0, 1);
+                    backend.copy_rows(&picture.rows, row as usize, llm.rows(), 0, 1);
                 }
             }
             for layer in 0..layers.end {
@@ -171,7 +171,7 @@ impl<B: Backend> Engine<B> {
         }
         let mut turned = Vec::new();
         backend.read(&queries, 0, positions.len() * layers.end, &mut turned).await?;
-        let n_q = llm.config.n_q();
+        let n_q = llm.dims().n_q();
         let n_keys = positions.iter().max().map_or(0, |last| last + 1);
         let element_bytes = self.kv_format.element_bytes();
         let n_at_once = (PIECE / (n_kv * element_bytes)).max(1);

@@ -103,7 +103,7 @@ impl<B: Backend> Engine<B> {
         let mut slots = u.prompt.clone();
         slots.extend(answer.iter().map(|id| Slot::Token(*id)));
         let is_known = |slot: &Slot| match slot {
-            Slot::Token(id) => (*id as usize) < self.llm.config.n_vocab,
+            Slot::Token(id) => (*id as usize) < self.llm.dims().n_vocab,
             Slot::Picture { hash, .. } => u.originals.iter().any(|(h, _)| h == hash),
         };
         // The last token of a full context is given out, but never run.

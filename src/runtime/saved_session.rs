@@ -184,14 +184,7 @@ impl<B: Backend> Engine<B> {
     }
 
     fn kv_spec(&self) -> KvSpec {
-        let c = &self.llm.config;
-        KvSpec {
-            n_layers: c.n_layers,
-            n_ctx: self.session.n_ctx,
-            n_kv: c.n_kv(),
-            head_dim: c.heads().head_dim,
-            format: self.kv_format,
-        }
+        self.llm.dims().kv_spec(self.session.n_ctx, self.kv_format)
     }
 
     /// Bytes of the keys and values of `n` positions.
@@ -211,9 +204,9 @@ impl<B: Backend> Engine<B> {
         u32s(&mut out, &[VERSION, format_number(spec.format)]);
         let vision = if places.is_empty() { 0 } else { self.identity.vision.unwrap_or(0) };
         u64s(&mut out, &[0, self.identity.language_model, vision]);
-        let counts = [spec.n_layers, spec.n_kv, self.llm.config.n_vocab, session.slots.len(), places.len()];
+        let counts = [spec.n_layers, spec.n_kv, self.llm.dims().n_vocab, session.slots.len(), places.len()];
         u32s(&mut out, &counts.map(|n| n as u32));
-        for name in [&self.llm.config.architecture, &self.info().name] {
+        for name in [&self.llm.dims().architecture, &self.info().name] {
             let name = &name[..name.floor_char_boundary(MAX_NAME)];
             u32s(&mut out, &[name.len() as u32]);
             out.extend(name.as_bytes());
@@ -251,7 +244,7 @@ impl<B: Backend> Engine<B> {
         let architecture = reader.name()?;
         let name = reader.name()?;
         let info = self.info();
-        let shape = [spec.n_layers, spec.n_kv, self.llm.config.n_vocab].map(|n| n as u32);
+        let shape = [spec.n_layers, spec.n_kv, self.llm.dims().n_vocab].map(|n| n as u32);
         if language_model != self.identity.language_model || [n_layers, n_kv, n_vocab] != shape {
             return Err(Error::invalid_request(format!(
                 "The session is of '{name}' ({architecture}), but '{}' ({}) is loaded, or another training, quantization or context scaling of \

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::image::Place;
-use crate::model::lm::Llama;
+use crate::model::decoder::Decoder;
 use crate::runtime::pictures::Picture;
 
 /// What stands at one position of the context.
@@ -137,7 +137,7 @@ impl<B: Backend> Prefill<B> {
     ///
     /// # Errors
     /// `internal` where a picture of the prompt was not encoded.
-    pub fn step(&mut self, backend: &mut B, llm: &mut Llama<B>, session: &mut Session<B>) -> Result<bool> {
+    pub fn step(&mut self, backend: &mut B, llm: &mut dyn Decoder<B>, session: &mut Session<B>) -> Result<bool> {
         let (n, mut layer) = match self.chunk.take() {
             Some(chunk) => chunk,
             None => {
@@ -150,9 +150,7 @@ impl<B: Backend> Prefill<B> {
                 (n, 0)
             }
         };
-        let c = &llm.config;
-        let per_row = c.n_embd as u64 * (2 * c.n_q() + 2 * c.n_kv() + 3 * c.n_ff) as u64;
-        let n_layers = c.n_layers;
+        let (per_row, n_layers) = (llm.dims().work_per_row, llm.dims().n_layers);
         let at_once = usize::try_from(self.step_work / (per_row * n as u64).max(1)).unwrap_or(n_layers).max(1);
         let until = (layer + at_once).min(n_layers);
         while layer < until {
@@ -166,13 +164,13 @@ impl<B: Backend> Prefill<B> {
         session.slots.extend_from_slice(&self.slots[self.position..self.position + n]);
         self.position += n;
         if self.is_done() {
-            llm.logits(backend, n - 1);
+            llm.compute_logits(backend, n - 1);
         }
         Ok(self.is_done())
     }
 
     /// Fills the first `n` rows of the residual stream from tokens and pictures.
-    fn embed(&self, backend: &mut B, llm: &mut Llama<B>, n: usize) -> Result<()> {
+    fn embed(&self, backend: &mut B, llm: &mut dyn Decoder<B>, n: usize) -> Result<()> {
         let slots = &self.slots[self.position..self.position + n];
         let mut ids = Vec::with_capacity(n);
         let mut row = 0;
@@ -195,7 +193,7 @@ impl<B: Backend> Prefill<B> {
                         .iter()
                         .find(|p| p.hash == hash)
                         .ok_or_else(|| Error::internal("A picture of the prompt was not encoded."))?;
-                    backend.copy_rows(&picture.rows, from as usize, &mut llm.h, row, run);
+                    backend.copy_rows(&picture.rows, from as usize, llm.rows(), row, run);
                     row += run;
                 }
             }

@@ -3,6 +3,7 @@
 use crate::backend::{AttentionOp, Heads, Mask, RopeStyle};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
+use crate::model::decoder::Dims;
 use crate::model::keys::{self, Key};
 use crate::model::rope::{RopeConfig, RopeScaling};
 
@@ -16,8 +17,6 @@ const MAX_WIDTH: usize = 1 << 17;
 const MAX_LAYERS: usize = 512;
 /// Sixty times the largest known vocabulary.
 const MAX_VOCAB: usize = 1 << 24;
-/// More positions than this are never asked for by default; it bounds the key-value cache.
-const DEFAULT_CONTEXT: usize = 4096;
 
 /// What may stand under the architecture's name. Where 0 switches something off, or 1 is a factor that changes nothing, just that is
 /// allowed.
@@ -83,24 +82,14 @@ const KEYS: &[(&str, Key)] = &[
 /// The shape of a LLaMA-family decoder.
 #[derive(Debug, Clone)]
 pub struct LlamaConfig {
-    /// `general.architecture`.
-    pub architecture: String,
-    /// Decoder blocks.
-    pub n_layers: usize,
-    /// Width of the residual stream.
-    pub n_embd: usize,
+    /// What others have to know of it.
+    pub dims: Dims,
     /// Width inside the feed-forward layer.
     pub n_ff: usize,
-    /// The attention of every layer.
-    pub attention: AttentionOp,
     /// RMS norm's epsilon.
     pub eps: f32,
     /// Which elements are turned together.
     pub rope_style: RopeStyle,
-    /// The vocabulary's size, from the embedding table.
-    pub n_vocab: usize,
-    /// Positions the model was made for.
-    pub n_ctx_train: usize,
     /// Whether projections are stored one below the other.
     pub fused: bool,
     /// Whether the output matrix is the embedding table.
@@ -116,22 +105,13 @@ impl LlamaConfig {
     /// Reads the configuration.
     ///
     /// # Errors
-    /// `unsupported_architecture` for another network (with a hint where the two files were swapped), `invalid_gguf` for missing or
-    /// impossible numbers.
+    /// `unsupported_architecture` for what is not computed, `invalid_gguf` for missing or impossible numbers.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
         let m = &gguf.metadata;
         let file = gguf.name();
         let architecture = m.str("general.architecture").unwrap_or("").to_string();
-        if architecture == "clip" {
-            return Err(Error::unsupported_architecture(format!(
-                "'{file}' is a vision file (mmproj), not a language model. Were the two files swapped? Give it as mmproj."
-            )));
-        }
         let Some((_, rope_style, fused)) = ARCHITECTURES.iter().find(|(name, ..)| *name == architecture) else {
-            return Err(Error::unsupported_architecture(format!(
-                "'{file}' is of the architecture '{architecture}', which is not supported. Language models of the kinds {} are.",
-                ARCHITECTURES.map(|a| a.0).join(", ")
-            )));
+            return Err(Error::internal(format!("'{architecture}' is no relative of LLaMA.")));
         };
         let key = |name: &str| format!("{architecture}.{name}");
         if m.uint(&key("expert_count")).is_some_and(|n| n > 0) {
@@ -196,42 +176,20 @@ impl LlamaConfig {
             magnitude: 1.0,
         };
         let heads = Heads { n_heads, n_kv_heads, head_dim };
+        let attention = attention(gguf, &architecture, heads, n_ctx_train)?;
+        let (n_q, n_kv) = (n_heads * head_dim, n_kv_heads * head_dim);
+        let work_per_row = n_embd as u64 * (2 * n_q + 2 * n_kv + 3 * n_ff) as u64;
         Ok(Self {
-            attention: attention(gguf, &architecture, heads, n_ctx_train)?,
-            n_layers,
-            n_embd,
+            dims: Dims { architecture, n_layers, n_embd, n_vocab, n_ctx_train, attention, work_per_row },
             n_ff,
             eps,
             rope_style: *rope_style,
-            n_vocab,
-            n_ctx_train,
             fused: *fused,
             tied: gguf.tensor("output.weight").is_none(),
             rope,
             original_context,
             attn_factor,
-            architecture,
         })
-    }
-
-    /// The context to use where the caller names none: the model's, but at most 4096 positions.
-    pub fn default_context(&self) -> usize {
-        self.n_ctx_train.min(DEFAULT_CONTEXT)
-    }
-
-    /// The heads' shape.
-    pub fn heads(&self) -> Heads {
-        self.attention.heads
-    }
-
-    /// Elements of all query heads.
-    pub fn n_q(&self) -> usize {
-        self.heads().n_heads * self.heads().head_dim
-    }
-
-    /// Elements of all key heads.
-    pub fn n_kv(&self) -> usize {
-        self.heads().n_kv_heads * self.heads().head_dim
     }
 }
 

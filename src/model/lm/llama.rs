@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use crate::backend::{Backend, Epilogue, Expected, KvFormat, KvPlace, KvSource, Linear, Qkv, RmsNorm};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
+use crate::model::decoder::{Decoder, DecoderConfig, Dims};
 use crate::model::lm::config::LlamaConfig;
 use crate::model::rope;
 use crate::model::weights::{Plan, Weights};
@@ -52,14 +53,13 @@ struct Scratch<B: Backend> {
     last_norm: B::Tensor,
 }
 
-/// A loaded language model. It takes embeddings, never token ids, so text and picture rows are alike to it.
-pub struct Llama<B: Backend> {
-    /// The shape.
-    pub config: LlamaConfig,
-    /// `[n_chunk, n_embd]`: the residual stream. A caller fills its first rows with embeddings, then runs the layers over them.
-    pub h: B::Tensor,
-    /// `[1, n_vocab]`: what [`Self::logits`] computed.
-    pub logits: B::Tensor,
+/// A loaded language model.
+struct Llama<B: Backend> {
+    config: LlamaConfig,
+    /// `[n_chunk, n_embd]`: the residual stream.
+    h: B::Tensor,
+    /// `[1, n_vocab]`
+    logits: B::Tensor,
     n_chunk: usize,
     /// The embedding table; a linear layer because it serves as the output where the file has none.
     token_embd: Linear<B>,
@@ -71,20 +71,24 @@ pub struct Llama<B: Backend> {
     scratch: Scratch<B>,
 }
 
-impl<B: Backend> Llama<B> {
-    /// Names every tensor this configuration needs.
-    pub fn plan(config: &LlamaConfig, plan: &mut Plan<'_>) {
-        let (n_embd, n_ff, n_q, n_kv) = (config.n_embd, config.n_ff, config.n_q(), config.n_kv());
-        plan.matrix("token_embd.weight", n_embd, config.n_vocab);
+impl<B: Backend> DecoderConfig<B> for LlamaConfig {
+    fn dims(&self) -> &Dims {
+        &self.dims
+    }
+
+    fn plan<'a>(&self, gguf: &'a Gguf) -> Result<Plan<'a>> {
+        let (config, mut plan) = (self, Plan::new(gguf));
+        let (n_embd, n_ff, n_q, n_kv) = (config.dims.n_embd, config.n_ff, config.dims.n_q(), config.dims.n_kv());
+        plan.matrix("token_embd.weight", n_embd, config.dims.n_vocab);
         plan.floats("output_norm.weight", &[n_embd]);
         if !config.tied {
-            plan.linear("output", n_embd, config.n_vocab);
+            plan.linear("output", n_embd, config.dims.n_vocab);
         }
         // A divisor per frequency: LLaMA 3 has one set, LongRoPE two.
         for name in ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"] {
             plan.optional_floats(name, &[config.rope.n_rot / 2]);
         }
-        for i in 0..config.n_layers {
+        for i in 0..config.dims.n_layers {
             let name = |part: &str| format!("blk.{i}.{part}");
             plan.floats(&name("attn_norm.weight"), &[n_embd]);
             plan.floats(&name("ffn_norm.weight"), &[n_embd]);
@@ -105,18 +109,20 @@ impl<B: Backend> Llama<B> {
             // Written by some converters beside the key that holds the same.
             plan.ignore(&name("attn_rot_embd"));
         }
+        plan.check()?;
+        Ok(plan)
     }
 
-    /// Tells the backend which kernels the file's formats are going to take, before its weights arrive.
-    pub fn expect(config: &LlamaConfig, gguf: &Gguf, backend: &mut B, kv_format: KvFormat) {
+    fn expect(&self, gguf: &Gguf, backend: &mut B, kv_format: KvFormat) {
+        let config = self;
         let format = |name: &str| gguf.tensor(name).map(|t| t.info.format);
         let of_layer = |i: usize, part: &str| format(&format!("blk.{i}.{part}.weight"));
-        let mut expected = vec![Expected::Decoder, Expected::Attention(config.heads().head_dim, kv_format)];
+        let mut expected = vec![Expected::Decoder, Expected::Attention(config.dims.attention.heads.head_dim, kv_format)];
         let table = format("token_embd.weight");
         expected.extend(table.map(Expected::Embed));
         expected.extend(format("output.weight").or(table).map(Expected::Linear));
         let mut seen = HashSet::new();
-        for i in 0..config.n_layers {
+        for i in 0..config.dims.n_layers {
             let [qkv, gate_up]: [&[&str]; 2] = if config.fused {
                 [&["attn_qkv"; 3], &["ffn_up"; 2]]
             } else {
@@ -135,22 +141,39 @@ impl<B: Backend> Llama<B> {
         backend.expect(&expected);
     }
 
-    /// Bytes of everything that [`Self::new`] makes beside the weights.
-    pub fn scratch_bytes(config: &LlamaConfig, n_ctx: usize, n_chunk: usize) -> u64 {
-        let rows =
-            [config.n_embd, config.n_q(), config.n_kv(), config.n_ff].map(|n| (n as u64).saturating_mul(2 * n_chunk as u64));
-        let rest = [2 * config.n_embd as u64, config.n_vocab as u64, (n_ctx as u64).saturating_mul(config.rope.n_rot as u64)];
+    fn scratch_bytes(&self, n_ctx: usize, n_chunk: usize) -> u64 {
+        let config = self;
+        let rows = [config.dims.n_embd, config.dims.n_q(), config.dims.n_kv(), config.n_ff]
+            .map(|n| (n as u64).saturating_mul(2 * n_chunk as u64));
+        let rest =
+            [2 * config.dims.n_embd as u64, config.dims.n_vocab as u64, (n_ctx as u64).saturating_mul(config.rope.n_rot as u64)];
         rows.into_iter().chain(rest).fold(0, u64::saturating_add).saturating_mul(4)
     }
 
+    fn load(self: Box<Self>, backend: &mut B, weights: Weights<B>, n_ctx: usize, n_chunk: usize) -> Result<Box<dyn Decoder<B>>> {
+        Ok(Box::new(Llama::new(*self, backend, weights, n_ctx, n_chunk)?))
+    }
+}
+
+impl LlamaConfig {
+    /// [`Self::from_gguf`], as the registry has it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open<B: Backend>(gguf: &Gguf) -> Result<Box<dyn DecoderConfig<B>>> {
+        Ok(Box::new(Self::from_gguf(gguf)?))
+    }
+}
+
+impl<B: Backend> Llama<B> {
     /// Makes the model of its weights, for contexts of `n_ctx` positions run in chunks of at most `n_chunk`.
     ///
     /// # Errors
     /// `out_of_memory`.
-    pub fn new(mut config: LlamaConfig, backend: &mut B, mut w: Weights<B>, n_ctx: usize, n_chunk: usize) -> Result<Self> {
-        let (n_embd, n_ff, n_q, n_kv) = (config.n_embd, config.n_ff, config.n_q(), config.n_kv());
-        let mut layers = Vec::with_capacity(config.n_layers);
-        for i in 0..config.n_layers {
+    fn new(mut config: LlamaConfig, backend: &mut B, mut w: Weights<B>, n_ctx: usize, n_chunk: usize) -> Result<Self> {
+        let (n_embd, n_ff, n_q, n_kv) = (config.dims.n_embd, config.n_ff, config.dims.n_q(), config.dims.n_kv());
+        let mut layers = Vec::with_capacity(config.dims.n_layers);
+        for i in 0..config.dims.n_layers {
             let name = |part: &str| format!("blk.{i}.{part}");
             let up = if config.fused { name("ffn_up_only") } else { name("ffn_up") };
             layers.push(Layer {
@@ -189,7 +212,7 @@ impl<B: Backend> Llama<B> {
         };
         Ok(Self {
             h: backend.tensor(n_chunk, n_embd)?,
-            logits: backend.tensor(1, config.n_vocab)?,
+            logits: backend.tensor(1, config.dims.n_vocab)?,
             n_chunk,
             token_embd: Linear { weight: w.matrix("token_embd.weight")?, bias: None },
             output_norm: w.tensor(backend, "output_norm.weight", n_embd)?,
@@ -201,55 +224,6 @@ impl<B: Backend> Llama<B> {
         })
     }
 
-    /// Rows that can be run at once.
-    pub fn n_chunk(&self) -> usize {
-        self.n_chunk
-    }
-
-    /// Puts the embeddings of tokens into rows of `h` from `row` on. Ids are in range.
-    pub fn embed(&mut self, backend: &mut B, ids: &[u32], row: usize) {
-        backend.embed(&self.token_embd.weight, ids, &mut self.h, row);
-    }
-
-    /// Puts the embedding of the token that was chosen last into the first row of `h`.
-    pub fn embed_chosen(&mut self, backend: &mut B) {
-        backend.embed_chosen(&self.token_embd.weight, &mut self.h);
-    }
-
-    /// Runs the first `n` rows of `h` through one layer, at positions `position ..`.
-    pub fn layer(&mut self, backend: &mut B, cache: &mut B::KvCache, layer: usize, position: usize, n: usize) {
-        let Self { config, h, scratch: s, layers, rope, .. } = self;
-        let l = &layers[layer];
-        let place = KvPlace { cache, layer, position, rope, style: config.rope_style, heads: config.heads() };
-        let norm = RmsNorm { weight: &l.attn_norm, eps: config.eps, scratch: &mut s.norm };
-        backend.norm_qkv_rope_kv(h, norm, &Qkv { q: &l.q, k: &l.k, v: &l.v }, place, &mut s.q, &mut s.k, &mut s.v, n);
-        let kv = KvSource::Cache { cache, layer, first: position };
-        backend.attention(&config.attention, &s.q, kv, &mut s.attn, n);
-        self.behind_attention(backend, layer, n);
-    }
-
-    /// Runs the first row of `h` through one layer once more, at a position whose key and value the cache holds already: it is read and
-    /// not written. The turned queries go to row `row` of `queries [·, n_heads · head_dim]`.
-    pub fn layer_again(
-        &mut self,
-        backend: &mut B,
-        cache: &B::KvCache,
-        layer: usize,
-        position: usize,
-        queries: &mut B::Tensor,
-        row: usize,
-    ) {
-        let Self { config, h, scratch: s, layers, rope, .. } = self;
-        let (l, heads) = (&layers[layer], config.heads());
-        let norm = RmsNorm { weight: &l.attn_norm, eps: config.eps, scratch: &mut s.norm };
-        backend.norm_linear(h, norm, &l.q, &mut s.q, 1, Epilogue::Store);
-        backend.rope(&mut s.q, rope, config.rope_style, heads.n_heads, heads.head_dim, position, 1);
-        backend.copy_rows(&s.q, 0, queries, row, 1);
-        let kv = KvSource::Cache { cache, layer, first: position };
-        backend.attention(&config.attention, &s.q, kv, &mut s.attn, 1);
-        self.behind_attention(backend, layer, 1);
-    }
-
     /// The rest of a layer: what attention gave, and the feed-forward half.
     fn behind_attention(&mut self, backend: &mut B, layer: usize, n: usize) {
         let Self { config, h, scratch: s, layers, .. } = self;
@@ -259,9 +233,69 @@ impl<B: Backend> Llama<B> {
         backend.norm_gate_up(h, norm, &l.gate, &l.up, &mut s.gate, &mut s.up, n);
         backend.linear(&s.gate, &l.down, h, n, Epilogue::Add);
     }
+}
 
-    /// Computes the logits of one row of `h` after all layers.
-    pub fn logits(&mut self, backend: &mut B, row: usize) {
+impl<B: Backend> Decoder<B> for Llama<B> {
+    fn dims(&self) -> &Dims {
+        &self.config.dims
+    }
+
+    fn identity(&self) -> String {
+        format!("{:?}", self.config)
+    }
+
+    fn rows(&mut self) -> &mut B::Tensor {
+        &mut self.h
+    }
+
+    fn logits(&self) -> &B::Tensor {
+        &self.logits
+    }
+
+    fn n_chunk(&self) -> usize {
+        self.n_chunk
+    }
+
+    fn embed(&mut self, backend: &mut B, ids: &[u32], row: usize) {
+        backend.embed(&self.token_embd.weight, ids, &mut self.h, row);
+    }
+
+    fn embed_chosen(&mut self, backend: &mut B) {
+        backend.embed_chosen(&self.token_embd.weight, &mut self.h);
+    }
+
+    fn layer(&mut self, backend: &mut B, cache: &mut B::KvCache, layer: usize, position: usize, n: usize) {
+        let Self { config, h, scratch: s, layers, rope, .. } = self;
+        let l = &layers[layer];
+        let place = KvPlace { cache, layer, position, rope, style: config.rope_style, heads: config.dims.attention.heads };
+        let norm = RmsNorm { weight: &l.attn_norm, eps: config.eps, scratch: &mut s.norm };
+        backend.norm_qkv_rope_kv(h, norm, &Qkv { q: &l.q, k: &l.k, v: &l.v }, place, &mut s.q, &mut s.k, &mut s.v, n);
+        let kv = KvSource::Cache { cache, layer, first: position };
+        backend.attention(&config.dims.attention, &s.q, kv, &mut s.attn, n);
+        self.behind_attention(backend, layer, n);
+    }
+
+    fn layer_again(
+        &mut self,
+        backend: &mut B,
+        cache: &B::KvCache,
+        layer: usize,
+        position: usize,
+        queries: &mut B::Tensor,
+        row: usize,
+    ) {
+        let Self { config, h, scratch: s, layers, rope, .. } = self;
+        let (l, heads) = (&layers[layer], config.dims.attention.heads);
+        let norm = RmsNorm { weight: &l.attn_norm, eps: config.eps, scratch: &mut s.norm };
+        backend.norm_linear(h, norm, &l.q, &mut s.q, 1, Epilogue::Store);
+        backend.rope(&mut s.q, rope, config.rope_style, heads.n_heads, heads.head_dim, position, 1);
+        backend.copy_rows(&s.q, 0, queries, row, 1);
+        let kv = KvSource::Cache { cache, layer, first: position };
+        backend.attention(&config.dims.attention, &s.q, kv, &mut s.attn, 1);
+        self.behind_attention(backend, layer, 1);
+    }
+
+    fn compute_logits(&mut self, backend: &mut B, row: usize) {
         let Self { config, h, logits, scratch: s, output_norm, output, token_embd, .. } = self;
         let row_h = if row == 0 {
             &*h
@@ -279,12 +313,12 @@ fn rope_factors<B: Backend>(config: &mut LlamaConfig, w: &mut Weights<B>, n_ctx:
     let plain = w.floats("rope_freqs.weight");
     let long = w.floats("rope_factors_long.weight");
     let short = w.floats("rope_factors_short.weight");
-    let original = config.original_context.unwrap_or(config.n_ctx_train);
+    let original = config.original_context.unwrap_or(config.dims.n_ctx_train);
     let longrope = if n_ctx > original { long } else { short };
     if longrope.is_some() {
         // LongRoPE's magnitude (arXiv 2402.13753, section 3) follows from the context the model was made for, whichever set of divisors
         // is in use.
-        let scale = config.n_ctx_train as f64 / original as f64;
+        let scale = config.dims.n_ctx_train as f64 / original as f64;
         let by_formula = if scale > 1.0 { (1.0 + scale.ln() / (original as f64).ln()).sqrt() } else { 1.0 };
         config.rope.magnitude = config.attn_factor.unwrap_or(by_formula);
     }

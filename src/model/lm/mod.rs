@@ -5,4 +5,3 @@ mod config;
 mod llama;
 
 pub use config::LlamaConfig;
-pub use llama::Llama;

@@ -46,7 +46,7 @@ impl<B: Backend> Engine<B> {
         generated_tokens: usize,
         runs: usize,
     ) -> Result<(Vec<f64>, Vec<f64>, Launches)> {
-        let n_vocab = self.llm.config.n_vocab as u64;
+        let n_vocab = self.llm.dims().n_vocab as u64;
         let ids: Vec<u32> = (0..prompt_tokens as u64).map(|i| (i.wrapping_mul(2_654_435_761) % n_vocab) as u32).collect();
         let (mut prefill, mut decode) = (Vec::new(), Vec::new());
         let mut launches_before = self.backend.launches();
@@ -60,7 +60,7 @@ impl<B: Backend> Engine<B> {
             }
             let mut ahead = Ahead::new(Choice::GREEDY);
             let Self { backend, llm, session, pause, .. } = self;
-            ahead.fill(backend, llm, session, 1, || 0.0);
+            ahead.fill(backend, llm.as_mut(), session, 1, || 0.0);
             ahead.next(backend, session).await?;
             let middle = (self.now)();
             launches_before = backend.launches();
@@ -69,7 +69,7 @@ impl<B: Backend> Engine<B> {
                 if let Some(pause) = pause {
                     pause().await?;
                 }
-                ahead.fill(backend, llm, session, 1 + generated_tokens, || 0.0);
+                ahead.fill(backend, llm.as_mut(), session, 1 + generated_tokens, || 0.0);
                 ahead.next(backend, session).await?;
             }
             let end = (self.now)();

@@ -6,11 +6,12 @@ use std::rc::Rc;
 use siphasher::sip::SipHasher13;
 
 use super::{Engine, Info, LoadProgress, VisionInfo};
-use crate::backend::{AttentionOp, Backend, KvFormat, KvSpec};
+use crate::backend::{AttentionOp, Backend, KvFormat};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, LocalFuture, RangedSource};
-use crate::model::llava::{Vision, VisionConfig, language_model_plan};
-use crate::model::lm::{Llama, LlamaConfig};
+use crate::model::decoder::Dims;
+use crate::model::llava::{Vision, VisionConfig};
+use crate::model::registry;
 use crate::quant::Format;
 use crate::runtime::memory::Memory;
 use crate::runtime::pictures::PictureCache;
@@ -73,40 +74,35 @@ impl<B: Backend> Engine<B> {
     ) -> Result<Self> {
         progress(LoadProgress { stage: "header", file: first_name(&model), loaded: 0, total: 0 });
         let mut gguf = Gguf::open(model).await?;
-        let config = LlamaConfig::from_gguf(&gguf)?;
-        let n_ctx = context_size(options.context_size, &config, gguf.name())?;
+        let config = registry::decoder::<B>(&gguf)?;
+        let dims = config.dims().clone();
+        let n_ctx = context_size(options.context_size, &dims, gguf.name())?;
         // Both headers are read before any weight, so that a wrong pair is found out at once.
         let mmproj = match mmproj {
             Some(sources) => {
                 progress(LoadProgress { stage: "header", file: first_name(&sources), loaded: 0, total: 0 });
                 let gguf = Gguf::open(sources).await?;
-                let config = VisionConfig::from_gguf::<B>(&gguf, config.n_embd)?;
+                let config = VisionConfig::from_gguf::<B>(&gguf, dims.n_embd)?;
                 Some((gguf, config))
             }
             None => None,
         };
-        supported(&backend, gguf.name(), &config.attention)?;
+        supported(&backend, gguf.name(), &dims.attention)?;
         if let Some((gguf, config)) = &mmproj {
             supported(&backend, gguf.name(), &config.attention())?;
         }
         let tokenizer = Tokenizer::from_metadata(&mut gguf.metadata)?;
-        if tokenizer.n_vocab() > config.n_vocab {
+        if tokenizer.n_vocab() > dims.n_vocab {
             return Err(Error::invalid_gguf(format!(
                 "'{}' lists {} tokens but embeds {}. It is damaged or was converted wrongly.",
                 gguf.name(),
                 tokenizer.n_vocab(),
-                config.n_vocab
+                dims.n_vocab
             )));
         }
         let mut template = ChatTemplate::from_gguf_or_builtin(options.chat_template.as_deref(), &gguf.metadata, &tokenizer)?;
         template.set_date(options.today);
-        let spec = KvSpec {
-            n_layers: config.n_layers,
-            n_ctx,
-            n_kv: config.n_kv(),
-            head_dim: config.heads().head_dim,
-            format: options.kv_format,
-        };
+        let spec = dims.kv_spec(n_ctx, options.kv_format);
         if isize::try_from(spec.n_bytes()).is_err() {
             return Err(Error::out_of_memory(format!(
                 "The context of {n_ctx} tokens would take {} bytes for its keys and values, more than there can be here. Load the model with a \
@@ -116,8 +112,8 @@ impl<B: Backend> Engine<B> {
         }
         // Everything is checked and has its memory before any weight is read: nothing is loaded half.
         let n_chunk = B::PREFILL_ROWS.min(n_ctx);
-        let plan = language_model_plan::<B>(&gguf, &config)?;
-        let mut activations = Llama::<B>::scratch_bytes(&config, n_ctx, n_chunk);
+        let plan = config.plan(&gguf)?;
+        let mut activations = config.scratch_bytes(n_ctx, n_chunk);
         let vision_plan = match &mmproj {
             Some((gguf, config)) => {
                 activations = activations.saturating_add(config.scratch_bytes::<B>());
@@ -128,7 +124,7 @@ impl<B: Backend> Engine<B> {
         let memory = Memory::take(&mut backend, plan, vision_plan, &spec, activations).await?;
         let Memory { language_model: reserved, vision: reserved_vision, cache, language_model_bytes: llm_bytes } = memory;
         // Kernels are compiled while weights are on their way.
-        Llama::<B>::expect(&config, &gguf, &mut backend, options.kv_format);
+        config.expect(&gguf, &mut backend, options.kv_format);
         if let (Some((_, config)), Some(reserved)) = (&mmproj, &reserved_vision) {
             config.expect(&mut backend, reserved);
         }
@@ -141,9 +137,9 @@ impl<B: Backend> Engine<B> {
         let mut fingerprint = SipHasher13::new();
         fingerprint.write(&weights.fingerprint().to_le_bytes());
         tokenizer.fingerprint(&mut fingerprint);
-        let llm = Llama::new(config, &mut backend, weights, n_ctx, n_chunk)?;
+        let llm = config.load(&mut backend, weights, n_ctx, n_chunk)?;
         // With all that scales positions, some of which depends on the context's size.
-        fingerprint.write(format!("{:?}", llm.config).as_bytes());
+        fingerprint.write(llm.identity().as_bytes());
         let mut vision = None;
         if let (Some((gguf, config)), Some(reserved)) = (&mmproj, reserved_vision) {
             let file = gguf.name().to_string();
@@ -156,12 +152,12 @@ impl<B: Backend> Engine<B> {
             vision = Some(loaded);
         }
         let info = Info {
-            architecture: llm.config.architecture.clone(),
+            architecture: dims.architecture.clone(),
             name: gguf.metadata.str("general.name").unwrap_or(&file).to_string(),
             quantization: main_format(&gguf),
             parameters: n_parameters,
             context_size: n_ctx,
-            vocabulary_size: llm.config.n_vocab,
+            vocabulary_size: dims.n_vocab,
             vision: vision.as_ref().map(|v| VisionInfo {
                 projector: v.projector.kind.name(),
                 image_size: v.clip.config.image_size,
@@ -179,7 +175,7 @@ impl<B: Backend> Engine<B> {
         progress(LoadProgress { stage: "ready", file: &file, loaded: gguf.n_bytes(), total: gguf.n_bytes() });
         let seed = (options.now)().to_bits();
         Ok(Self {
-            pictures: PictureCache::new(llm.config.n_embd),
+            pictures: PictureCache::new(dims.n_embd),
             session: Session { cache, slots: Vec::new(), places: Vec::new(), n_ctx },
             backend,
             llm,
@@ -208,12 +204,12 @@ fn supported<B: Backend>(backend: &B, file: &str, attention: &AttentionOp) -> Re
         .map_err(|error| Error::from_code(error.code(), format!("'{file}' cannot run here: {}", error.message())))
 }
 
-fn context_size(wanted: Option<usize>, config: &LlamaConfig, file: &str) -> Result<usize> {
-    let n_ctx = wanted.unwrap_or_else(|| config.default_context());
-    if n_ctx == 0 || n_ctx > config.n_ctx_train {
+fn context_size(wanted: Option<usize>, dims: &Dims, file: &str) -> Result<usize> {
+    let n_ctx = wanted.unwrap_or_else(|| dims.default_context());
+    if n_ctx == 0 || n_ctx > dims.n_ctx_train {
         return Err(Error::invalid_request(format!(
             "contextSize is {n_ctx}; '{file}' was made for 1 to {} tokens. Give a number in that range.",
-            config.n_ctx_train
+            dims.n_ctx_train
         )));
     }
     Ok(n_ctx)

@@ -11,8 +11,8 @@ use std::rc::Rc;
 use crate::backend::{Backend, KvFormat};
 use crate::error::{Error, Result};
 use crate::image::{Pixels, Place, RgbImage};
+use crate::model::decoder::Decoder;
 use crate::model::llava::{PictureJob, Vision};
-use crate::model::lm::Llama;
 use crate::runtime::ahead::Ahead;
 use crate::runtime::grammar::{Constraint, TokenTrie};
 use crate::runtime::pictures::{Picture, PictureCache};
@@ -84,7 +84,7 @@ pub(super) struct Generation<B: Backend> {
 /// A loaded model, ready to be asked.
 pub struct Engine<B: Backend> {
     pub(super) backend: B,
-    pub(super) llm: Llama<B>,
+    pub(super) llm: Box<dyn Decoder<B>>,
     pub(super) vision: Option<Vision<B>>,
     tokenizer: Tokenizer,
     template: ChatTemplate,
@@ -251,7 +251,7 @@ impl<B: Backend> Engine<B> {
 
     fn trie(&mut self) -> Rc<TokenTrie> {
         let Self { trie, tokenizer, llm, .. } = self;
-        trie.get_or_insert_with(|| Rc::new(TokenTrie::new(tokenizer, llm.config.n_vocab))).clone()
+        trie.get_or_insert_with(|| Rc::new(TokenTrie::new(tokenizer, llm.dims().n_vocab))).clone()
     }
 
     fn encode(&self, segments: &[Segment]) -> Result<Vec<Chunk>> {
@@ -280,7 +280,7 @@ impl<B: Backend> Engine<B> {
     ) -> Result<()> {
         // A generation that stops without a seed from the caller must not repeat the one before.
         self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add((self.now)().to_bits());
-        let sampler = Sampler::new(options.sampler(self.seed)?, self.llm.config.n_vocab)?;
+        let sampler = Sampler::new(options.sampler(self.seed)?, self.llm.dims().n_vocab)?;
         let stop = StopMatcher::new(options.stops())?;
         let top_logprobs = options.top_logprobs()?;
         let max_tokens = options.max_tokens()?;
@@ -399,26 +399,23 @@ impl<B: Backend> Engine<B> {
             run.prefill = Some(prefill.one_by_one_from(run.single_from));
         }
         let Some(prefill) = &mut run.prefill else { return Ok(None) };
-        let whole = prefill.step(&mut self.backend, &mut self.llm, &mut self.session)?;
+        let whole = prefill.step(&mut self.backend, self.llm.as_mut(), &mut self.session)?;
         self.backend.settle(false).await?;
         run.usage.prefill_ms += (self.now)() - before;
-        let (done, total) = prefill.progress(self.llm.config.n_layers);
+        let (done, total) = prefill.progress(self.llm.dims().n_layers);
         Ok(if whole { None } else { Some(Event::Progress { stage: "prefill", done, total }) })
     }
 
     /// Waits for the logits.
     async fn read_logits(&mut self) -> Result<()> {
-        self.backend.read(&self.llm.logits, 0, 1, &mut self.logits).await
+        self.backend.read(self.llm.logits(), 0, 1, &mut self.logits).await
     }
 
     /// Runs one token; its logits are recorded.
     fn decode(&mut self, id: u32) {
         let position = self.session.slots.len();
         self.llm.embed(&mut self.backend, &[id], 0);
-        for layer in 0..self.llm.config.n_layers {
-            self.llm.layer(&mut self.backend, &mut self.session.cache, layer, position, 1);
-        }
-        self.llm.logits(&mut self.backend, 0);
+        self.llm.step(&mut self.backend, &mut self.session.cache, position);
         self.session.slots.push(Slot::Token(id));
     }
 
@@ -484,7 +481,7 @@ impl<B: Backend> Engine<B> {
         let (id, logprobs) = match &mut g.ahead {
             Some(ahead) => {
                 let Self { backend, llm, session, .. } = self;
-                ahead.fill(backend, llm, session, g.max_tokens, || g.sampler.unit());
+                ahead.fill(backend, llm.as_mut(), session, g.max_tokens, || g.sampler.unit());
                 let asked = (self.now)();
                 let id = ahead.next(backend, session).await?;
                 ahead.waited((self.now)() - asked);
@@ -558,7 +555,7 @@ impl<B: Backend> Engine<B> {
             _ => return Err(Error::invalid_request("evaluate takes either tokens, without pictures, or a prompt.")),
         };
         let shown: Vec<&ImageInput> = images.iter().collect();
-        let n_vocab = self.llm.config.n_vocab;
+        let n_vocab = self.llm.dims().n_vocab;
         let too_large = chunks.iter().find_map(|c| match c {
             Chunk::Tokens(ids) => ids.iter().find(|id| **id as usize >= n_vocab),
             Chunk::Image(_) => None,
