@@ -474,8 +474,8 @@ fn llava_15_pixels_equal_the_reference() {
     for name in ["astronaut", "chelsea", "coffee_tall"] {
         let image = decode(&file(&format!("{name}.png"))).unwrap();
         for (variant, spec) in [("pad", &pad), ("crop", &crop)] {
-            let pixels = spec.preprocess(&image).unwrap();
-            assert_eq!((pixels.tiles, pixels.height, pixels.width, pixels.place.layout), (1, 56, 56, Layout::Single));
+            let pixels = spec.preprocess(&image, usize::MAX).unwrap();
+            assert_eq!((pixels.tiles.as_slice(), pixels.place.layout), ([[56, 56]].as_slice(), Layout::Single));
             let diff = max_diff(&pixels.data, &flat_f32(&golden[&format!("{name}.{variant}")]));
             assert_eq!(diff, 0.0, "{name}.{variant}");
         }
@@ -486,7 +486,7 @@ fn llava_15_pixels_equal_the_reference() {
 fn jpeg_input_stays_near_the_reference() {
     let golden = tensors("tiny-llava/preprocess.safetensors");
     for name in ["astronaut", "chelsea", "coffee", "coffee_tall"] {
-        let pixels = spec(&[]).preprocess(&decode(&file(&format!("{name}.jpg"))).unwrap()).unwrap();
+        let pixels = spec(&[]).preprocess(&decode(&file(&format!("{name}.jpg"))).unwrap(), usize::MAX).unwrap();
         // The loss of quality 90, averaged by shrinking: measured up to 0.071, five levels.
         let diff = max_diff(&pixels.data, &flat_f32(&golden[&format!("{name}.pad")]));
         assert!(diff < 0.1, "{name}: {diff}");
@@ -514,10 +514,11 @@ fn llava_16_tiles_equal_the_reference() {
     let spec = anyres();
     for name in ["chelsea", "coffee_tall"] {
         let image = decode(&file(&format!("{name}.png"))).unwrap();
-        let pixels = spec.preprocess(&image).unwrap();
+        let pixels = spec.preprocess(&image, usize::MAX).unwrap();
         let (grid, image_width, image_height) = (Grid { rows: 2, cols: 2 }, image.width(), image.height());
-        let place = Place { layout: Layout::Anyres(grid), width: image_width, height: image_height };
-        assert_eq!((pixels.tiles, pixels.place), (5, place));
+        let place =
+            Place { layout: Layout::Anyres(grid), width: image_width, height: image_height, tile: [4; 2], overview: [4; 2] };
+        assert_eq!((pixels.tiles.len(), pixels.place), (5, place));
         let levels = flat_u8(&golden[&format!("tiny-llava-next.{name}")]);
         assert_eq!(max_diff(&pixels.data, &normalised(&levels, &spec)), 0.0, "{name}");
     }
@@ -525,7 +526,7 @@ fn llava_16_tiles_equal_the_reference() {
 
 #[test]
 fn llava_16_picks_the_grid_by_resolution_then_by_border() {
-    let grid = |width, height| match anyres().preprocess(&synthetic(width, height)).unwrap().place.layout {
+    let grid = |width, height| match anyres().preprocess(&synthetic(width, height), usize::MAX).unwrap().place.layout {
         Layout::Anyres(grid) => (grid.rows, grid.cols),
         other => panic!("{other:?}"),
     };
@@ -553,8 +554,8 @@ fn idefics3_tiles_equal_the_reference() {
     let golden = tensors("images/tiles.safetensors");
     let spec = idefics3();
     for name in ["chelsea", "coffee_tall"] {
-        let pixels = spec.preprocess(&decode(&file(&format!("{name}.png"))).unwrap()).unwrap();
-        assert_eq!((pixels.tiles, pixels.place.layout), (5, Layout::Idefics3(Grid { rows: 2, cols: 2 })));
+        let pixels = spec.preprocess(&decode(&file(&format!("{name}.png"))).unwrap(), usize::MAX).unwrap();
+        assert_eq!((pixels.tiles.len(), pixels.place.layout), (5, Layout::Tiles(Grid { rows: 2, cols: 2 })));
         let levels = flat_u8(&golden[&format!("tiny-smolvlm.{name}")]);
         assert_eq!(max_diff(&pixels.data, &normalised(&levels, &spec)), 0.0, "{name}");
     }
@@ -565,8 +566,8 @@ fn extreme_shapes_cost_no_more_than_the_picture() {
     for (width, height) in [(1, 1), (1, 16_384), (16_384, 1), (3, 2), (57, 56)] {
         let image = synthetic(width, height);
         for spec in [spec(&[]), spec(&[("clip.vision.image_aspect_ratio", text("square"))]), anyres(), idefics3()] {
-            let pixels = spec.preprocess(&image).unwrap();
-            assert_eq!(pixels.data.len(), pixels.tiles * 3 * spec.image_size * spec.image_size);
+            let pixels = spec.preprocess(&image, usize::MAX).unwrap();
+            assert_eq!(pixels.data.len(), pixels.tiles.iter().map(|[h, w]| 3 * h * w).sum::<usize>());
             assert!(pixels.data.iter().all(|v| v.is_finite()), "{width}×{height} {:?}", spec.mode);
         }
     }
@@ -616,9 +617,9 @@ fn absurd_vision_files_are_refused() {
 fn patches_lie_as_the_convolutions_weight_does() {
     let (tiles, height, width, p) = (2, 7, 5, 2);
     let data: Vec<f32> = (0..tiles * 3 * height * width).map(|i| i as f32).collect();
-    let place = Place { layout: Layout::Single, width, height };
-    let pixels = Pixels { data, tiles, height, width, place };
-    let out: Vec<f32> = (0..tiles).flat_map(|tile| patches(&pixels, tile, p).unwrap()).collect();
+    let place = Place { layout: Layout::Single, width, height, tile: [1; 2], overview: [1; 2] };
+    let pixels = Pixels { data, tiles: vec![[height, width]; tiles], place };
+    let out: Vec<f32> = (0..tiles).flat_map(|tile| patches(&pixels, tile, p, 1).unwrap()).collect();
     let (rows, cols) = (height / p, width / p);
     assert_eq!(out.len(), tiles * rows * cols * 3 * p * p);
     for (i, &value) in out.iter().enumerate() {
@@ -629,5 +630,15 @@ fn patches_lie_as_the_convolutions_weight_does() {
         assert_eq!(value, at as f32);
     }
     // A picture smaller than a patch has none.
-    assert!(patches(&pixels, 1, 8).unwrap().is_empty());
+    assert!(patches(&pixels, 1, 8, 1).unwrap().is_empty());
+}
+
+#[test]
+fn patches_that_are_merged_come_side_by_side() {
+    let data: Vec<f32> = (0..3 * 4 * 6).map(|i| i as f32).collect();
+    let place = Place { layout: Layout::Single, width: 6, height: 4, tile: [2, 3], overview: [2, 3] };
+    let pixels = Pixels { data, tiles: vec![[4, 6]], place };
+    let first: Vec<f32> = patches(&pixels, 0, 1, 2).unwrap().chunks_exact(3).map(|patch| patch[0]).collect();
+    assert_eq!(first[..12], [0.0, 1.0, 6.0, 7.0, 2.0, 3.0, 8.0, 9.0, 4.0, 5.0, 10.0, 11.0]);
+    assert_eq!(first.len(), 24);
 }

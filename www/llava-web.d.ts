@@ -78,8 +78,13 @@ export interface EngineInfo {
 }
 
 export interface TextPart { type: "text"; text: string }
-export interface ImageUrlPart { type: "image_url"; image_url: { url: string; detail?: string } | string }
-export interface ImagePart { type: "image"; image: ImageSource }
+/**
+ * How finely a picture is looked at: cut into tiles as the model was trained (`"high"`, the default), as one tile (`"low"`), or in as many as
+ * keep the first token under 4 seconds on this device (`"auto"`). Of a model that takes every picture as one tile it changes nothing.
+ */
+export type ImageDetail = "high" | "low" | "auto";
+export interface ImageUrlPart { type: "image_url"; image_url: { url: string; detail?: ImageDetail | null } | string }
+export interface ImagePart { type: "image"; image: ImageSource; detail?: ImageDetail | null }
 export type ContentPart = TextPart | ImageUrlPart | ImagePart;
 
 export interface Message {
@@ -156,6 +161,8 @@ export interface Usage {
   completion_tokens: number;
   total_tokens: number;
   image_tokens: number;
+  /** Tiles that the prompt's pictures were cut into, overviews counted. */
+  image_tiles: number;
   /** Tokens of the prompt that had been computed before. */
   cached_tokens: number;
   image_ms: number;

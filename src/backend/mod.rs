@@ -205,6 +205,10 @@ pub trait Ops: Types {
         }
     }
 
+    /// `out[i] = [x[row+k·i], …, x[row+k·i+k−1]]`, `k` rows side by side, for `n` rows of `out`. `x [·, cols]` with `cols` a multiple of 4,
+    /// `out [·, k · cols]`.
+    fn join_rows(&mut self, x: &Self::Tensor, row: usize, k: usize, out: &mut Self::Tensor, n: usize);
+
     /// `x[row+i] += y[i]` for the first `n` rows of `y`.
     fn add_rows(&mut self, x: &mut Self::Tensor, row: usize, y: &Self::Tensor, n: usize);
 

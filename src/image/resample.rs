@@ -26,6 +26,8 @@ const HALF: i32 = 1 << (PRECISION_BITS - 1);
 /// The interpolation kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filter {
+    /// The triangle of radius 1.
+    Bilinear,
     /// Cubic convolution with a = −½, radius 2.
     Bicubic,
     /// The windowed sinc of radius 3.
@@ -35,6 +37,7 @@ pub enum Filter {
 impl Filter {
     fn radius(self) -> f64 {
         match self {
+            Self::Bilinear => 1.0,
             Self::Bicubic => 2.0,
             Self::Lanczos => 3.0,
         }
@@ -43,6 +46,7 @@ impl Filter {
     fn at(self, x: f64) -> f64 {
         const A: f64 = -0.5;
         match self {
+            Self::Bilinear => (1.0 - x.abs()).max(0.0),
             Self::Bicubic => match x.abs() {
                 x if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
                 x if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,

@@ -8,11 +8,12 @@ use siphasher::sip::SipHasher13;
 use crate::backend::{AttentionOp, Backend, Expected};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
-use crate::image::place::{Place, Row};
+use crate::image::place::{Layout, Place, Row};
 use crate::image::preprocess::{Mode, Pixels, PreprocessSpec, patches};
 use crate::model::keys::{self, Key};
+use crate::model::markup::Markup;
 use crate::model::projector::{Projector, ProjectorKind};
-use crate::model::vision::{Clip, ClipConfig, ClipJob};
+use crate::model::vision::{Vit, VitConfig, VitJob};
 use crate::model::weights::{Plan, Reserved};
 
 /// The part of a LLaVA model that sees.
@@ -20,9 +21,11 @@ pub struct Vision<B: Backend> {
     /// How pictures are prepared.
     pub preprocess: PreprocessSpec,
     /// The tower.
-    pub clip: Clip<B>,
+    pub tower: Vit<B>,
     /// The projector.
     pub projector: Projector<B>,
+    /// What stands in a prompt for a picture.
+    pub markup: Markup,
     /// `[1, n_embd]`: the row that LLaVA-1.6 puts after each line of tiles.
     newline: Option<B::Tensor>,
     /// Elements of all tensors.
@@ -37,10 +40,9 @@ pub struct PictureJob<B: Backend> {
     pixels: Rc<Pixels>,
     /// The first tile that is not begun.
     next_tile: usize,
-    current: Option<(ClipJob<B>, usize)>,
+    current: Option<(VitJob<B>, usize)>,
     /// Projected tiles, `[n_patches, n_out]` each.
     done: Vec<B::Tensor>,
-    rows: Vec<Row>,
     place: Place,
     steps_done: usize,
     steps: usize,
@@ -49,7 +51,7 @@ pub struct PictureJob<B: Backend> {
 impl<B: Backend> PictureJob<B> {
     /// Rows the picture will take in the context.
     pub fn n_rows(&self) -> usize {
-        self.rows.len()
+        self.place.n_rows()
     }
 
     /// Where its rows lie in the picture.
@@ -63,7 +65,7 @@ impl<B: Backend> PictureJob<B> {
     }
 }
 
-/// What may stand under `clip.` in a file of LLaVA's projectors.
+/// What may stand under `clip.` in any vision file.
 const KEYS: &[(&str, Key)] = &[
     ("has_vision_encoder", Key::Read),
     ("projector_type", Key::Read),
@@ -98,10 +100,21 @@ const KEYS: &[(&str, Key)] = &[
     ("use_silu", keys::OFF),
 ];
 
+/// What may stand there besides in a file of another family's projector.
+fn keys_of(projector: ProjectorKind) -> &'static [(&'static str, Key)] {
+    const MERGE: (&str, Key) = ("vision.projector.scale_factor", Key::Read);
+    match projector {
+        ProjectorKind::Linear | ProjectorKind::Mlp2xGelu => &[],
+        ProjectorKind::Idefics3 => &[MERGE, ("vision.preproc_image_size", Key::Read)],
+        ProjectorKind::Lfm2 => &[MERGE],
+        ProjectorKind::InternVl => &[MERGE, ("vision.preproc_min_tiles", Key::Read), ("vision.preproc_max_tiles", Key::Read)],
+    }
+}
+
 /// What a vision file holds, known from its header alone.
 pub struct VisionConfig {
     preprocess: PreprocessSpec,
-    clip: ClipConfig,
+    tower: VitConfig,
     projector: ProjectorKind,
 }
 
@@ -111,10 +124,11 @@ impl VisionConfig {
     /// # Errors
     /// As [`ClipConfig::from_gguf`]; `mmproj_mismatch` where the projector's rows have not the width of the language model.
     pub fn from_gguf<B: Backend>(gguf: &Gguf, n_embd: usize) -> Result<Self> {
-        let clip = ClipConfig::from_gguf(gguf)?;
+        VitConfig::check_file(gguf)?;
         let projector = ProjectorKind::from_gguf(gguf)?;
-        keys::check(gguf, "clip", KEYS)?;
         let preprocess = PreprocessSpec::from_metadata(&gguf.metadata)?;
+        let tower = VitConfig::from_gguf(gguf, projector, preprocess.merge)?;
+        keys::check(gguf, "clip", &[KEYS, keys_of(projector)].concat())?;
         let width = Projector::<B>::output_width(gguf, projector)?;
         if width != n_embd {
             return Err(Error::mmproj_mismatch(format!(
@@ -129,7 +143,7 @@ impl VisionConfig {
                 gguf.name()
             )));
         }
-        Ok(Self { preprocess, clip, projector })
+        Ok(Self { preprocess, tower, projector })
     }
 
     /// Everything that the vision model takes from its file, checked.
@@ -138,8 +152,8 @@ impl VisionConfig {
     /// As [`Plan::check`].
     pub fn plan<'a, B: Backend>(&self, gguf: &'a Gguf) -> Result<Plan<'a>> {
         let mut plan = Plan::new(gguf);
-        Clip::<B>::plan(&self.clip, &mut plan);
-        Projector::<B>::plan(self.projector, self.clip.n_embd, &mut plan)?;
+        Vit::<B>::plan(&self.tower, &mut plan);
+        Projector::<B>::plan(self.projector, self.tower.n_features(), &mut plan)?;
         let width = Projector::<B>::output_width(gguf, self.projector)?;
         if let Some(name) = newline_name(gguf) {
             plan.floats(name, &[width]);
@@ -150,17 +164,17 @@ impl VisionConfig {
 
     /// The attention of the tower's blocks.
     pub fn attention(&self) -> AttentionOp {
-        self.clip.attention()
+        self.tower.attention()
     }
 
     /// Bytes of the activations of a picture's way through the tower.
     pub fn scratch_bytes<B: Backend>(&self) -> u64 {
-        Clip::<B>::scratch_bytes(&self.clip)
+        Vit::<B>::scratch_bytes(&self.tower, self.preprocess.max_tile_pixels())
     }
 
     /// Tells the backend which kernels the tower and the projector are going to take.
     pub fn expect<B: Backend>(&self, backend: &mut B, reserved: &Reserved<'_, B>) {
-        let mut expected = vec![Expected::Vision, Expected::AttentionRows(self.clip.attention().heads.head_dim)];
+        let mut expected = vec![Expected::Vision, Expected::AttentionRows(self.tower.attention().heads.head_dim)];
         expected.extend(reserved.formats().into_iter().map(Expected::Linear));
         backend.expect(&expected);
     }
@@ -180,11 +194,12 @@ impl VisionConfig {
         let mut weights = reserved.load(backend, progress).await?;
         let mut fingerprint = SipHasher13::new();
         fingerprint.write(&weights.fingerprint().to_le_bytes());
-        fingerprint.write(format!("{:?} {:?} {:?}", self.clip, self.projector, self.preprocess).as_bytes());
+        fingerprint.write(format!("{:?} {:?} {:?}", self.tower, self.projector, self.preprocess).as_bytes());
         Ok(Vision {
             preprocess: self.preprocess.clone(),
-            clip: Clip::new(self.clip.clone(), backend, &mut weights)?,
-            projector: Projector::new(gguf, self.projector, backend, &mut weights)?,
+            tower: Vit::new(self.tower.clone(), backend, &mut weights)?,
+            projector: Projector::new(gguf, self.projector, self.tower.n_features(), backend, &mut weights)?,
+            markup: Markup::of(self.projector),
             newline: match newline_name(gguf) {
                 Some(name) => weights.optional_row(backend, name)?,
                 None => None,
@@ -201,29 +216,22 @@ fn newline_name(gguf: &Gguf) -> Option<&'static str> {
 }
 
 impl<B: Backend> Vision<B> {
-    /// Rows a picture of one tile takes in the context.
+    /// Rows a picture of one tile takes in the context; of the size that the tower was made for, where tiles have any size.
     pub fn tokens_per_tile(&self) -> usize {
-        self.clip.config.n_patches()
-    }
-
-    /// Patches in a line of a tile.
-    pub fn side(&self) -> usize {
-        self.clip.config.image_size / self.clip.config.patch_size
+        let [rows, cols] = self.preprocess.embedded([self.tower.config.image_size; 2]);
+        rows * cols
     }
 
     /// Prepares a picture's way through the model.
     pub fn begin(&self, pixels: &Rc<Pixels>) -> PictureJob<B> {
-        let steps = pixels.tiles * (self.clip.n_layers() + 1);
-        let place = pixels.place;
         PictureJob {
             pixels: pixels.clone(),
             next_tile: 0,
             current: None,
             done: Vec::new(),
-            rows: place.rows(self.side()),
-            place,
+            place: pixels.place,
             steps_done: 0,
-            steps,
+            steps: pixels.tiles.len() * (self.tower.n_layers() + 1),
         }
     }
 
@@ -232,51 +240,55 @@ impl<B: Backend> Vision<B> {
     /// # Errors
     /// `out_of_memory`.
     pub fn step(&self, backend: &mut B, job: &mut PictureJob<B>) -> Result<Option<B::Tensor>> {
-        let (clip_job, layer) = match job.current.take() {
+        let config = &self.tower.config;
+        let (mut tile_job, layer) = match job.current.take() {
             Some(current) => current,
-            None if job.next_tile < job.pixels.tiles => {
-                let tile = patches(&job.pixels, job.next_tile, self.clip.config.patch_size)?;
+            None if job.next_tile < job.pixels.tiles.len() => {
+                let tile = patches(&job.pixels, job.next_tile, config.patch_size, config.merge)?;
+                let grid = job.pixels.tiles[job.next_tile].map(|side| side / config.patch_size);
                 job.next_tile += 1;
-                (self.clip.begin(backend, &tile)?, 0)
+                (self.tower.begin(backend, &tile, grid)?, 0)
             }
             None => return self.end(backend, job).map(Some),
         };
-        let mut clip_job = clip_job;
         job.steps_done += 1;
-        if layer < self.clip.n_layers() {
-            self.clip.block(backend, &mut clip_job, layer);
-            job.current = Some((clip_job, layer + 1));
+        if layer < self.tower.n_layers() {
+            self.tower.block(backend, &mut tile_job, layer);
+            job.current = Some((tile_job, layer + 1));
             return Ok(None);
         }
-        let features = self.clip.end(backend, clip_job)?;
-        job.done.push(self.projector.project(backend, &features, self.tokens_per_tile())?);
-        if job.next_tile == job.pixels.tiles { self.end(backend, job).map(Some) } else { Ok(None) }
+        let [rows, cols] = self.preprocess.embedded(job.pixels.tiles[job.next_tile - 1]);
+        let features = self.tower.end(backend, tile_job)?;
+        job.done.push(self.projector.project(backend, &features, rows * cols)?);
+        if job.next_tile == job.pixels.tiles.len() { self.end(backend, job).map(Some) } else { Ok(None) }
     }
 
     /// Where the grid of [`Place::over_picture`] lies: left, top, right and bottom in units of the picture's width and height. A border
     /// that was added lies outside of 0 … 1, what was cut off is beyond the grid.
     pub fn grid_bounds(&self, place: &Place) -> [f64; 4] {
+        let config = &self.tower.config;
         let (width, height) = (place.width as f64, place.height as f64);
         let square = match self.preprocess.mode {
             Mode::Pad => width.max(height),
             Mode::ResizeCrop => width.min(height),
-            Mode::Anyres(_) | Mode::Idefics3 { .. } => return [0.0, 0.0, 1.0, 1.0],
+            _ => return [0.0, 0.0, 1.0, 1.0],
         };
         // Pixels beyond the last whole patch are in none.
-        let seen = square * (self.side() * self.clip.config.patch_size) as f64 / self.clip.config.image_size as f64;
+        let seen = square * (config.image_size / config.patch_size * config.patch_size) as f64 / config.image_size as f64;
         let (left, top) = ((width - square) / 2.0, (height - square) / 2.0);
         [left / width, top / height, (left + seen) / width, (top + seen) / height]
     }
 
     fn end(&self, backend: &mut B, job: &mut PictureJob<B>) -> Result<B::Tensor> {
-        if job.done.len() == 1 && job.rows.len() == self.tokens_per_tile() {
+        if job.done.len() == 1 && matches!(job.place.layout, Layout::Single) {
             return job.done.pop().ok_or_else(|| Error::internal("A picture of no tiles."));
         }
-        let mut out = backend.tensor(job.rows.len(), self.projector.n_out)?;
+        let rows = job.place.rows();
+        let mut out = backend.tensor(rows.len(), self.projector.n_out)?;
         // From each tile at once: a device is told of a whole tensor as quickly as of one row.
         let mut of_tiles = vec![Vec::new(); job.done.len()];
         let mut ends = Vec::new();
-        for (to, row) in (0u32..).zip(&job.rows) {
+        for (to, row) in (0u32..).zip(&rows) {
             match row {
                 Row::Patch { tile, patch } => of_tiles[*tile].push([*patch as u32, to]),
                 Row::Newline => ends.push([0, to]),

@@ -10,6 +10,7 @@
 pub mod decoder;
 pub mod llava;
 pub mod lm;
+pub mod markup;
 pub mod projector;
 pub mod registry;
 pub mod vision;

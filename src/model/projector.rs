@@ -1,28 +1,53 @@
-//! From vision features to rows that stand among text embeddings (Liu et al. 2023, arXiv 2304.08485 and 2310.03744).
+//! From vision features to rows that stand among text embeddings.
+//!
+//! Features come with those of a block of patches side by side (see [`Vit::end`](super::vision::Vit::end)). All projectors are then
+//! one or two linear layers with the exact GELU between, some after a layer norm. LLaVA's: Liu et al. 2023 (arXiv 2304.08485 and 2310.03744);
+//! Idefics3's pixel shuffle: Laurençon et al. 2024 (arXiv 2408.12637); InternVL's: Chen et al. 2024 (arXiv 2404.16821).
 
 use crate::backend::{Backend, Epilogue, Linear};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
-use crate::model::weights::{Plan, Weights};
+use crate::model::weights::{Norm, Plan, Weights};
 
 /// More than any language model's width.
 const MAX_WIDTH: usize = 1 << 17;
 
-/// The kinds of projector.
+/// The kinds of projector. Each belongs to a family of models, whose tower and pictures are what the kind says, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProjectorKind {
     /// One linear layer: LLaVA.
     Linear,
-    /// Linear, GELU (the exact one), linear: LLaVA-1.5.
+    /// Linear, GELU, linear: LLaVA-1.5.
     Mlp2xGelu,
+    /// One linear layer over merged patches: Idefics3, SmolVLM.
+    Idefics3,
+    /// Norm (in some files), linear, GELU, linear over merged patches: LFM2-VL.
+    Lfm2,
+    /// Norm, linear, GELU, linear over merged patches: InternVL.
+    InternVl,
+}
+
+/// The kinds that a file names otherwise than LLaVA's, as `clip.projector_type` spells them.
+const FAMILIES: [(&str, ProjectorKind); 3] =
+    [("idefics3", ProjectorKind::Idefics3), ("lfm2", ProjectorKind::Lfm2), ("internvl", ProjectorKind::InternVl)];
+
+/// The names of a projector's tensors.
+struct Names {
+    /// A norm, its epsilon, and whether files may lack it.
+    norm: Option<(&'static str, f32, bool)>,
+    first: &'static str,
+    second: Option<&'static str>,
 }
 
 impl ProjectorKind {
-    /// The name LLaVA's configuration gives it.
+    /// The name that the model's own configuration gives it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Linear => "linear",
             Self::Mlp2xGelu => "mlp2x_gelu",
+            Self::Idefics3 => "idefics3",
+            Self::Lfm2 => "lfm2",
+            Self::InternVl => "internvl",
         }
     }
 
@@ -37,10 +62,25 @@ impl ProjectorKind {
         match kind {
             "mlp" | "linear" | "mlp2x_gelu" if gguf.tensor("mm.2.weight").is_some() => Ok(Self::Mlp2xGelu),
             "mlp" | "linear" | "mlp2x_gelu" => Ok(Self::Linear),
-            _ => Err(Error::unsupported_architecture(format!(
-                "'{}' has a projector of the kind '{kind}', which is not supported. Files of LLaVA 1 and 1.5 (linear and mlp) are.",
-                gguf.name()
-            ))),
+            _ => FAMILIES.iter().find(|(name, _)| *name == kind).map(|(_, kind)| *kind).ok_or_else(|| {
+                Error::unsupported_architecture(format!(
+                    "'{}' has a projector of the kind '{kind}', which is not supported. Those of LLaVA 1, 1.5 and 1.6 (linear and mlp) are, and \
+                     {}.",
+                    gguf.name(),
+                    FAMILIES.map(|(name, _)| name).join(", ")
+                ))
+            }),
+        }
+    }
+
+    fn names(self) -> Names {
+        let names = |norm, first, second| Names { norm, first, second };
+        match self {
+            Self::Linear => names(None, "mm.0", None),
+            Self::Mlp2xGelu => names(None, "mm.0", Some("mm.2")),
+            Self::Idefics3 => names(None, "mm.model.fc", None),
+            Self::Lfm2 => names(Some(("mm.input_norm", 1e-5, true)), "mm.1", Some("mm.2")),
+            Self::InternVl => names(Some(("mm.model.mlp.0", 1e-5, false)), "mm.model.mlp.1", Some("mm.model.mlp.3")),
         }
     }
 }
@@ -51,7 +91,9 @@ pub struct Projector<B: Backend> {
     pub kind: ProjectorKind,
     /// Width of the rows it gives.
     pub n_out: usize,
+    n_in: usize,
     n_hidden: usize,
+    norm: Option<(Norm<B>, f32)>,
     first: Linear<B>,
     second: Option<Linear<B>>,
 }
@@ -59,8 +101,9 @@ pub struct Projector<B: Backend> {
 /// Widths of a projector: hidden (0 for none) and output.
 fn widths(gguf: &Gguf, kind: ProjectorKind) -> Result<(usize, usize)> {
     let rows = |name: &str| {
+        let name = format!("{name}.weight");
         let tensor = gguf
-            .tensor(name)
+            .tensor(&name)
             .ok_or_else(|| Error::invalid_gguf(format!("'{}' lacks the tensor '{name}'. It holds no projector.", gguf.name())))?;
         match tensor.info.n_rows() {
             n if n > MAX_WIDTH => {
@@ -69,10 +112,11 @@ fn widths(gguf: &Gguf, kind: ProjectorKind) -> Result<(usize, usize)> {
             n => Ok(n),
         }
     };
-    Ok(match kind {
-        ProjectorKind::Linear => (0, rows("mm.0.weight")?),
-        ProjectorKind::Mlp2xGelu => (rows("mm.0.weight")?, rows("mm.2.weight")?),
-    })
+    let names = kind.names();
+    match names.second {
+        None => Ok((0, rows(names.first)?)),
+        Some(second) => Ok((rows(names.first)?, rows(second)?)),
+    }
 }
 
 impl<B: Backend> Projector<B> {
@@ -90,11 +134,17 @@ impl<B: Backend> Projector<B> {
     /// `invalid_gguf` where the file has none.
     pub fn plan(kind: ProjectorKind, n_in: usize, plan: &mut Plan<'_>) -> Result<()> {
         let (n_hidden, n_out) = widths(plan.gguf(), kind)?;
-        match kind {
-            ProjectorKind::Linear => plan.linear("mm.0", n_in, n_out),
-            ProjectorKind::Mlp2xGelu => {
-                plan.linear("mm.0", n_in, n_hidden);
-                plan.linear("mm.2", n_hidden, n_out);
+        let names = kind.names();
+        if let Some((norm, _, may_lack)) = names.norm
+            && (!may_lack || plan.has(&format!("{norm}.weight")))
+        {
+            plan.norm(norm, n_in);
+        }
+        match names.second {
+            None => plan.linear(names.first, n_in, n_out),
+            Some(second) => {
+                plan.linear(names.first, n_in, n_hidden);
+                plan.linear(second, n_hidden, n_out);
             }
         }
         Ok(())
@@ -104,14 +154,19 @@ impl<B: Backend> Projector<B> {
     ///
     /// # Errors
     /// `out_of_memory`.
-    pub fn new(gguf: &Gguf, kind: ProjectorKind, backend: &mut B, w: &mut Weights<B>) -> Result<Self> {
+    pub fn new(gguf: &Gguf, kind: ProjectorKind, n_in: usize, backend: &mut B, w: &mut Weights<B>) -> Result<Self> {
         let (n_hidden, n_out) = widths(gguf, kind)?;
-        let first = w.linear(backend, "mm.0")?;
-        let second = match kind {
-            ProjectorKind::Linear => None,
-            ProjectorKind::Mlp2xGelu => Some(w.linear(backend, "mm.2")?),
+        let names = kind.names();
+        let norm = match names.norm {
+            Some((name, eps, _)) if gguf.tensor(&format!("{name}.weight")).is_some() => Some((w.norm(backend, name, n_in)?, eps)),
+            _ => None,
         };
-        Ok(Self { kind, n_out, n_hidden, first, second })
+        let first = w.linear(backend, names.first)?;
+        let second = match names.second {
+            None => None,
+            Some(second) => Some(w.linear(backend, second)?),
+        };
+        Ok(Self { kind, n_out, n_in, n_hidden, norm, first, second })
     }
 
     /// `features [n, n_in]` to rows `[n, n_out]`.
@@ -120,6 +175,15 @@ impl<B: Backend> Projector<B> {
     /// `out_of_memory`.
     pub fn project(&self, backend: &mut B, features: &B::Tensor, n: usize) -> Result<B::Tensor> {
         let mut out = backend.tensor(n, self.n_out)?;
+        let normed = match &self.norm {
+            None => None,
+            Some((norm, eps)) => {
+                let mut normed = backend.tensor(n, self.n_in)?;
+                backend.layer_norm(features, &norm.weight, &norm.bias, *eps, &mut normed, n);
+                Some(normed)
+            }
+        };
+        let features = normed.as_ref().unwrap_or(features);
         match &self.second {
             None => backend.linear(features, &self.first, &mut out, n, Epilogue::Store),
             Some(second) => {

@@ -61,14 +61,14 @@ fn spaced(all: &[usize], n: usize) -> Vec<usize> {
 }
 
 /// What sets `a` apart from the mean of the others, all of them distributions up to a factor; the largest is 1.
-fn salience(a: &[f64], others: &[&[f64]]) -> Vec<f64> {
+fn salience(a: &[f64], others: &[Vec<f64>]) -> Vec<f64> {
     let total: f64 = a.iter().sum();
     if total <= 0.0 {
         return vec![0.0; a.len()];
     }
     // One that does not look at the picture at all says nothing of what it draws.
     let others: Vec<(&[f64], f64)> =
-        others.iter().map(|other| (*other, other.iter().sum::<f64>())).filter(|(_, total)| *total > 0.0).collect();
+        others.iter().map(|other| (other.as_slice(), other.iter().sum::<f64>())).filter(|(_, total)| *total > 0.0).collect();
     let mut mean = vec![0.0; a.len()];
     for (other, total) in &others {
         for (mean, x) in mean.iter_mut().zip(*other) {
@@ -119,7 +119,8 @@ impl<B: Backend> Engine<B> {
         let Some(last) = runs.last() else {
             return Err(Error::invalid_request(format!("No picture stands before position {position} of the context.")));
         };
-        let text: Vec<usize> = (last.end..slots.len()).filter(|i| *i != query && matches!(slots[*i], Slot::Token(_))).collect();
+        let behind = last.last().map_or(0, |slot| slot + 1);
+        let text: Vec<usize> = (behind..slots.len()).filter(|i| *i != query && matches!(slots[*i], Slot::Token(_))).collect();
         let positions: Vec<usize> = [query].into_iter().chain(spaced(&text, MAX_OTHERS)).collect();
         let layers = middle(self.llm.dims().n_layers);
         let computed = self.attention_of(&positions, &layers).await;
@@ -129,18 +130,20 @@ impl<B: Backend> Engine<B> {
         let vision = self.vision.as_ref().ok_or_else(|| Error::internal("The vision model is gone."))?;
         let mut pictures = Vec::new();
         for rows in runs {
-            let Slot::Picture { hash, .. } = self.session.slots[rows.start] else { continue };
+            let Slot::Picture { hash, .. } = self.session.slots[rows[0]] else { continue };
             let place = self.session.place(hash).ok_or_else(|| Error::internal("A picture's place is not known."))?;
-            let others: Vec<&[f64]> = others.iter().map(|other| &other[rows.clone()]).collect();
-            let (data, shape) = place.over_picture(vision.side(), &weights[rows.clone()])?;
-            let (salience, _) = place.over_picture(vision.side(), &salience(&weights[rows.clone()], &others))?;
+            let of_rows = |all: &[f64]| rows.iter().map(|slot| all[*slot]).collect::<Vec<f64>>();
+            let weights = of_rows(&weights);
+            let others: Vec<Vec<f64>> = others.iter().map(|other| of_rows(other)).collect();
+            let (data, shape) = place.over_picture(&weights)?;
+            let (salience, _) = place.over_picture(&salience(&weights, &others))?;
             let largest = salience.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
             pictures.push(PictureAttention {
                 shape,
                 data: data.into_iter().map(|x| x as f32).collect(),
                 salience: salience.into_iter().map(|x| (x / largest) as f32).collect(),
                 bounds: vision.grid_bounds(place),
-                share: weights[rows].iter().sum(),
+                share: weights.iter().sum(),
             });
         }
         Ok(LookedAt { layers, weights, pictures })
@@ -220,15 +223,17 @@ impl<B: Backend> Engine<B> {
     }
 }
 
-/// Where whole pictures stand.
-fn picture_runs(slots: &[Slot]) -> Vec<Range<usize>> {
-    let mut runs: Vec<Range<usize>> = Vec::new();
+/// Where whole pictures stand: the positions of each one's rows, between which there may be text.
+fn picture_runs(slots: &[Slot]) -> Vec<Vec<usize>> {
+    let mut runs: Vec<Vec<usize>> = Vec::new();
+    let mut last = None;
     for (i, slot) in slots.iter().enumerate() {
-        if let Slot::Picture { row, .. } = slot {
+        if let Slot::Picture { hash, row } = *slot {
             match runs.last_mut() {
-                Some(run) if *row > 0 && run.end == i => run.end += 1,
-                _ => runs.push(i..i + 1),
+                Some(run) if row > 0 && last == Some((hash, row - 1)) => run.push(i),
+                _ => runs.push(vec![i]),
             }
+            last = Some((hash, row));
         }
     }
     runs
@@ -252,13 +257,13 @@ mod tests {
         // The first row draws everybody, the third only this position; the fourth is noise that nobody looks at.
         let a = [0.30, 0.01, 0.05, 0.0002, 0.01];
         let other = [0.30, 0.01, 0.005, 0.00002, 0.01];
-        let found = salience(&a, &[&other, &other]);
+        let found = salience(&a, &[other.to_vec(), other.to_vec()]);
         assert_eq!(found[2], 1.0);
         assert!(found[0] < 0.1 && found[1] < 0.1 && found[3] < 0.05, "{found:?}");
         // Alone it is the distribution.
         assert_eq!(salience(&[1.0, 3.0], &[]), [1.0 / 3.0, 1.0]);
-        assert_eq!(salience(&[1.0, 3.0], &[&[0.0, 0.0]]), [1.0 / 3.0, 1.0]);
-        assert_eq!(salience(&[0.0, 0.0], &[&[1.0, 1.0]]), [0.0, 0.0]);
+        assert_eq!(salience(&[1.0, 3.0], &[vec![0.0, 0.0]]), [1.0 / 3.0, 1.0]);
+        assert_eq!(salience(&[0.0, 0.0], &[vec![1.0, 1.0]]), [0.0, 0.0]);
     }
 
     #[test]

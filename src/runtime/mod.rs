@@ -10,6 +10,7 @@ pub mod grammar;
 pub mod looked_at;
 mod memory;
 pub mod pictures;
+pub mod prompt;
 pub mod recovery;
 pub mod report;
 pub mod request;

@@ -37,6 +37,20 @@ impl ImageInput {
     }
 }
 
+/// How finely a picture is looked at, in OpenAI's words. What it costs is tiles: each is a way through the vision tower, and rows of the
+/// context.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Detail {
+    /// As the reference implementation cuts it: what the model was trained on.
+    #[default]
+    High,
+    /// One tile, as the reference implementation gives it when told not to split.
+    Low,
+    /// As many tiles as keep the first token near on this device.
+    Auto,
+}
+
 /// A picture's embedding, `[n_rows, n_embd]`, shared by the cache and the requests that show it.
 pub struct Picture<B: Backend> {
     /// The hash of the picture's pixels.
@@ -95,17 +109,18 @@ impl<B: Backend> PictureCache<B> {
         picture
     }
 
-    /// A picture's hash, and its pixels unless its embedding is kept already.
+    /// The hash of a picture seen in at most so many tiles, and its pixels unless its embedding is kept already.
     ///
     /// # Errors
     /// `invalid_image`, `out_of_memory`.
-    pub fn look_at(&mut self, image: &ImageInput) -> Result<(u64, Option<RgbImage>)> {
+    pub fn look_at(&mut self, image: &ImageInput, max_tiles: usize) -> Result<(u64, Option<RgbImage>)> {
         let bytes = match image {
-            ImageInput::Pixels(pixels) => return Ok((pixels.content_hash(), Some(pixels.clone()))),
+            ImageInput::Pixels(pixels) => return Ok((in_tiles(pixels.content_hash(), max_tiles), Some(pixels.clone()))),
             ImageInput::Encoded(bytes) => bytes,
         };
         let mut hasher = std::hash::DefaultHasher::new();
         bytes.hash(&mut hasher);
+        max_tiles.hash(&mut hasher);
         let file = hasher.finish();
         if let Some((_, hash)) = self.known_files.iter().find(|(known, _)| *known == file)
             && self.pictures.iter().any(|p| p.hash == *hash)
@@ -113,11 +128,16 @@ impl<B: Backend> PictureCache<B> {
             return Ok((*hash, None));
         }
         let pixels = decode(bytes)?;
-        let hash = pixels.content_hash();
+        let hash = in_tiles(pixels.content_hash(), max_tiles);
         if self.known_files.len() == MAX_KNOWN_FILES {
             self.known_files.pop_front();
         }
         self.known_files.push_back((file, hash));
         Ok((hash, Some(pixels)))
     }
+}
+
+/// The hash of a picture seen in at most so many tiles; where their number is not limited, the picture's own.
+fn in_tiles(hash: u64, max_tiles: usize) -> u64 {
+    if max_tiles == usize::MAX { hash } else { hash ^ (max_tiles as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) }
 }

@@ -122,7 +122,12 @@ impl<B: Backend> Engine<B> {
             u.usage
         } else {
             // Nothing was given out: what it cost is what the second attempt costs.
-            Usage { prompt_tokens: u.usage.prompt_tokens, image_tokens: u.usage.image_tokens, ..Usage::default() }
+            Usage {
+                prompt_tokens: u.usage.prompt_tokens,
+                image_tokens: u.usage.image_tokens,
+                image_tiles: u.usage.image_tiles,
+                ..Usage::default()
+            }
         };
         let originals = u.originals.clone();
         let places = u.originals.iter().map(|(hash, pixels)| (*hash, pixels.place)).collect();

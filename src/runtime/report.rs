@@ -84,6 +84,7 @@ pub struct Usage {
     pub completion_tokens: usize,
     pub total_tokens: usize,
     pub image_tokens: usize,
+    pub image_tiles: usize,
     pub cached_tokens: usize,
     pub image_ms: f64,
     pub prefill_ms: f64,

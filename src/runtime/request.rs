@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result, shown};
 use crate::runtime::grammar::{Grammar, ResponseFormat};
+use crate::runtime::pictures::Detail;
 use crate::runtime::sampler::SamplerConfig;
 use crate::text::{Content, Message, Part};
 
@@ -82,7 +83,19 @@ pub enum RequestPart {
     Image {
         /// Its index among the pictures that came with the request.
         image: usize,
+        /// How finely it is looked at.
+        #[serde(default)]
+        detail: Detail,
     },
+}
+
+/// A picture that messages show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsedImage {
+    /// Its index among the pictures that came with the request.
+    pub image: usize,
+    /// How finely it is looked at.
+    pub detail: Detail,
 }
 
 /// How to generate. What is absent has the default given.
@@ -219,7 +232,7 @@ pub fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T> {
 ///
 /// # Errors
 /// `invalid_request` for no messages, an unknown role, an empty question, or a picture that did not come with the request.
-pub fn messages(messages: &[RequestMessage], n_images: usize) -> Result<(Vec<Message>, Vec<usize>)> {
+pub fn messages(messages: &[RequestMessage], n_images: usize) -> Result<(Vec<Message>, Vec<UsedImage>)> {
     if messages.is_empty() {
         return Err(Error::invalid_request("There are no messages; give at least one of the role 'user'."));
     }
@@ -239,11 +252,11 @@ pub fn messages(messages: &[RequestMessage], n_images: usize) -> Result<(Vec<Mes
                 for part in parts {
                     all.push(match part {
                         RequestPart::Text { text } => Part::Text(text.clone()),
-                        RequestPart::Image { image } if *image < n_images => {
-                            used.push(*image);
+                        RequestPart::Image { image, detail } if *image < n_images => {
+                            used.push(UsedImage { image: *image, detail: *detail });
                             Part::Image
                         }
-                        RequestPart::Image { image } => {
+                        RequestPart::Image { image, .. } => {
                             return Err(Error::invalid_request(format!(
                                 "Message {i} shows picture {image}, but {n_images} came with the request."
                             )));

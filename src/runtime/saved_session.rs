@@ -6,7 +6,8 @@
 //! fingerprints u64: of the language model, and of the vision model (0 where no picture is shown)
 //! n_layers, n_kv, n_vocab, positions, pictures u32
 //! architecture, name: their length in bytes u32, then UTF-8
-//! each picture: hash u64, layout u32 (0 single, 1 anyres, 2 idefics3), grid's rows and cols, width and height u32
+//! each picture: hash u64, layout u32 (0 single, 1 anyres, 2 tiles), grid's rows and cols, width and height,
+//!   rows and cols of a tile's embedding and of the overview's u32
 //! each position: 0 u32 and the token's id u32, or the picture's number from 1 on u32 and its row u32
 //! keys [n_layers, positions, n_kv], then values likewise, in the key-value format
 //! SipHash 1-3 of all of that u64
@@ -25,17 +26,17 @@ use siphasher::sip::SipHasher13;
 
 use crate::backend::{Backend, KvFormat, KvPart, KvSpec};
 use crate::error::{Error, Result};
-use crate::image::preprocess::MAX_TILES;
+use crate::image::preprocess::{MAX_PATCHES, MAX_TILES};
 use crate::image::{Grid, Layout, Place};
 use crate::runtime::engine::Engine;
 use crate::runtime::session::Slot;
 
 const MAGIC: [u8; 8] = *b"LLAVAKV\n";
 /// Sessions of another version are refused: what they say may mean something else.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes up to and with the number of pictures.
 const FIXED_BYTES: usize = 60;
-const PICTURE_BYTES: usize = 28;
+const PICTURE_BYTES: usize = 44;
 const SLOT_BYTES: usize = 8;
 const CHECKSUM_BYTES: u64 = 8;
 /// Bytes of keys or values that are held at a time: few enough to be little beside any model, enough that a browser which answers ten
@@ -211,14 +212,25 @@ impl<B: Backend> Engine<B> {
             u32s(&mut out, &[name.len() as u32]);
             out.extend(name.as_bytes());
         }
-        for (hash, Place { layout, width, height }) in &places {
-            let (kind, grid) = match *layout {
+        for (hash, place) in &places {
+            let (kind, grid) = match place.layout {
                 Layout::Single => (0, Grid { rows: 1, cols: 1 }),
                 Layout::Anyres(grid) => (1, grid),
-                Layout::Idefics3(grid) => (2, grid),
+                Layout::Tiles(grid) => (2, grid),
             };
             u64s(&mut out, &[*hash]);
-            u32s(&mut out, &[kind, grid.rows as u32, grid.cols as u32, *width as u32, *height as u32]);
+            let sides = [
+                grid.rows,
+                grid.cols,
+                place.width,
+                place.height,
+                place.tile[0],
+                place.tile[1],
+                place.overview[0],
+                place.overview[1],
+            ];
+            u32s(&mut out, &[kind]);
+            u32s(&mut out, &sides.map(|n| n as u32));
         }
         for slot in &session.slots {
             match *slot {
@@ -289,19 +301,25 @@ impl<B: Backend> Engine<B> {
         let mut places = Vec::with_capacity(n_pictures as usize);
         for _ in 0..n_pictures {
             let [hash] = reader.u64s()?;
-            let [kind, rows, cols, width, height] = reader.u32s()?;
+            let [kind, rows, cols, width, height, tile_rows, tile_cols, overview_rows, overview_cols] = reader.u32s()?;
             let grid = Grid { rows: rows as usize, cols: cols as usize };
             let layout = match kind {
                 0 => Layout::Single,
                 1 => Layout::Anyres(grid),
-                2 => Layout::Idefics3(grid),
+                2 => Layout::Tiles(grid),
                 _ => return Err(contradictory()),
             };
-            let sides = [rows, cols, width, height];
-            if sides.iter().any(|n| *n == 0 || *n > MAX_SIDE) || u64::from(rows) * u64::from(cols) > MAX_TILES as u64 {
+            let sides = [rows, cols, width, height, tile_rows, tile_cols, overview_rows, overview_cols];
+            if sides.iter().any(|n| *n == 0 || *n > MAX_SIDE)
+                || u64::from(rows) * u64::from(cols) > MAX_TILES as u64
+                || [[tile_rows, tile_cols], [overview_rows, overview_cols]]
+                    .iter()
+                    .any(|[rows, cols]| u64::from(*rows) * u64::from(*cols) > MAX_PATCHES as u64)
+            {
                 return Err(contradictory());
             }
-            places.push((hash, Place { layout, width: width as usize, height: height as usize }));
+            let [tile, overview] = [[tile_rows, tile_cols], [overview_rows, overview_cols]].map(|grid| grid.map(|n| n as usize));
+            places.push((hash, Place { layout, width: width as usize, height: height as usize, tile, overview }));
         }
         let mut slots = Vec::with_capacity(n);
         for _ in 0..n {

@@ -25,6 +25,6 @@ mod unicode_table;
 pub mod words;
 
 pub use chat::{ChatTemplate, Content, Date, Message, Part, Rendered};
-pub use prompt::{Chunk, IMAGE, Segment, encode_segments, parse_prompt};
+pub use prompt::{Chunk, IMAGE, ImageText, Segment, encode_segments, parse_prompt};
 pub use stream::StreamDecoder;
 pub use tokenizer::{Special, Tokenizer};

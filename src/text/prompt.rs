@@ -57,16 +57,30 @@ pub(super) fn split_at_images(text: &str, marker: &str, escape: Option<char>) ->
     segments
 }
 
+/// What an image is to the text around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageText {
+    /// A gap: the text behind it begins anew, with the leading space that a SentencePiece vocabulary gives to each. So was LLaVA trained.
+    Gap,
+    /// Tokens like others, which the text behind it goes on from.
+    Tokens,
+}
+
 /// Tokenizes a prompt. It begins with BOS if the model wants that, once even where the text says it too. Each stretch of text
-/// is tokenized for itself, with the leading space a SentencePiece vocabulary gives to each, as LLaVA was trained.
-pub fn encode_segments(tokenizer: &Tokenizer, segments: &[Segment]) -> Vec<Chunk> {
+/// is tokenized for itself.
+pub fn encode_segments(tokenizer: &Tokenizer, segments: &[Segment], image: ImageText) -> Vec<Chunk> {
+    let mut begins = true;
     let mut chunks: Vec<Chunk> = segments
         .iter()
         .map(|segment| match segment {
-            Segment::Image(i) => Chunk::Image(*i),
+            Segment::Image(i) => {
+                begins = image == ImageText::Gap;
+                Chunk::Image(*i)
+            }
             Segment::Text { text, escape } => {
                 let mut ids = vec![];
-                tokenizer.encode_escaped(text, Special::Parse, *escape, &mut ids);
+                tokenizer.encode_escaped(text, Special::Parse, *escape, begins, &mut ids);
+                begins = true;
                 Chunk::Tokens(ids)
             }
         })

@@ -306,14 +306,15 @@ impl Tokenizer {
         if bos && self.add_bos() {
             out.extend(self.bos);
         }
-        self.encode_escaped(text, special, None, &mut out);
+        self.encode_escaped(text, special, None, true, &mut out);
         out
     }
 
     /// Appends the tokens of a text in which the character `escape`, where given, keeps special tokens apart: it is taken out once
-    /// they are found.
-    pub(super) fn encode_escaped(&self, text: &str, special: Special, escape: Option<char>, out: &mut Vec<u32>) {
-        self.encode_stretches(text, special, escape, &mut true, out);
+    /// they are found. `begins` says whether it begins a text, and so gets the space that a SentencePiece vocabulary puts there.
+    pub(super) fn encode_escaped(&self, text: &str, special: Special, escape: Option<char>, begins: bool, out: &mut Vec<u32>) {
+        let mut begins = begins;
+        self.encode_stretches(text, special, escape, &mut begins, out);
     }
 
     /// `after_special` says whether a special token or the beginning precedes: a stretch of text there gets its space.

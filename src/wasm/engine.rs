@@ -374,7 +374,12 @@ impl Engine {
     pub fn preprocess_image(&self, picture: JsValue) -> std::result::Result<Object, JsValue> {
         let picture = checked(image(&picture).and_then(ImageInput::decoded))?;
         let pixels = checked(on!(&self.runtime, engine => engine.preprocess(&picture)))?;
-        Ok(tensor(&pixels.data, &[pixels.tiles, 3, pixels.height, pixels.width]))
+        // Tiles of different sizes have no common shape; then it is their numbers one after the other.
+        let [height, width] = pixels.tiles[0];
+        if pixels.tiles.iter().all(|size| *size == [height, width]) {
+            return Ok(tensor(&pixels.data, &[pixels.tiles.len(), 3, height, width]));
+        }
+        Ok(tensor(&pixels.data, &[pixels.data.len()]))
     }
 
     /// Runs ids or a prompt from an empty context: `{ logits, tokens }`.

@@ -48,7 +48,7 @@ const SOURCE = `
       await new Promise((resolve) => setTimeout(resolve, 2));
       if (!this.aborted && this.count < Math.min(this.pieces.length, this.most)) return JSON.stringify({ type: "token", text: this.pieces[this.count++], token_ids: [this.count], logprobs: null });
       return JSON.stringify({ type: "done", text: "", finish_reason: this.aborted ? "abort" : this.count === this.most ? "length" : "stop", usage: {
-        prompt_tokens: 9, completion_tokens: this.count, total_tokens: 9 + this.count, image_tokens: 0, cached_tokens: 0, image_ms: 1, prefill_ms: 1,
+        prompt_tokens: 9, completion_tokens: this.count, total_tokens: 9 + this.count, image_tokens: 0, image_tiles: 0, cached_tokens: 0, image_ms: 1, prefill_ms: 1,
         decode_ms: 100, prefill_tokens_per_second: 9, decode_tokens_per_second: 12.3 } });
     }
     sessionBytes() { return 4; }

@@ -6,4 +6,5 @@ pub mod gguf_writer;
 pub mod random;
 pub mod safetensors;
 
+pub mod families;
 pub mod llava;

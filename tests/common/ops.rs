@@ -257,7 +257,7 @@ pub async fn suite<B: Backend>(make: impl Fn() -> B) {
 
 pub async fn rows_of_tensors<B: Backend>(backend: &mut B) {
     let mut random = Random::new(1);
-    for cols in [1, 3, 64, 130] {
+    for cols in [1, 3, 12, 48, 64, 130] {
         let (a, b) = (random.floats(5 * cols), random.floats(4 * cols));
         let (src, mut dst) = (tensor(backend, 5, cols, &a), tensor(backend, 4, cols, &b));
         backend.copy_rows(&src, 2, &mut dst, 1, 3);
@@ -278,6 +278,14 @@ pub async fn rows_of_tensors<B: Backend>(backend: &mut B) {
         backend.gather_rows(&src, &many, &mut all);
         let want: Vec<f32> = many.iter().flat_map(|[from, _]| a[*from as usize * cols..][..cols].to_vec()).collect();
         assert_eq!(read(backend, &all, 0, 5002).await, want);
+        if cols % 4 == 0 {
+            for (k, row, n) in [(2, 1, 2), (4, 1, 1), (1, 2, 3)] {
+                // What stood there is overwritten, the padding as well.
+                let mut joined = tensor(backend, n, k * cols, &vec![9.0; n * k * cols]);
+                backend.join_rows(&src, row, k, &mut joined, n);
+                assert_eq!(read(backend, &joined, 0, n).await, a[row * cols..][..n * k * cols]);
+            }
+        }
         backend.add_rows(&mut dst, 2, &src, 2);
         let got = read(backend, &dst, 0, 4).await;
         for i in 0..cols {

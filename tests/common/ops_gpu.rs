@@ -229,7 +229,7 @@ pub async fn wrong_products(options: DeviceOptions, (products, edit_source): (Pr
 }
 
 /// Plain kernels, made wrong, and what an error about them must contain.
-pub const WRONG_KERNELS: [(&str, EditSource); 11] = [
+pub const WRONG_KERNELS: [(&str, EditSource); 12] = [
     ("rms", edit!(("rms_norm", "1.0 / sqrt", "2.0 / sqrt"))),
     ("attention", edit!(("attention f16", "sum *= fade;", ""))),
     ("attention", edit!(("attention_tile f16 1", "+= weight;", "+= 0.5 * weight;"))),
@@ -249,6 +249,7 @@ pub const WRONG_KERNELS: [(&str, EditSource); 11] = [
         )),
     ),
     ("gather", edit!(("gather_rows", "pair.x", "pair.y"))),
+    ("join", edit!(("join_rows", "id.y * P.k + part", "id.y + part"))),
 ];
 
 /// A plain kernel that computes wrongly rules the adapter out.

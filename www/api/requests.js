@@ -153,12 +153,18 @@ async function engineParts(parts, images, message) {
         result.push({ type: "text", text: part.text });
         break;
       case "image_url": {
-        const url = typeof part.image_url === "object" ? part.image_url?.url : part.image_url;
-        result.push({ type: "image", image: images.addUrl(url, `${where}.image_url.url`) });
+        const isObject = typeof part.image_url === "object";
+        const url = isObject ? part.image_url?.url : part.image_url;
+        const detail = detailOf(isObject ? part.image_url?.detail : undefined, `${where}.image_url.detail`);
+        result.push({ type: "image", image: images.addUrl(url, `${where}.image_url.url`), detail });
         break;
       }
       case "image":
-        result.push({ type: "image", image: await images.add(part.image, `${where}.image`) });
+        result.push({
+          type: "image",
+          image: await images.add(part.image, `${where}.image`),
+          detail: detailOf(part.detail, `${where}.detail`),
+        });
         break;
       default:
         throw new LlavaError("invalid_request",
@@ -166,4 +172,17 @@ async function engineParts(parts, images, message) {
     }
   }
   return result;
+}
+
+/** How finely a picture may be looked at. @type {readonly unknown[]} */
+const DETAILS = ["high", "low", "auto"];
+
+/**
+ * @param {unknown} detail
+ * @param {string} where
+ */
+function detailOf(detail, where) {
+  if (detail === undefined || detail === null) return "high";
+  if (DETAILS.includes(detail)) return detail;
+  throw new LlavaError("invalid_request", `${where} is ${shownJson(detail)}. It must be "high", "low" or "auto".`);
 }

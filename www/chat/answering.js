@@ -178,7 +178,7 @@ export class Answering {
     /** @type {number | undefined} */
     let firstTokenSeconds;
     const stream = await engine.chat.completions.create({
-      messages: [...system, ...messagesOf(conversation.turns)],
+      messages: [...system, ...messagesOf(conversation.turns, this.#chat.detail)],
       stream: true,
       ...(temperature === undefined ? {} : { temperature }), ...sampling(settings),
       response_format: responseFormat(settings),
@@ -372,7 +372,7 @@ export class Answering {
       throw new LlavaError("invalid_image", cause.message, { cause });
     });
     const reply = await now.engine.chat.completions.create({
-      messages: [userMessage(prompt, [picture])], temperature: 0, ...sampling(this.#chat.settings), max_tokens: maxTokens, signal,
+      messages: [userMessage(prompt, [picture], this.#chat.detail)], temperature: 0, ...sampling(this.#chat.settings), max_tokens: maxTokens, signal,
     });
     const [{ message, finish_reason }] = reply.choices;
     this.#chat.view.showStatus({ usage: reply.usage });

@@ -4,7 +4,7 @@
 const Base = globalThis.HTMLElement ?? /** @type {any} */ (class {});
 
 export class ChatAttributes extends Base {
-  static observedAttributes = ["model", "mmproj", "device", "system", "prompt", "autoload"];
+  static observedAttributes = ["model", "mmproj", "device", "system", "prompt", "image-detail", "autoload"];
 
   get model() {
     return this.getAttribute("model") ?? "";
@@ -44,6 +44,15 @@ export class ChatAttributes extends Base {
 
   set prompt(value) {
     reflect(this, "prompt", value);
+  }
+
+  /** How finely pictures are looked at, where the settings do not say it. */
+  get imageDetail() {
+    return this.getAttribute("image-detail") ?? "";
+  }
+
+  set imageDetail(value) {
+    reflect(this, "image-detail", value);
   }
 
   get autoload() {

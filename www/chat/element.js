@@ -26,14 +26,14 @@ import { isComposing } from "./talk/composer.js";
 import { messagesOf } from "./talk/messages.js";
 import { filesIn } from "./talk/pictures.js";
 import { showExport } from "./tools/export.js";
-import { loadSettings, showSettings } from "./tools/settings.js";
+import { detailOf, loadSettings, showSettings } from "./tools/settings.js";
 import { View } from "./view.js";
 
 /** @typedef {import("./tools/settings.js").Settings} Settings */
 /**
  * What the parts of the element know of each other.
  * @typedef {{ host: LlavaChat, state: ChatState, view: View, loading: Loading, answering: Answering, keeping: Keeping,
- *   readonly settings: Settings, settingsChangedElsewhere: () => void, emit: (name: string, detail: object) => void }} Chat
+ *   readonly settings: Settings, readonly detail: import("../llava-web.js").ImageDetail, settingsChangedElsewhere: () => void, emit: (name: string, detail: object) => void }} Chat
  */
 
 export class LlavaChat extends ChatAttributes {
@@ -50,8 +50,12 @@ export class LlavaChat extends ChatAttributes {
     let view;
     const state = new ChatState(() => view?.render());
     const settings = () => this.#settings;
+    const detail = () => this.#settings.detail ?? detailOf(this.imageDetail);
     const chat = /** @type {Chat} */ (/** @type {unknown} */ ({
       host: this, state,
+      get detail() {
+        return detail();
+      },
       get settings() {
         return settings();
       },
@@ -74,7 +78,7 @@ export class LlavaChat extends ChatAttributes {
       reset: () => this.reset(),
       save: () => showExport(root, answering.forExport),
       settings: () => showSettings(root, {
-        settings: this.#settings, system: this.system, device: this.device, onChange: (settings) => this.#changeSettings(settings),
+        settings: this.#settings, system: this.system, device: this.device, detail: detailOf(this.imageDetail), onChange: (settings) => this.#changeSettings(settings),
       }),
       submit: (text, pictures) => answering.submit(text, pictures),
       endEdit: () => answering.endEdit(),
@@ -140,7 +144,7 @@ export class LlavaChat extends ChatAttributes {
 
   /** The conversation so far, as it would be sent; its pictures are Blobs. */
   get messages() {
-    return messagesOf(this.#chat.view.conversation.turns);
+    return messagesOf(this.#chat.view.conversation.turns, this.#chat.detail);
   }
 
   /**

@@ -57,7 +57,7 @@
 
 /**
  * @typedef {{ prompt_tokens: number, completion_tokens: number, total_tokens: number, image_tokens: number,
- *   cached_tokens: number, image_ms: number, prefill_ms: number, decode_ms: number, prefill_tokens_per_second: number,
+ *   image_tiles: number, cached_tokens: number, image_ms: number, prefill_ms: number, decode_ms: number, prefill_tokens_per_second: number,
  *   decode_tokens_per_second: number }} Usage
  */
 
@@ -82,7 +82,7 @@
 /** The usage of a generation that was stopped before it began. @returns {Usage} */
 export function noUsage() {
   return {
-    prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, image_tokens: 0, cached_tokens: 0, image_ms: 0,
+    prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, image_tokens: 0, image_tiles: 0, cached_tokens: 0, image_ms: 0,
     prefill_ms: 0, decode_ms: 0, prefill_tokens_per_second: 0, decode_tokens_per_second: 0,
   };
 }

@@ -259,6 +259,11 @@ impl Ops for Cpu {
         dst.rows_at_mut(dst_row, n).copy_from_slice(src.rows_at(src_row, n));
     }
 
+    fn join_rows(&mut self, x: &Tensor, row: usize, k: usize, out: &mut Tensor, n: usize) {
+        assert_eq!(k * x.cols, out.cols, "join_rows: row lengths differ");
+        out.rows_at_mut(0, n).copy_from_slice(x.rows_at(row, k * n));
+    }
+
     fn add_rows(&mut self, x: &mut Tensor, row: usize, y: &Tensor, n: usize) {
         assert_eq!(x.cols, y.cols, "add_rows: row lengths differ");
         elementwise::add(x.rows_at_mut(row, n), y.rows_at(0, n));

@@ -10,6 +10,8 @@ pub enum Kernel {
     CopyRows,
     /// `gather_rows.wgsl`
     GatherRows,
+    /// `join_rows.wgsl`
+    JoinRows,
     /// `add_rows.wgsl`
     AddRows,
     /// `silu_mul.wgsl`
@@ -137,8 +139,16 @@ pub struct Bindings {
 impl Kernel {
     /// Every kernel in every form; of those that mix formats every format alone, and with the one that files mix in.
     pub fn all() -> Vec<Self> {
-        let mut all =
-            vec![Self::CopyRows, Self::GatherRows, Self::AddRows, Self::SiluMul, Self::RmsNorm, Self::LayerNorm, Self::Rope];
+        let mut all = vec![
+            Self::CopyRows,
+            Self::GatherRows,
+            Self::JoinRows,
+            Self::AddRows,
+            Self::SiluMul,
+            Self::RmsNorm,
+            Self::LayerNorm,
+            Self::Rope,
+        ];
         all.extend([Self::AttentionMerge, Self::QuantizeRows]);
         all.extend([Self::ChooseBest, Self::ChooseHistogram, Self::ChooseCandidates, Self::Choose]);
         for format in [KvFormat::F32, KvFormat::F16] {
@@ -168,6 +178,7 @@ impl Kernel {
         match self {
             Self::CopyRows => "copy_rows".into(),
             Self::GatherRows => "gather_rows".into(),
+            Self::JoinRows => "join_rows".into(),
             Self::AddRows => "add_rows".into(),
             Self::SiluMul => "silu_mul".into(),
             Self::RmsNorm => "rms_norm".into(),
@@ -277,6 +288,7 @@ impl Kernel {
             }
             Self::CopyRows => whole(&[include_str!("shaders/copy_rows.wgsl")]),
             Self::GatherRows => whole(&[include_str!("shaders/gather_rows.wgsl")]),
+            Self::JoinRows => whole(&[include_str!("shaders/join_rows.wgsl")]),
             Self::AddRows => whole(&[include_str!("shaders/add_rows.wgsl")]),
             Self::SiluMul => whole(&[include_str!("shaders/silu_mul.wgsl")]),
             Self::RmsNorm => whole(&[include_str!("shaders/rms_norm.wgsl")]),
@@ -307,7 +319,7 @@ impl Kernel {
     /// The buffers it takes.
     pub fn bindings(self) -> Bindings {
         let (n_read, n_write) = match self {
-            Self::CopyRows | Self::AddRows | Self::SiluMul | Self::Rope | Self::AttentionMerge => (1, 1),
+            Self::CopyRows | Self::JoinRows | Self::AddRows | Self::SiluMul | Self::Rope | Self::AttentionMerge => (1, 1),
             Self::QuantizeRows | Self::ChooseBest => (1, 2),
             Self::RmsNorm | Self::Embed(_) | Self::ChooseHistogram | Self::KvWrite(_) | Self::GatherRows => (2, 1),
             Self::ChooseCandidates => (3, 2),

@@ -381,7 +381,9 @@ impl Queue for Gpu {
                     self.compile(&[Kernel::RmsNorm, Kernel::CopyRows]);
                     self.compile(&[Kernel::ChooseBest, Kernel::ChooseHistogram, Kernel::ChooseCandidates, Kernel::Choose]);
                 }
-                Expected::Vision => self.compile(&[Kernel::LayerNorm, Kernel::AddRows, Kernel::CopyRows, Kernel::GatherRows]),
+                Expected::Vision => {
+                    self.compile(&[Kernel::LayerNorm, Kernel::AddRows, Kernel::CopyRows, Kernel::GatherRows, Kernel::JoinRows])
+                }
             }
         }
     }
@@ -462,6 +464,13 @@ impl Ops for Gpu {
             let grid = [(src.stride / 4).div_ceil(64) as u32, rows.len() as u32, 1];
             self.recorder.dispatch(Kernel::GatherRows, &read, &[&dst.buffer], &params, grid, 0);
         }
+    }
+
+    fn join_rows(&mut self, x: &Tensor, row: usize, k: usize, out: &mut Tensor, n: usize) {
+        assert!(k * x.cols == out.cols && x.cols.is_multiple_of(4), "join_rows: row lengths differ");
+        assert!(row + k * n <= x.rows && n <= out.rows, "join_rows: beyond the rows");
+        let params = [x.stride / 4, row, x.cols / 4, k, out.stride / 4].map(|p| p as u32);
+        self.dispatch_rows(Kernel::JoinRows, &[&x.buffer], &[&out.buffer], &params, out.stride / 4, n);
     }
 
     fn add_rows(&mut self, x: &mut Tensor, row: usize, y: &Tensor, n: usize) {

@@ -3,30 +3,43 @@
 use crate::backend::{AttentionOp, Heads, Mask};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
+use crate::image::preprocess::MAX_PATCHES;
+use crate::model::projector::ProjectorKind;
 
 const MAX_WIDTH: usize = 1 << 16;
 const MAX_LAYERS: usize = 256;
 /// Larger pictures are tiled, never fed whole.
 const MAX_IMAGE: usize = 2048;
-/// The longest sequence; attention is quadratic in it. The largest known towers have 4900 (980 pixels in patches of 14).
-const MAX_PATCHES: usize = 8192;
 
 /// The activation between the two linear layers of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// The exact GELU.
     Gelu,
+    /// GELU by the tangent's formula, as SigLIP was trained.
+    GeluTanh,
     /// `x · sigmoid(1.702 x)`, as OpenAI trained CLIP.
     QuickGelu,
 }
 
-/// The shape of a CLIP vision transformer.
+/// What the table of learned positions is to a tile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PositionTable {
+    /// A row for each patch of a tile, whose size never changes; before them the class token's where there is one.
+    Fixed,
+    /// A square grid that is resized to the tile's ([`positions::resized`](super::positions::resized)).
+    Resized,
+}
+
+/// The shape of a vision transformer.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ClipConfig {
-    /// Pixels along a side of the input.
+pub struct VitConfig {
+    /// Pixels along a side of the input; where tiles have any size, those that the table of positions was made for.
     pub image_size: usize,
     /// Pixels along a side of a patch.
     pub patch_size: usize,
+    /// Patches along a side of the block that the projector makes one row of.
+    pub merge: usize,
     /// Width of the residual stream.
     pub n_embd: usize,
     /// Width inside the feed-forward layer.
@@ -39,6 +52,8 @@ pub struct ClipConfig {
     pub eps: f32,
     /// The activation.
     pub activation: Activation,
+    /// What the learned positions are.
+    pub positions: PositionTable,
     /// Whether a class token stands before the patches.
     pub has_class: bool,
     /// Whether there is a norm before the first block.
@@ -49,13 +64,12 @@ pub struct ClipConfig {
     pub swapped_ffn: bool,
 }
 
-impl ClipConfig {
-    /// Reads the configuration.
+impl VitConfig {
+    /// Whether a file is one with a vision tower at all.
     ///
     /// # Errors
-    /// `unsupported_architecture` for a file that is no CLIP tower (with a hint where the two files were swapped), `invalid_gguf` for
-    /// missing or impossible numbers.
-    pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
+    /// `unsupported_architecture` where it is not, with a hint where the two files were swapped.
+    pub fn check_file(gguf: &Gguf) -> Result<()> {
         let m = &gguf.metadata;
         let file = gguf.name();
         let architecture = m.str("general.architecture").unwrap_or("");
@@ -67,6 +81,17 @@ impl ClipConfig {
         if m.bool("clip.has_vision_encoder") == Some(false) {
             return Err(Error::unsupported_architecture(format!("'{file}' holds no vision tower.")));
         }
+        Ok(())
+    }
+
+    /// Reads the configuration of the tower that stands before a projector of the kind `projector`, with blocks of `merge` by `merge`
+    /// patches. What the family decides is decided here: GGUF has one flag for three activations, so it cannot be trusted.
+    ///
+    /// # Errors
+    /// `unsupported_architecture` for features of several layers, `invalid_gguf` for missing or impossible numbers.
+    pub fn from_gguf(gguf: &Gguf, projector: ProjectorKind, merge: usize) -> Result<Self> {
+        let m = &gguf.metadata;
+        let file = gguf.name();
         let sized = |name: &str, max: usize| -> Result<usize> {
             let n = m.require_usize(&format!("clip.vision.{name}"))?;
             if n == 0 || n > max {
@@ -92,20 +117,43 @@ impl ClipConfig {
         }
         let n_blocks = sized("block_count", MAX_LAYERS)?;
         let feature_layer = feature_layer(gguf, n_blocks)?;
+        let positions = if projector == ProjectorKind::Lfm2 { PositionTable::Resized } else { PositionTable::Fixed };
+        let side = image_size / patch_size;
+        if merge > 1 && ((positions == PositionTable::Fixed && !side.is_multiple_of(merge)) || !n_embd.is_multiple_of(4)) {
+            return Err(Error::invalid_gguf(format!(
+                "'{file}' makes one row of {merge} by {merge} patches of {n_embd} elements, but a tile has {side} in a line, which cannot be \
+                 right."
+            )));
+        }
+        let has = |name: &str| gguf.tensor(name).is_some();
+        let (has_class, has_pre_ln) = (has("v.class_embd"), has("v.pre_ln.weight"));
+        // CLIP's patches have no bias; SigLIP's have one, and no class token.
+        let is_siglip = !has_class && !has_pre_ln && has("v.patch_embd.bias");
+        let activation = match projector {
+            ProjectorKind::Idefics3 | ProjectorKind::Lfm2 => Activation::GeluTanh,
+            ProjectorKind::InternVl => Activation::Gelu,
+            ProjectorKind::Linear | ProjectorKind::Mlp2xGelu if is_siglip => Activation::GeluTanh,
+            ProjectorKind::Linear | ProjectorKind::Mlp2xGelu => match m.bool("clip.use_gelu") {
+                Some(true) => Activation::Gelu,
+                _ => Activation::QuickGelu,
+            },
+        };
         let down = gguf.tensor("v.blk.0.ffn_down.weight").map(|t| t.info.dims.clone()).unwrap_or_default();
         Ok(Self {
             image_size,
             patch_size,
+            merge,
             n_embd,
             n_ff,
             n_heads,
             // A file without feature_layer stores just the blocks that are needed: converters drop the rest.
             n_layers: feature_layer.unwrap_or(n_blocks),
             eps: m.float("clip.vision.attention.layer_norm_epsilon").filter(|e| (0.0..1.0).contains(e)).unwrap_or(1e-5),
-            activation: if m.bool("clip.use_gelu") == Some(true) { Activation::Gelu } else { Activation::QuickGelu },
-            has_class: gguf.tensor("v.class_embd").is_some(),
-            has_pre_ln: gguf.tensor("v.pre_ln.weight").is_some(),
-            uses_post_ln: feature_layer.is_none() && gguf.tensor("v.post_ln.weight").is_some(),
+            activation,
+            positions,
+            has_class,
+            has_pre_ln,
+            uses_post_ln: feature_layer.is_none() && has("v.post_ln.weight"),
             // The first dimension is the input's: a layer called "down" that takes n_embd in is really the one up. Where both
             // widths are equal the shape cannot tell, but only new files say their type.
             swapped_ffn: if n_embd == n_ff { m.str("general.type") != Some("mmproj") } else { down.first() == Some(&n_embd) },
@@ -118,15 +166,20 @@ impl ClipConfig {
         AttentionOp { mask: Mask::Full, ..AttentionOp::causal(heads) }
     }
 
-    /// Patches of a picture.
-    pub fn n_patches(&self) -> usize {
-        let side = self.image_size / self.patch_size;
-        side * side
+    /// Width of the features: those of a block of patches side by side.
+    pub fn n_features(&self) -> usize {
+        self.merge * self.merge * self.n_embd
     }
 
-    /// Rows of the transformer: the patches and the class token.
-    pub fn n_positions(&self) -> usize {
-        self.n_patches() + usize::from(self.has_class)
+    /// Rows and columns of the table of positions.
+    pub fn table_grid(&self) -> [usize; 2] {
+        [self.image_size / self.patch_size; 2]
+    }
+
+    /// Rows of the table of positions.
+    pub fn n_table_rows(&self) -> usize {
+        let [rows, cols] = self.table_grid();
+        rows * cols + usize::from(self.has_class)
     }
 }
 

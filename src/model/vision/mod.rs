@@ -1,7 +1,8 @@
-//! Vision towers: from pixels to one row of features per patch.
+//! Vision towers: from pixels to one row of features per patch, or per block of patches.
 
-mod clip;
 mod config;
+mod positions;
+mod vit;
 
-pub use clip::{Clip, ClipJob};
-pub use config::{Activation, ClipConfig};
+pub use config::{Activation, PositionTable, VitConfig};
+pub use vit::{Vit, VitJob};

@@ -1,11 +1,10 @@
 //! How fast an engine is.
 
-use super::{BenchmarkReport, Engine};
+use super::{BenchmarkReport, Engine, Prompt};
 use crate::backend::choice::Choice;
 use crate::backend::{Backend, Launches};
 use crate::error::{Error, Result};
 use crate::runtime::ahead::Ahead;
-use crate::text::Chunk;
 
 impl<B: Backend> Engine<B> {
     /// Measures prefill and decode on made-up tokens; forgets the conversation.
@@ -53,7 +52,7 @@ impl<B: Backend> Engine<B> {
         // One run more than asked for: the first warms up caches and the browser's compiler.
         for counted in (0..=runs).map(|i| i > 0) {
             self.reset();
-            let mut run = self.run(&[Chunk::Tokens(ids.clone())], &[])?;
+            let mut run = self.run(&Prompt::Tokens(&ids), &[])?;
             let start = (self.now)();
             while self.run_step(&mut run).await?.is_some() {
                 self.pause().await?;

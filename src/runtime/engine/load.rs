@@ -160,10 +160,10 @@ impl<B: Backend> Engine<B> {
             vocabulary_size: dims.n_vocab,
             vision: vision.as_ref().map(|v| VisionInfo {
                 projector: v.projector.kind.name(),
-                image_size: v.clip.config.image_size,
-                patch_size: v.clip.config.patch_size,
+                image_size: v.tower.config.image_size,
+                patch_size: v.tower.config.patch_size,
                 tokens_per_image: v.tokens_per_tile(),
-                feature_size: v.clip.config.n_embd,
+                feature_size: v.tower.config.n_embd,
             }),
             bytes: BytesInfo { weights: backend.weight_bytes(), kv_cache: spec.n_bytes(), wasm_heap: 0 },
             warnings: tokenizer.warning().into_iter().chain(template.warning()).map(str::to_string).collect(),
@@ -172,9 +172,8 @@ impl<B: Backend> Engine<B> {
             language_model: fingerprint.finish(),
             vision: vision.as_ref().map(|vision: &Vision<B>| vision.fingerprint),
         };
-        progress(LoadProgress { stage: "ready", file: &file, loaded: gguf.n_bytes(), total: gguf.n_bytes() });
         let seed = (options.now)().to_bits();
-        Ok(Self {
+        let mut engine = Self {
             pictures: PictureCache::new(dims.n_embd),
             session: Session { cache, slots: Vec::new(), places: Vec::new(), n_ctx },
             backend,
@@ -193,7 +192,11 @@ impl<B: Backend> Engine<B> {
             now: options.now,
             pause: options.pause,
             seed,
-        })
+            auto_tiles: usize::MAX,
+        };
+        engine.measure_tile().await?;
+        progress(LoadProgress { stage: "ready", file: &file, loaded: gguf.n_bytes(), total: gguf.n_bytes() });
+        Ok(engine)
     }
 }
 

@@ -13,17 +13,20 @@ use crate::error::{Error, Result};
 use crate::image::{Pixels, Place, RgbImage};
 use crate::model::decoder::Decoder;
 use crate::model::llava::{PictureJob, Vision};
+use crate::model::markup::{Markup, Piece};
 use crate::runtime::ahead::Ahead;
 use crate::runtime::grammar::{Constraint, TokenTrie};
-use crate::runtime::pictures::{Picture, PictureCache};
-use crate::runtime::request::{self, ChatRequest, CompletionRequest, EvaluateRequest, GenerationOptions};
+use crate::runtime::pictures::{Detail, Picture, PictureCache};
+use crate::runtime::prompt::{RowRun, expand};
+use crate::runtime::request::{self, ChatRequest, CompletionRequest, EvaluateRequest, GenerationOptions, UsedImage};
 use crate::runtime::sampler::{Sampler, top_logprobs};
 use crate::runtime::saved_session::Identity;
 use crate::runtime::session::{Prefill, Session, Slot};
 use crate::runtime::stop::StopMatcher;
-use crate::text::{ChatTemplate, Chunk, Segment, StreamDecoder, Tokenizer, encode_segments, parse_prompt};
+use crate::text::{ChatTemplate, Chunk, ImageText, Segment, StreamDecoder, Tokenizer, encode_segments, parse_prompt};
 
 mod benchmark;
+mod detail;
 mod load;
 
 pub use self::load::{LoadOptions, Pause};
@@ -33,10 +36,28 @@ pub use crate::runtime::report::{BenchmarkReport, Event, FinishReason, Info, Loa
 /// No vocabulary has a longer piece: text beyond this many bytes for each position cannot fit, and need not be tokenized to know.
 const MAX_PIECE_BYTES: usize = 1024;
 
-/// A picture that came with a request.
-struct Shown {
-    hash: u64,
-    n_rows: usize,
+/// A picture that a prompt shows.
+#[derive(Clone, Copy)]
+struct Shown<'a> {
+    image: &'a ImageInput,
+    detail: Detail,
+}
+
+/// Pictures of a prompt, found or prepared.
+struct Seen<B: Backend> {
+    /// The hash and the place of each, in the prompt's order.
+    places: Vec<(u64, Place)>,
+    jobs: VecDeque<(u64, PictureJob<B>)>,
+    pictures: Vec<Rc<Picture<B>>>,
+    originals: Vec<(u64, Rc<Pixels>)>,
+}
+
+/// What is to be run.
+enum Prompt<'a> {
+    /// These tokens.
+    Tokens(&'a [u32]),
+    /// Text with pictures.
+    Segments(&'a [Segment]),
 }
 
 /// From a prompt to logits: pictures first, then the positions.
@@ -102,6 +123,8 @@ pub struct Engine<B: Backend> {
     now: fn() -> f64,
     pause: Option<Pause>,
     pub(super) seed: u64,
+    /// Tiles of a picture whose detail is left to the engine.
+    auto_tiles: usize,
 }
 
 impl<B: Backend> Engine<B> {
@@ -136,26 +159,8 @@ impl<B: Backend> Engine<B> {
     pub fn count_tokens(&mut self, messages: &[request::RequestMessage], images: &[ImageInput]) -> Result<usize> {
         let (messages, used) = request::messages(messages, images.len())?;
         let segments = self.template.render(&messages, true)?.segments();
-        let mut n_tokens = 0;
-        for chunk in encode_segments(&self.tokenizer, &segments) {
-            n_tokens += match chunk {
-                Chunk::Tokens(ids) => ids.len(),
-                Chunk::Image(i) => {
-                    let image = used.get(i).and_then(|i| images.get(*i));
-                    let image = image.ok_or_else(|| Error::internal("A picture of the conversation is not there."))?;
-                    let (hash, pixels) = self.pictures.look_at(image)?;
-                    match (self.pictures.get(hash), pixels) {
-                        (Some(picture), _) => picture.n_rows,
-                        (None, Some(pixels)) => {
-                            let vision = self.vision()?;
-                            vision.begin(&Rc::new(vision.preprocess.preprocess(&pixels)?)).n_rows()
-                        }
-                        (None, None) => return Err(Error::internal("A picture is gone.")),
-                    }
-                }
-            };
-        }
-        Ok(n_tokens)
+        let seen = self.look_at(&shown(&used, images))?;
+        Ok(self.slots(&Prompt::Segments(&segments), &seen.places)?.len())
     }
 
     /// Lets the caller have a turn; it may want to stop.
@@ -177,7 +182,7 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// `invalid_request` where no vision file is loaded.
     pub fn preprocess(&self, image: &RgbImage) -> Result<Pixels> {
-        self.vision()?.preprocess.preprocess(image)
+        self.vision()?.preprocess.preprocess(image, usize::MAX)
     }
 
     fn vision(&self) -> Result<&Vision<B>> {
@@ -231,12 +236,10 @@ impl<B: Backend> Engine<B> {
     /// `invalid_request`, `context_overflow`; the engine is as before.
     pub fn start_chat(&mut self, request: &ChatRequest, images: &[ImageInput]) -> Result<()> {
         let (messages, used) = request::messages(&request.messages, images.len())?;
-        let rendered = self.template.render(&messages, true)?;
-        let chunks = self.encode(&rendered.segments())?;
-        let shown: Vec<&ImageInput> = used.iter().map(|i| &images[*i]).collect();
+        let segments = self.template.render(&messages, true)?.segments();
         // The template ends before the space that a SentencePiece answer begins with; the answer is what comes after it, and comes back
         // after it when the conversation goes on.
-        self.start(&chunks, &shown, &request.options, StreamDecoder::new())
+        self.start(&segments, &shown(&used, images), &request.options, StreamDecoder::new())
     }
 
     /// Begins a raw completion, otherwise as [`Self::start_chat`].
@@ -244,9 +247,8 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// As [`Self::start_chat`]; `invalid_request` also where the number of `<image>` marks is not that of the pictures.
     pub fn start_completion(&mut self, request: &CompletionRequest, images: &[ImageInput]) -> Result<()> {
-        let chunks = self.encode(&parse_prompt(&request.prompt, images.len())?)?;
-        let shown: Vec<&ImageInput> = images.iter().collect();
-        self.start(&chunks, &shown, &request.options, StreamDecoder::continuing())
+        let segments = parse_prompt(&request.prompt, images.len())?;
+        self.start(&segments, &in_order(images), &request.options, StreamDecoder::continuing())
     }
 
     fn trie(&mut self) -> Rc<TokenTrie> {
@@ -254,7 +256,8 @@ impl<B: Backend> Engine<B> {
         trie.get_or_insert_with(|| Rc::new(TokenTrie::new(tokenizer, llm.dims().n_vocab))).clone()
     }
 
-    fn encode(&self, segments: &[Segment]) -> Result<Vec<Chunk>> {
+    /// Refuses a text that cannot fit, before it is worked on.
+    fn check_length(&self, segments: &[Segment]) -> Result<()> {
         let n_bytes: usize = segments
             .iter()
             .map(|s| match s {
@@ -268,13 +271,42 @@ impl<B: Backend> Engine<B> {
                 self.session.n_ctx
             )));
         }
-        Ok(encode_segments(&self.tokenizer, segments))
+        Ok(())
+    }
+
+    /// What stands at each position of a prompt whose pictures lie so.
+    fn slots(&self, prompt: &Prompt<'_>, places: &[(u64, Place)]) -> Result<Vec<Slot>> {
+        let segments = match prompt {
+            Prompt::Tokens(ids) => return Ok(ids.iter().map(|id| Slot::Token(*id)).collect()),
+            Prompt::Segments(segments) => segments,
+        };
+        let markup = self.vision.as_ref().map_or(Markup::Bare, |vision| vision.markup);
+        let is_token = |mark: &str| self.tokenizer.find_token(mark).is_some();
+        let pieces: Vec<Vec<Piece>> = places.iter().map(|(_, place)| markup.pieces(place, is_token)).collect();
+        let (segments, runs) = expand(segments, markup, &pieces);
+        self.check_length(&segments)?;
+        let mut slots = Vec::new();
+        let image = if markup == Markup::Bare { ImageText::Gap } else { ImageText::Tokens };
+        for chunk in encode_segments(&self.tokenizer, &segments, image) {
+            match chunk {
+                Chunk::Tokens(ids) => slots.extend(ids.into_iter().map(Slot::Token)),
+                Chunk::Image(i) => {
+                    let RowRun { picture, rows } =
+                        runs.get(i).ok_or_else(|| Error::internal("A picture's rows are not there."))?;
+                    let (hash, _) = places.get(*picture).ok_or_else(|| {
+                        Error::invalid_request(format!("The prompt shows picture {picture}, but {} came with it.", places.len()))
+                    })?;
+                    slots.extend(rows.clone().map(|row| Slot::Picture { hash: *hash, row }));
+                }
+            }
+        }
+        Ok(slots)
     }
 
     fn start(
         &mut self,
-        chunks: &[Chunk],
-        images: &[&ImageInput],
+        segments: &[Segment],
+        images: &[Shown<'_>],
         options: &GenerationOptions,
         decoder: StreamDecoder,
     ) -> Result<()> {
@@ -285,7 +317,7 @@ impl<B: Backend> Engine<B> {
         let top_logprobs = options.top_logprobs()?;
         let max_tokens = options.max_tokens()?;
         let grammar = options.grammar()?;
-        let run = self.run(chunks, images)?;
+        let run = self.run(&Prompt::Segments(segments), images)?;
         let room = self.session.n_ctx - run.slots.len() + 1;
         let constraint = grammar.map(|grammar| Constraint::new(grammar, self.trie()));
         // What may come next is known only when the token before is.
@@ -311,37 +343,43 @@ impl<B: Backend> Engine<B> {
         Ok(())
     }
 
-    /// Checks that a prompt fits and prepares its pictures. Changes nothing that a later request could notice.
-    fn run(&mut self, chunks: &[Chunk], images: &[&ImageInput]) -> Result<Run<B>> {
-        let before = (self.now)();
-        let mut jobs: VecDeque<(u64, PictureJob<B>)> = VecDeque::new();
-        let mut pictures: Vec<Rc<Picture<B>>> = Vec::new();
-        let (mut originals, mut places) = (Vec::new(), Vec::new());
-        let mut shown = Vec::with_capacity(images.len());
-        for image in images {
-            let (hash, pixels) = self.pictures.look_at(image)?;
-            let n_rows = if let Some(picture) = self.pictures.get(hash) {
-                let n_rows = picture.n_rows;
-                places.push((hash, picture.place));
-                originals.extend(picture.original.clone().map(|original| (hash, original)));
-                pictures.push(picture);
-                n_rows
-            } else if let Some((_, job)) = jobs.iter().find(|(h, _)| *h == hash) {
-                job.n_rows()
+    /// Finds the embeddings of pictures, or prepares what they are made of. Changes nothing that a later request could notice.
+    fn look_at(&mut self, images: &[Shown<'_>]) -> Result<Seen<B>> {
+        let mut seen =
+            Seen { places: Vec::with_capacity(images.len()), jobs: VecDeque::new(), pictures: Vec::new(), originals: Vec::new() };
+        for Shown { image, detail } in images {
+            let max_tiles = self.max_tiles(*detail);
+            let (hash, pixels) = self.pictures.look_at(image, max_tiles)?;
+            let place = if let Some(picture) = self.pictures.get(hash) {
+                let place = picture.place;
+                seen.originals.extend(picture.original.clone().map(|original| (hash, original)));
+                seen.pictures.push(picture);
+                place
+            } else if let Some((_, job)) = seen.jobs.iter().find(|(h, _)| *h == hash) {
+                job.place()
             } else {
                 let vision = self.vision()?;
                 let pixels = pixels.ok_or_else(|| Error::internal("A picture is gone."))?;
-                let pixels = Rc::new(vision.preprocess.preprocess(&pixels)?);
+                let pixels = Rc::new(vision.preprocess.preprocess(&pixels, max_tiles)?);
                 let job = vision.begin(&pixels);
-                let n_rows = job.n_rows();
-                places.push((hash, job.place()));
-                jobs.push_back((hash, job));
-                originals.extend(B::CAN_BE_LOST.then_some((hash, pixels)));
-                n_rows
+                let place = job.place();
+                seen.jobs.push_back((hash, job));
+                seen.originals.extend(B::CAN_BE_LOST.then_some((hash, pixels)));
+                place
             };
-            shown.push(Shown { hash, n_rows });
+            seen.places.push((hash, place));
         }
-        let slots = slots(chunks, &shown)?;
+        Ok(seen)
+    }
+
+    /// Checks that a prompt fits and prepares its pictures. Changes nothing that a later request could notice.
+    fn run(&mut self, prompt: &Prompt<'_>, images: &[Shown<'_>]) -> Result<Run<B>> {
+        let before = (self.now)();
+        if let Prompt::Segments(segments) = prompt {
+            self.check_length(segments)?;
+        }
+        let Seen { places, mut jobs, pictures, mut originals } = self.look_at(images)?;
+        let slots = self.slots(prompt, &places)?;
         if slots.is_empty() {
             return Err(Error::invalid_request(
                 "The prompt is empty; write something. (If you did, the chat template leaves it out.)",
@@ -363,7 +401,8 @@ impl<B: Backend> Engine<B> {
         jobs.retain(|(hash, _)| slots[kept..].iter().any(|s| matches!(s, Slot::Picture { hash: h, .. } if h == hash)));
         // A picture that was seen before costs nothing.
         let image_ms = if jobs.is_empty() { 0.0 } else { (self.now)() - before };
-        let usage = Usage { prompt_tokens: slots.len(), image_tokens, image_ms, ..Usage::default() };
+        let image_tiles = places.iter().map(|(_, place)| place.n_tiles()).sum();
+        let usage = Usage { prompt_tokens: slots.len(), image_tokens, image_tiles, image_ms, ..Usage::default() };
         Ok(Run { slots, jobs, pictures, originals, places, single_from: usize::MAX, prefill: None, usage })
     }
 
@@ -549,21 +588,22 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// `invalid_request`, `context_overflow`; what the backend has.
     pub async fn evaluate(&mut self, request: &EvaluateRequest, images: &[ImageInput]) -> Result<(Vec<f32>, Vec<Option<u32>>)> {
-        let chunks = match (&request.tokens, &request.prompt) {
-            (Some(tokens), None) if images.is_empty() => vec![Chunk::Tokens(tokens.clone())],
-            (None, Some(prompt)) => self.encode(&parse_prompt(prompt, images.len())?)?,
+        let segments;
+        let prompt = match (&request.tokens, &request.prompt) {
+            (Some(tokens), None) if images.is_empty() => Prompt::Tokens(tokens),
+            (None, Some(prompt)) => {
+                segments = parse_prompt(prompt, images.len())?;
+                Prompt::Segments(&segments)
+            }
             _ => return Err(Error::invalid_request("evaluate takes either tokens, without pictures, or a prompt.")),
         };
-        let shown: Vec<&ImageInput> = images.iter().collect();
         let n_vocab = self.llm.dims().n_vocab;
-        let too_large = chunks.iter().find_map(|c| match c {
-            Chunk::Tokens(ids) => ids.iter().find(|id| **id as usize >= n_vocab),
-            Chunk::Image(_) => None,
-        });
-        if let Some(id) = too_large {
+        if let Prompt::Tokens(ids) = prompt
+            && let Some(id) = ids.iter().find(|id| **id as usize >= n_vocab)
+        {
             return Err(Error::invalid_request(format!("The token {id} is not in the vocabulary of {n_vocab}.")));
         }
-        let mut run = self.run(&chunks, &shown)?;
+        let mut run = self.run(&prompt, &in_order(images))?;
         let ids = run.slots.iter().map(Slot::token).collect();
         self.reset();
         let computed = self.run_whole(&mut run).await;
@@ -604,18 +644,12 @@ pub(super) fn ended(
     Event::Done { text, finish_reason, usage }
 }
 
-fn slots(chunks: &[Chunk], shown: &[Shown]) -> Result<Vec<Slot>> {
-    let mut slots = Vec::new();
-    for chunk in chunks {
-        match chunk {
-            Chunk::Tokens(ids) => slots.extend(ids.iter().map(|id| Slot::Token(*id))),
-            Chunk::Image(i) => {
-                let Shown { hash, n_rows } = shown.get(*i).ok_or_else(|| {
-                    Error::invalid_request(format!("The prompt shows picture {i}, but {} came with it.", shown.len()))
-                })?;
-                slots.extend((0..*n_rows as u32).map(|row| Slot::Picture { hash: *hash, row }));
-            }
-        }
-    }
-    Ok(slots)
+/// The pictures that messages show, of those that came with the request.
+fn shown<'a>(used: &[UsedImage], images: &'a [ImageInput]) -> Vec<Shown<'a>> {
+    used.iter().filter_map(|used| Some(Shown { image: images.get(used.image)?, detail: used.detail })).collect()
+}
+
+/// All pictures that came with a request, as the model was trained on them.
+fn in_order(images: &[ImageInput]) -> Vec<Shown<'_>> {
+    images.iter().map(|image| Shown { image, detail: Detail::High }).collect()
 }

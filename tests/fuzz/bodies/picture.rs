@@ -40,12 +40,18 @@ pub fn run(data: &[u8]) {
             0 => Mode::Pad,
             1 => Mode::ResizeCrop,
             2 => Mode::Anyres(grids[..1 + usize::from(how >> 4) % grids.len()].to_vec()),
+            3 if how >> 4 > 9 => {
+                [Mode::Lfm2, Mode::Squash, Mode::InternVl { min_tiles: 1, max_tiles: 6 }][usize::from(how >> 4) % 3].clone()
+            }
+            3 if how >> 4 > 6 => Mode::Whole { min_pixels: 64, max_pixels: 4096 },
             _ => Mode::Idefics3 { longest_side: side * (1 + usize::from(how >> 4) % 4) },
         };
-        let spec = PreprocessSpec { image_size: side, patch_size: 2, mean: [0.5; 3], std: [0.25; 3], mode };
-        match spec.preprocess(&picture) {
+        let spec = PreprocessSpec { image_size: side, patch_size: 2, merge: 1, mean: [0.5; 3], std: [0.25; 3], mode };
+        match spec.preprocess(&picture, [usize::MAX, 1, 3][usize::from(how >> 1) % 3]) {
             Ok(pixels) => {
-                assert_eq!(pixels.data.len(), 3 * side * side * pixels.tiles);
+                let n: usize = pixels.tiles.iter().map(|[height, width]| 3 * height * width).sum();
+                assert_eq!((pixels.data.len(), pixels.tile(pixels.tiles.len() - 1).is_empty()), (n, false));
+                assert_eq!(pixels.place.rows().len(), pixels.place.n_rows());
                 assert!(pixels.data.iter().all(|v| (-2.0..=2.0).contains(v)));
             }
             Err(error) => expect_code(&error, &["out_of_memory"]),

@@ -5,7 +5,7 @@
 //! * Nothing in a message becomes a special token or an image: a hostile text gives as many as a harmless one.
 
 use llava_web::gguf::Metadata;
-use llava_web::text::{ChatTemplate, Chunk, Content, Date, Message, Part, Tokenizer, encode_segments};
+use llava_web::text::{ChatTemplate, Chunk, Content, Date, ImageText, Message, Part, Tokenizer, encode_segments};
 
 use super::{expect_code, memory, models, text};
 
@@ -61,7 +61,7 @@ fn any_template(source: &str, fixed: &Fixed) {
     for (messages, n_images) in [(&conversation[..], 2), (&conversation[..1], 0)] {
         match template.render(messages, true) {
             Ok(rendered) => {
-                let chunks = encode_segments(&fixed.tokenizer, &rendered.segments());
+                let chunks = encode_segments(&fixed.tokenizer, &rendered.segments(), ImageText::Gap);
                 assert_eq!(images(&chunks), (0..n_images).collect::<Vec<_>>());
             }
             Err(error) => expect_code(&error, &["invalid_request"]),
@@ -76,7 +76,7 @@ fn any_message(said: &str, template: &ChatTemplate, tokenizer: &Tokenizer) {
     let structure = |said: &str| {
         let rendered =
             template.render(&conversation(said), true).unwrap_or_else(|e| panic!("{} refuses {said:?}: {e}", template.name()));
-        let chunks = encode_segments(tokenizer, &rendered.segments());
+        let chunks = encode_segments(tokenizer, &rendered.segments(), ImageText::Gap);
         let ids = chunks.iter().flat_map(|chunk| if let Chunk::Tokens(ids) = chunk { &ids[..] } else { &[] });
         let special = ids.filter(|id| tokenizer.is_special(**id)).count();
         (images(&chunks), special, rendered.text())

@@ -3,6 +3,7 @@
 /** @typedef {import("./pictures.js").Picture} Picture */
 /** @typedef {import("./turn.js").Turn} Turn */
 /** @typedef {import("../../llava-web.js").Message} Message */
+/** @typedef {import("../../llava-web.js").ImageDetail} ImageDetail */
 
 /** After these a picture that was asked about is not shown to the model again: it is what failed. */
 const PICTURE_FAILED = ["invalid_image", "context_overflow"];
@@ -10,9 +11,10 @@ const PICTURE_FAILED = ["invalid_image", "context_overflow"];
 /**
  * A question that failed is left out. Its pictures go with the next one, which stands beside them and is about what is seen there.
  * @param {Turn[]} turns  the last one may be without its answer yet
+ * @param {ImageDetail} detail
  * @returns {Message[]}
  */
-export function messagesOf(turns) {
+export function messagesOf(turns, detail) {
   /** @type {Message[]} */
   const messages = [];
   /** @type {Picture[]} */
@@ -24,7 +26,7 @@ export function messagesOf(turns) {
       continue;
     }
     unseen = [];
-    messages.push(userMessage(turn.question, pictures));
+    messages.push(userMessage(turn.question, pictures, detail));
     if (turn.isAnswered) messages.push({ role: "assistant", content: turn.text });
   }
   return messages;
@@ -33,9 +35,11 @@ export function messagesOf(turns) {
 /**
  * @param {string} text
  * @param {Picture[]} pictures
+ * @param {ImageDetail} detail
  * @returns {Message}
  */
-export function userMessage(text, pictures) {
+export function userMessage(text, pictures, detail) {
   if (pictures.length === 0) return { role: "user", content: text };
-  return { role: "user", content: [...pictures.map(({ file }) => ({ type: /** @type {const} */ ("image"), image: file })), { type: "text", text }] };
+  const shown = pictures.map(({ file }) => ({ type: /** @type {const} */ ("image"), image: file, detail }));
+  return { role: "user", content: [...shown, { type: "text", text }] };
 }

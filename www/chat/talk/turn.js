@@ -118,6 +118,8 @@ export class Turn {
     if (usage && usage.completion_tokens > 0 && usage.decode_ms > 0) {
       notes.push(`${usage.completion_tokens} tokens in ${duration(usage.decode_ms / 1000)}`);
     }
+    // Where pictures are cut, how finely they were.
+    if (usage && usage.image_tiles > this.pictures.length) notes.push(`pictures seen in ${usage.image_tiles} tiles`);
     this.#settle(notes.join(" · "));
   }
 

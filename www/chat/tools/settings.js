@@ -17,17 +17,32 @@ import { button, dialog, element } from "../base/dom.js";
  * @property {"auto" | "webgpu" | "cpu"} [device]
  * @property {number} [threads]
  * @property {number} [contextSize]
+ * @property {ImageDetail} [detail]
  * @property {boolean} [json]  whether answers are JSON
  * @property {string} [schema]  the JSON schema that they satisfy, as it was written
  * @property {boolean} [keep]  whether the conversation is kept on this device
  */
 
+/** @typedef {import("../../llava-web.js").ImageDetail} ImageDetail */
+
 const KEY = "llava-web settings";
+
+/** How finely pictures are looked at, and what it is called. @type {[ImageDetail, string][]} */
+const DETAILS = [["auto", "Automatic"], ["high", "Highest"], ["low", "Low, fastest"]];
+
+/**
+ * A text as one of them; on a page people wait for, so that what is not said is left to the engine.
+ * @param {string} text
+ * @returns {ImageDetail}
+ */
+export function detailOf(text) {
+  return DETAILS.find(([name]) => name === text)?.[0] ?? "auto";
+}
 
 /** What a request takes, of these. */
 const SAMPLING = /** @type {const} */ (["temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed"]);
 
-/** @type {{ name: Exclude<keyof Settings, "system" | "device" | "json" | "schema" | "keep">, label: string, hint: string, min: number, max: number, step: number }[]} */
+/** @type {{ name: Exclude<keyof Settings, "system" | "device" | "detail" | "json" | "schema" | "keep">, label: string, hint: string, min: number, max: number, step: number }[]} */
 const NUMBERS = [
   { name: "temperature", label: "Temperature", hint: "0 always gives the same answer; higher values vary more.", min: 0, max: 2, step: 0.05 },
   { name: "top_p", label: "Top p", hint: "Choose among the most likely words that together reach this probability.", min: 0.01, max: 1, step: 0.01 },
@@ -54,6 +69,7 @@ export function loadSettings() {
     }
     if (typeof stored.system === "string") settings.system = stored.system;
     if (["auto", "webgpu", "cpu"].includes(stored.device)) settings.device = stored.device;
+    if (DETAILS.some(([name]) => name === stored.detail)) settings.detail = stored.detail;
     if (stored.keep === true) settings.keep = true;
     if (stored.json === true) settings.json = true;
     if (typeof stored.schema === "string") settings.schema = stored.schema;
@@ -109,10 +125,10 @@ function parsedSchema(text) {
 /**
  * Shows the settings; what is changed holds at once.
  * @param {ShadowRoot} root
- * @param {{ settings: Settings, system: string, device: string, onChange: (settings: Settings) => void }} options  `system`, `device`: as the
- *   element's attributes have them
+ * @param {{ settings: Settings, system: string, device: string, detail: ImageDetail, onChange: (settings: Settings) => void }} options
+ *   `system`, `device`, `detail`: as the element's attributes have them
  */
-export function showSettings(root, { settings, system, device, onChange }) {
+export function showSettings(root, { settings, system, device, detail, onChange }) {
   /** @type {any} */
   let now = { ...settings };
   const change = (/** @type {string} */ name, /** @type {unknown} */ value) => {
@@ -146,6 +162,10 @@ export function showSettings(root, { settings, system, device, onChange }) {
     const choice = element("select", { id: "set-device", class: "field", onchange: () => change("device", choice.value === (device || "auto") ? undefined : choice.value) },
       ...[["auto", "Automatic"], ["webgpu", "GPU (WebGPU)"], ["cpu", "CPU"]].map(([value = "", text = ""]) => element("option", { value }, text)));
     choice.value = now.device ?? (device || "auto");
+    const finely = element("select", {
+      id: "set-detail", class: "field", "aria-describedby": "set-detail-hint", onchange: () => change("detail", finely.value === detail ? undefined : finely.value),
+    }, ...DETAILS.map(([value, text]) => element("option", { value }, text)));
+    finely.value = now.detail ?? detail;
     const keep = element("input", { type: "checkbox", id: "set-keep", onchange: () => change("keep", keep.checked || undefined) });
     keep.checked = now.keep === true;
     const json = element("input", { type: "checkbox", id: "set-json", onchange: () => {
@@ -175,6 +195,9 @@ export function showSettings(root, { settings, system, device, onChange }) {
       element("div", { class: "setting" },
         element("label", { for: "set-system" }, "Instructions for every answer"), prompt,
         element("p", { class: "hint", id: "set-system-hint" }, "Also called the system prompt. Some models ignore it.")),
+      element("div", { class: "setting" },
+        element("label", { for: "set-detail" }, "Picture detail"), finely,
+        element("p", { class: "hint", id: "set-detail-hint" }, "More detail reads smaller things and takes longer. Automatic keeps the wait to a few seconds.")),
       element("h3", {}, "Sampling"),
       element("div", { class: "setting-grid" }, ...NUMBERS.map(number)),
       element("h3", {}, "Answer format"),

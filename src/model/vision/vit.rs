@@ -1,0 +1,284 @@
+//! The vision transformer (Dosovitskiy et al. 2021, arXiv 2010.11929) of all the families that are loaded, from CLIP (Radford et al.
+//! 2021, arXiv 2103.00020) to SigLIP (Zhai et al. 2023, arXiv 2303.15343) and InternViT; what a family has and another has not is an option
+//! of [`VitConfig`].
+//!
+//! ```text
+//! x = [class, Wpatch·patches] + positions;  x = pre_ln(x)
+//! x += s1 ⊙ Wo · attention(Wq·n, Wk·n, Wv·n),    n = ln1(x)
+//! x += s2 ⊙ Wfc2 · act(Wfc1·n),                  n = ln2(x)
+//! x = post_ln(x)
+//! ```
+//!
+//! The patch convolution has stride = kernel, so it is a linear layer over patches. Patches come in the order of the blocks that the projector
+//! makes one row of ([`in_blocks`]): attention does not care about their order, and then the merge is a mere joining of neighbours.
+
+use crate::backend::{Backend, Epilogue, KvSource, Linear, Qkv};
+use crate::error::Result;
+use crate::image::in_blocks;
+use crate::model::vision::config::{Activation, PositionTable, VitConfig};
+use crate::model::vision::positions;
+use crate::model::weights::{Norm, Plan, Weights};
+
+struct Block<B: Backend> {
+    ln1: Norm<B>,
+    q: Linear<B>,
+    k: Linear<B>,
+    v: Linear<B>,
+    attn_out: Linear<B>,
+    /// `[1, n_embd]`: the scale of what attention adds.
+    scale1: Option<B::Tensor>,
+    ln2: Norm<B>,
+    fc1: Linear<B>,
+    fc2: Linear<B>,
+    /// `[1, n_embd]`: the scale of what the feed-forward layer adds.
+    scale2: Option<B::Tensor>,
+}
+
+/// The learned positions.
+enum Positions<B: Backend> {
+    /// `[n_positions, n_embd]`, in the order in which rows come: the same for every tile.
+    Fixed(B::Tensor),
+    /// `[rows · cols, n_embd]` in reading order, to be resized to each tile's grid.
+    Table(Vec<f32>),
+}
+
+/// A loaded vision tower.
+pub struct Vit<B: Backend> {
+    /// The shape.
+    pub config: VitConfig,
+    patch_embd: Linear<B>,
+    /// `[1, n_embd]`
+    class_embd: Option<B::Tensor>,
+    positions: Positions<B>,
+    pre_ln: Option<Norm<B>>,
+    post_ln: Option<Norm<B>>,
+    blocks: Vec<Block<B>>,
+}
+
+/// The activations of one tile on its way through the tower; made anew for each, because pictures are rare and the memory
+/// (some 25 MB for a ViT-L at 336 pixels) is better given back.
+pub struct VitJob<B: Backend> {
+    /// Patches of the tile.
+    n_patches: usize,
+    /// `[n_rows, n_embd]`: the residual stream; a row is a patch or the class token.
+    x: B::Tensor,
+    /// `[n_rows, n_embd]`
+    norm: B::Tensor,
+    /// `[n_rows, n_embd]`
+    q: B::Tensor,
+    /// `[n_rows, n_embd]`
+    k: B::Tensor,
+    /// `[n_rows, n_embd]`
+    v: B::Tensor,
+    /// `[n_rows, n_embd]`
+    attn: B::Tensor,
+    /// `[n_rows, n_ff]`
+    ff: B::Tensor,
+}
+
+impl<B: Backend> Vit<B> {
+    /// Names every tensor this configuration needs.
+    pub fn plan(config: &VitConfig, plan: &mut Plan<'_>) {
+        let (n, p) = (config.n_embd, config.patch_size);
+        plan.convolution("v.patch_embd.weight", &[p, p, 3], n);
+        plan.optional_floats("v.patch_embd.bias", &[n]);
+        plan.optional_floats("v.class_embd", &[n]);
+        plan.floats("v.position_embd.weight", &[n, config.n_table_rows()]);
+        if config.has_pre_ln {
+            plan.norm("v.pre_ln", n);
+        }
+        if config.uses_post_ln {
+            plan.norm("v.post_ln", n);
+        } else {
+            plan.ignore("v.post_ln.");
+        }
+        let (fc1, fc2) = fc_names(config);
+        for i in 0..config.n_layers {
+            let name = |part: &str| format!("v.blk.{i}.{part}");
+            plan.norm(&name("ln1"), n);
+            plan.norm(&name("ln2"), n);
+            for part in ["attn_q", "attn_k", "attn_v", "attn_out"] {
+                plan.linear(&name(part), n, n);
+            }
+            plan.matrix(&name(&format!("{fc1}.weight")), n, config.n_ff);
+            plan.matrix(&name(&format!("{fc2}.weight")), config.n_ff, n);
+            // Where the widths are equal the names of the biases must follow the weights'.
+            plan.optional_floats(&name(&format!("{fc1}.bias")), &[config.n_ff]);
+            plan.optional_floats(&name(&format!("{fc2}.bias")), &[n]);
+            plan.optional_floats(&name("ls1.weight"), &[n]);
+            plan.optional_floats(&name("ls2.weight"), &[n]);
+        }
+        // Blocks behind the one whose output is the feature.
+        let n_stored = plan.gguf().metadata.uint("clip.vision.block_count").unwrap_or(0) as usize;
+        for i in config.n_layers..n_stored.max(config.n_layers) {
+            plan.ignore(&format!("v.blk.{i}."));
+        }
+    }
+
+    /// Makes the tower of its weights.
+    ///
+    /// # Errors
+    /// `out_of_memory`.
+    pub fn new(config: VitConfig, backend: &mut B, w: &mut Weights<B>) -> Result<Self> {
+        let n = config.n_embd;
+        let (fc1, fc2) = fc_names(&config);
+        let mut blocks = Vec::with_capacity(config.n_layers);
+        for i in 0..config.n_layers {
+            let name = |part: &str| format!("v.blk.{i}.{part}");
+            blocks.push(Block {
+                ln1: w.norm(backend, &name("ln1"), n)?,
+                q: w.linear(backend, &name("attn_q"))?,
+                k: w.linear(backend, &name("attn_k"))?,
+                v: w.linear(backend, &name("attn_v"))?,
+                attn_out: w.linear(backend, &name("attn_out"))?,
+                scale1: w.optional_row(backend, &name("ls1.weight"))?,
+                ln2: w.norm(backend, &name("ln2"), n)?,
+                fc1: w.linear(backend, &name(fc1))?,
+                fc2: w.linear(backend, &name(fc2))?,
+                scale2: w.optional_row(backend, &name("ls2.weight"))?,
+            });
+        }
+        let table = w.floats("v.position_embd.weight").unwrap_or_default();
+        let positions = match config.positions {
+            PositionTable::Fixed => {
+                let side = config.image_size / config.patch_size;
+                let class = table[..usize::from(config.has_class) * n].iter().copied();
+                let patches = &table[usize::from(config.has_class) * n..];
+                let in_order = in_blocks(side, side, config.merge).flat_map(|(y, x)| &patches[(y * side + x) * n..][..n]);
+                let rows: Vec<f32> = class.chain(in_order.copied()).collect();
+                let mut out = backend.tensor(rows.len() / n, n)?;
+                backend.write(&mut out, 0, &rows);
+                Positions::Fixed(out)
+            }
+            PositionTable::Resized => Positions::Table(table),
+        };
+        Ok(Self {
+            patch_embd: w.linear(backend, "v.patch_embd")?,
+            class_embd: w.optional_row(backend, "v.class_embd")?,
+            positions,
+            pre_ln: if config.has_pre_ln { Some(w.norm(backend, "v.pre_ln", n)?) } else { None },
+            post_ln: if config.uses_post_ln { Some(w.norm(backend, "v.post_ln", n)?) } else { None },
+            blocks,
+            config,
+        })
+    }
+
+    /// Bytes of a [`VitJob`] for a tile of so many pixels and of the patches it begins with.
+    pub fn scratch_bytes(config: &VitConfig, n_pixels: usize) -> u64 {
+        let n_patches = n_pixels / (config.patch_size * config.patch_size);
+        let (rows, width) = (n_patches as u64 + u64::from(config.has_class), config.n_embd as u64);
+        let pixels = 3 * n_pixels as u64;
+        rows.saturating_mul(width.saturating_mul(6).saturating_add(config.n_ff as u64)).saturating_add(pixels).saturating_mul(4)
+    }
+
+    /// Embeds the patches of one tile of `rows` by `cols` patches: `patches [rows · cols, 3 · patch_size²]` in the order of their blocks,
+    /// elements in the order x, y, channel (x fastest).
+    ///
+    /// # Errors
+    /// `out_of_memory`.
+    pub fn begin(&self, backend: &mut B, patches: &[f32], [rows, cols]: [usize; 2]) -> Result<VitJob<B>> {
+        let c = &self.config;
+        let (n, width) = (rows * cols, c.n_embd);
+        let n_rows = n + usize::from(c.has_class);
+        let mut job = VitJob {
+            n_patches: n,
+            x: backend.tensor(n_rows, width)?,
+            norm: backend.tensor(n_rows, width)?,
+            q: backend.tensor(n_rows, width)?,
+            k: backend.tensor(n_rows, width)?,
+            v: backend.tensor(n_rows, width)?,
+            attn: backend.tensor(n_rows, width)?,
+            ff: backend.tensor(n_rows, c.n_ff)?,
+        };
+        let mut input = backend.tensor(n, patches.len() / n)?;
+        backend.write(&mut input, 0, patches);
+        backend.linear(&input, &self.patch_embd, &mut job.norm, n, Epilogue::Store);
+        if let Some(class) = &self.class_embd {
+            backend.copy_rows(class, 0, &mut job.x, 0, 1);
+        }
+        backend.copy_rows(&job.norm, 0, &mut job.x, n_rows - n, n);
+        match &self.positions {
+            Positions::Fixed(positions) => backend.add_rows(&mut job.x, 0, positions, n_rows),
+            Positions::Table(table) => {
+                let resized = positions::resized(table, c.table_grid(), [rows, cols], width);
+                let in_order: Vec<f32> = in_blocks(rows, cols, c.merge)
+                    .flat_map(|(y, x)| &resized[(y * cols + x) * width..][..width])
+                    .copied()
+                    .collect();
+                let mut positions = backend.tensor(n, width)?;
+                backend.write(&mut positions, 0, &in_order);
+                backend.add_rows(&mut job.x, n_rows - n, &positions, n);
+            }
+        }
+        if let Some(ln) = &self.pre_ln {
+            backend.layer_norm(&job.x, &ln.weight, &ln.bias, c.eps, &mut job.norm, n_rows);
+            std::mem::swap(&mut job.x, &mut job.norm);
+        }
+        Ok(job)
+    }
+
+    /// Blocks to run between [`Self::begin`] and [`Self::end`].
+    pub fn n_layers(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Runs one block.
+    pub fn block(&self, backend: &mut B, job: &mut VitJob<B>, layer: usize) {
+        let c = &self.config;
+        let rows = job.n_patches + usize::from(c.has_class);
+        let l = &self.blocks[layer];
+        backend.layer_norm(&job.x, &l.ln1.weight, &l.ln1.bias, c.eps, &mut job.norm, rows);
+        backend.qkv(&job.norm, &Qkv { q: &l.q, k: &l.k, v: &l.v }, &mut job.q, &mut job.k, &mut job.v, rows);
+        let kv = KvSource::Rows { k: &job.k, v: &job.v };
+        backend.attention(&c.attention(), &job.q, kv, &mut job.attn, rows);
+        match &l.scale1 {
+            None => backend.linear(&job.attn, &l.attn_out, &mut job.x, rows, Epilogue::Add),
+            Some(scale) => {
+                backend.linear(&job.attn, &l.attn_out, &mut job.norm, rows, Epilogue::Store);
+                let _ = scale;
+                unimplemented!();
+            }
+        }
+        backend.layer_norm(&job.x, &l.ln2.weight, &l.ln2.bias, c.eps, &mut job.norm, rows);
+        let epilogue = match c.activation {
+            Activation::Gelu => Epilogue::Gelu,
+            Activation::GeluTanh => Epilogue::Gelu,
+            Activation::QuickGelu => Epilogue::QuickGelu,
+        };
+        backend.linear(&job.norm, &l.fc1, &mut job.ff, rows, epilogue);
+        match &l.scale2 {
+            None => backend.linear(&job.ff, &l.fc2, &mut job.x, rows, Epilogue::Add),
+            Some(scale) => {
+                backend.linear(&job.ff, &l.fc2, &mut job.norm, rows, Epilogue::Store);
+                let _ = scale;
+                unimplemented!();
+            }
+        }
+    }
+
+    /// The features, those of `merge²` patches side by side: `[n_patches / merge², merge² · n_embd]`, without the class token.
+    ///
+    /// # Errors
+    /// `out_of_memory`.
+    pub fn end(&self, backend: &mut B, mut job: VitJob<B>) -> Result<B::Tensor> {
+        let c = &self.config;
+        let (n, joined) = (job.n_patches, c.merge * c.merge);
+        let first = usize::from(c.has_class);
+        if let Some(ln) = &self.post_ln {
+            backend.layer_norm(&job.x, &ln.weight, &ln.bias, c.eps, &mut job.norm, n + first);
+            std::mem::swap(&mut job.x, &mut job.norm);
+        }
+        let mut features = backend.tensor(n / joined, joined * c.n_embd)?;
+        if joined == 1 {
+            backend.copy_rows(&job.x, first, &mut features, 0, n);
+        } else {
+            backend.join_rows(&job.x, first, joined, &mut features, n / joined);
+        }
+        Ok(features)
+    }
+}
+
+/// The names of the layer up and the layer down.
+fn fc_names(config: &VitConfig) -> (&'static str, &'static str) {
+    if config.swapped_ffn { ("ffn_down", "ffn_up") } else { ("ffn_up", "ffn_down") }
+}
