@@ -27,6 +27,8 @@ pub enum Epilogue {
     Add,
     /// `out = gelu(y) = y/2 · (1 + erf(y/√2))`, the exact form.
     Gelu,
+    /// `out = y/2 · (1 + tanh(√(2/π) (y + 0.044715 y³)))`: SigLIP's activation.
+    GeluTanh,
     /// `out = y · sigmoid(1.702 y)`: CLIP's activation.
     QuickGelu,
 }

@@ -329,6 +329,11 @@ fn silu(x: f64) -> f64 {
     x / (1.0 + (-x).exp())
 }
 
+/// By its definition, with the hyperbolic tangent.
+fn gelu_tanh(x: f64) -> f64 {
+    x / 2.0 * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+}
+
 /// `1 + erf(x)`, from the integral by Simpson's rule: slow, and right to 1e-12.
 fn one_plus_erf(x: f64) -> f64 {
     let (from, steps) = (-7.0, 4000);
@@ -632,8 +637,9 @@ pub async fn subnormal_scales<B: Backend>(backend: &mut B, format: Format) {
 
 pub async fn linear_epilogues<B: Backend>(backend: &mut B) {
     let mut random = Random::new(8);
-    for format in [Format::F32, Format::F16, Format::Q8_0] {
-        let (n, n_in, n_out) = (5, 96, 13);
+    let formats = [Format::F32, Format::F16, Format::Q8_0];
+    for (format, n) in formats.into_iter().flat_map(|format| [(format, 1), (format, 5)]) {
+        let (n_in, n_out) = (96, 13);
         let bytes = random.matrix(format, n_in, n_out);
         let (b, residual) = (random.floats(n_out), random.floats(n * n_out));
         let weight = upload(backend, &spec(format, n_in, n_out), &bytes, n_out);
@@ -643,19 +649,33 @@ pub async fn linear_epilogues<B: Backend>(backend: &mut B) {
         let x = tensor(backend, n, n_in, &data);
         let mut y = product(&decode(format, &bytes, n_in * n_out), &data, n_in);
         y.iter_mut().enumerate().for_each(|(i, y)| *y += f64::from(b[i % n_out]));
-        for epilogue in [Epilogue::Store, Epilogue::Add, Epilogue::Gelu, Epilogue::QuickGelu] {
+        for epilogue in [Epilogue::Store, Epilogue::Add, Epilogue::Gelu, Epilogue::GeluTanh, Epilogue::QuickGelu] {
             let mut out = tensor(backend, n, n_out, &residual);
             backend.linear(&x, &layer, &mut out, n, epilogue);
             let apply = |(i, y): (usize, &f64)| match epilogue {
                 Epilogue::Store => *y,
                 Epilogue::Add => y + f64::from(residual[i]),
                 Epilogue::Gelu => y / 2.0 * one_plus_erf(y / 2_f64.sqrt()),
+                Epilogue::GeluTanh => gelu_tanh(*y),
                 Epilogue::QuickGelu => y / (1.0 + (-1.702 * y).exp()),
             };
             let want: Vec<f64> = y.iter().enumerate().map(apply).collect();
             let (nmse, max) = if format == Format::Q8_0 { (NMSE_8_BIT, MAX_8_BIT) } else { (NMSE_FLOAT, MAX_FLOAT) };
-            let what = format!("linear {} {epilogue:?}", format.name());
+            let what = format!("linear {} {epilogue:?}, {n} rows", format.name());
             assert_near(&what, &read(backend, &out, 0, n).await, &want, nmse, max);
+        }
+    }
+    // Activations of what is far from zero are that, or nothing; and no cube or exponential overflows.
+    let extremes = [-1e30_f32, -200.0, -20.0, -0.0, 0.0, 20.0, 200.0, 1e30];
+    let weights: Vec<u8> = extremes.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let weight = upload(backend, &spec(Format::F32, 1, extremes.len()), &weights, extremes.len());
+    let layer = Linear::<B> { weight, bias: None };
+    let one = tensor(backend, 1, 1, &[1.0]);
+    for epilogue in [Epilogue::Gelu, Epilogue::GeluTanh, Epilogue::QuickGelu] {
+        let mut out = backend.tensor(1, extremes.len()).expect("tensor");
+        backend.linear(&one, &layer, &mut out, 1, epilogue);
+        for (got, x) in read(backend, &out, 0, 1).await.iter().zip(extremes) {
+            assert!((got - x.max(0.0)).abs() <= 1e-6 * x.abs(), "{epilogue:?} of {x} is {got}");
         }
     }
 }
@@ -826,7 +846,7 @@ pub async fn outputs<B: Backend>(backend: &mut B) -> Vec<(String, Vec<f32>)> {
             let (with_bias, without) = (layer(backend, bias), layer(backend, None));
             let x = tensor(backend, n, n_in, &random.floats(n * n_in));
             let residual = random.floats(n * n_out);
-            for epilogue in [Epilogue::Store, Epilogue::Add, Epilogue::Gelu] {
+            for epilogue in [Epilogue::Store, Epilogue::Add, Epilogue::Gelu, Epilogue::GeluTanh] {
                 let mut out = tensor(backend, n, n_out, &residual);
                 backend.linear(&x, &with_bias, &mut out, n, epilogue);
                 outputs.push((format!("linear {} {n} rows {epilogue:?}", format.name()), read(backend, &out, 0, n).await));

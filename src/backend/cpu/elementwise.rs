@@ -1,6 +1,6 @@
 //! Ops that treat every element alike.
 
-use super::math::{exp, gelu as gelu_one};
+use super::math::{exp, gelu as gelu_one, gelu_tanh as gelu_tanh_one};
 use crate::backend::Epilogue;
 
 /// `x += y`
@@ -26,6 +26,14 @@ fn gelu(out: &mut [f32]) {
     }
 }
 
+/// `out = gelu_tanh(out)`
+#[inline(never)]
+fn gelu_tanh(out: &mut [f32]) {
+    for out in out {
+        *out = gelu_tanh_one(*out);
+    }
+}
+
 /// `out = out · sigmoid(1.702 out)`
 #[inline(never)]
 fn quick_gelu(out: &mut [f32]) {
@@ -42,6 +50,7 @@ pub fn epilogue(out: &mut [f32], bias: Option<&[f32]>, epilogue: Epilogue) {
     match epilogue {
         Epilogue::Store | Epilogue::Add => {}
         Epilogue::Gelu => gelu(out),
+        Epilogue::GeluTanh => gelu_tanh(out),
         Epilogue::QuickGelu => quick_gelu(out),
     }
 }

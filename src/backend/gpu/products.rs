@@ -78,6 +78,7 @@ impl Gpu {
                     Epilogue::Add => 1,
                     Epilogue::Gelu => 2,
                     Epilogue::QuickGelu => 3,
+                    Epilogue::GeluTanh => 4,
                 },
                 u32::from(layer.bias.is_some()),
                 (x.cols as f32).to_bits(),

@@ -172,6 +172,11 @@ async fn products(gpu: &mut Gpu) -> Result<Option<String>> {
         if !is_near_by_scale(gpu, &out, &want[..n_out], TOLERANCE, &SCALES, column_scale).await? {
             return Ok(Some(format!("mat_vec {}", format.name())));
         }
+        if format == Format::F16
+            && let Some(wrong) = activations(gpu, &x, &first, &want[..n_out]).await?
+        {
+            return Ok(Some(wrong));
+        }
         let norm = RmsNorm { weight: &norm_weight, eps: eps as f32, scratch: &mut scratch };
         gpu.norm_linear(&x, norm, &first, &mut out, 1, Epilogue::Store);
         let of_normed = product(&weights, &normed, n_in);
@@ -212,6 +217,33 @@ async fn products(gpu: &mut Gpu) -> Result<Option<String>> {
         }
     }
     Ok(None)
+}
+
+/// What a linear layer may do with its result, where that is `y` for the first row of `x`. All kernels have it from one fragment.
+async fn activations(gpu: &mut Gpu, x: &Tensor, layer: &Linear<Gpu>, y: &[f64]) -> Result<Option<String>> {
+    let epilogues = [Epilogue::Gelu, Epilogue::GeluTanh, Epilogue::QuickGelu];
+    let (mut one, mut all) = (gpu.tensor(1, y.len())?, gpu.tensor(epilogues.len(), y.len())?);
+    let mut want = Vec::new();
+    for (row, epilogue) in epilogues.into_iter().enumerate() {
+        gpu.linear(x, layer, &mut one, 1, epilogue);
+        gpu.copy_rows(&one, 0, &mut all, row, 1);
+        want.extend(y.iter().map(|y| match epilogue {
+            Epilogue::Gelu => y * one_plus_erf(y * std::f64::consts::FRAC_1_SQRT_2) / 2.0,
+            Epilogue::GeluTanh => y * (1.0 + (0.797_884_560_8 * (y + 0.044715 * y.powi(3))).tanh()) / 2.0,
+            Epilogue::QuickGelu => y / (1.0 + (-1.702 * y).exp()),
+            Epilogue::Store | Epilogue::Add => *y,
+        }));
+    }
+    Ok(if is_near(gpu, &all, &want, TOLERANCE).await? { None } else { Some("activations".into()) })
+}
+
+/// `1 + erf(x)`, summed up from far below on.
+fn one_plus_erf(x: f64) -> f64 {
+    let (from, steps) = (-6.0, 2000);
+    let width = (x.clamp(-6.0, 6.0) - from) / f64::from(steps);
+    (0..steps).map(|i| (-(from + width * (f64::from(i) + 0.5)).powi(2)).exp()).sum::<f64>()
+        * width
+        * std::f64::consts::FRAC_2_SQRT_PI
 }
 
 /// Tries everything else.

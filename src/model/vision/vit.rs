@@ -242,7 +242,7 @@ impl<B: Backend> Vit<B> {
         backend.layer_norm(&job.x, &l.ln2.weight, &l.ln2.bias, c.eps, &mut job.norm, rows);
         let epilogue = match c.activation {
             Activation::Gelu => Epilogue::Gelu,
-            Activation::GeluTanh => Epilogue::Gelu,
+            Activation::GeluTanh => Epilogue::GeluTanh,
             Activation::QuickGelu => Epilogue::QuickGelu,
         };
         backend.linear(&job.norm, &l.fc1, &mut job.ff, rows, epilogue);
