@@ -582,27 +582,6 @@ describe("the conversation", () => {
     await question(page).waitFor();
   });
 
-  test("models to choose from: how large, whether they fit, whether they are kept", { timeout: 60_000 }, async () => {
-    const tab = await openTab(host.browser);
-    const { page } = tab;
-    page.setDefaultTimeout(10_000);
-    await page.context().route("**/pkg*/llava_web.js", (route) => route.fulfill({ contentType: "text/javascript", body: standIn() }));
-    await page.goto(host.chooser);
-    await page.evaluate((origin) => {
-      document.querySelector("llava-chat").models = [
-        { name: "Tiny", description: "For a first try", model: `${origin}/golden/tiny-llava/tiny-llava-f16.gguf`, mmproj: `${origin}/golden/tiny-llava/mmproj-legacy-f16.gguf`, bytes: 7e6 },
-        { name: "Huge", model: "hf:owner/repo/huge.gguf", bytes: 5e9 },
-      ];
-    }, host.server.origin);
-    const offered = page.getByRole("region", { name: "Suggested models" });
-    assert.match(await offered.getByRole("listitem").filter({ hasText: "Tiny" }).textContent(), /7 MB · should run on this device · For a first try/);
-    assert.match(await offered.getByRole("listitem").filter({ hasText: "Huge" }).textContent(), /5 GB · too large for this browser without WebGPU/);
-    await offered.getByRole("button", { name: "Choose Tiny" }).click();
-    assert.match(await page.getByRole("textbox", { name: "Language model" }).inputValue(), /tiny-llava-f16\.gguf$/);
-    assert.match(await page.getByRole("textbox", { name: "Vision file" }).inputValue(), /mmproj-legacy-f16\.gguf$/);
-    await tab.close();
-  });
-
   for (const { name, ...options } of VIEWS) {
     visit(`at ${name}: nothing overflows, no accessibility rule is broken; screenshots`, async (page) => {
       const check = checker(page, name);

@@ -64,7 +64,11 @@ describe("the page with its own model", { skip: withoutEngine }, () => {
 
   visit("a first visit: three pictures to click, and the answers are right", async (page) => {
     await page.getByText(/recognizes drawings of everyday objects, shapes and colors/).waitFor();
-    await page.getByRole("button", { name: "Load a larger model" }).waitFor();
+    // Beside it, what is for photographs: its size, its licence, and how fast it will be, which is measured with the model that is loaded.
+    const offer = page.getByRole("region", { name: "For photographs: SmolVLM 256M" });
+    await offer.getByText(/279 MB to download · .* · (fast here: first words within 4 s|first words within about \d+ s here|slow here: .*) · licence: Apache-2\.0/).waitFor();
+    await offer.getByRole("button", { name: "Load SmolVLM 256M" }).waitFor();
+    await offer.getByRole("button", { name: "More models" }).waitFor();
     await sample(page, /Is there a dog/).click();
     assert.equal(await answer(page, 0), "Yes, there is a dog in the picture.");
     // The pictures make room for the conversation, and come back with a new one.
@@ -141,8 +145,7 @@ describe("the page with its own model", { skip: withoutEngine }, () => {
     await page.getByRole("heading", { name: "Load a model" }).waitFor();
     assert.equal(await page.getByRole("textbox", { name: "Language model" }).inputValue(), "hf:owner/repo/file.gguf");
     await page.getByText("From the link you opened: the files would be downloaded from huggingface.co.").waitFor();
-    await page.getByRole("button", { name: "Choose Built-in mini model" }).click();
-    await page.getByRole("button", { name: "Load model" }).click();
+    await page.getByRole("button", { name: "Load Built-in mini model" }).click();
     await sample(page, /Is there a dog/).waitFor();
   });
 

@@ -83,7 +83,7 @@ describe("the page", { skip: withoutEngine }, () => {
 
   visit("loads nothing before it is asked to", {}, async (page, { requests }) => {
     // What the page does by itself is done once the list of models is there, which asks for the device and for what is stored.
-    await page.getByRole("button", { name: "Choose Built-in mini model" }).waitFor();
+    await page.getByRole("button", { name: "Load Built-in mini model" }).waitFor();
     assert.ok(requests.every((url) => !/\/pkg|\.gguf|\/worker\.js/.test(url)), requests.join("\n"));
     assert.ok(await loadButton(page).isDisabled());
   });
@@ -377,7 +377,7 @@ describe("the page", { skip: withoutEngine }, () => {
     visit(`at ${name}: nothing overflows, targets are large enough, no accessibility rule is broken; screenshots`, options, async (page) => {
       const check = (state) => checked(page, name, state);
       // What is offered comes in when it is known what this browser keeps.
-      await page.getByRole("button", { name: "Choose Built-in mini model" }).waitFor();
+      await page.getByRole("button", { name: "Load Built-in mini model" }).waitFor();
       await check("1-start");
       await chooseModel(page);
       await page.getByText("mmproj-legacy-f16.gguf").waitFor();

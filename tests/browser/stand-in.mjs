@@ -12,8 +12,9 @@ const SOURCE = `
   export default async function init() {}
   export class Sha256 { update() {} digestHex() { return ""; } free() {} }
   export class Engine {
-    static async load(model, mmproj, options) {
+    static async load(model, mmproj, options, onProgress, startHelpers, pause) {
       const engine = new Engine();
+      engine.pause = pause;
       engine.options = options;
       engine.vision = mmproj ? { projector: "mlp", imageSize: 336, patchSize: 14, tokensPerImage: 576, featureSize: 8 } : null;
       return engine;
@@ -62,6 +63,9 @@ const SOURCE = `
       const salience = Float32Array.from({ length: 576 }, (_, i) => Math.exp(-(((i % 24) - 12 - token % 5) ** 2 + (Math.floor(i / 24) - 9) ** 2) / 12));
       const image = { data: salience.map((x) => x / 300), salience, shape: [24, 24], bounds: [0, -0.2517, 1, 1.2517], share: 0.124 };
       return { layers: [10, 22], images: Array.from({ length: this.images }, () => image) };
+    }
+    async benchmark() {
+      return JSON.stringify({ prefill_tokens_per_second: 4000, decode_tokens_per_second: 100, bytesPerSecond: 1e9 });
     }
     reset() {}
     isLost() { return false; }

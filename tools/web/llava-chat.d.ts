@@ -1,15 +1,32 @@
 /** The element `<llava-chat>`: importing this module defines it. */
 
-import type { ChatCompletionChunk, Engine, EngineInfo, EngineOptions, ErrorCode, GenerationProgress, LoadProgress, Message, Usage } from "./llava-web.js";
+import type { ChatCompletionChunk, Engine, EngineInfo, EngineOptions, ErrorCode, GenerationProgress, LoadProgress, Message, Sampling, Usage } from "./llava-web.js";
 
 /** A model that the element offers, beside files and addresses. */
 export interface KnownModel {
   name: string;
+  /** The name of its projector, as in the table of the README. A model of a family that the engine does not load is not offered. */
+  family?: string;
+  /** Beside a model for drawings, the smallest one for photographs that fits the device is offered. */
+  purpose?: "drawings" | "photographs" | "documents";
+  /** A few words. */
   description?: string;
+  /** One sentence. */
+  goodAt?: string;
+  licence?: string;
   model: string;
   mmproj?: string;
-  /** Of both files together. */
-  bytes: number;
+  /** Of both files together, or of each. */
+  bytes: number | { model: number; mmproj: number };
+  roundedBytes?: boolean;
+  /** Bytes for weights, a context of 2048 tokens and scratch: by these it is told whether the model fits. */
+  memory?: number;
+  /** For the engine, where the person has set nothing else. */
+  options?: Pick<EngineOptions, "contextSize" | "chatTemplate" | "quantizeMmproj" | "kvFormat">;
+  /** For its answers, likewise. */
+  sampling?: Pick<Sampling, "temperature" | "top_p" | "top_k" | "min_p" | "repetition_penalty" | "presence_penalty">;
+  /** To tell how fast it will be: the language model's weights, and of a picture in one piece the vision tower's operations and the rows it becomes. */
+  work?: { weights: number; picture: number; rows: number };
   /** Of each file, in hex: so that a newer version at the same address is not taken for the one that this browser keeps. */
   sha256?: { model: string; mmproj?: string };
   /** A line about the model, for whoever has it before them. */
@@ -18,8 +35,6 @@ export interface KnownModel {
   questions?: string[];
   /** Pictures to begin with, by their addresses. */
   examples?: { picture: string; alt: string; question: string }[];
-  /** Where the person has set none. */
-  temperature?: number;
 }
 
 export class LlavaChat extends HTMLElement {

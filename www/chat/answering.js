@@ -143,6 +143,7 @@ export class Answering {
   async #write(turn) {
     const { state, view, settings, emit } = this.#chat;
     const answering = state.answer(turn);
+    this.#chat.loading.stopMeasuring();
     view.alert.hide();
     view.lookedAt.close();
     turn.begin({ json: settings.json });
@@ -173,14 +174,13 @@ export class Answering {
     const { view, settings, emit } = this.#chat;
     const { conversation } = view;
     const system = this.#system ? [{ role: /** @type {const} */ ("system"), content: this.#system }] : [];
-    const temperature = view.known?.temperature;
     const askedAt = performance.now();
     /** @type {number | undefined} */
     let firstTokenSeconds;
     const stream = await engine.chat.completions.create({
       messages: [...system, ...messagesOf(conversation.turns, this.#chat.detail)],
       stream: true,
-      ...(temperature === undefined ? {} : { temperature }), ...sampling(settings),
+      ...view.known?.sampling, ...sampling(settings),
       response_format: responseFormat(settings),
       signal: abort.signal,
       onProgress: (progress) => {
@@ -332,7 +332,7 @@ export class Answering {
 
   /**
    * One of the pictures that the page offers, with its question; whatever the person is writing stays.
-   * @param {import("./model/suggested.js").Example} example
+   * @param {import("./model/catalogue.js").Example} example
    */
   async example({ picture, question }) {
     const { state, view } = this.#chat;
@@ -372,7 +372,7 @@ export class Answering {
       throw new LlavaError("invalid_image", cause.message, { cause });
     });
     const reply = await now.engine.chat.completions.create({
-      messages: [userMessage(prompt, [picture], this.#chat.detail)], temperature: 0, ...sampling(this.#chat.settings), max_tokens: maxTokens, signal,
+      messages: [userMessage(prompt, [picture], this.#chat.detail)], ...this.#chat.view.known?.sampling, temperature: 0, ...sampling(this.#chat.settings), max_tokens: maxTokens, signal,
     });
     const [{ message, finish_reason }] = reply.choices;
     this.#chat.view.showStatus({ usage: reply.usage });

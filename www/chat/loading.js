@@ -1,8 +1,11 @@
 // Loading a model into a <llava-chat>: because somebody asked, because the page wishes it, or once more.
 
 import { createEngine, listCachedModels, LlavaError } from "../llava-web.js";
+import { bytes } from "./base/format.js";
+import { totalBytes } from "./model/catalogue.js";
 import { ModelPanel } from "./model/panel.js";
-import { isKept } from "./model/suggested.js";
+import { isKept } from "./model/facts.js";
+import { measuredRate } from "./model/speed.js";
 import { prepareMarkdown } from "./talk/markdown.js";
 
 /** @typedef {import("./element.js").Chat} Chat */
@@ -10,10 +13,15 @@ import { prepareMarkdown } from "./talk/markdown.js";
 /** @typedef {import("./talk/turn.js").Turn} Turn */
 /** @typedef {{ signal?: AbortSignal, onProgress?: (progress: import("../llava-web.js").LoadProgress) => void }} Watching */
 
+/** After these another model of the list may do. */
+const ANOTHER_HELPS = ["network", "integrity", "storage", "out_of_memory", "unsupported_architecture", "unsupported_quantization", "invalid_gguf", "mmproj_mismatch"];
+
 export class Loading {
   #chat;
   /** Turns with pictures, while a model is loaded that sees none. @type {{ putBack: () => void, release: () => void } | null} */
   #aside = null;
+  /** Ends the measurement that is under way. @type {AbortController | null} */
+  #measuring = null;
 
   /** @param {Chat} chat */
   constructor(chat) {
@@ -39,9 +47,11 @@ export class Loading {
     prepareMarkdown();
     /** @type {import("../llava-web.js").Engine | undefined} */
     let engine;
+    const known = view.panel.known.find(plan.model, plan.mmproj ?? undefined);
     try {
       engine = await createEngine({
-        sha256: view.panel.known.find(plan.model, plan.mmproj ?? undefined)?.sha256, threads: settings.threads, contextSize: settings.contextSize,
+        ...known?.options, sha256: known?.sha256, threads: settings.threads,
+        ...(settings.contextSize === undefined ? {} : { contextSize: settings.contextSize }),
         device: settings.device ?? /** @type {any} */ (host.device || "auto"),
         ...plan,
         signal: loading.abort.signal,
@@ -64,6 +74,7 @@ export class Loading {
       signal?.removeEventListener("abort", abort);
     }
     this.#chat.emit("llava-ready", { info: engine.info });
+    this.#measure(engine, known);
     if (turn && turn === view.conversation.turns.at(-1)) await this.#chat.answering.again(turn);
   }
 
@@ -99,6 +110,26 @@ export class Loading {
     view.alert.show(sources ?
       `Your saved conversation used “${name}”, which is no longer stored in this browser. Load it again to continue.` :
       `Your saved conversation used “${name}”, which was loaded from files on this device. Choose them again to continue.`, { notice: true });
+  }
+
+  /**
+   * Measures this machine with a model that has just been loaded, where there is a larger one to tell the speed of, and nothing to do: it ends
+   * with the first question, and is not begun where a conversation is there already, which the engine would forget.
+   * @param {import("../llava-web.js").Engine} engine
+   * @param {import("./model/catalogue.js").KnownModel | undefined} known
+   */
+  async #measure(engine, known) {
+    const { state, view } = this.#chat;
+    if (known?.purpose !== "drawings" || view.conversation.turns.length > 0) return;
+    const ended = this.#measuring = new AbortController();
+    const rate = await measuredRate(engine, known, ended.signal);
+    if (rate !== null && state.engine === engine) view.panel.known.setRate(rate);
+  }
+
+  /** There is something else to compute. */
+  stopMeasuring() {
+    this.#measuring?.abort();
+    this.#measuring = null;
   }
 
   /** Shows the form; the model stays until another one begins to load. */
@@ -169,7 +200,16 @@ export class Loading {
     if (code === "device_lost" || (code === "out_of_memory" && message.includes('device "cpu"'))) {
       actions.push({ text: "Load it on the CPU", onclick: () => this.begin({ ...plan, device: "cpu" }, { focus: true, turn }) });
     }
-    view.alert.show(message, { actions });
+    const known = view.panel.known.find(plan.model, plan.mmproj ?? undefined);
+    const next = known?.purpose === "photographs" && ANOTHER_HELPS.includes(code) ? view.panel.known.after(known) : undefined;
+    if (next) {
+      actions.push({ text: `Load ${next.name} instead, ${bytes(totalBytes(next))}`, onclick: () => {
+        view.panel.setAddresses({ model: next.model, mmproj: next.mmproj ?? "" });
+        this.begin({ model: next.model, mmproj: next.mmproj }, { focus: true, turn });
+      } });
+    }
+    if (known && code === "network") actions.push({ text: "Choose the two files", onclick: () => view.panel.choose() });
+    view.alert.show(known && code === "network" ? `${known.name} could not be downloaded. ${message}` : message, { actions });
     this.#chat.emit("llava-error", { code, message, error: thrown });
   }
 

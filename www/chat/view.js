@@ -27,7 +27,7 @@ import { AltTexts } from "./tools/alt-texts.js";
  * @property {() => void} settings
  * @property {(text: string, pictures: Picture[]) => boolean} submit
  * @property {() => void} endEdit
- * @property {(example: import("./model/suggested.js").Example) => void} example
+ * @property {(example: import("./model/catalogue.js").Example) => void} example
  * @property {(file: File, prompt: string, options: { maxTokens: number, signal: AbortSignal }) => Promise<{ text: string, finish: string }>} describe
  * @property {(turn: Turn, index: number) => Promise<any>} look
  */
@@ -58,7 +58,7 @@ export class View {
     this.#state = state;
     const onError = (/** @type {string} */ message) => this.alert.show(message);
     const onTell = (/** @type {string} */ message) => this.announce(message);
-    this.panel = new ModelPanel({ onLoad: act.load, onCancel: act.stop, onBack: act.back, onSettings: act.settings, onError, onTell });
+    this.panel = new ModelPanel({ onLoad: act.load, onCancel: act.stop, onBack: act.back, onSettings: act.settings, onError, onTell, onKnown: () => this.#showOffer() });
     this.composer = new Composer(this.urls, {
       onAsk: act.submit, onStop: act.stop, onError, onTell, onPicture: () => this.#showStart(), onCancelEdit: act.endEdit,
     });
@@ -68,6 +68,11 @@ export class View {
       onExample: act.example,
       onDescribeFolder: () => this.showAltTexts(true),
       onChangeModel: act.changeModel,
+      onLoadKnown: (model) => this.panel.load(model),
+      onMoreModels: () => {
+        act.changeModel();
+        this.panel.known.showMore();
+      },
     });
     this.altTexts = new AltTexts(this.urls, {
       onDescribe: act.describe, onBack: () => this.showAltTexts(false), onTell, onError, onUndoable: (message, what) => this.undo.offer(message, what),
@@ -159,6 +164,13 @@ export class View {
   get known() {
     const plan = this.#state.last?.plan;
     return plan ? this.panel.known.find(plan.model, plan.mmproj ?? undefined) : undefined;
+  }
+
+  /** The model for photographs that a conversation with another one begins beside. */
+  #showOffer() {
+    const { known } = this.panel;
+    const [model] = known.photographs;
+    this.conversation.offer.show(model, model ? known.line(model) : "");
   }
 
   /** The big invitation is for when there is neither a picture nor a conversation. */

@@ -82,13 +82,28 @@ export function retryAfter(response) {
 }
 
 /**
+ * What Hugging Face says beside the status, in a header that pages may read. It answers with 401 for a repository that is not there, too: that
+ * might be somebody's private one.
+ * @type {Record<string, string>}
+ */
+const HUB_ERRORS = {
+  GatedRepo: "its publisher wants the terms accepted first. Sign in there, accept them on the model's page, download the file, and choose it from disk.",
+  RepoNotFound: "there is no such repository, or it is private. It may have been renamed: look for the model there.",
+  RevisionNotFound: "the repository has no such version. Check the address.",
+  EntryNotFound: "the repository has no such file. It may have been renamed: look at its list of files.",
+};
+
+/**
  * @param {string} where
  * @param {number} status
  * @param {string} [url]
+ * @param {Headers} [headers]  the answer's
  */
-export function refused(where, status, url) {
+export function refused(where, status, url, headers) {
+  const hub = HUB_ERRORS[headers?.get("x-error-code") ?? ""];
   const isExpired = (status === 401 || status === 403) && url !== undefined && isSigned(url);
   const why =
+    hub ? hub :
     isExpired ? "the address is signed, and the signature no longer holds. Get a new address of the file; what is stored of it is used." :
     status === 404 || status === 410 ? "there is no such file. Check the address." :
     status === 401 || status === 403 ? "this file isn't public. Download it while signed in there, and choose it from disk." :

@@ -283,7 +283,7 @@ export class HttpBytes {
     const { status } = response;
     if (status === 416) throw this.#changed("it is shorter now");
     if (!response.ok || !response.body) {
-      const error = refused(this.#where(), status, this.#url);
+      const error = refused(this.#where(), status, this.#url, response.headers);
       if (PASSING_STATUSES.has(status)) throw new Dropped(error, { retryAfter: retryAfter(response), isThrottled: status === 429, retries: status === 429 ? this.#options.throttledRetries : undefined });
       // A signature that the host itself has handed out can be renewed where it did.
       if (EXPIRED_STATUSES.has(status) && (response.redirected || from > 0)) throw new Dropped(error, { retries: RENEWALS });

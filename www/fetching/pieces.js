@@ -70,7 +70,7 @@ async function readManifest(url) {
   } finally {
     clearTimeout(timer);
   }
-  if (!response.ok) throw refused(where, response.status, url);
+  if (!response.ok) throw refused(where, response.status, url, response.headers);
   if (!bytes) throw invalid(where, "it is too large");
   let manifest;
   try {

@@ -156,11 +156,12 @@ p.stored-text { display: block; margin-inline-end: 0.5rem; }
 }
 .invite strong { color: var(--text); font-size: 1.125rem; font-weight: 600; }
 .invite .icon { inline-size: 2rem; block-size: 2rem; stroke-width: 1.35; color: var(--accent); margin-block-end: 0.5rem; }
-.invite:has(+ .known-start:not([hidden])) { padding-block: 1.25rem; }
+.invite:has(+ .known-start:not([hidden])) { grid-template-columns: auto minmax(0, 1fr); justify-items: start; gap: 0 0.875rem; inline-size: 100%; max-inline-size: var(--measure); padding: 0.875rem 1rem; text-align: start; }
+.invite:has(+ .known-start:not([hidden])) .icon { grid-row: span 2; align-self: center; margin: 0; }
 .invite:hover { border-color: var(--accent); background: color-mix(in oklab, var(--accent) 5%, transparent); }
 
 /* What the page's own model can be asked, for who has no picture at hand. */
-.known-start { display: grid; justify-items: center; gap: 0.75rem; max-inline-size: var(--measure); margin-block-start: 0.75rem; }
+.known-start { display: grid; grid-template-columns: minmax(0, 1fr); justify-items: center; gap: 0.75rem; inline-size: 100%; max-inline-size: var(--measure); }
 .samples { list-style: none; margin: 0; padding: 0; display: grid; grid-template-columns: repeat(3, minmax(0, 10rem)); gap: 0.75rem; justify-content: center; }
 .samples:empty { display: none; }
 .samples li { display: grid; }
@@ -171,6 +172,10 @@ p.stored-text { display: block; margin-inline-end: 0.5rem; }
 .sample img { display: block; inline-size: 100%; aspect-ratio: 1; border-radius: calc(var(--radius) - 0.25rem); }
 .sample:hover { border-color: var(--accent); }
 .about { color: var(--muted); text-align: center; text-wrap: balance; }
+.offer { display: flex; flex-wrap: wrap; align-items: center; gap: 0.5rem 1rem; inline-size: 100%; padding: 0.875rem 1rem; background: var(--surface); border: 1px solid var(--line); border-radius: var(--radius); text-align: start; }
+.offer h2 { font-size: 1rem; font-weight: 620; }
+.offer-text { flex: 1 1 20rem; display: grid; gap: 0.125rem; text-wrap: pretty; }
+.offer-actions { display: flex; flex-wrap: wrap; align-items: center; gap: 0.25rem 0.5rem; }
 .other-starts { display: flex; flex-wrap: wrap; justify-content: center; }
 
 ::slotted([slot="note"]) { margin: 0; font-size: 0.875rem; color: var(--muted); overflow-wrap: anywhere; }
@@ -290,8 +295,20 @@ textarea.alt-text { field-sizing: content; inline-size: 100%; }
 .alt-text { overflow-wrap: anywhere; }
 .alt-row:not([data-state="done"]) .alt-text { color: var(--muted); }
 .alt-row[data-state="failed"] .alt-text { color: var(--danger); }
-.known { display: grid; gap: 0.5rem; padding-block-end: 1.25rem; border-block-end: 1px solid var(--line); }
-.known h3 { font-size: 1rem; font-weight: 580; }
+.known { display: grid; grid-template-columns: minmax(0, 1fr); gap: 0.75rem; padding-block-end: 1.25rem; border-block-end: 1px solid var(--line); }
+.known h3, .own-files h3 { font-size: 1rem; font-weight: 580; }
+.own-files { margin-block-end: -0.5rem; }
+.known-row { align-items: start; gap: 0.75rem; }
+.known-row + .known-row { padding-block-start: 0.75rem; border-block-start: 1px solid var(--line); }
+.known-row .name { white-space: normal; font-weight: 550; }
+.tag { margin-inline-start: 0.5rem; padding: 0.0625rem 0.5rem; border-radius: 1rem; background: color-mix(in oklab, var(--accent) 12%, transparent); color: var(--accent); font-size: 0.8125rem; font-weight: 500; white-space: nowrap; }
+.good-at { font-size: 0.9375rem; margin-block: 0.125rem; }
+.more-models { display: grid; grid-template-columns: minmax(0, 1fr); }
+.more-models > ul { padding-block-start: 0.5rem; }
+.more { justify-content: start; list-style: none; }
+.more::-webkit-details-marker { display: none; }
+.more::before { content: ""; inline-size: 0.5rem; block-size: 0.5rem; margin-inline: 0.125rem 0.25rem; border: solid currentColor; border-width: 0 1.75px 1.75px 0; rotate: -45deg; transition: rotate 120ms; }
+[open] > .more::before { rotate: 45deg; translate: 0 -0.125rem; }
 .stored-text .size.wrap { white-space: normal; }
 
 @container chat (inline-size < 34rem) {

@@ -13,6 +13,8 @@ const SLOTS = /** @type {const} */ ({
   mmproj: { title: "Vision file", hint: "The one named “mmproj”. Without it the model cannot see pictures." },
 });
 
+const TWO_FILES = "A model is two GGUF files. Select both, drop them here, or paste their URLs.";
+
 /** What is being done, in the order in which it is done. */
 const STAGES = {
   header: "Reading the file’s header", model: "Loading the language model", mmproj: "Loading the vision file",
@@ -105,25 +107,27 @@ export class ModelPanel {
 
   /**
    * @param {{ onLoad: (sources: { model: any, mmproj: any }) => void, onCancel: () => void, onBack: () => void, onSettings: () => void, onError: (message: string) => void,
-   *   onTell: (message: string) => void }} handlers  `onTell`: for screen readers
+   *   onTell: (message: string) => void, onKnown: () => void }} handlers  `onTell`: for screen readers; `onKnown`: something else is to be said of
+   *   the models that the page offers
    */
   constructor(handlers) {
     this.#handlers = handlers;
     const slotHandlers = { onFiles: (/** @type {File[]} */ files) => this.#take(files), onChange: () => this.#update() };
     this.#slots = { model: new FileSlot("model", slotHandlers), mmproj: new FileSlot("mmproj", slotHandlers) };
-    this.known = new KnownModels({ onUse: ({ name, model, mmproj = "" }) => {
-      this.setAddresses({ model, mmproj });
-      handlers.onTell(`Chosen: ${name}`);
-      this.focus();
+    this.known = new KnownModels({ onUse: (model) => this.load(model), onChange: () => {
+      this.#update();
+      handlers.onKnown();
     } });
     this.submit = button({ text: "Load model", class: "primary", type: "submit", part: "load" });
     this.back = button({ text: "Back", class: "plain", onclick: handlers.onBack });
     this.back.hidden = true;
+    this.lead = element("p", { class: "lead" });
+    this.own = element("div", { class: "own-files" }, element("h3", {}, "Your own files"), element("p", { class: "hint" }, TWO_FILES));
     this.form = element("form", { novalidate: true, onsubmit: (event) => this.#submit(event) },
       element("h2", {}, "Load a model"),
-      element("p", { class: "lead" },
-        "A model is two GGUF files. Select both, drop them here, or paste their URLs."),
+      this.lead,
       this.known.element,
+      this.own,
       this.#slots.model.element,
       this.#slots.mmproj.element,
       element("slot", { name: "note" }),
@@ -153,6 +157,18 @@ export class ModelPanel {
     this.#slots.model.setAddress(model);
     this.#slots.mmproj.setAddress(mmproj);
     this.#update();
+  }
+
+  /** Loads a model that the page offers; its addresses stand in the form, should it be shown again. @param {import("./catalogue.js").KnownModel} known */
+  load({ model, mmproj }) {
+    this.setAddresses({ model, mmproj: mmproj ?? "" });
+    this.#handlers.onLoad({ model, mmproj });
+  }
+
+  /** Asks for files instead of addresses. */
+  choose() {
+    this.setAddresses({ model: "", mmproj: "" });
+    this.#slots.model.choose.click();
   }
 
   /** @param {string} text  where there is a way back; "" where there is none */
@@ -270,6 +286,9 @@ export class ModelPanel {
   }
 
   #update() {
+    const offersModels = this.known.models.length > 0;
+    this.lead.textContent = offersModels ? "Load one of these, or files of your own." : TWO_FILES;
+    this.own.hidden = !offersModels;
     this.submit.disabled = this.#slots.model.source === null;
   }
 

@@ -1,46 +1,32 @@
-// The models that a page offers: how large each is, whether it fits this machine, whether it is kept already.
+// The models that a page offers, as a list in the model panel: the page's own, the one suggested for photographs, and behind a button the rest.
 
-import { detectDevice, listCachedModels } from "../../llava-web.js";
-import { sourceSpecs } from "../../api/sources.js";
 import { button, element } from "../base/dom.js";
 import { bytes } from "../base/format.js";
+import { fit, fitWords, forPhotographs, hasRoom, isLoadable, speedWords, totalBytes } from "./catalogue.js";
+import { isKept, machineFacts } from "./facts.js";
 
-/**
- * A model that a page offers. `bytes`: of both files together. `sha256`: of each, so that a newer version at the same address is not
- * taken for the one that this browser keeps. `about`: one line for who has it before them; `questions` and `examples`: what to ask it;
- * `temperature`: where the person has set none.
- * @typedef {{ name: string, description?: string, model: string, mmproj?: string, bytes: number,
- *   sha256?: { model: string, mmproj?: string }, about?: string, questions?: string[], examples?: Example[],
- *   temperature?: number }} KnownModel
- */
-
-/** A picture to begin with, by its address, and what is asked about it. @typedef {{ picture: string, alt: string, question: string }} Example */
-
-/** The CPU's memory ends at 4 GB, and more than the weights has to go into it. */
-const CPU_LIMIT = 3e9;
-
-/**
- * Whether this browser keeps all of a model, so that nothing need be fetched for it.
- * @param {{ model: string, mmproj?: string }} sources
- * @param {import("../../llava-web.js").CachedModel[]} cached
- */
-export function isKept({ model, mmproj }, cached) {
-  const kept = new Set(cached.filter(({ complete }) => complete).map(({ url }) => url));
-  return [model, ...(mmproj ? [mmproj] : [])].every((source) => sourceSpecs(source, "model").every((spec) => spec.kind === "url" && kept.has(spec.url)));
-}
+/** @typedef {import("./catalogue.js").KnownModel} KnownModel */
+/** @typedef {import("./catalogue.js").Facts} Facts */
 
 export class KnownModels {
   /** @type {KnownModel[]} */
   #models = [];
-  #list = element("ul", { class: "stored-list" });
+  /** What is known of the machine; null before it was asked. @type {Facts | null} */
+  #facts = null;
+  /** See speed.js. @type {number | null} */
+  #rate = null;
+  #first = element("ul", { class: "stored-list" });
+  #others = element("ul", { class: "stored-list" });
   #turn = 0;
-  #onUse;
+  #handlers;
 
-  /** @param {{ onUse: (model: KnownModel) => void }} handlers */
-  constructor({ onUse }) {
-    this.#onUse = onUse;
+  /** @param {{ onUse: (model: KnownModel) => void, onChange: () => void }} handlers  `onChange`: something else is to be suggested, or said of it */
+  constructor(handlers) {
+    this.#handlers = handlers;
+    this.summary = element("summary", { class: "button quiet more" }, "More models");
+    this.more = element("details", { class: "more-models", part: "more", hidden: true }, this.summary, this.#others);
     this.element = element("section", { class: "known", part: "known", "aria-labelledby": "known-title", hidden: true },
-      element("h3", { id: "known-title" }, "Suggested models"), this.#list);
+      element("h3", { id: "known-title" }, "Suggested models"), this.#first, this.more);
   }
 
   get models() {
@@ -53,6 +39,13 @@ export class KnownModels {
     this.refresh();
   }
 
+  /** What this machine computes. @param {number | null} rate  operations a second */
+  setRate(rate) {
+    this.#rate = rate;
+    if (this.#facts) this.#facts = { ...this.#facts, rate };
+    this.#show();
+  }
+
   /**
    * The one that these files are.
    * @param {import("../../llava-web.js").Source} model
@@ -62,34 +55,84 @@ export class KnownModels {
     return this.#models.find((known) => known.model === model && (known.mmproj ?? "") === (mmproj ?? ""));
   }
 
+  /** The models for photographs, the best for this machine first; empty until it is known. */
+  get photographs() {
+    const facts = this.#facts;
+    return facts ? forPhotographs(this.#models, facts, (model) => this.isHere(model)) : [];
+  }
+
+  /** What to try where this one could not be had: the next one for photographs. @param {KnownModel} model */
+  after(model) {
+    const ranked = this.photographs;
+    return ranked[ranked.indexOf(model) + 1] ?? (ranked[0] === model ? undefined : ranked[0]);
+  }
+
+  /** Whether it need not be downloaded. @param {KnownModel} model */
+  isHere(model) {
+    return this.#facts !== null && isKept(model, this.#facts.kept);
+  }
+
+  /**
+   * What there is to say of a model on this machine, in a line.
+   * @param {KnownModel} model
+   */
+  line(model) {
+    const facts = this.#facts;
+    const here = this.isHere(model);
+    return [
+      `${model.roundedBytes ? "about " : ""}${bytes(totalBytes(model))}${here ? "" : " to download"}`,
+      here ? "on this device" : "",
+      facts ? fitWords(model, facts) : "",
+      facts && !here && !hasRoom(model, facts) ? "no room to keep it here, so it would be downloaded at each visit" : "",
+      facts && model.work && model.purpose !== "drawings" && fit(model, facts) !== "too large" ? speedWords(model, facts) : "",
+      model.description ?? "",
+      model.purpose !== "drawings" && model.licence ? `licence: ${model.licence}` : "",
+    ].filter(Boolean).join(" · ");
+  }
+
   async refresh() {
     this.element.hidden = this.#models.length === 0;
     if (this.#models.length === 0) return;
     const turn = ++this.#turn;
-    const [cached, device] = await Promise.all([listCachedModels().catch(() => []), detectDevice().catch(() => null)]);
+    const facts = await machineFacts();
     if (turn !== this.#turn) return;
-    const gpu = device !== null && device.webgpu.available && !device.webgpu.software;
-    this.#list.replaceChildren(...this.#models.map((model) => {
-      const use = button({ text: "Choose", class: "plain", onclick: () => this.#onUse(model) });
-      use.setAttribute("aria-label", `Choose ${model.name}`);
-      return element("li", { class: "stored-row" },
-        element("div", { class: "stored-text" },
-          element("bdi", { class: "name" }, model.name),
-          element("span", { class: "size wrap" }, [bytes(model.bytes), isKept(model, cached) ? "on this device" : "", fits(model, gpu), model.description ?? ""].filter(Boolean).join(" · "))),
-        use);
-    }));
+    this.#facts = { ...facts, rate: this.#rate };
+    this.#show();
   }
-}
 
-/**
- * A guess in words: browsers tell little of a machine's memory.
- * @param {KnownModel} model
- * @param {boolean} gpu
- */
-function fits(model, gpu) {
-  // In GB, rounded, and at most 8; not in every browser.
-  const memory = /** @type {{ deviceMemory?: number }} */ (navigator).deviceMemory;
-  if (!gpu && model.bytes > CPU_LIMIT) return "too large for this browser without WebGPU";
-  if (memory !== undefined && memory < 8 && model.bytes > memory * 0.6e9) return "may be too large for this device";
-  return "should run on this device";
+  /** Opens the rest of the list, and puts the focus there. */
+  showMore() {
+    this.more.open = true;
+    this.summary.focus();
+    this.element.scrollIntoView({ block: "nearest" });
+  }
+
+  #show() {
+    if (!this.#facts) return;
+    const [suggested] = this.photographs;
+    const loadable = this.#models.filter((model) => isLoadable(model));
+    // Models without a purpose are a page's own choice: all of them are in the first list.
+    const isFirst = (/** @type {KnownModel} */ model) => model === suggested || model.purpose === undefined || model.purpose === "drawings";
+    const rest = loadable.filter((model) => !isFirst(model));
+    this.#first.replaceChildren(...loadable.filter(isFirst).map((model) => this.#row(model, model === suggested)));
+    this.#others.replaceChildren(...rest.map((model) => this.#row(model, false)));
+    this.more.hidden = rest.length === 0;
+    this.summary.textContent = `More models (${rest.length})`;
+    this.#handlers.onChange();
+  }
+
+  /**
+   * @param {KnownModel} model
+   * @param {boolean} isSuggested
+   */
+  #row(model, isSuggested) {
+    const use = button({ text: "Load", class: "plain", onclick: () => this.#handlers.onUse(model) });
+    use.setAttribute("aria-label", `Load ${model.name}`);
+    return element("li", { class: "stored-row known-row" },
+      element("div", { class: "stored-text" },
+        element("bdi", { class: "name" }, model.name, isSuggested ? element("span", { class: "tag" }, "for photographs") : null),
+        model.goodAt ? element("span", { class: "good-at" }, model.goodAt) : null,
+        element("span", { class: "size wrap" }, this.line(model))),
+      use);
+  }
 }

@@ -2,13 +2,14 @@
 
 import { button, element, icon } from "../base/dom.js";
 import { decimals, duration } from "../base/format.js";
+import { PhotographOffer } from "../model/offer.js";
 import { Turn } from "./turn.js";
 
 /** @typedef {import("./pictures.js").Picture} Picture */
 /** @typedef {import("../base/image-urls.js").ImageUrls} ImageUrls */
 /** Turns that were taken out. @typedef {{ turns: Turn[], putBack: () => void, release: () => void }} Cut */
-/** @typedef {import("../model/suggested.js").KnownModel} KnownModel */
-/** @typedef {import("../model/suggested.js").Example} Example */
+/** @typedef {import("../model/catalogue.js").KnownModel} KnownModel */
+/** @typedef {import("../model/catalogue.js").Example} Example */
 /** @typedef {import("./turn.js").TurnHandlers} TurnHandlers */
 
 /** What is often asked, for whoever does not know what can be. */
@@ -25,8 +26,9 @@ export class Conversation {
   #follow = true;
   /** The pictures that are shown before there is a conversation. @type {Picture[]} */
   #previewed = [];
-  /** Whether there is something to say of the model. */
+  /** Whether there is something to say of the model, and whether it knows drawings only. */
   #hasKnown = false;
+  #knowsDrawings = false;
   #onQuestion;
   #onExample;
   #urls;
@@ -34,9 +36,9 @@ export class Conversation {
   /**
    * @param {ImageUrls} urls
    * @param {{ onChoosePicture: () => void, onQuestion: (text: string) => void, onExample: (example: Example) => void,
-   *   onDescribeFolder: () => void, onChangeModel: () => void }} handlers
+   *   onDescribeFolder: () => void, onChangeModel: () => void, onLoadKnown: (model: KnownModel) => void, onMoreModels: () => void }} handlers
    */
-  constructor(urls, { onChoosePicture, onQuestion, onExample, onDescribeFolder, onChangeModel }) {
+  constructor(urls, { onChoosePicture, onQuestion, onExample, onDescribeFolder, onChangeModel, onLoadKnown, onMoreModels }) {
     this.#urls = urls;
     this.#onQuestion = onQuestion;
     this.#onExample = onExample;
@@ -48,7 +50,8 @@ export class Conversation {
     this.samples = element("ul", { class: "samples", "aria-label": "Example pictures" });
     this.about = element("p", { class: "about", dir: "auto" });
     this.larger = button({ text: "Load a larger model", icon: "file", class: "quiet", onclick: onChangeModel });
-    this.known = element("div", { class: "known-start" }, this.samples, this.about);
+    this.offer = new PhotographOffer({ onLoad: onLoadKnown, onMore: onMoreModels });
+    this.known = element("div", { class: "known-start" }, this.samples, this.about, this.offer.element);
     this.other = element("div", { class: "other-starts" }, this.larger, this.folder);
     this.empty = element("div", { class: "empty" },
       element("div", { class: "empty-content" }, this.invite, this.known, this.other, this.preview, this.questions));
@@ -80,6 +83,7 @@ export class Conversation {
     }));
     this.about.textContent = known?.about ?? "";
     this.#hasKnown = Boolean(known?.about || known?.examples?.length);
+    this.#knowsDrawings = known?.purpose === "drawings";
   }
 
   /**
@@ -92,7 +96,8 @@ export class Conversation {
     const has = pictures.length > 0;
     this.invite.hidden = this.other.hidden = has;
     this.known.hidden = has || !this.#hasKnown;
-    this.larger.hidden = !this.#hasKnown;
+    this.larger.hidden = !this.#hasKnown || this.#knowsDrawings;
+    this.offer.element.hidden = !this.#knowsDrawings;
     this.preview.hidden = this.questions.hidden = !has;
     this.#preview(this.empty.hidden ? [] : pictures);
     this.preview.classList.toggle("several", pictures.length > 1);
