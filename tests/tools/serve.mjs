@@ -95,6 +95,18 @@ function fileOf(pathname, { root, mounts }) {
 /** How often each signature may still be used. @type {Map<string, number>} */
 const signatures = new Map();
 
+/**
+ * The parameters of a signed address: as many requests with them are answered, all later ones refused.
+ * @param {string} pathname
+ * @param {number} uses
+ * @returns {Record<string, string>}
+ */
+export function signed(pathname, uses) {
+  const signature = `${pathname}-${signatures.size}`;
+  signatures.set(signature, uses);
+  return { "X-Amz-Algorithm": "AWS4-HMAC-SHA256", "X-Amz-Expires": "3600", "X-Amz-Signature": signature };
+}
+
 async function answer(request, response, { root, mounts, isolated, elsewhere, bare, times, open, record }) {
   const url = new URL(request.url, "http://localhost");
   const has = (name) => url.searchParams.has(name);
@@ -122,11 +134,9 @@ async function answer(request, response, { root, mounts, isolated, elsewhere, ba
     return void response.writeHead(429, { ...headers, "content-type": "text/plain" }).end("too many");
   }
   if (has("signed")) {
-    const signature = `${url.pathname}-${signatures.size}`;
-    signatures.set(signature, number("signed"));
     const to = new URL(url.pathname, elsewhere);
     for (const [name, value] of url.searchParams) if (name !== "signed") to.searchParams.set(name, value);
-    for (const [name, value] of Object.entries({ "X-Amz-Algorithm": "AWS4-HMAC-SHA256", "X-Amz-Expires": 3600, "X-Amz-Signature": signature })) to.searchParams.set(name, String(value));
+    for (const [name, value] of Object.entries(signed(url.pathname, number("signed")))) to.searchParams.set(name, value);
     return void response.writeHead(302, { ...headers, location: to.href }).end();
   }
   const signature = url.searchParams.get("X-Amz-Signature");
