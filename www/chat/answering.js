@@ -1,8 +1,11 @@
 // Questions and answers in a <llava-chat>: asked, asked again, edited, taken back.
 
 import { LlavaError } from "../llava-web.js";
+import { bytes } from "./base/format.js";
+import { totalBytes } from "./model/catalogue.js";
 import { messagesOf, userMessage } from "./talk/messages.js";
 import { fetchPicture } from "./talk/address-dialog.js";
+import { isPhotograph } from "./talk/photograph.js";
 import { openPicture } from "./talk/pictures.js";
 import { responseFormat, sampling } from "./tools/settings.js";
 
@@ -148,6 +151,7 @@ export class Answering {
     view.lookedAt.close();
     turn.begin({ json: settings.json });
     view.announce("Working on the answer");
+    if (view.known?.purpose === "drawings") this.#tellOfPhotographs(answering);
     /** @type {{ finish: string, usage?: import("../llava-web.js").Usage, firstTokenSeconds?: number }} */
     let ended;
     try {
@@ -163,10 +167,39 @@ export class Answering {
     state.answered(answering);
     view.conversation.scrollAlong();
     if (view.conversation.turns.includes(turn)) this.#chat.keeping.save();
-    view.announce(turn.text === "" ? "Stopped before the first word" : `Answer: ${turn.text}`);
+    view.announce(turn.text === "" ? "Stopped before the first word" : [`Answer: ${turn.text}`, turn.remark].filter(Boolean).join(" "));
     view.showStatus({ usage, firstTokenSeconds });
     emit("llava-message", { role: "assistant", content: turn.text, finish_reason: finish, usage });
     return turn.text;
+  }
+
+  /**
+   * Where a model that knows drawings is asked about a photograph, says so beside the answer, and offers one that knows those: the question is then
+   * asked again with it.
+   * @param {AnsweringState} answering
+   */
+  async #tellOfPhotographs({ turn, engine }) {
+    const { state, view, loading } = this.#chat;
+    const found = await Promise.all(turn.pictures.map(({ file }) => isPhotograph(file)));
+    const count = found.filter((is) => is === true).length;
+    if (count === 0 || state.engine !== engine || !view.conversation.turns.includes(turn)) return;
+    const { known } = view.panel;
+    const [model] = known.photographs;
+    const what = count === 1 ? (found.length === 1 ? "This looks like a photograph." : "One of these looks like a photograph.") : "These look like photographs.";
+    const other = model ? ` ${model.name} sees photographs${known.isHere(model) ? "" : `: ${bytes(totalBytes(model))} to download`}.` : "";
+    turn.tell(`${what} The loaded model knows drawings only, and is guessing here.${other}`, [
+      ...(model ? [{
+        text: `Ask ${model.name}`,
+        onclick: () => {
+          view.panel.setAddresses({ model: model.model, mmproj: model.mmproj ?? "" });
+          loading.begin({ model: model.model, mmproj: model.mmproj }, { focus: true, turn });
+        },
+      }] : []),
+      { text: "More models", onclick: () => view.showMoreModels() },
+    ]);
+    view.conversation.scrollAlong();
+    // Otherwise it is read out with the answer.
+    if (turn.isAnswered) view.announce(turn.remark);
   }
 
   /** @param {AnsweringState} answering */

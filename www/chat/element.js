@@ -8,7 +8,7 @@
 // methods: load(options), ask(text, image), stop(), reset()
 // slots: brand (in the bar at the top), intro (beside the model panel), note (in the model panel, above its button)
 // parts: bar model card input load known more stored progress cancel chat log offer offer-load exchange image turn asked answer example composer question picture ask stop
-//   error status button dialog alt-texts word heat heat-legend
+//   error remark status button dialog alt-texts word heat heat-legend
 // properties: --llava-background --llava-surface --llava-text --llava-muted --llava-line --llava-accent --llava-on-accent
 //   --llava-danger --llava-radius --llava-font
 //

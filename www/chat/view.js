@@ -35,6 +35,7 @@ import { AltTexts } from "./tools/alt-texts.js";
 export class View {
   #root;
   #state;
+  #act;
   /** The state that is shown. @type {import("./state.js").State | null} */
   #shown = null;
   /** The engine that is shown. @type {import("../llava-web.js").Engine | null} */
@@ -56,6 +57,7 @@ export class View {
   constructor(root, state, act) {
     this.#root = root;
     this.#state = state;
+    this.#act = act;
     const onError = (/** @type {string} */ message) => this.alert.show(message);
     const onTell = (/** @type {string} */ message) => this.announce(message);
     this.panel = new ModelPanel({ onLoad: act.load, onCancel: act.stop, onBack: act.back, onSettings: act.settings, onError, onTell, onKnown: () => this.#showOffer() });
@@ -69,10 +71,7 @@ export class View {
       onDescribeFolder: () => this.showAltTexts(true),
       onChangeModel: act.changeModel,
       onLoadKnown: (model) => this.panel.load(model),
-      onMoreModels: () => {
-        act.changeModel();
-        this.panel.known.showMore();
-      },
+      onMoreModels: () => this.showMoreModels(),
     });
     this.altTexts = new AltTexts(this.urls, {
       onDescribe: act.describe, onBack: () => this.showAltTexts(false), onTell, onError, onUndoable: (message, what) => this.undo.offer(message, what),
@@ -143,6 +142,12 @@ export class View {
     if (shown) this.altTexts.open();
     this.render();
     this.focus();
+  }
+
+  /** The choice of a model, with all that the page offers. */
+  showMoreModels() {
+    this.#act.changeModel();
+    this.panel.known.showMore();
   }
 
   get isDescribing() {

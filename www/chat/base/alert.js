@@ -3,9 +3,14 @@
 import { button, element } from "./dom.js";
 
 export class Alert {
-  element = element("div", { class: "alert", part: "error", role: "alert", hidden: true });
+  element;
   /** Told when the message goes, whoever took it away. @type {(() => void) | null} */
   #onGone = null;
+
+  /** @param {{ role?: "alert" | "note", part?: string, label?: string }} [options]  a note is not read out by itself */
+  constructor({ role = "alert", part = "error", label } = {}) {
+    this.element = element("div", { class: "alert", part, role, "aria-label": label ?? null, hidden: true });
+  }
 
   /**
    * @param {string} message

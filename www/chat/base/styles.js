@@ -231,7 +231,7 @@ figure.with-heat { position: relative; }
 }
 .alert.notice { background: var(--surface); border-color: var(--line); }
 .alert p { flex: 1 1 16rem; padding-block: 0.5rem; overflow-wrap: anywhere; }
-.alert .button.plain { background: none; border-color: color-mix(in oklab, var(--danger) 45%, transparent); }
+.alert .button.plain { max-inline-size: 100%; padding-block: 0.375rem; white-space: normal; background: none; border-color: color-mix(in oklab, var(--danger) 45%, transparent); }
 .alert.notice .button.plain { border-color: var(--line); }
 .undo .alert p { flex-basis: 9rem; }
 .card .alert { margin-block-end: 1.25rem; }

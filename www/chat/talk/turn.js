@@ -25,6 +25,10 @@ export class Turn {
   failure = null;
   #answer;
   #alert = new Alert();
+  /** What the page has to say beside the answer. */
+  #remark = new Alert({ role: "note", part: "remark", label: "About this answer" });
+  /** Its words; "" where there are none. */
+  remark = "";
   /** The answer that another one is to replace. @type {Answer | null} */
   #before = null;
 
@@ -51,7 +55,7 @@ export class Turn {
     this.foot = element("div", { class: "turn-foot", hidden: true },
       this.copy, this.again, button({ text: "Edit", icon: "edit", class: "quiet", onclick: onEdit }), this.looked, this.note);
     this.element = element("article", { class: "turn", part: "turn" },
-      element("h2", { class: "question", part: "asked", dir: "auto", lang: "" }, question), this.waiting, this.answer, this.#alert.element, this.foot);
+      element("h2", { class: "question", part: "asked", dir: "auto", lang: "" }, question), this.waiting, this.answer, this.#alert.element, this.foot, this.#remark.element);
   }
 
   get text() {
@@ -75,6 +79,7 @@ export class Turn {
     this.usage = undefined;
     this.failure = null;
     this.#alert.hide();
+    this.#remark.hide();
     this.foot.hidden = true;
     this.waiting.hidden = false;
     this.stage.textContent = "Preparing";
@@ -135,6 +140,16 @@ export class Turn {
     this.failure = failure;
     this.setLast(!this.again.hidden);
     this.#alert.show(failure.message, { actions, closable: before !== null });
+  }
+
+  /**
+   * Says something beside the answer, whether or not it is finished.
+   * @param {string} message
+   * @param {{ text: string, onclick: () => void }[]} actions
+   */
+  tell(message, actions) {
+    this.#remark.show(message, { actions, notice: true, onGone: () => (this.remark = "") });
+    this.remark = message;
   }
 
   /** Shows an answer that is there already. @param {Answer} answer */
