@@ -46,6 +46,8 @@ pub struct Tokenizer {
     swallows_space: bool,
     /// Ascending.
     ends: Vec<u32>,
+    /// Structure that is printed all the same. Ascending.
+    printed: Vec<u32>,
     warning: Option<String>,
 }
 
@@ -81,6 +83,17 @@ const END_TEXTS: &[&str] = &[
 /// Of [`END_TEXTS`], those that are ordinary words of some vocabularies and so count only as control tokens.
 fn ends_answer(text: &str, kind: Kind) -> bool {
     END_TEXTS.contains(&text) && (kind != Kind::Normal || text.starts_with("<|") || text == "<end_of_turn>")
+}
+
+/// Whether a piece is a tag of the documents that SmolDocling and Granite-Docling write, like `<loc_12>`, `</table>` or `<_Python_>`, and not
+/// one of the marks that stand in a prompt.
+fn is_document_tag(text: &str) -> bool {
+    const MARKS: [&str; 8] = ["s", "unk", "pad", "eos", "bos", "image", "fake_token_around_image", "end_of_utterance"];
+    let Some(name) = text.strip_prefix('<').and_then(|text| text.strip_suffix('>')) else { return false };
+    let name = name.strip_prefix('/').unwrap_or(name);
+    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_+#.-".contains(c));
+    is_name && !MARKS.contains(&name) && !name.starts_with("row_") && !name.starts_with("global-img")
 }
 
 /// Whether a piece always means structure: control tokens, and others spelled like `<|user|>` or `[INST]`, which some
@@ -175,6 +188,13 @@ impl Tokenizer {
         ends.sort_unstable();
         ends.dedup();
 
+        // The tags of a document are the answer of a model that writes them, though converters file them under structure.
+        let writes_tags = pieces.iter().any(|(_, text, _)| text == "<doctag>");
+        let printed: Vec<u32> = match writes_tags {
+            true => pieces.iter().filter(|(_, text, kind)| *kind == Kind::Control && is_document_tag(text)).map(|(id, ..)| id).collect(),
+            false => Vec::new(),
+        };
+
         let mut warning = None;
         let (model, default_bos) = if spm {
             let Some(Value::Floats(scores)) = metadata.get("tokenizer.ggml.scores") else {
@@ -234,6 +254,7 @@ impl Tokenizer {
             space_prefix: spm && metadata.bool("tokenizer.ggml.add_space_prefix").unwrap_or(true),
             swallows_space: spm && (name.contains("phi-3") || name.contains("phi3")),
             ends,
+            printed,
             warning,
             pieces,
         })
@@ -370,12 +391,12 @@ impl Tokenizer {
     }
 
     /// Appends the bytes that a token prints as: nothing for an id beyond the vocabulary, and for a special token unless
-    /// `unparse_special`.
+    /// `unparse_special` or where it is a tag of the documents that the model writes.
     pub fn token_bytes(&self, id: u32, unparse_special: bool, out: &mut Vec<u8>) {
         let Some(text) = self.pieces.get(id) else { return };
         match (self.pieces.kind(id), &self.model) {
             (Kind::Control | Kind::Unknown, _) => {
-                if unparse_special {
+                if unparse_special || self.printed.binary_search(&id).is_ok() {
                     out.extend_from_slice(text.as_bytes());
                 }
             }
@@ -417,5 +438,20 @@ impl Tokenizer {
             }
         }
         String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_document_tag;
+
+    #[test]
+    fn tags_of_documents_are_told_from_marks_of_prompts() {
+        for tag in ["<doctag>", "</doctag>", "<loc_123>", "<_Python_>", "<_C++_>", "<section_header_level_1>", "<nl>"] {
+            assert!(is_document_tag(tag), "{tag}");
+        }
+        for mark in ["<image>", "</s>", "<row_1_col_2>", "<global-img>", "<|im_end|>", "<end_of_utterance>", "<>", "loc", "<a b>"] {
+            assert!(!is_document_tag(mark), "{mark}");
+        }
     }
 }
