@@ -26,8 +26,8 @@ mod operands;
 mod work;
 
 pub use operands::{
-    AttentionOp, Epilogue, Expected, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec, Launches, Linear, Mask, MatrixSpec, Qkv,
-    RmsNorm, RopeStyle,
+    AttentionOp, CONV_RING, Epilogue, Expected, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec, Launches, Linear, Mask,
+    MatrixSpec, QkNorm, Qkv, RmsNorm, RopeStyle, conv_state_row, conv_state_rows,
 };
 
 /// The types of a device, and how its work is best cut.
@@ -212,6 +212,30 @@ pub trait Ops: Types {
     /// `x[row+i] += y[i]` for the first `n` rows of `y`.
     fn add_rows(&mut self, x: &mut Self::Tensor, row: usize, y: &Self::Tensor, n: usize);
 
+    /// `x[i] += scale ⊙ y[i]` for `n` rows. `scale [1, cols]`.
+    fn add_scaled(&mut self, x: &mut Self::Tensor, scale: &Self::Tensor, y: &Self::Tensor, n: usize);
+
+    /// `out[i] = factor · mean(x[k·i], …, x[k·i+k−1])` for `n` rows of `out`; with a `k` of 1 a multiple of each row.
+    fn mean_rows(&mut self, x: &Self::Tensor, k: usize, factor: f32, out: &mut Self::Tensor, n: usize);
+
+    /// `x[i, h] = x[i, h] / √(mean(x[i, h]²) + eps) · weight` for each head `h` of `n` rows. `x [·, n_heads · head_dim]`,
+    /// `weight [1, head_dim]`.
+    fn head_norm(&mut self, x: &mut Self::Tensor, weight: &Self::Tensor, eps: f32, n: usize);
+
+    /// LFM2's short convolution, causal, each element for itself, at the slots `t = first + i`:
+    /// `out[i] = C[i] ⊙ (kernel[0] ⊙ u[t−2] + kernel[1] ⊙ u[t−1] + kernel[2] ⊙ u[t])`, `u = B ⊙ X`, zero before slot 0. `bcx [·, 3 · cols]`: B,
+    /// C and X side by side; `kernel [3, cols]`, `out [·, cols]`. The products of the slots before `first` are read in `state`, and those of
+    /// these rows are kept there: `[conv_state_rows(n_ctx), cols]`, see [`CONV_RING`] and [`conv_state_row`].
+    fn short_conv(
+        &mut self,
+        bcx: &Self::Tensor,
+        kernel: &Self::Tensor,
+        state: &mut Self::Tensor,
+        first: usize,
+        out: &mut Self::Tensor,
+        n: usize,
+    );
+
     /// `out[i] = x[i] / √(mean(x[i]²) + eps) · weight`. `weight [1, cols]`.
     fn rms_norm(&mut self, x: &Self::Tensor, weight: &Self::Tensor, eps: f32, out: &mut Self::Tensor, n: usize);
 
@@ -277,7 +301,7 @@ pub trait Ops: Types {
         self.linear(x, layers.v, v, n, Epilogue::Store);
     }
 
-    /// The front half of a decoder's attention layer: projections, rotary embedding, and keys and values into the cache.
+    /// The front half of a decoder's attention layer: projections, the heads' norms where there are any, rotary embedding, and keys and values into the cache.
     /// Leaves the turned queries in `q`; `k` and `v` are scratch.
     #[allow(clippy::too_many_arguments, reason = "a fused group of ops")]
     fn qkv_rope_kv(
@@ -292,6 +316,10 @@ pub trait Ops: Types {
     ) {
         let Heads { n_heads, n_kv_heads, head_dim } = place.heads;
         self.qkv(x, layers, q, k, v, n);
+        if let Some(norm) = &layers.qk_norm {
+            self.head_norm(q, norm.q, norm.eps, n);
+            self.head_norm(k, norm.k, norm.eps, n);
+        }
         self.rope(q, place.rope, place.style, n_heads, head_dim, place.position, n);
         self.rope(k, place.rope, place.style, n_kv_heads, head_dim, place.position, n);
         self.kv_write(place.cache, place.layer, place.position, k, v, n);

@@ -195,6 +195,19 @@ pub struct Qkv<'a, B: Types + ?Sized> {
     pub k: &'a Linear<B>,
     /// To values, `[n_kv, n_embd]`.
     pub v: &'a Linear<B>,
+    /// The norms that each head of the queries and of the keys goes through before it is turned; [`Ops::qkv`](super::Ops::qkv) alone does not
+    /// look at it.
+    pub qk_norm: Option<QkNorm<'a, B>>,
+}
+
+/// Root-mean-square norms of heads.
+pub struct QkNorm<'a, B: Types + ?Sized> {
+    /// Of the queries, `[1, head_dim]`.
+    pub q: &'a B::Tensor,
+    /// Of the keys, `[1, head_dim]`.
+    pub k: &'a B::Tensor,
+    /// Added to the mean square.
+    pub eps: f32,
 }
 
 /// Where the keys and values of a decoder layer go and how they are turned.
@@ -259,4 +272,18 @@ pub struct Launches {
     pub buffers: u64,
     /// Pieces of data that the host wrote into tensors.
     pub writes: u64,
+}
+
+/// Slots whose products a short convolution keeps one by one: row `slot % CONV_RING` of its state. Also the length of the blocks of slots of
+/// which the last two are kept for good, so that a context can be cut back to a multiple of it.
+pub const CONV_RING: usize = 64;
+
+/// The row of a short convolution's state that keeps the product of a slot for good; `None` where only the ring does.
+pub fn conv_state_row(slot: usize) -> Option<usize> {
+    (slot % CONV_RING).checked_sub(CONV_RING - 2).map(|i| CONV_RING + 2 * (slot / CONV_RING) + i)
+}
+
+/// Rows that the state of a short convolution needs for so many slots.
+pub fn conv_state_rows(n_slots: usize) -> usize {
+    CONV_RING + 2 * (n_slots / CONV_RING)
 }

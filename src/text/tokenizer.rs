@@ -191,7 +191,11 @@ impl Tokenizer {
         // The tags of a document are the answer of a model that writes them, though converters file them under structure.
         let writes_tags = pieces.iter().any(|(_, text, _)| text == "<doctag>");
         let printed: Vec<u32> = match writes_tags {
-            true => pieces.iter().filter(|(_, text, kind)| *kind == Kind::Control && is_document_tag(text)).map(|(id, ..)| id).collect(),
+            true => pieces
+                .iter()
+                .filter(|(_, text, kind)| *kind == Kind::Control && is_document_tag(text))
+                .map(|(id, ..)| id)
+                .collect(),
             false => Vec::new(),
         };
 
@@ -450,7 +454,8 @@ mod tests {
         for tag in ["<doctag>", "</doctag>", "<loc_123>", "<_Python_>", "<_C++_>", "<section_header_level_1>", "<nl>"] {
             assert!(is_document_tag(tag), "{tag}");
         }
-        for mark in ["<image>", "</s>", "<row_1_col_2>", "<global-img>", "<|im_end|>", "<end_of_utterance>", "<>", "loc", "<a b>"] {
+        for mark in ["<image>", "</s>", "<row_1_col_2>", "<global-img>", "<|im_end|>", "<end_of_utterance>", "<>", "loc", "<a b>"]
+        {
             assert!(!is_document_tag(mark), "{mark}");
         }
     }

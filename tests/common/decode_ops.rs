@@ -97,7 +97,7 @@ pub async fn normed<B: Backend>(backend: &mut B, format: Format, other: Format) 
                 let tensor = |backend: &mut B, cols| backend.tensor(n, cols).expect("tensor");
                 let (mut qt, mut kt, mut vt) = (tensor(backend, n_q), tensor(backend, n_kv), tensor(backend, n_kv));
                 let (mut out, mut scratch) = (tensor(backend, n_q), tensor(backend, n_embd));
-                let layers = Qkv { q: &q, k: &k, v: &v };
+                let layers = Qkv { q: &q, k: &k, v: &v, qk_norm: None };
                 for position in [0, n] {
                     let place = KvPlace { cache: &mut cache, layer: 1, position, rope: &rope, style, heads };
                     if is_fused {

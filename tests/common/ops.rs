@@ -7,7 +7,8 @@ use std::pin::Pin;
 
 use half::{bf16, f16};
 use llava_web::backend::{
-    AttentionOp, Backend, Epilogue, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec, Linear, Mask, MatrixSpec, Qkv, RopeStyle,
+    AttentionOp, Backend, CONV_RING, Epilogue, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec, Linear, Mask, MatrixSpec, Qkv,
+    RopeStyle, conv_state_row, conv_state_rows,
 };
 use llava_web::quant::Format;
 
@@ -212,6 +213,9 @@ pub fn tests<'a, B: Backend + 'a>(make: &'a impl Fn() -> B) -> Vec<Test<'a>> {
     let mut all = vec![
         Test::new("rows_of_tensors", async { rows_of_tensors(&mut make()).await }),
         Test::new("norms", async { norms(&mut make()).await }),
+        Test::new("head_norm", async { head_norm(&mut make()).await }),
+        Test::new("add_scaled, mean_rows", async { scaled_rows(&mut make()).await }),
+        Test::new("short_conv", async { short_conv(&mut make()).await }),
         Test::new("silu_mul", async { silu_mul(&mut make()).await }),
         Test::new("rope", async { rope(&mut make()).await }),
         Test::new("attention f32", async { attention(&mut make(), KvFormat::F32).await }),
@@ -322,6 +326,84 @@ pub async fn norms<B: Backend>(backend: &mut B) {
         backend.layer_norm(&x, &weight, &bias, 1e-5, &mut out, n);
         let what = format!("layer_norm {n}x{cols}");
         assert_near(&what, &result(backend, &what, &out, n).await, &layer, NMSE_FLOAT, MAX_FLOAT);
+    }
+}
+
+pub async fn head_norm<B: Backend>(backend: &mut B) {
+    let mut random = Random::new(21);
+    for (n, n_heads, head_dim) in [(1, 1, 4), (3, 2, 7), (2, 3, 64), (5, 9, 80), (1, 2, 130)] {
+        let cols = n_heads * head_dim;
+        let (data, w) = (random.floats(n * cols), random.floats(head_dim));
+        let (mut x, weight) = (tensor(backend, n + 1, cols, &data), tensor(backend, 1, head_dim, &w));
+        backend.head_norm(&mut x, &weight, 1e-5, n);
+        let norm = |head: &[f64]| {
+            let square = head.iter().map(|x| x * x).sum::<f64>() / head_dim as f64;
+            head.iter().zip(&w).map(|(x, w)| x / (square + 1e-5).sqrt() * f64::from(*w)).collect::<Vec<f64>>()
+        };
+        let want: Vec<f64> = wide(&data).chunks_exact(head_dim).flat_map(norm).collect();
+        let what = format!("head_norm {n}x{n_heads}x{head_dim}");
+        assert_near(&what, &result(backend, &what, &x, n).await, &want, NMSE_FLOAT, MAX_FLOAT);
+    }
+}
+
+pub async fn scaled_rows<B: Backend>(backend: &mut B) {
+    let mut random = Random::new(22);
+    for (n, cols) in [(1, 1), (3, 8), (2, 65), (5, 130)] {
+        let [a, b, s] = [n * cols, n * cols, cols].map(|n| random.floats(n));
+        let (mut x, y) = (tensor(backend, n + 1, cols, &a), tensor(backend, n, cols, &b));
+        let scale = tensor(backend, 1, cols, &s);
+        backend.add_scaled(&mut x, &scale, &y, n);
+        let want: Vec<f64> = (0..n * cols).map(|i| f64::from(a[i]) + f64::from(s[i % cols]) * f64::from(b[i])).collect();
+        let what = format!("add_scaled {n}x{cols}");
+        assert_near(&what, &result(backend, &what, &x, n).await, &want, NMSE_FLOAT, MAX_FLOAT);
+        for (k, factor) in [(1, 3.5), (2, 1.0), (4, 1.0)] {
+            let data = random.floats(n * k * cols);
+            let (x, mut out) = (tensor(backend, n * k, cols, &data), backend.tensor(n + 1, cols).expect("tensor"));
+            backend.mean_rows(&x, k, factor, &mut out, n);
+            let at = |row: usize, col: usize| (0..k).map(|i| f64::from(data[(row * k + i) * cols + col])).sum::<f64>();
+            let want: Vec<f64> = (0..n * cols).map(|i| f64::from(factor) / k as f64 * at(i / cols, i % cols)).collect();
+            let what = format!("mean_rows {n}x{cols} of {k}");
+            assert_near(&what, &result(backend, &what, &out, n).await, &want, NMSE_FLOAT, MAX_FLOAT);
+        }
+    }
+}
+
+/// In pieces of all sizes it is what the whole is, and what it keeps is where a context that is cut back looks for it.
+pub async fn short_conv<B: Backend>(backend: &mut B) {
+    let mut random = Random::new(23);
+    for cols in [4, 33] {
+        let n = 200;
+        let (data, taps) = (random.floats(n * 3 * cols), random.floats(3 * cols));
+        let kernel = tensor(backend, 3, cols, &taps);
+        let product =
+            |slot: usize, i: usize| f64::from(data[slot * 3 * cols + i]) * f64::from(data[slot * 3 * cols + 2 * cols + i]);
+        let of = |slot: usize, i: usize| {
+            let sum: f64 = (0..3)
+                .filter(|tap| slot + tap >= 2)
+                .map(|tap| f64::from(taps[tap * cols + i]) * product(slot + tap - 2, i))
+                .sum();
+            f64::from(data[slot * 3 * cols + cols + i]) * sum
+        };
+        let mut state = backend.tensor(conv_state_rows(n), cols).expect("tensor");
+        let (mut slot, mut sizes) = (0, [1, 2, 1, 70, 64, 3, 1, 1, 57].into_iter().cycle());
+        while slot < n {
+            let rows = sizes.next().unwrap_or(1).min(n - slot);
+            let bcx = tensor(backend, rows, 3 * cols, &data[slot * 3 * cols..][..rows * 3 * cols]);
+            let mut out = backend.tensor(rows + 1, cols).expect("tensor");
+            backend.short_conv(&bcx, &kernel, &mut state, slot, &mut out, rows);
+            let want: Vec<f64> = (0..rows * cols).map(|i| of(slot + i / cols, i % cols)).collect();
+            let what = format!("short_conv of {rows} rows at {slot}");
+            assert_near(&what, &result(backend, &what, &out, rows).await, &want, NMSE_FLOAT, MAX_FLOAT);
+            slot += rows;
+        }
+        let kept = read(backend, &state, 0, conv_state_rows(n)).await;
+        let mut places: Vec<(usize, usize)> = (n - CONV_RING..n).map(|slot| (slot, slot % CONV_RING)).collect();
+        places.extend((0..n).filter_map(|slot| Some((slot, conv_state_row(slot)?))));
+        assert_eq!(places.len(), CONV_RING + 2 * (n / CONV_RING));
+        for (slot, row) in places {
+            let want: Vec<f64> = (0..cols).map(|i| product(slot, i)).collect();
+            assert_near(&format!("slot {slot}"), &kept[row * cols..][..cols], &want, NMSE_FLOAT, MAX_FLOAT);
+        }
     }
 }
 
@@ -784,7 +866,7 @@ pub async fn fused<B: Backend>(backend: &mut B) {
             let [mut qt, mut kt, mut vt, mut out] = [n_q, n_kv, n_kv, n_q].map(|cols| backend.tensor(n, cols).expect("tensor"));
             if is_fused {
                 let place = KvPlace { cache: &mut cache, layer: 0, position: 3, rope: &table, style: RopeStyle::Halves, heads };
-                let layers = Qkv { q: &q, k: &k, v: &v };
+                let layers = Qkv { q: &q, k: &k, v: &v, qk_norm: None };
                 backend.qkv_rope_kv(&x, &layers, place, &mut qt, &mut kt, &mut vt, n);
             } else {
                 backend.linear(&x, &q, &mut qt, n, Epilogue::Store);
@@ -852,7 +934,7 @@ pub async fn outputs<B: Backend>(backend: &mut B) -> Vec<(String, Vec<f32>)> {
                 outputs.push((format!("linear {} {n} rows {epilogue:?}", format.name()), read(backend, &out, 0, n).await));
             }
             let [mut a, mut b, mut c] = [(); 3].map(|()| backend.tensor(n, n_out).expect("tensor"));
-            let layers = Qkv { q: &with_bias, k: &without, v: &with_bias };
+            let layers = Qkv { q: &with_bias, k: &without, v: &with_bias, qk_norm: None };
             backend.qkv(&x, &layers, &mut a, &mut b, &mut c, n);
             for (name, out) in [("q", &a), ("k", &b), ("v", &c)] {
                 outputs.push((format!("{name} {} {n} rows", format.name()), read(backend, out, 0, n).await));

@@ -54,3 +54,24 @@ pub fn epilogue(out: &mut [f32], bias: Option<&[f32]>, epilogue: Epilogue) {
         Epilogue::QuickGelu => quick_gelu(out),
     }
 }
+
+/// `x[i] += scale ⊙ y[i]`; `x, y [n, cols]`, `scale [cols]`.
+pub fn add_scaled(x: &mut [f32], scale: &[f32], y: &[f32]) {
+    for (x, y) in x.chunks_exact_mut(scale.len()).zip(y.chunks_exact(scale.len())) {
+        for ((x, y), scale) in x.iter_mut().zip(y).zip(scale) {
+            *x += scale * y;
+        }
+    }
+}
+
+/// `out[i] = factor · mean(x[k·i], …, x[k·i+k−1])`; `x [k · n, cols]`, `out [n, cols]`.
+pub fn mean_rows(x: &[f32], k: usize, factor: f32, cols: usize, out: &mut [f32]) {
+    let factor = factor / k as f32;
+    for (x, out) in x.chunks_exact(k * cols).zip(out.chunks_exact_mut(cols)) {
+        out.fill(0.0);
+        for x in x.chunks_exact(cols) {
+            out.iter_mut().zip(x).for_each(|(out, x)| *out += x);
+        }
+        out.iter_mut().for_each(|out| *out *= factor);
+    }
+}

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::choice::{Choice, Ranked, choose};
 use super::{
     AttentionOp, Choose, Epilogue, Expected, Heads, KvPart, KvSource, KvSpec, Linear, MatrixSpec, Memory, Ops, Qkv, Queue,
-    RopeStyle, Types,
+    RopeStyle, Types, conv_state_rows,
 };
 use crate::error::{Error, Result};
 use linear::Layer;
@@ -39,6 +39,7 @@ mod panel;
 pub mod pool;
 mod quantize_activations;
 mod rope;
+mod short_conv;
 mod warm_up;
 
 pub use attention::KvCache;
@@ -267,6 +268,33 @@ impl Ops for Cpu {
     fn add_rows(&mut self, x: &mut Tensor, row: usize, y: &Tensor, n: usize) {
         assert_eq!(x.cols, y.cols, "add_rows: row lengths differ");
         elementwise::add(x.rows_at_mut(row, n), y.rows_at(0, n));
+    }
+
+    fn add_scaled(&mut self, x: &mut Tensor, scale: &Tensor, y: &Tensor, n: usize) {
+        assert!(x.cols == y.cols && x.cols == scale.cols, "add_scaled: row lengths differ");
+        elementwise::add_scaled(x.rows_at_mut(0, n), &scale.data, y.rows_at(0, n));
+    }
+
+    fn mean_rows(&mut self, x: &Tensor, k: usize, factor: f32, out: &mut Tensor, n: usize) {
+        assert!(x.cols == out.cols && k > 0, "mean_rows: row lengths differ");
+        elementwise::mean_rows(x.rows_at(0, k * n), k, factor, x.cols, out.rows_at_mut(0, n));
+    }
+
+    fn head_norm(&mut self, x: &mut Tensor, weight: &Tensor, eps: f32, n: usize) {
+        assert!(weight.cols > 0 && x.cols.is_multiple_of(weight.cols), "head_norm: row lengths differ");
+        let cols = x.cols;
+        self.for_rows(n, cols, x.rows_at_mut(0, n), |_, x| norm::head_norm(x, &weight.data, eps));
+    }
+
+    fn short_conv(&mut self, bcx: &Tensor, kernel: &Tensor, state: &mut Tensor, first: usize, out: &mut Tensor, n: usize) {
+        assert!(bcx.cols == 3 * out.cols && kernel.cols == out.cols && state.cols == out.cols, "short_conv: row lengths differ");
+        assert!(state.rows >= conv_state_rows(first + n), "short_conv: beyond the state");
+        let cols = out.cols;
+        let (bcx, kept) = (bcx.rows_at(0, n), &state.data);
+        self.for_rows(n, cols, out.rows_at_mut(0, n), |rows, out| {
+            short_conv::rows(bcx, &kernel.data, kept, first, rows, out);
+        });
+        short_conv::keep(bcx, &mut state.data, first, cols);
     }
 
     fn rms_norm(&mut self, x: &Tensor, weight: &Tensor, eps: f32, out: &mut Tensor, n: usize) {

@@ -14,6 +14,16 @@ pub enum Kernel {
     JoinRows,
     /// `add_rows.wgsl`
     AddRows,
+    /// `add_scaled.wgsl`
+    AddScaled,
+    /// `mean_rows.wgsl`
+    MeanRows,
+    /// `head_norm.wgsl`
+    HeadNorm,
+    /// `short_conv.wgsl`
+    ShortConv,
+    /// `short_conv_keep.wgsl`
+    ShortConvKeep,
     /// `silu_mul.wgsl`
     SiluMul,
     /// `rms_norm.wgsl`
@@ -144,6 +154,11 @@ impl Kernel {
             Self::GatherRows,
             Self::JoinRows,
             Self::AddRows,
+            Self::AddScaled,
+            Self::MeanRows,
+            Self::HeadNorm,
+            Self::ShortConv,
+            Self::ShortConvKeep,
             Self::SiluMul,
             Self::RmsNorm,
             Self::LayerNorm,
@@ -180,6 +195,11 @@ impl Kernel {
             Self::GatherRows => "gather_rows".into(),
             Self::JoinRows => "join_rows".into(),
             Self::AddRows => "add_rows".into(),
+            Self::AddScaled => "add_scaled".into(),
+            Self::MeanRows => "mean_rows".into(),
+            Self::HeadNorm => "head_norm".into(),
+            Self::ShortConv => "short_conv".into(),
+            Self::ShortConvKeep => "short_conv_keep".into(),
             Self::SiluMul => "silu_mul".into(),
             Self::RmsNorm => "rms_norm".into(),
             Self::LayerNorm => "layer_norm".into(),
@@ -290,6 +310,11 @@ impl Kernel {
             Self::GatherRows => whole(&[include_str!("shaders/gather_rows.wgsl")]),
             Self::JoinRows => whole(&[include_str!("shaders/join_rows.wgsl")]),
             Self::AddRows => whole(&[include_str!("shaders/add_rows.wgsl")]),
+            Self::AddScaled => whole(&[include_str!("shaders/add_scaled.wgsl")]),
+            Self::MeanRows => whole(&[include_str!("shaders/mean_rows.wgsl")]),
+            Self::HeadNorm => whole(&[include_str!("shaders/head_norm.wgsl")]),
+            Self::ShortConv => whole(&[include_str!("shaders/short_conv.wgsl"), STEP]),
+            Self::ShortConvKeep => whole(&[include_str!("shaders/short_conv_keep.wgsl"), STEP]),
             Self::SiluMul => whole(&[include_str!("shaders/silu_mul.wgsl")]),
             Self::RmsNorm => whole(&[include_str!("shaders/rms_norm.wgsl")]),
             Self::LayerNorm => whole(&[include_str!("shaders/layer_norm.wgsl")]),
@@ -319,14 +344,27 @@ impl Kernel {
     /// The buffers it takes.
     pub fn bindings(self) -> Bindings {
         let (n_read, n_write) = match self {
-            Self::CopyRows | Self::JoinRows | Self::AddRows | Self::SiluMul | Self::Rope | Self::AttentionMerge => (1, 1),
+            Self::CopyRows
+            | Self::JoinRows
+            | Self::AddRows
+            | Self::MeanRows
+            | Self::HeadNorm
+            | Self::ShortConvKeep
+            | Self::SiluMul
+            | Self::Rope
+            | Self::AttentionMerge => (1, 1),
             Self::QuantizeRows | Self::ChooseBest => (1, 2),
-            Self::RmsNorm | Self::Embed(_) | Self::ChooseHistogram | Self::KvWrite(_) | Self::GatherRows => (2, 1),
+            Self::RmsNorm | Self::AddScaled | Self::Embed(_) | Self::ChooseHistogram | Self::KvWrite(_) | Self::GatherRows => {
+                (2, 1)
+            }
             Self::ChooseCandidates => (3, 2),
             Self::Choose => (5, 1),
-            Self::LayerNorm | Self::Attention { .. } | Self::AttentionTile { .. } | Self::MatMul(_) | Self::MatMul64 { .. } => {
-                (3, 1)
-            }
+            Self::LayerNorm
+            | Self::ShortConv
+            | Self::Attention { .. }
+            | Self::AttentionTile { .. }
+            | Self::MatMul(_)
+            | Self::MatMul64 { .. } => (3, 1),
             Self::MatVec { normed, .. } => (if normed { 4 } else { 3 }, 1),
             Self::MatMulDot8(_) | Self::GateUp { .. } => (4, 1),
             Self::QkvRopeKv { .. } => (6, 2),
@@ -334,6 +372,8 @@ impl Kernel {
         let has_step = matches!(
             self,
             Self::Rope
+                | Self::ShortConv
+                | Self::ShortConvKeep
                 | Self::KvWrite(_)
                 | Self::Attention { .. }
                 | Self::AttentionTile { .. }

@@ -19,7 +19,7 @@ use std::rc::Rc;
 use super::choice::{self, Choice, Weights};
 use super::{
     AttentionOp, Choose, Epilogue, Expected, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec, Launches, Linear, Mask,
-    MatrixSpec, Memory, Ops, Qkv, Queue, RmsNorm, RopeStyle, Types, work,
+    MatrixSpec, Memory, Ops, Qkv, Queue, RmsNorm, RopeStyle, Types, conv_state_rows, work,
 };
 use crate::error::{Error, Result};
 
@@ -480,6 +480,41 @@ impl Ops for Gpu {
         self.dispatch_rows(Kernel::AddRows, &[&y.buffer], &[&x.buffer], &params, x.stride / 4, n);
     }
 
+    fn add_scaled(&mut self, x: &mut Tensor, scale: &Tensor, y: &Tensor, n: usize) {
+        assert!(x.cols == y.cols && x.cols == scale.cols, "add_scaled: row lengths differ");
+        assert!(n <= x.rows && n <= y.rows, "add_scaled: beyond the rows");
+        let params = [(x.stride / 4) as u32];
+        self.dispatch_rows(Kernel::AddScaled, &[&scale.buffer, &y.buffer], &[&x.buffer], &params, x.stride / 4, n);
+    }
+
+    fn mean_rows(&mut self, x: &Tensor, k: usize, factor: f32, out: &mut Tensor, n: usize) {
+        assert_eq!(x.cols, out.cols, "mean_rows: row lengths differ");
+        assert!(k > 0 && k * n <= x.rows && n <= out.rows, "mean_rows: beyond the rows");
+        let params = [(x.stride / 4) as u32, k as u32, factor.to_bits()];
+        self.dispatch_rows(Kernel::MeanRows, &[&x.buffer], &[&out.buffer], &params, x.stride / 4, n);
+    }
+
+    fn head_norm(&mut self, x: &mut Tensor, weight: &Tensor, eps: f32, n: usize) {
+        assert!(weight.cols > 0 && x.cols.is_multiple_of(weight.cols), "head_norm: row lengths differ");
+        assert!(n <= x.rows, "head_norm: beyond the rows");
+        let params = [x.stride as u32, weight.cols as u32, eps.to_bits()];
+        let grid = [(x.cols / weight.cols) as u32, n as u32, 1];
+        self.recorder.dispatch(Kernel::HeadNorm, &[&weight.buffer], &[&x.buffer], &params, grid, 0);
+    }
+
+    fn short_conv(&mut self, bcx: &Tensor, kernel: &Tensor, state: &mut Tensor, first: usize, out: &mut Tensor, n: usize) {
+        assert!(bcx.cols == 3 * out.cols && kernel.cols == out.cols && state.cols == out.cols, "short_conv: row lengths differ");
+        assert!(n <= bcx.rows && n <= out.rows, "short_conv: beyond the rows");
+        assert!(state.rows >= conv_state_rows(first + n), "short_conv: beyond the state");
+        self.recorder.at(first);
+        let [bcx_stride, cols, stride, out_stride] = [bcx.stride, out.cols, state.stride, out.stride].map(|p| p as u32);
+        let read = [&bcx.buffer, &kernel.buffer, &state.buffer];
+        let params = [bcx_stride, cols, stride, out_stride];
+        self.dispatch_rows(Kernel::ShortConv, &read, &[&out.buffer], &params, out.stride, n);
+        let params = [bcx_stride, cols, stride, n as u32];
+        self.dispatch_rows(Kernel::ShortConvKeep, &[&bcx.buffer], &[&state.buffer], &params, out.cols, n);
+    }
+
     fn rms_norm(&mut self, x: &Tensor, weight: &Tensor, eps: f32, out: &mut Tensor, n: usize) {
         assert!(x.cols == out.cols && x.cols == weight.cols, "rms_norm: row lengths differ");
         assert!(n <= x.rows && n <= out.rows, "rms_norm: beyond the rows");
@@ -615,7 +650,11 @@ impl Ops for Gpu {
         let shards = [layers.q, layers.k, layers.v].map(|layer| sole_shard(&layer.weight));
         let ([Some(q_shard), Some(k_shard), Some(v_shard)], true) = (
             shards,
-            n <= MAX_VEC_ROWS && head_dim.is_multiple_of(4) && place.rope.cols.is_multiple_of(4) && n_groups <= MAX_GRID_X,
+            n <= MAX_VEC_ROWS
+                && layers.qk_norm.is_none()
+                && head_dim.is_multiple_of(4)
+                && place.rope.cols.is_multiple_of(4)
+                && n_groups <= MAX_GRID_X,
         ) else {
             self.rms_norm(x, norm.weight, norm.eps, norm.scratch, n);
             self.qkv_rope_kv(norm.scratch, layers, place, q, k, v, n);

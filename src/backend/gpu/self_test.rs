@@ -442,7 +442,7 @@ async fn attention(gpu: &mut Gpu, numbers: &mut Numbers, case: AttentionCase) ->
         let (mut qt, mut kt, mut vt, mut scratch) = (qt?, kt?, vt?, scratch?);
         let place = KvPlace { cache: &mut cache, layer: 0, position: last, rope: &rope, style, heads };
         let norm = RmsNorm { weight: &norm_weight, eps: eps as f32, scratch: &mut scratch };
-        gpu.norm_qkv_rope_kv(&x, norm, &Qkv { q, k, v }, place, &mut qt, &mut kt, &mut vt, 1);
+        gpu.norm_qkv_rope_kv(&x, norm, &Qkv { q, k, v, qk_norm: None }, place, &mut qt, &mut kt, &mut vt, 1);
         gpu.attention(&op, &qt, KvSource::Cache { cache: &cache, layer: 0, first: last }, &mut out, 1);
         if !is_near(gpu, &out, &one, tolerance).await? {
             return Ok(Some(format!("attention over {format:?}, heads of {head_dim}")));

@@ -269,7 +269,16 @@ impl<B: Backend> Decoder<B> for Llama<B> {
         let l = &layers[layer];
         let place = KvPlace { cache, layer, position, rope, style: config.rope_style, heads: config.dims.attention.heads };
         let norm = RmsNorm { weight: &l.attn_norm, eps: config.eps, scratch: &mut s.norm };
-        backend.norm_qkv_rope_kv(h, norm, &Qkv { q: &l.q, k: &l.k, v: &l.v }, place, &mut s.q, &mut s.k, &mut s.v, n);
+        backend.norm_qkv_rope_kv(
+            h,
+            norm,
+            &Qkv { q: &l.q, k: &l.k, v: &l.v, qk_norm: None },
+            place,
+            &mut s.q,
+            &mut s.k,
+            &mut s.v,
+            n,
+        );
         let kv = KvSource::Cache { cache, layer, first: position };
         backend.attention(&config.dims.attention, &s.q, kv, &mut s.attn, n);
         self.behind_attention(backend, layer, n);

@@ -228,15 +228,14 @@ impl<B: Backend> Vit<B> {
         let rows = job.n_patches + usize::from(c.has_class);
         let l = &self.blocks[layer];
         backend.layer_norm(&job.x, &l.ln1.weight, &l.ln1.bias, c.eps, &mut job.norm, rows);
-        backend.qkv(&job.norm, &Qkv { q: &l.q, k: &l.k, v: &l.v }, &mut job.q, &mut job.k, &mut job.v, rows);
+        backend.qkv(&job.norm, &Qkv { q: &l.q, k: &l.k, v: &l.v, qk_norm: None }, &mut job.q, &mut job.k, &mut job.v, rows);
         let kv = KvSource::Rows { k: &job.k, v: &job.v };
         backend.attention(&c.attention(), &job.q, kv, &mut job.attn, rows);
         match &l.scale1 {
             None => backend.linear(&job.attn, &l.attn_out, &mut job.x, rows, Epilogue::Add),
             Some(scale) => {
                 backend.linear(&job.attn, &l.attn_out, &mut job.norm, rows, Epilogue::Store);
-                let _ = scale;
-                unimplemented!();
+                backend.add_scaled(&mut job.x, scale, &job.norm, rows);
             }
         }
         backend.layer_norm(&job.x, &l.ln2.weight, &l.ln2.bias, c.eps, &mut job.norm, rows);
@@ -250,8 +249,7 @@ impl<B: Backend> Vit<B> {
             None => backend.linear(&job.ff, &l.fc2, &mut job.x, rows, Epilogue::Add),
             Some(scale) => {
                 backend.linear(&job.ff, &l.fc2, &mut job.norm, rows, Epilogue::Store);
-                let _ = scale;
-                unimplemented!();
+                backend.add_scaled(&mut job.x, scale, &job.norm, rows);
             }
         }
     }
