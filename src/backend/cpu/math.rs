@@ -93,7 +93,7 @@ pub fn gelu(x: f32) -> f32 {
 /// keeps its digits for negative arguments.
 #[inline(always)]
 pub fn gelu_tanh(x: f32) -> f32 {
-    const FACTOR: f32 = -1.595_769_1;
+    const FACTOR: f32 = -1.595_769;
     x / (1.0 + exp(FACTOR * x * (0.044_715 * x * x + 1.0)))
 }
 
