@@ -229,7 +229,7 @@ pub async fn wrong_products(options: DeviceOptions, (products, edit_source): (Pr
 }
 
 /// Plain kernels, made wrong, and what an error about them must contain.
-pub const WRONG_KERNELS: [(&str, EditSource); 12] = [
+pub const WRONG_KERNELS: [(&str, EditSource); 16] = [
     ("rms", edit!(("rms_norm", "1.0 / sqrt", "2.0 / sqrt"))),
     ("attention", edit!(("attention f16", "sum *= fade;", ""))),
     ("attention", edit!(("attention_tile f16 1", "+= weight;", "+= 0.5 * weight;"))),
@@ -250,6 +250,10 @@ pub const WRONG_KERNELS: [(&str, EditSource); 12] = [
     ),
     ("gather", edit!(("gather_rows", "pair.x", "pair.y"))),
     ("join", edit!(("join_rows", "id.y * P.k + part", "id.y + part"))),
+    ("head_norm", edit!(("head_norm", "1.0 / sqrt", "2.0 / sqrt"))),
+    ("add_scaled", edit!(("add_scaled", "+ scale[id.x] *", "- scale[id.x] *"))),
+    ("mean_rows", edit!(("mean_rows", "P.factor / f32(P.k)", "P.factor"))),
+    ("short_conv", edit!(("short_conv_keep", "id.x] = u;", "id.x] = 0.5 * u;"))),
 ];
 
 /// A plain kernel that computes wrongly rules the adapter out.

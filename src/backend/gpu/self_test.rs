@@ -8,7 +8,7 @@ use super::{Gpu, Tensor};
 use crate::backend::choice::{Choice, choose};
 use crate::backend::{
     AttentionOp, Choose, Epilogue, Heads, KvFormat, KvPlace, KvSource, KvSpec, Linear, MatrixSpec, Memory, Ops, Qkv, Queue,
-    RmsNorm, RopeStyle,
+    RmsNorm, RopeStyle, conv_state_rows,
 };
 use crate::error::{Error, Result};
 use crate::quant::Format;
@@ -299,6 +299,9 @@ async fn rest(gpu: &mut Gpu) -> Result<Option<String>> {
     if let Some(wrong) = choice(gpu, &mut numbers).await? {
         return Ok(Some(wrong));
     }
+    if let Some(wrong) = of_families(gpu, &mut numbers).await? {
+        return Ok(Some(wrong));
+    }
     for case in [
         AttentionCase { head_dim: 16, style: RopeStyle::Adjacent, has_bias: false, formats: &[KvFormat::F32, KvFormat::F16] },
         AttentionCase { head_dim: 64, style: RopeStyle::Halves, has_bias: true, formats: &[KvFormat::F16] },
@@ -307,6 +310,55 @@ async fn rest(gpu: &mut Gpu) -> Result<Option<String>> {
         if let Some(wrong) = attention(gpu, &mut numbers, case).await? {
             return Ok(Some(wrong));
         }
+    }
+    Ok(None)
+}
+
+/// Ops that only some families of models take.
+async fn of_families(gpu: &mut Gpu, numbers: &mut Numbers) -> Result<Option<String>> {
+    let (n, cols, head_dim) = (3, 96, 32);
+    let [a, b, w, s] = [n * cols, n * cols, head_dim, cols].map(|n| numbers.floats(n));
+    let wide = |x: &[f32]| x.iter().copied().map(f64::from).collect::<Vec<f64>>();
+    let (mut x, y) = (filled(gpu, cols, &a)?, filled(gpu, cols, &b)?);
+    let (weight, scale) = (filled(gpu, head_dim, &w)?, filled(gpu, cols, &s)?);
+    gpu.head_norm(&mut x, &weight, 1e-5, n);
+    let norm = |head: &[f64]| {
+        let square = head.iter().map(|x| x * x).sum::<f64>() / head_dim as f64;
+        head.iter().zip(&w).map(|(x, w)| x / (square + 1e-5).sqrt() * f64::from(*w)).collect::<Vec<f64>>()
+    };
+    let mut want: Vec<f64> = wide(&a).chunks_exact(head_dim).flat_map(norm).collect();
+    if !is_near(gpu, &x, &want, TOLERANCE).await? {
+        return Ok(Some("head_norm".into()));
+    }
+    gpu.add_scaled(&mut x, &scale, &y, n);
+    want.iter_mut().enumerate().for_each(|(i, x)| *x += f64::from(s[i % cols]) * f64::from(b[i]));
+    if !is_near(gpu, &x, &want, TOLERANCE).await? {
+        return Ok(Some("add_scaled".into()));
+    }
+    let mut mean = gpu.tensor(1, cols)?;
+    gpu.mean_rows(&x, n, 2.0, &mut mean, 1);
+    let means: Vec<f64> = (0..cols).map(|i| 2.0 / 3.0 * (want[i] + want[cols + i] + want[2 * cols + i])).collect();
+    if !is_near(gpu, &mean, &means, TOLERANCE).await? {
+        return Ok(Some("mean_rows".into()));
+    }
+    // Two rows, then one that looks for their products where they were kept.
+    let cols = cols / 3;
+    let kernel = filled(gpu, cols, &s)?;
+    let (mut state, mut out) = (gpu.tensor(conv_state_rows(n), cols)?, gpu.tensor(2, cols)?);
+    let last = filled(gpu, 3 * cols, &b[2 * 3 * cols..])?;
+    gpu.short_conv(&y, &kernel, &mut state, 0, &mut out, 2);
+    gpu.short_conv(&last, &kernel, &mut state, 2, &mut out, 1);
+    let product = |row: usize, i: usize| f64::from(b[row * 3 * cols + i]) * f64::from(b[row * 3 * cols + 2 * cols + i]);
+    let convolved: Vec<f64> = (0..cols)
+        .map(|i| {
+            let sum: f64 = (0..3).map(|tap| f64::from(s[tap * cols + i]) * product(tap, i)).sum();
+            sum * f64::from(b[2 * 3 * cols + cols + i])
+        })
+        .collect();
+    let mut first = gpu.tensor(1, cols)?;
+    gpu.copy_rows(&out, 0, &mut first, 0, 1);
+    if !is_near(gpu, &first, &convolved, TOLERANCE).await? {
+        return Ok(Some("short_conv".into()));
     }
     Ok(None)
 }
