@@ -248,6 +248,7 @@ pub const WRONG_KERNELS: [(&str, EditSource); 16] = [
             "let x = bitcast<f32>(w_plane_word(start, i)); return select(x, 0.0, abs(x) < 6.1035e-5);"
         )),
     ),
+    ("activations", edit!(("mat_vec F16", "0.044715", "0.054715"))),
     ("gather", edit!(("gather_rows", "pair.x", "pair.y"))),
     ("join", edit!(("join_rows", "id.y * P.k + part", "id.y + part"))),
     ("head_norm", edit!(("head_norm", "1.0 / sqrt", "2.0 / sqrt"))),
