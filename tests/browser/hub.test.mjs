@@ -120,6 +120,12 @@ describe("models on a hub", { skip: withoutEngine }, () => {
       await load(page, "Broken");
       await alert(page).getByText(/^Broken could not be downloaded\. /).waitFor();
       assert.match(await alert(page).textContent(), says);
+      // On a phone, too, it is in view, and what can be done is the next stop.
+      await page.setViewportSize({ width: 390, height: 700 });
+      await page.keyboard.press("Tab");
+      assert.match(await page.evaluate(() => document.querySelector("llava-chat").shadowRoot.activeElement.textContent), /^Load Next instead/);
+      const { top, bottom } = await alert(page).evaluate((node) => node.getBoundingClientRect().toJSON());
+      assert.ok(top >= 0 && bottom <= 700, `${top} to ${bottom}`);
       await alert(page).getByRole("button", { name: /^Load Next instead, 2\.\d+ MB$/ }).click();
       await loaded(page);
     });

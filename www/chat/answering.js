@@ -195,7 +195,7 @@ export class Answering {
           loading.begin({ model: model.model, mmproj: model.mmproj }, { focus: true, turn });
         },
       }] : []),
-      { text: "More models", onclick: () => view.showMoreModels() },
+      { text: "More models", quiet: true, onclick: () => view.showMoreModels() },
     ]);
     view.conversation.scrollAlong();
     // Otherwise it is read out with the answer.

@@ -68,7 +68,7 @@ export class Loading {
     } catch (thrown) {
       engine?.unload();
       const error = loading.abort.signal.aborted && !(thrown instanceof LlavaError) ? new LlavaError("aborted", "Loading was cancelled.") : thrown;
-      if (state.loadingFailed(loading)) this.#failed(error, plan, turn);
+      if (state.loadingFailed(loading)) this.#failed(error, loading);
       throw error;
     } finally {
       signal?.removeEventListener("abort", abort);
@@ -177,10 +177,9 @@ export class Loading {
 
   /**
    * @param {unknown} thrown
-   * @param {Plan} plan
-   * @param {Turn | null} turn
+   * @param {import("./state.js").Loading} loading
    */
-  #failed(thrown, plan, turn) {
+  #failed(thrown, { plan, turn, focus }) {
     const { view } = this.#chat;
     const error = thrown instanceof LlavaError ? thrown : new LlavaError("internal", thrown instanceof Error ? thrown.message : String(thrown));
     const { code, message } = error;
@@ -210,6 +209,9 @@ export class Loading {
     }
     if (known && code === "network") actions.push({ text: "Choose the two files", onclick: () => view.panel.choose() });
     view.alert.show(known && code === "network" ? `${known.name} could not be downloaded. ${message}` : message, { actions });
+    // It stands above a long form: whoever began it is led there, before what can be done about it.
+    if (focus && actions.length > 0) view.alert.focus();
+    else view.alert.element.scrollIntoView({ block: "nearest" });
     this.#chat.emit("llava-error", { code, message, error: thrown });
   }
 

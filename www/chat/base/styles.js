@@ -229,10 +229,15 @@ figure.with-heat { position: relative; }
   display: flex; align-items: flex-start; gap: 0.75rem; flex-wrap: wrap; padding: 0.5rem 0.5rem 0.5rem 1rem; padding-inline: 1rem 0.5rem;
   background: var(--danger-surface); border: 1px solid color-mix(in oklab, var(--danger) 40%, transparent); border-radius: var(--radius);
 }
+.alert:focus { outline: none; }
 .alert.notice { background: var(--surface); border-color: var(--line); }
 .alert p { flex: 1 1 16rem; padding-block: 0.5rem; overflow-wrap: anywhere; }
 .alert .button.plain { max-inline-size: 100%; padding-block: 0.375rem; white-space: normal; background: none; border-color: color-mix(in oklab, var(--danger) 45%, transparent); }
 .alert.notice .button.plain { border-color: var(--line); }
+/* With an answer: the words above, what can be done under them. */
+.turn .alert[part~="remark"] { position: relative; gap: 0.25rem 0.5rem; }
+.alert[part~="remark"] p { flex-basis: 100%; padding-inline-end: 2.75rem; }
+.alert[part~="remark"] .round { position: absolute; inset-block-start: 0.25rem; inset-inline-end: 0.25rem; }
 .undo .alert p { flex-basis: 9rem; }
 .card .alert { margin-block-end: 1.25rem; }
 

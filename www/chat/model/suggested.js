@@ -82,7 +82,7 @@ export class KnownModels {
     return [
       `${model.roundedBytes ? "about " : ""}${bytes(totalBytes(model))}${here ? "" : " to download"}`,
       here ? "on this device" : "",
-      facts ? fitWords(model, facts) : "",
+      facts && !(here && fit(model, facts) === "fits") ? fitWords(model, facts) : "",
       facts && !here && !hasRoom(model, facts) ? "no room to keep it here, so it would be downloaded at each visit" : "",
       facts && model.work && model.purpose !== "drawings" && fit(model, facts) !== "too large" ? speedWords(model, facts) : "",
       model.description ?? "",

@@ -145,7 +145,7 @@ export class Turn {
   /**
    * Says something beside the answer, whether or not it is finished.
    * @param {string} message
-   * @param {{ text: string, onclick: () => void }[]} actions
+   * @param {{ text: string, onclick: () => void, quiet?: boolean }[]} actions
    */
   tell(message, actions) {
     this.#remark.show(message, { actions, notice: true, onGone: () => (this.remark = "") });
