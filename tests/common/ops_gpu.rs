@@ -229,7 +229,7 @@ pub async fn wrong_products(options: DeviceOptions, (products, edit_source): (Pr
 }
 
 /// Plain kernels, made wrong, and what an error about them must contain.
-pub const WRONG_KERNELS: [(&str, EditSource); 16] = [
+pub const WRONG_KERNELS: [(&str, EditSource); 17] = [
     ("rms", edit!(("rms_norm", "1.0 / sqrt", "2.0 / sqrt"))),
     ("attention", edit!(("attention f16", "sum *= fade;", ""))),
     ("attention", edit!(("attention_tile f16 1", "+= weight;", "+= 0.5 * weight;"))),
