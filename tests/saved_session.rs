@@ -157,7 +157,7 @@ fn whatever_is_no_sound_session_of_this_model_is_refused_and_changes_nothing() {
     first(&mut engine, &image);
     let bytes = save(&mut engine);
     let names: usize = 60 + 4 + "llama".len() + 4 + engine.info().name.len();
-    let slots = names + 28;
+    let slots = names + 44;
     let n_slots = u32::from_le_bytes(bytes[52..56].try_into().expect("four")) as usize;
     let keys = slots + 8 * n_slots;
     let u32_at = |at: usize, value: u32| with(&bytes, at, &value.to_le_bytes());
@@ -178,7 +178,7 @@ fn whatever_is_no_sound_session_of_this_model_is_refused_and_changes_nothing() {
             "invalid_request",
             "no saved session",
         ),
-        ("another version", u32_at(8, VERSION + 1), "invalid_request", "version 2"),
+        ("another version", u32_at(8, VERSION + 1), "invalid_request", "in version 3"),
         ("another key-value format", u32_at(12, 0), "invalid_request", "kvFormat"),
         ("another model", with(&bytes, 24, &[1; 8]), "invalid_request", "loaded"),
         ("another shape", u32_at(40, 7), "invalid_request", "loaded"),
@@ -192,6 +192,8 @@ fn whatever_is_no_sound_session_of_this_model_is_refused_and_changes_nothing() {
         ("another layout", u32_at(names + 8, 9), "integrity", "contradicts"),
         ("a grid of nothing", u32_at(names + 12, 0), "integrity", "contradicts"),
         ("a huge grid", with(&bytes, names + 8, &[1, 0, 0, 0, 0, 64, 0, 0, 0, 64, 0, 0]), "integrity", "contradicts"),
+        ("tiles of more rows than there can be", with(&bytes, names + 28, &[0, 1, 0, 0, 0, 1, 0, 0]), "integrity", "contradicts"),
+        ("an overview of nothing", u32_at(names + 36, 0), "integrity", "contradicts"),
         ("a token beyond the vocabulary", u32_at(slots + 8 * token + 4, u32::MAX), "integrity", "contradicts"),
         ("a picture that is not there", u32_at(slots + 8 * row, 2), "integrity", "contradicts"),
         ("an infinite key", with(&bytes, keys, &0x7c00u16.to_le_bytes()), "integrity", "not numbers"),
