@@ -6,11 +6,17 @@ mod common;
 #[path = "common/gpu.rs"]
 mod gpu;
 
-use common::families::{Bounds, FAMILIES, Family, check};
-use common::llava::options;
+use std::rc::Rc;
+
+use common::families::{Bounds, FAMILIES, Family, check, check_pixels};
+use common::gguf_writer::{GgufWriter, Val};
+use common::llava::{file, golden, inputs, memory, options, picture};
 use llava_web::backend::cpu::Cpu;
 use llava_web::backend::gpu::kernels::Products;
-use llava_web::backend::gpu::{DeviceOptions, Gpu};
+use llava_web::backend::gpu::{Device, DeviceOptions, Gpu};
+use llava_web::gguf::Gguf;
+use llava_web::runtime::engine::Engine;
+use llava_web::runtime::request;
 
 const CPU: Bounds = Bounds { embeds: 1e-3, logits: [("f16", 2e-3), ("q4_0", 0.6)] };
 const GPU: Bounds = Bounds { embeds: 1e-3, logits: [("f16", 2e-3), ("q4_0", 2e-3)] };
@@ -27,8 +33,13 @@ fn on_gpu(name: &str) {
     if gpu::is_missing() {
         return;
     }
-    let device = gpu::device(DeviceOptions { products: Some(Products::Float), ..DeviceOptions::default() });
+    let device = float_device();
     check(family(name), || Gpu::new(device.clone()).expect("a backend"), &options(), &GPU);
+}
+
+/// A device that computes products of many rows in 32-bit floats.
+fn float_device() -> Rc<Device> {
+    gpu::device(DeviceOptions { products: Some(Products::Float), ..DeviceOptions::default() })
 }
 
 #[test]
@@ -39,4 +50,65 @@ fn smolvlm_is_the_references_on_the_cpu() {
 #[test]
 fn smolvlm_is_the_references_on_the_gpu() {
     on_gpu("tiny-smolvlm");
+}
+
+#[test]
+fn llava_with_siglip_is_the_references_on_the_cpu() {
+    on_cpu("tiny-llava-qwen2.pad");
+}
+
+#[test]
+fn llava_with_siglip_is_the_references_on_the_gpu() {
+    on_gpu("tiny-llava-qwen2.pad");
+}
+
+#[test]
+fn pictures_are_prepared_as_the_reference_does_it() {
+    let n: usize = FAMILIES.iter().map(check_pixels).sum();
+    assert!(n >= 3, "{n} pictures compared");
+}
+
+/// A golden file for changes.
+fn copy_of(path: &str) -> GgufWriter {
+    GgufWriter::copy_of(&pollster::block_on(Gguf::open(file(golden(path)))).expect("opens"))
+}
+
+fn engine(model: &GgufWriter, mmproj: &GgufWriter) -> Engine<Cpu> {
+    let (model, mmproj) = (memory("model.gguf", model.finish()), memory("mmproj.gguf", mmproj.finish()));
+    pollster::block_on(Engine::load(Cpu::new(), model, Some(mmproj), options(), &mut |_| {})).expect("loads")
+}
+
+/// Logits behind a picture.
+fn logits(engine: &mut Engine<Cpu>) -> Vec<f32> {
+    let request = request::parse(r#"{"prompt": "<image>What is this?"}"#).expect("sound");
+    pollster::block_on(engine.evaluate(&request, &inputs(&[picture("coffee_tall.png")]))).expect("evaluates").0
+}
+
+/// Projections to queries, keys and values, put one below the other, compute what they did apart: of a language model with biases, and of a
+/// tower.
+#[test]
+fn projections_may_be_stored_as_one() {
+    let apart = [copy_of("tiny-llava-qwen2/tiny-llava-qwen2-q4_0.gguf"), copy_of("tiny-llava-qwen2/mmproj-f16.gguf")];
+    let joined = [("", 2), ("v.", 3)].into_iter().zip(apart.clone()).map(|((tower, n_layers), mut file)| {
+        for (layer, kind) in (0..n_layers).flat_map(|layer| [(layer, "weight"), (layer, "bias")]) {
+            let name = |part: &str| format!("{tower}blk.{layer}.{part}.{kind}");
+            file = file.stacked(&["attn_q", "attn_k", "attn_v"].map(name), &name("attn_qkv"));
+        }
+        file
+    });
+    let joined: Vec<GgufWriter> = joined.collect();
+    assert_ne!(joined[0].finish().len(), apart[0].finish().len());
+    assert_eq!(logits(&mut engine(&joined[0], &joined[1])), logits(&mut engine(&apart[0], &apart[1])));
+}
+
+/// A SigLIP tower's file with what LLaVA's converter writes for it: CLIP's means, and a flag that stands for CLIP's activation.
+#[test]
+fn a_siglip_tower_is_taken_as_one_whatever_its_file_says() {
+    let (model, sound) = (copy_of("tiny-llava-qwen2/tiny-llava-qwen2-q4_0.gguf"), copy_of("tiny-llava-qwen2/mmproj-f16.gguf"));
+    let clips = sound
+        .clone()
+        .set("clip.use_gelu", Val::Bool(false))
+        .set("clip.vision.image_mean", Val::floats([0.481_454_66, 0.457_827_5, 0.408_210_73]))
+        .set("clip.vision.image_std", Val::floats([0.268_629_54, 0.261_302_6, 0.275_777_1]));
+    assert_eq!(logits(&mut engine(&model, &clips)), logits(&mut engine(&model, &sound)));
 }

@@ -184,6 +184,16 @@ impl PreprocessSpec {
         Ok(Self { image_size, patch_size, merge, mean, std, mode })
     }
 
+    /// The recipe for a SigLIP tower. Its pictures are normalised to −1 … 1; LLaVA's converters wrote CLIP's means and deviations unless they
+    /// were told others, so where a file has exactly those it is wrong.
+    #[must_use]
+    pub fn for_siglip(mut self) -> Self {
+        if self.mean == CLIP_MEAN && self.std == CLIP_STD {
+            (self.mean, self.std) = ([0.5; 3], [0.5; 3]);
+        }
+        self
+    }
+
     /// Rows and columns of the embedding of a tile of this height and width.
     pub fn embedded(&self, [height, width]: [usize; 2]) -> [usize; 2] {
         [height, width].map(|side| side / self.patch_size / self.merge)

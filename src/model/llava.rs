@@ -13,7 +13,7 @@ use crate::image::preprocess::{Mode, Pixels, PreprocessSpec, patches};
 use crate::model::keys::{self, Key};
 use crate::model::markup::Markup;
 use crate::model::projector::{Projector, ProjectorKind};
-use crate::model::vision::{Vit, VitConfig, VitJob};
+use crate::model::vision::{Vit, VitConfig, VitJob, is_siglip};
 use crate::model::weights::{Plan, Reserved};
 
 /// The part of a LLaVA model that sees.
@@ -126,7 +126,10 @@ impl VisionConfig {
     pub fn from_gguf<B: Backend>(gguf: &Gguf, n_embd: usize) -> Result<Self> {
         VitConfig::check_file(gguf)?;
         let projector = ProjectorKind::from_gguf(gguf)?;
-        let preprocess = PreprocessSpec::from_metadata(&gguf.metadata)?;
+        let mut preprocess = PreprocessSpec::from_metadata(&gguf.metadata)?;
+        if matches!(projector, ProjectorKind::Linear | ProjectorKind::Mlp2xGelu) && is_siglip(gguf) {
+            preprocess = preprocess.for_siglip();
+        }
         let tower = VitConfig::from_gguf(gguf, projector, preprocess.merge)?;
         keys::check(gguf, "clip", &[KEYS, keys_of(projector)].concat())?;
         let width = Projector::<B>::output_width(gguf, projector)?;

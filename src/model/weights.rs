@@ -25,8 +25,8 @@ const FINGERPRINT_EVERY: u64 = 4093;
 /// What a tensor becomes.
 #[derive(Debug, Clone)]
 enum Role {
-    /// Floats on the host: norms, biases, position tables.
-    Floats,
+    /// Floats on the host: norms, biases, position tables. Elements `from .. from + n_out` of the tensor under another name.
+    Floats(Vec<Part>),
     /// Rows `from .. from + n_out` of the tensor as a weight matrix under another name.
     Matrices(Vec<Part>),
 }
@@ -94,16 +94,20 @@ impl<'a> Plan<'a> {
 
     /// A tensor that holds several matrices one below the other, as Phi-3 stores its projections: `(name, rows)` of each.
     pub fn matrix_parts(&mut self, name: &str, n_in: usize, parts: &[(&str, usize)]) {
-        let mut from = 0;
-        let parts = parts
-            .iter()
-            .map(|(name, n_out)| {
-                let part = Part { name: (*name).to_string(), from, n_out: *n_out };
-                from += n_out;
-                part
-            })
-            .collect();
-        self.want(name, &[n_in, from], n_in, Role::Matrices(parts));
+        let (parts, n_out) = parts_of(parts.iter().map(|(name, n_out)| ((*name).to_string(), *n_out)));
+        self.want(name, &[n_in, n_out], n_in, Role::Matrices(parts));
+    }
+
+    /// A linear layer that holds several, one below the other: `(name, outputs)` of each. A bias, where the file has one, is cut in the same
+    /// way.
+    pub fn linear_parts(&mut self, name: &str, n_in: usize, parts: &[(String, usize)]) {
+        let named = |kind: &str| parts_of(parts.iter().map(|(name, n_out)| (format!("{name}.{kind}"), *n_out)));
+        let (weights, n_out) = named("weight");
+        self.want(&format!("{name}.weight"), &[n_in, n_out], n_in, Role::Matrices(weights));
+        let bias = format!("{name}.bias");
+        if self.has(&bias) {
+            self.want(&bias, &[n_out], n_out, Role::Floats(named("bias").0));
+        }
     }
 
     /// A convolution kernel whose dimensions are `kernel` (their product is the row of a matrix), then `n_out`.
@@ -116,7 +120,8 @@ impl<'a> Plan<'a> {
 
     /// Floats of this shape (contiguous dimension first).
     pub fn floats(&mut self, name: &str, dims: &[usize]) {
-        self.want(name, dims, dims[0], Role::Floats);
+        let part = Part { name: name.to_string(), from: 0, n_out: dims.iter().product() };
+        self.want(name, dims, dims[0], Role::Floats(vec![part]));
     }
 
     /// [`Self::floats`] where the file has the tensor.
@@ -197,7 +202,7 @@ impl<'a> Plan<'a> {
 
     /// Bytes that all of it takes on the device.
     pub fn n_bytes<B: Backend>(&self, backend: &B, quantize_to: Option<Format>) -> u64 {
-        let floats = self.wants.values().filter(|w| matches!(w.role, Role::Floats));
+        let floats = self.wants.values().filter(|w| matches!(w.role, Role::Floats(_)));
         let floats = floats.map(|w| w.dims.iter().fold(4u64, |n, d| n.saturating_mul(*d as u64)));
         let matrices = self.specs(quantize_to).into_iter().map(|spec| backend.matrix_bytes(&spec));
         floats.chain(matrices).fold(0, u64::saturating_add)
@@ -275,8 +280,11 @@ impl<'a, B: Backend> Reserved<'a, B> {
                 .fingerprint
                 .write(format!("{} {} {:?}", tensor.info.name, tensor.info.format.name(), tensor.info.dims).as_bytes());
             match &want.role {
-                Role::Floats => {
-                    weights.floats.insert(tensor.info.name.clone(), reader.floats(tensor).await.inspect_err(refuse)?);
+                Role::Floats(parts) => {
+                    let all = reader.floats(tensor).await.inspect_err(refuse)?;
+                    for Part { name, from, n_out } in parts {
+                        weights.floats.insert(name.clone(), all[*from..from + n_out].to_vec());
+                    }
                 }
                 Role::Matrices(parts) => {
                     for part in parts {
@@ -291,6 +299,16 @@ impl<'a, B: Backend> Reserved<'a, B> {
         weights.fingerprint = reader.fingerprint.finish();
         Ok(weights)
     }
+}
+
+/// Parts that stand one behind the other, and their length together.
+fn parts_of(parts: impl Iterator<Item = (String, usize)>) -> (Vec<Part>, usize) {
+    let mut from = 0;
+    let parts = parts.map(|(name, n_out)| {
+        from += n_out;
+        Part { name, from: from - n_out, n_out }
+    });
+    (parts.collect(), from)
 }
 
 /// Trailing dimensions of 1 mean nothing.

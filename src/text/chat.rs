@@ -305,6 +305,8 @@ impl ChatTemplate {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, "refused").with_source(Refusal(message)))
         });
         environment.add_filter("tojson", to_json);
+        // Models that can think aloud before they answer are asked to answer at once, where their template knows how.
+        environment.add_global("enable_thinking", false);
         if let Some(date) = self.date {
             environment.add_function("strftime_now", move |format: &str| date.format(format));
         }

@@ -1,7 +1,8 @@
 //! Every family of models against its reference data: rows of pictures, token layout, logits, greedy tokens; on any backend.
 
 use llava_web::backend::Backend;
-use llava_web::image::RgbImage;
+use llava_web::gguf::Gguf;
+use llava_web::image::{PreprocessSpec, RgbImage};
 use llava_web::runtime::engine::{Engine, LoadOptions};
 use llava_web::runtime::request;
 use serde_json::{Value, json};
@@ -10,14 +11,34 @@ use super::llava::{complete, cosine, file, golden, golden_json, inputs, max_diff
 
 /// A family's folder under `tests/golden`, and what of it is tried.
 pub struct Family {
-    /// The folder, and the beginning of its language models' names.
+    /// The folder, and the beginning of its language models' names; behind a dot the variant where one folder has several.
     pub name: &'static str,
     /// Pictures, by the names of their files.
     pub pictures: &'static [&'static str],
 }
 
 /// The families.
-pub const FAMILIES: &[Family] = &[Family { name: "tiny-smolvlm", pictures: &["chelsea", "coffee_tall"] }];
+pub const FAMILIES: &[Family] = &[
+    Family { name: "tiny-smolvlm", pictures: &["chelsea", "coffee_tall"] },
+    Family { name: "tiny-llava-qwen2.pad", pictures: &["astronaut", "chelsea", "coffee_tall"] },
+];
+
+impl Family {
+    /// The folder, and what its variant's numbers are named by: `.pad`, or nothing.
+    fn parts(&self) -> (&'static str, String) {
+        match self.name.split_once('.') {
+            Some((folder, variant)) => (folder, format!(".{variant}")),
+            None => (self.name, String::new()),
+        }
+    }
+
+    /// The vision file: the variant's own where it has one.
+    fn mmproj(&self) -> std::path::PathBuf {
+        let (folder, variant) = self.parts();
+        let own = golden(&format!("{folder}/mmproj{}-f16.gguf", variant.replace('.', "-")));
+        if own.exists() { own } else { golden(&format!("{folder}/mmproj-f16.gguf")) }
+    }
+}
 
 /// How far logits may be from the reference's, which is computed on dequantized weights.
 pub struct Bounds {
@@ -62,14 +83,39 @@ fn expected_chunks(value: &Value) -> Vec<Option<Vec<u32>>> {
     out
 }
 
+/// Compares a greedy answer with the reference's, up to the first step at which two tokens are so near that either may be first.
+fn compare_greedy<B: Backend>(
+    engine: &mut Engine<B>,
+    prompt: &Value,
+    images: &[RgbImage],
+    reference: &Value,
+    bound: f32,
+    what: &str,
+) {
+    let margins: Vec<f64> = reference["margins"].as_array().expect("margins").iter().filter_map(Value::as_f64).collect();
+    let tokens: Vec<u64> = reference["tokens"].as_array().expect("tokens").iter().filter_map(Value::as_u64).collect();
+    let sure = margins.iter().position(|m| *m < 2.0 * f64::from(bound)).unwrap_or(margins.len());
+    let request = json!({ "prompt": prompt, "temperature": 0, "max_tokens": tokens.len() });
+    let answer = complete(engine, request, images).expect("answers");
+    let n = sure.min(answer.ids.len());
+    let got: Vec<u64> = answer.ids[..n].iter().map(|id| u64::from(*id)).collect();
+    assert_eq!(got, tokens[..n], "{what}");
+    println!("{what}: {n} of {} tokens compared", tokens.len());
+}
+
 /// Holds a family against its reference data.
 pub fn check<B: Backend>(family: &Family, make: impl Fn() -> B, options: &LoadOptions, bounds: &Bounds) {
     let Family { name, pictures } = family;
-    let expected = golden_json(&format!("{name}/expected.json"));
-    let numbers = tensors(&format!("{name}/expected.safetensors"));
+    let (folder, variant) = family.parts();
+    let expected = golden_json(&format!("{folder}/expected.json"));
+    let numbers = tensors(&format!("{folder}/expected.safetensors"));
     for (format, bound) in bounds.logits {
-        let model = file(golden(&format!("{name}/{name}-{format}.gguf")));
-        let mmproj = Some(file(golden(&format!("{name}/mmproj-f16.gguf"))));
+        // A family may share another's language models.
+        let model = match expected["text_gguf"].as_str() {
+            Some(_) => file(golden(&format!("tiny-llava/tiny-llava-{format}.gguf"))),
+            None => file(golden(&format!("{folder}/{folder}-{format}.gguf"))),
+        };
+        let mmproj = Some(file(family.mmproj()));
         let mut engine = pollster::block_on(Engine::load(make(), model, mmproj, options.clone(), &mut |_| {}))
             .unwrap_or_else(|e| panic!("{name}: {e}"));
         let prompt = |kind: &str| {
@@ -79,7 +125,7 @@ pub fn check<B: Backend>(family: &Family, make: impl Fn() -> B, options: &LoadOp
         if format == "f16" {
             for picture in *pictures {
                 let (data, shape) = pollster::block_on(engine.embed_image(&shown(picture))).expect("embeds");
-                let (rows, _) = &numbers[&format!("{picture}.embeds")];
+                let (rows, _) = &numbers[&format!("{picture}{variant}.embeds")];
                 let (cosine, diff) = (cosine(&data, rows), max_diff(&data, rows));
                 println!("{name} {picture}: {shape:?}, cosine {cosine:.7}, max difference {diff:.6}");
                 assert!(cosine > 0.9999 && diff < bounds.embeds, "{name} {picture}: cosine {cosine}, max difference {diff}");
@@ -87,34 +133,32 @@ pub fn check<B: Backend>(family: &Family, make: impl Fn() -> B, options: &LoadOp
         }
         let two: Vec<&str> = expected["two_images"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let of_one = pictures.iter().map(|picture| (*picture, "one", vec![*picture]));
-        let cases = of_one.chain((!two.is_empty()).then_some(("two", "two", two.clone())));
+        let has_two = numbers.contains_key(&format!("two{variant}.{format}.hf.logits"));
+        assert!(has_two || two.is_empty(), "{name}: the reference has two pictures");
+        let cases = of_one.chain(has_two.then_some(("two", "two", two.clone())));
         for (case, kind, shown_pictures) in cases {
             let images: Vec<RgbImage> = shown_pictures.iter().map(|name| shown(name)).collect();
             let request = request::parse(&json!({ "prompt": prompt(kind) }).to_string()).expect("sound");
             let (got, ids) = pollster::block_on(engine.evaluate(&request, &inputs(&images))).expect("evaluates");
             let what = format!("{name} {case} {format}");
             let reference = &expected["results"][case];
-            if !reference["chunks"].is_null() {
-                assert_eq!(chunks(&ids), expected_chunks(&reference["chunks"]), "{what}");
+            let layout = [&reference["chunks"], &expected["chunks"][kind]].into_iter().find(|chunks| !chunks.is_null());
+            if let Some(layout) = layout {
+                assert_eq!(chunks(&ids), expected_chunks(layout), "{what}");
+            }
+            let n_rows = ids.iter().filter(|id| id.is_none()).count() as u64;
+            if let Some(n) = variant.strip_prefix('.').and_then(|variant| reference[variant]["rows"].as_u64()) {
+                assert_eq!(n_rows, n, "{what}");
             }
             if let Some(n) = reference["n_tokens"].as_u64() {
                 assert_eq!(ids.len() as u64, n, "{what}");
             }
-            let (logits, _) = &numbers[&format!("{case}.{format}.hf.logits")];
+            let (logits, _) = &numbers[&format!("{case}{variant}.{format}.hf.logits")];
             let (cosine, diff) = (cosine(&got, logits), max_diff(&got, logits));
             println!("{what}: cosine {cosine:.7}, max difference {diff:.5}");
             assert!(diff < bound && cosine > 0.999, "{what}: cosine {cosine}, max difference {diff}");
-            let reference = &expected["results"][format!("{case}.{format}.hf")];
-            let margins: Vec<f64> = reference["margins"].as_array().expect("margins").iter().filter_map(Value::as_f64).collect();
-            let tokens: Vec<u64> = reference["tokens"].as_array().expect("tokens").iter().filter_map(Value::as_u64).collect();
-            // Up to the first step at which two tokens are so near that either may be first.
-            let sure = margins.iter().position(|m| *m < 2.0 * f64::from(bound)).unwrap_or(margins.len());
-            let request = json!({ "prompt": prompt(kind), "temperature": 0, "max_tokens": tokens.len() });
-            let answer = complete(&mut engine, request, &images).expect("answers");
-            let n = sure.min(answer.ids.len());
-            let got: Vec<u64> = answer.ids[..n].iter().map(|id| u64::from(*id)).collect();
-            assert_eq!(got, tokens[..n], "{what}");
-            println!("{what}: {n} of {} tokens compared", tokens.len());
+            let reference = &expected["results"][format!("{case}{variant}.{format}.hf")];
+            compare_greedy(&mut engine, &json!(prompt(kind)), &images, reference, bound, &what);
         }
         if let (Some(ids), Some((logits, _))) =
             (expected.get("text_only_ids"), numbers.get(&format!("text_only.{format}.hf.logits")))
@@ -126,4 +170,40 @@ pub fn check<B: Backend>(family: &Family, make: impl Fn() -> B, options: &LoadOp
             assert!(diff < bound, "{name} text {format}: max difference {diff}");
         }
     }
+}
+
+/// Holds the pixels of a family's pictures against those that the reference's processor makes, where they are kept; gives how many were
+/// compared.
+pub fn check_pixels(family: &Family) -> usize {
+    let (folder, variant) = family.parts();
+    let numbers = tensors(&format!("{folder}/expected.safetensors"));
+    let mmproj = pollster::block_on(Gguf::open(file(family.mmproj()))).expect("opens");
+    let spec = PreprocessSpec::from_metadata(&mmproj.metadata).expect("a recipe");
+    let mut n = 0;
+    for name in family.pictures {
+        let kept = |kind: &str| {
+            [format!("{name}{variant}.{kind}"), format!("{name}.{kind}")].into_iter().find_map(|key| numbers.get(&key))
+        };
+        let want = match (kept("pixels"), kept("pixels_u8")) {
+            (Some((values, _)), _) => values.clone(),
+            (None, Some((levels, shape))) => {
+                let plane = shape[shape.len() - 3] * shape[shape.len() - 2];
+                let of_plane = |tile: &[f32], c: usize| -> Vec<f32> {
+                    tile.chunks_exact(3).map(|pixel| (pixel[c] / 255.0 - spec.mean[c]) / spec.std[c]).collect()
+                };
+                levels
+                    .chunks_exact(3 * plane)
+                    .flat_map(|tile| (0..3).flat_map(|c| of_plane(tile, c)).collect::<Vec<f32>>())
+                    .collect()
+            }
+            (None, None) => continue,
+        };
+        let pixels = spec.preprocess(&shown(name), usize::MAX).expect("prepares");
+        let diff = max_diff(&pixels.data, &want);
+        println!("{} {name}: {:?}, max difference {diff:.1e}", family.name, pixels.tiles);
+        // A level is 0.008 at the least; floats are rounded in another order.
+        assert!(diff < 1e-5, "{} {name}: max difference {diff}", family.name);
+        n += 1;
+    }
+    n
 }

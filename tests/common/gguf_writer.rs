@@ -183,6 +183,20 @@ impl GgufWriter {
         self.tensor(name, Format::F32, dims, data.iter().flat_map(|x| x.to_le_bytes()).collect())
     }
 
+    /// Puts tensors into one, one below the other; without a word where there are none of these names.
+    pub fn stacked(mut self, parts: &[String], name: &str) -> Self {
+        let parts: Vec<Tensor> = parts
+            .iter()
+            .filter_map(|part| Some(self.tensors.remove(self.tensors.iter().position(|t| t.name == *part)?)))
+            .collect();
+        let Some(mut whole) = parts.first().cloned() else { return self };
+        whole.name = name.into();
+        *whole.dims.last_mut().expect("dimensions") = parts.iter().map(|t| *t.dims.last().expect("dimensions")).sum();
+        whole.data = parts.into_iter().flat_map(|t| t.data).collect();
+        self.tensors.push(whole);
+        self
+    }
+
     /// Adds an entry to the tensor list with whatever it is given.
     pub fn tensor_raw(mut self, name: &str, kind: u32, dims: &[u64], data: Vec<u8>, offset: Option<u64>) -> Self {
         self.tensors.push(Tensor { name: name.into(), kind, dims: dims.to_vec(), data, offset });

@@ -7,10 +7,21 @@ use crate::model::decoder::Dims;
 use crate::model::keys::{self, Key};
 use crate::model::rope::{RopeConfig, RopeScaling};
 
-/// The architectures that share LLaMA's block, as `general.architecture` spells them: how they turn heads, and whether they store
-/// projections one below the other (`attn_qkv`, `ffn_up` = gate and up).
-const ARCHITECTURES: [(&str, RopeStyle, bool); 3] =
-    [("llama", RopeStyle::Adjacent, false), ("qwen2", RopeStyle::Halves, false), ("phi3", RopeStyle::Halves, true)];
+/// An architecture that shares LLaMA's block.
+struct Architecture {
+    /// As `general.architecture` spells it.
+    name: &'static str,
+    /// Which elements of a head are turned together.
+    rope_style: RopeStyle,
+    /// Whether `ffn_up` holds the gate's rows, then those of the layer up.
+    fused_gate_up: bool,
+}
+
+const ARCHITECTURES: [Architecture; 3] = [
+    Architecture { name: "llama", rope_style: RopeStyle::Adjacent, fused_gate_up: false },
+    Architecture { name: "qwen2", rope_style: RopeStyle::Halves, fused_gate_up: false },
+    Architecture { name: "phi3", rope_style: RopeStyle::Halves, fused_gate_up: true },
+];
 
 /// More than any model that fits a browser; every width is held to it, so that products of two fit into 64 bits.
 const MAX_WIDTH: usize = 1 << 17;
@@ -90,8 +101,10 @@ pub struct LlamaConfig {
     pub eps: f32,
     /// Which elements are turned together.
     pub rope_style: RopeStyle,
-    /// Whether projections are stored one below the other.
-    pub fused: bool,
+    /// Whether the projections to queries, keys and values are stored one below the other, as `attn_qkv`.
+    pub fused_qkv: bool,
+    /// Whether those of the gate and up are, as `ffn_up`.
+    pub fused_gate_up: bool,
     /// Whether the output matrix is the embedding table.
     pub tied: bool,
     pub(super) rope: RopeConfig,
@@ -110,7 +123,7 @@ impl LlamaConfig {
         let m = &gguf.metadata;
         let file = gguf.name();
         let architecture = m.str("general.architecture").unwrap_or("").to_string();
-        let Some((_, rope_style, fused)) = ARCHITECTURES.iter().find(|(name, ..)| *name == architecture) else {
+        let Some(of_kind) = ARCHITECTURES.iter().find(|of_kind| of_kind.name == architecture) else {
             return Err(Error::internal(format!("'{architecture}' is no relative of LLaMA.")));
         };
         let key = |name: &str| format!("{architecture}.{name}");
@@ -183,8 +196,10 @@ impl LlamaConfig {
             dims: Dims { architecture, n_layers, n_embd, n_vocab, n_ctx_train, attention, work_per_row },
             n_ff,
             eps,
-            rope_style: *rope_style,
-            fused: *fused,
+            rope_style: of_kind.rope_style,
+            // Some converters can store them so for any architecture.
+            fused_qkv: gguf.tensor("blk.0.attn_qkv.weight").is_some(),
+            fused_gate_up: of_kind.fused_gate_up,
             tied: gguf.tensor("output.weight").is_none(),
             rope,
             original_context,

@@ -92,15 +92,15 @@ impl<B: Backend> DecoderConfig<B> for LlamaConfig {
             let name = |part: &str| format!("blk.{i}.{part}");
             plan.floats(&name("attn_norm.weight"), &[n_embd]);
             plan.floats(&name("ffn_norm.weight"), &[n_embd]);
-            if config.fused {
-                let (q, k, v) = (name("attn_q.weight"), name("attn_k.weight"), name("attn_v.weight"));
-                plan.matrix_parts(&name("attn_qkv.weight"), n_embd, &[(&q, n_q), (&k, n_kv), (&v, n_kv)]);
-                let (gate, up) = (name("ffn_gate.weight"), name("ffn_up_only.weight"));
-                plan.matrix_parts(&name("ffn_up.weight"), n_embd, &[(&gate, n_ff), (&up, n_ff)]);
+            let [q, k, v] = [(name("attn_q"), n_q), (name("attn_k"), n_kv), (name("attn_v"), n_kv)];
+            if config.fused_qkv {
+                plan.linear_parts(&name("attn_qkv"), n_embd, &[q, k, v]);
             } else {
-                plan.linear(&name("attn_q"), n_embd, n_q);
-                plan.linear(&name("attn_k"), n_embd, n_kv);
-                plan.linear(&name("attn_v"), n_embd, n_kv);
+                [q, k, v].iter().for_each(|(name, n_out)| plan.linear(name, n_embd, *n_out));
+            }
+            if config.fused_gate_up {
+                plan.linear_parts(&name("ffn_up"), n_embd, &[(name("ffn_gate"), n_ff), (name("ffn_up_only"), n_ff)]);
+            } else {
                 plan.linear(&name("ffn_gate"), n_embd, n_ff);
                 plan.linear(&name("ffn_up"), n_embd, n_ff);
             }
@@ -123,13 +123,10 @@ impl<B: Backend> DecoderConfig<B> for LlamaConfig {
         expected.extend(format("output.weight").or(table).map(Expected::Linear));
         let mut seen = HashSet::new();
         for i in 0..config.dims.n_layers {
-            let [qkv, gate_up]: [&[&str]; 2] = if config.fused {
-                [&["attn_qkv"; 3], &["ffn_up"; 2]]
-            } else {
-                [&["attn_q", "attn_k", "attn_v"], &["ffn_gate", "ffn_up"]]
-            };
+            let qkv = if config.fused_qkv { ["attn_qkv"; 3] } else { ["attn_q", "attn_k", "attn_v"] };
+            let gate_up = if config.fused_gate_up { ["ffn_up"; 2] } else { ["ffn_gate", "ffn_up"] };
             let formats = |parts: &[&str]| parts.iter().filter_map(|part| of_layer(i, part)).collect::<Vec<Format>>();
-            let (qkv, gate_up) = (formats(qkv), formats(gate_up));
+            let (qkv, gate_up) = (formats(&qkv), formats(&gate_up));
             let single = qkv.iter().chain(&gate_up).copied().chain(of_layer(i, "attn_output")).chain(of_layer(i, "ffn_down"));
             expected.extend(single.filter(|format| seen.insert(Expected::Linear(*format))).map(Expected::Linear));
             let fused = [
@@ -175,7 +172,7 @@ impl<B: Backend> Llama<B> {
         let mut layers = Vec::with_capacity(config.dims.n_layers);
         for i in 0..config.dims.n_layers {
             let name = |part: &str| format!("blk.{i}.{part}");
-            let up = if config.fused { name("ffn_up_only") } else { name("ffn_up") };
+            let up = if config.fused_gate_up { name("ffn_up_only") } else { name("ffn_up") };
             layers.push(Layer {
                 attn_norm: w.tensor(backend, &name("attn_norm.weight"), n_embd)?,
                 q: w.linear(backend, &name("attn_q"))?,

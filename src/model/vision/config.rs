@@ -127,8 +127,7 @@ impl VitConfig {
         }
         let has = |name: &str| gguf.tensor(name).is_some();
         let (has_class, has_pre_ln) = (has("v.class_embd"), has("v.pre_ln.weight"));
-        // CLIP's patches have no bias; SigLIP's have one, and no class token.
-        let is_siglip = !has_class && !has_pre_ln && has("v.patch_embd.bias");
+        let is_siglip = is_siglip(gguf);
         let activation = match projector {
             ProjectorKind::Idefics3 | ProjectorKind::Lfm2 => Activation::GeluTanh,
             ProjectorKind::InternVl => Activation::Gelu,
@@ -181,6 +180,13 @@ impl VitConfig {
         let [rows, cols] = self.table_grid();
         rows * cols + usize::from(self.has_class)
     }
+}
+
+/// Whether the tower is SigLIP's rather than CLIP's, for families that had both: CLIP's patches have no bias; SigLIP's have one, and neither a
+/// class token nor a norm before the first block.
+pub fn is_siglip(gguf: &Gguf) -> bool {
+    let has = |name: &str| gguf.tensor(name).is_some();
+    has("v.patch_embd.bias") && !has("v.class_embd") && !has("v.pre_ln.weight")
 }
 
 /// The number of blocks whose output is the feature, where the file says it. It counts hidden states as Hugging Face does: 0 is the

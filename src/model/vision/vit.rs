@@ -97,9 +97,14 @@ impl<B: Backend> Vit<B> {
             let name = |part: &str| format!("v.blk.{i}.{part}");
             plan.norm(&name("ln1"), n);
             plan.norm(&name("ln2"), n);
-            for part in ["attn_q", "attn_k", "attn_v", "attn_out"] {
-                plan.linear(&name(part), n, n);
+            // Some converters store the three one below the other.
+            let qkv = ["attn_q", "attn_k", "attn_v"].map(|part| (name(part), n));
+            if plan.has(&name("attn_qkv.weight")) {
+                plan.linear_parts(&name("attn_qkv"), n, &qkv);
+            } else {
+                qkv.iter().for_each(|(part, n_out)| plan.linear(part, n, *n_out));
             }
+            plan.linear(&name("attn_out"), n, n);
             plan.matrix(&name(&format!("{fc1}.weight")), n, config.n_ff);
             plan.matrix(&name(&format!("{fc2}.weight")), config.n_ff, n);
             // Where the widths are equal the names of the biases must follow the weights'.
