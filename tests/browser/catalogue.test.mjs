@@ -191,6 +191,16 @@ describe("models in the page", { skip: withoutEngine }, () => {
     await page.locator(".turn .note").filter({ hasText: "tokens in" }).waitFor();
     const mine = JSON.parse(await page.locator(".answer").textContent());
     assert.deepEqual([mine.temperature, mine.top_k, JSON.parse(mine.options).contextSize], [0.3, 9, 1024]);
+    // It is the same model where its addresses are written otherwise, as relative ones are.
+    await page.evaluate(() => localStorage.clear());
+    await page.reload();
+    await offer(page, [{ name: "Tiny", ...LLAVA(), bytes: 7e6, sampling: { top_k: 7 } }]);
+    for (const [field, name] of [["Language model", SMALL.llava[0]], ["Vision file", SMALL.llava[1]]]) await page.getByRole("textbox", { name: field }).fill(`../../golden/${name}`);
+    await page.getByRole("button", { name: "Load model" }).click();
+    await question(page).fill("echo");
+    await question(page).press("Enter");
+    await page.locator(".turn .note").filter({ hasText: "tokens in" }).waitFor();
+    assert.equal(JSON.parse(await page.locator(".answer").textContent()).top_k, 7);
   });
 
   visit("one click from the first screen to a model for photographs, and the way back; the others behind a button", async (page) => {

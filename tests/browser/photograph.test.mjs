@@ -194,10 +194,10 @@ describe("asked about a photograph, the page's own model", { skip: withoutEngine
   visit("says so with the answer, and the model for photographs answers the same question about the same picture", async (page) => {
     await page.evaluate(([model, mmproj]) => {
       const chat = document.querySelector("llava-chat");
-      chat.models = [chat.models[0], { name: "Eyes", family: "llava", purpose: "photographs", goodAt: "Sees.", licence: "CC0", model, mmproj, bytes: 2e6, memory: 1e7 }];
+      chat.models = [chat.models[0], { name: "Eyes", family: "idefics3", purpose: "photographs", goodAt: "Sees.", licence: "CC0", model, mmproj, bytes: 2e6, memory: 1e7 }];
       globalThis.asked = [];
       chat.addEventListener("llava-message", ({ detail }) => globalThis.asked.push(detail.role));
-    }, ["tiny-llava-q4_0.gguf", "mmproj-legacy-f16.gguf"].map((name) => `${host.server.origin}/golden/tiny-llava/${name}`));
+    }, ["tiny-smolvlm-q4_0.gguf", "mmproj-f16.gguf"].map((name) => `${host.server.origin}/golden/tiny-smolvlm/${name}`));
     await page.getByRole("region", { name: "For photographs: Eyes" }).waitFor();
     await attach(page, golden("images/chelsea.png"));
     await ask(page, "What animal is this?");
@@ -213,7 +213,7 @@ describe("asked about a photograph, the page's own model", { skip: withoutEngine
     await page.waitForFunction((first) => {
       const chat = document.querySelector("llava-chat");
       const answer = chat.shadowRoot.querySelector(".answer")?.textContent ?? "";
-      return chat.engine?.info.name !== "llava-web house model" && answer !== "" && answer !== first;
+      return chat.engine?.info.vision?.projector === "idefics3" && answer !== "" && answer !== first;
     }, first);
     await page.keyboard.press("Escape");
     await page.getByRole("button", { name: "Ask", exact: true }).waitFor();

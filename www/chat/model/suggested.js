@@ -1,5 +1,6 @@
 // The models that a page offers, as a list in the model panel: the page's own, the one suggested for photographs, and behind a button the rest.
 
+import { sourceSpecs } from "../../api/sources.js";
 import { button, element } from "../base/dom.js";
 import { bytes } from "../base/format.js";
 import { fit, fitWords, forPhotographs, hasRoom, isLoadable, speedWords, totalBytes } from "./catalogue.js";
@@ -7,6 +8,21 @@ import { isKept, machineFacts } from "./facts.js";
 
 /** @typedef {import("./catalogue.js").KnownModel} KnownModel */
 /** @typedef {import("./catalogue.js").Facts} Facts */
+/** @typedef {import("../../llava-web.js").Source} Source */
+
+/**
+ * A pair's addresses in one text; null where it comes from elsewhere, or one of them is none.
+ * @param {Source} model
+ * @param {Source} [mmproj]
+ */
+function addressesOf(model, mmproj) {
+  try {
+    const specs = [sourceSpecs(model, "model"), mmproj ? sourceSpecs(mmproj, "mmproj") : []];
+    return specs.flat().every(({ kind }) => kind === "url") ? JSON.stringify(specs.map((files) => files.map((spec) => (spec.kind === "url" ? spec.url : "")))) : null;
+  } catch {
+    return null;
+  }
+}
 
 export class KnownModels {
   /** @type {KnownModel[]} */
@@ -47,12 +63,13 @@ export class KnownModels {
   }
 
   /**
-   * The one that these files are.
-   * @param {import("../../llava-web.js").Source} model
-   * @param {import("../../llava-web.js").Source} [mmproj]
+   * The one that these files are, however their addresses are written: a stored file is asked for by its whole one.
+   * @param {Source} model
+   * @param {Source} [mmproj]
    */
   find(model, mmproj) {
-    return this.#models.find((known) => known.model === model && (known.mmproj ?? "") === (mmproj ?? ""));
+    const wanted = addressesOf(model, mmproj);
+    return wanted === null ? undefined : this.#models.find((known) => addressesOf(known.model, known.mmproj) === wanted);
   }
 
   /** The models for photographs, the best for this machine first; empty until it is known. */
