@@ -161,7 +161,7 @@ export class Answering {
       throw error;
     }
     const { finish, usage, firstTokenSeconds } = ended;
-    turn.end(finish, usage);
+    turn.end(finish, usage, view.conversation.turns.reduce((n, { pictures }) => n + pictures.length, 0));
     this.#replaced.get(turn)?.cut.release();
     this.#replaced.delete(turn);
     state.answered(answering);

@@ -112,8 +112,9 @@ export class Turn {
   /**
    * @param {string} finish
    * @param {Usage | undefined} usage
+   * @param {number} [nPictures]  of the conversation so far, which the usage is of
    */
-  end(finish, usage) {
+  end(finish, usage, nPictures = Infinity) {
     this.finish = finish;
     this.usage = usage;
     this.#before = null;
@@ -124,7 +125,7 @@ export class Turn {
       notes.push(`${usage.completion_tokens} tokens in ${duration(usage.decode_ms / 1000)}`);
     }
     // Where pictures are cut, how finely they were.
-    if (usage && usage.image_tiles > this.pictures.length) notes.push(`pictures seen in ${usage.image_tiles} tiles`);
+    if (usage && this.pictures.length > 0 && usage.image_tiles > nPictures) notes.push(`pictures seen in ${usage.image_tiles} tiles`);
     this.#settle(notes.join(" · "));
   }
 
