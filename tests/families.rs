@@ -8,7 +8,7 @@ mod gpu;
 
 use std::rc::Rc;
 
-use common::families::{Bounds, FAMILIES, Family, check, check_pixels};
+use common::families::{Bounds, FAMILIES, Family, check, check_pixels, check_text};
 use common::gguf_writer::{GgufWriter, Val};
 use common::llava::{file, golden, inputs, memory, options, picture};
 use llava_web::backend::cpu::Cpu;
@@ -53,6 +53,16 @@ fn smolvlm_is_the_references_on_the_gpu() {
 }
 
 #[test]
+fn internvl_is_the_references_on_the_cpu() {
+    on_cpu("tiny-internvl3");
+}
+
+#[test]
+fn internvl_is_the_references_on_the_gpu() {
+    on_gpu("tiny-internvl3");
+}
+
+#[test]
 fn llava_with_siglip_is_the_references_on_the_cpu() {
     on_cpu("tiny-llava-qwen2.pad");
 }
@@ -63,9 +73,23 @@ fn llava_with_siglip_is_the_references_on_the_gpu() {
 }
 
 #[test]
+fn qwen3_is_the_references_on_the_cpu() {
+    check_text("tiny-qwen3", Cpu::new, &options(), &CPU);
+}
+
+#[test]
+fn qwen3_is_the_references_on_the_gpu() {
+    if gpu::is_missing() {
+        return;
+    }
+    let device = float_device();
+    check_text("tiny-qwen3", || Gpu::new(device.clone()).expect("a backend"), &options(), &GPU);
+}
+
+#[test]
 fn pictures_are_prepared_as_the_reference_does_it() {
     let n: usize = FAMILIES.iter().map(check_pixels).sum();
-    assert!(n >= 3, "{n} pictures compared");
+    assert!(n >= 5, "{n} pictures compared");
 }
 
 /// A golden file for changes.

@@ -10,8 +10,8 @@ use crate::model::lm::LlamaConfig;
 type Open<B> = fn(&Gguf) -> Result<Box<dyn DecoderConfig<B>>>;
 
 /// Language models by `general.architecture`.
-fn decoders<B: Backend>() -> [(&'static str, Open<B>); 3] {
-    [("llama", LlamaConfig::open), ("qwen2", LlamaConfig::open), ("phi3", LlamaConfig::open)]
+fn decoders<B: Backend>() -> [(&'static str, Open<B>); 4] {
+    [("llama", LlamaConfig::open), ("qwen2", LlamaConfig::open), ("qwen3", LlamaConfig::open), ("phi3", LlamaConfig::open)]
 }
 
 /// The configuration of the language model in a file.

@@ -20,7 +20,11 @@ pub struct Family {
 /// The families.
 pub const FAMILIES: &[Family] = &[
     Family { name: "tiny-smolvlm", pictures: &["chelsea", "coffee_tall"] },
+    Family { name: "tiny-internvl3", pictures: &["astronaut", "chelsea", "coffee_tall"] },
     Family { name: "tiny-llava-qwen2.pad", pictures: &["astronaut", "chelsea", "coffee_tall"] },
+    //Family { name: "tiny-llava-qwen2.anyres", pictures: &["astronaut", "chelsea", "coffee_tall"] },
+    //Family { name: "tiny-mobilevlm.ldp", pictures: &["chelsea", "coffee_tall"] },
+    //Family { name: "tiny-mobilevlm.ldpv2", pictures: &["chelsea", "coffee_tall"] },
 ];
 
 impl Family {
@@ -168,6 +172,28 @@ pub fn check<B: Backend>(family: &Family, make: impl Fn() -> B, options: &LoadOp
             let diff = max_diff(&got, logits);
             println!("{name} text {format}: max difference {diff:.5}");
             assert!(diff < bound, "{name} text {format}: max difference {diff}");
+        }
+    }
+}
+
+/// Holds a language model without pictures against its reference data.
+pub fn check_text<B: Backend>(name: &str, make: impl Fn() -> B, options: &LoadOptions, bounds: &Bounds) {
+    let expected = golden_json(&format!("{name}/expected.json"));
+    let numbers = tensors(&format!("{name}/expected.safetensors"));
+    for (format, bound) in bounds.logits {
+        let model = file(golden(&format!("{name}/{name}-{format}.gguf")));
+        let mut engine = pollster::block_on(Engine::load(make(), model, None, options.clone(), &mut |_| {}))
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        for (case, prompt) in expected["prompts"].as_object().expect("prompts") {
+            let what = format!("{name} {case} {format}");
+            let request = request::parse(&json!({ "prompt": prompt }).to_string()).expect("sound");
+            let (got, ids) = pollster::block_on(engine.evaluate(&request, &[])).expect("evaluates");
+            assert_eq!(json!(ids), expected["ids"][case], "{what}");
+            let (logits, _) = &numbers[&format!("{case}.{format}.hf.logits")];
+            let diff = max_diff(&got, logits);
+            println!("{what}: max difference {diff:.5}");
+            assert!(diff < bound, "{what}: max difference {diff}");
+            compare_greedy(&mut engine, prompt, &[], &expected["results"][format!("{case}.{format}.hf")], bound, &what);
         }
     }
 }

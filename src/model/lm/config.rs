@@ -15,12 +15,15 @@ struct Architecture {
     rope_style: RopeStyle,
     /// Whether `ffn_up` holds the gate's rows, then those of the layer up.
     fused_gate_up: bool,
+    /// Whether each head of the queries and keys passes a norm of its own before it is turned.
+    qk_norm: bool,
 }
 
-const ARCHITECTURES: [Architecture; 3] = [
-    Architecture { name: "llama", rope_style: RopeStyle::Adjacent, fused_gate_up: false },
-    Architecture { name: "qwen2", rope_style: RopeStyle::Halves, fused_gate_up: false },
-    Architecture { name: "phi3", rope_style: RopeStyle::Halves, fused_gate_up: true },
+const ARCHITECTURES: [Architecture; 4] = [
+    Architecture { name: "llama", rope_style: RopeStyle::Adjacent, fused_gate_up: false, qk_norm: false },
+    Architecture { name: "qwen2", rope_style: RopeStyle::Halves, fused_gate_up: false, qk_norm: false },
+    Architecture { name: "qwen3", rope_style: RopeStyle::Halves, fused_gate_up: false, qk_norm: true },
+    Architecture { name: "phi3", rope_style: RopeStyle::Halves, fused_gate_up: true, qk_norm: false },
 ];
 
 /// More than any model that fits a browser; every width is held to it, so that products of two fit into 64 bits.
@@ -105,6 +108,8 @@ pub struct LlamaConfig {
     pub fused_qkv: bool,
     /// Whether those of the gate and up are, as `ffn_up`.
     pub fused_gate_up: bool,
+    /// Whether each head of the queries and keys passes a norm of its own before it is turned.
+    pub qk_norm: bool,
     /// Whether the output matrix is the embedding table.
     pub tied: bool,
     pub(super) rope: RopeConfig,
@@ -200,6 +205,7 @@ impl LlamaConfig {
             // Some converters can store them so for any architecture.
             fused_qkv: gguf.tensor("blk.0.attn_qkv.weight").is_some(),
             fused_gate_up: of_kind.fused_gate_up,
+            qk_norm: of_kind.qk_norm,
             tied: gguf.tensor("output.weight").is_none(),
             rope,
             original_context,

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use crate::backend::{Backend, Epilogue, Expected, KvFormat, KvPlace, KvSource, Linear, Qkv, RmsNorm};
+use crate::backend::{Backend, Epilogue, Expected, KvFormat, KvPlace, KvSource, Linear, QkNorm, Qkv, RmsNorm};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::model::decoder::{Decoder, DecoderConfig, Dims};
@@ -24,6 +24,8 @@ struct Layer<B: Backend> {
     q: Linear<B>,
     k: Linear<B>,
     v: Linear<B>,
+    /// `[1, head_dim]` each: the norms of a head of the queries and of the keys.
+    qk_norm: Option<[B::Tensor; 2]>,
     attn_output: Linear<B>,
     ffn_norm: B::Tensor,
     gate: Linear<B>,
@@ -79,6 +81,7 @@ impl<B: Backend> DecoderConfig<B> for LlamaConfig {
     fn plan<'a>(&self, gguf: &'a Gguf) -> Result<Plan<'a>> {
         let (config, mut plan) = (self, Plan::new(gguf));
         let (n_embd, n_ff, n_q, n_kv) = (config.dims.n_embd, config.n_ff, config.dims.n_q(), config.dims.n_kv());
+        let head_dim = config.dims.attention.heads.head_dim;
         plan.matrix("token_embd.weight", n_embd, config.dims.n_vocab);
         plan.floats("output_norm.weight", &[n_embd]);
         if !config.tied {
@@ -97,6 +100,10 @@ impl<B: Backend> DecoderConfig<B> for LlamaConfig {
                 plan.linear_parts(&name("attn_qkv"), n_embd, &[q, k, v]);
             } else {
                 [q, k, v].iter().for_each(|(name, n_out)| plan.linear(name, n_embd, *n_out));
+            }
+            if config.qk_norm {
+                plan.floats(&name("attn_q_norm.weight"), &[head_dim]);
+                plan.floats(&name("attn_k_norm.weight"), &[head_dim]);
             }
             if config.fused_gate_up {
                 plan.linear_parts(&name("ffn_up"), n_embd, &[(name("ffn_gate"), n_ff), (name("ffn_up_only"), n_ff)]);
@@ -169,6 +176,7 @@ impl<B: Backend> Llama<B> {
     /// `out_of_memory`.
     fn new(mut config: LlamaConfig, backend: &mut B, mut w: Weights<B>, n_ctx: usize, n_chunk: usize) -> Result<Self> {
         let (n_embd, n_ff, n_q, n_kv) = (config.dims.n_embd, config.n_ff, config.dims.n_q(), config.dims.n_kv());
+        let head_dim = config.dims.attention.heads.head_dim;
         let mut layers = Vec::with_capacity(config.dims.n_layers);
         for i in 0..config.dims.n_layers {
             let name = |part: &str| format!("blk.{i}.{part}");
@@ -178,6 +186,13 @@ impl<B: Backend> Llama<B> {
                 q: w.linear(backend, &name("attn_q"))?,
                 k: w.linear(backend, &name("attn_k"))?,
                 v: w.linear(backend, &name("attn_v"))?,
+                qk_norm: match config.qk_norm {
+                    true => Some([
+                        w.tensor(backend, &name("attn_q_norm.weight"), head_dim)?,
+                        w.tensor(backend, &name("attn_k_norm.weight"), head_dim)?,
+                    ]),
+                    false => None,
+                },
                 attn_output: w.linear(backend, &name("attn_output"))?,
                 ffn_norm: w.tensor(backend, &name("ffn_norm.weight"), n_embd)?,
                 gate: w.linear(backend, &name("ffn_gate"))?,
@@ -266,16 +281,9 @@ impl<B: Backend> Decoder<B> for Llama<B> {
         let l = &layers[layer];
         let place = KvPlace { cache, layer, position, rope, style: config.rope_style, heads: config.dims.attention.heads };
         let norm = RmsNorm { weight: &l.attn_norm, eps: config.eps, scratch: &mut s.norm };
-        backend.norm_qkv_rope_kv(
-            h,
-            norm,
-            &Qkv { q: &l.q, k: &l.k, v: &l.v, qk_norm: None },
-            place,
-            &mut s.q,
-            &mut s.k,
-            &mut s.v,
-            n,
-        );
+        let qk_norm = l.qk_norm.as_ref().map(|[q, k]| QkNorm { q, k, eps: config.eps });
+        let qkv = Qkv { q: &l.q, k: &l.k, v: &l.v, qk_norm };
+        backend.norm_qkv_rope_kv(h, norm, &qkv, place, &mut s.q, &mut s.k, &mut s.v, n);
         let kv = KvSource::Cache { cache, layer, first: position };
         backend.attention(&config.dims.attention, &s.q, kv, &mut s.attn, n);
         self.behind_attention(backend, layer, n);
@@ -294,6 +302,9 @@ impl<B: Backend> Decoder<B> for Llama<B> {
         let (l, heads) = (&layers[layer], config.dims.attention.heads);
         let norm = RmsNorm { weight: &l.attn_norm, eps: config.eps, scratch: &mut s.norm };
         backend.norm_linear(h, norm, &l.q, &mut s.q, 1, Epilogue::Store);
+        if let Some([q_norm, _]) = &l.qk_norm {
+            backend.head_norm(&mut s.q, q_norm, config.eps, 1);
+        }
         backend.rope(&mut s.q, rope, config.rope_style, heads.n_heads, heads.head_dim, position, 1);
         backend.copy_rows(&s.q, 0, queries, row, 1);
         let kv = KvSource::Cache { cache, layer, first: position };
