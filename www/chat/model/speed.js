@@ -7,11 +7,11 @@ import { LlavaError } from "../../llava-web.js";
 
 /** Enough for the kernels to be at work for most of the time, with a model as small as the page's own. */
 const PROMPT_TOKENS = 256;
-const RUNS = 2;
+const RUNS = 3;
 
 /**
  * The operations a second that a loaded model gets out of this machine; null where it cannot be told. Forgets the engine's conversation, and
- * takes about a tenth of a second with a model of a few million weights.
+ * takes some tenths of a second with a model of a few million weights.
  * @param {Engine} engine
  * @param {KnownModel | undefined} known  the model that is loaded, where it is one of which the work is known
  * @param {AbortSignal} signal  ends it at once, when there is something else to do
