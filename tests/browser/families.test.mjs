@@ -9,6 +9,7 @@ import { cosine, goldenJson, goldenTensor, maxDifference, openTab, start, withou
 /** Each with a picture that it cuts into tiles, and what it makes of it at each detail. */
 const FAMILIES = [
   { name: "tiny-smolvlm", picture: "chelsea.png", tiles: 5, rows: 80, rowsOfOne: 16, shape: [8, 8] },
+  { name: "tiny-internvl3", picture: "chelsea.png", tiles: 7, rows: 28, rowsOfOne: 4, shape: [4, 6] },
 ];
 
 for (const { name, picture, tiles, rows, rowsOfOne, shape } of FAMILIES) {
