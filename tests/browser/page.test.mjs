@@ -411,7 +411,7 @@ describe("the page", { skip: withoutEngine }, () => {
   }
   /** Breaks a slow download off. */
   async function downloadPartly(page, model) {
-    await page.getByRole("textbox", { name: "Language model" }).fill(`${model}?rate=1500000`);
+    await page.getByRole("textbox", { name: "Language model" }).fill(`${model}?rate=700000`);
     await loadButton(page).click();
     await page.getByText(/[1-3]\.\d+ MB of 5/).waitFor();
     await page.getByRole("button", { name: "Cancel" }).click();
