@@ -6,7 +6,8 @@ mod gpu;
 
 use std::collections::HashMap;
 
-use common::llava::{Answer, chat, complete, file, golden, inputs, options, picture, tiny_llava, tiny_llava_on};
+use common::gguf_writer::GgufWriter;
+use common::llava::{Answer, chat, complete, file, golden, inputs, memory, options, picture, tiny_llava, tiny_llava_on};
 use llava_web::backend::cpu::Cpu;
 use llava_web::backend::gpu::{DeviceOptions, Gpu};
 use llava_web::backend::{Backend, KvFormat};
@@ -21,13 +22,16 @@ const MODEL: &str = "tiny-llava-f16.gguf";
 const MMPROJ: &str = "mmproj-legacy-f16.gguf";
 const PROMPT: &str = "USER: <image>\nWhat is in this image? ASSISTANT:";
 
-/// A LLaMA in double precision, one plain loop for each formula.
+/// A LLaMA or Qwen3 in double precision, one plain loop for each formula.
 struct Reference {
     tensors: HashMap<String, Vec<f64>>,
     n_layers: usize,
     n_embd: usize,
     n_heads: usize,
     n_kv_heads: usize,
+    head_dim: usize,
+    /// Whether elements are turned with those half a head further rather than with their neighbours.
+    halves: bool,
     eps: f64,
     freq_base: f64,
 }
@@ -46,16 +50,20 @@ impl Reference {
             })
             .collect();
         let m = &gguf.metadata;
-        let number = |key: &str| m.uint(key).expect(key) as usize;
-        let n_heads = number("llama.attention.head_count");
+        let architecture = m.str("general.architecture").expect("an architecture");
+        let key = |name: &str| format!("{architecture}.{name}");
+        let number = |name: &str| m.uint(&key(name)).expect(name) as usize;
+        let (n_heads, n_embd) = (number("attention.head_count"), number("embedding_length"));
         Self {
             tensors,
-            n_layers: number("llama.block_count"),
-            n_embd: number("llama.embedding_length"),
+            n_layers: number("block_count"),
+            n_embd,
             n_heads,
-            n_kv_heads: m.uint("llama.attention.head_count_kv").map_or(n_heads, |n| n as usize),
-            eps: f64::from(m.float("llama.attention.layer_norm_rms_epsilon").expect("eps")),
-            freq_base: m.float("llama.rope.freq_base").map_or(10000.0, f64::from),
+            n_kv_heads: m.uint(&key("attention.head_count_kv")).map_or(n_heads, |n| n as usize),
+            head_dim: m.uint(&key("attention.key_length")).map_or(n_embd / n_heads, |n| n as usize),
+            halves: architecture == "qwen3",
+            eps: f64::from(m.float(&key("attention.layer_norm_rms_epsilon")).expect("eps")),
+            freq_base: m.float(&key("rope.freq_base")).map_or(10000.0, f64::from),
         }
     }
 
@@ -68,31 +76,38 @@ impl Reference {
         x.iter().zip(&self.tensors[name]).map(|(x, w)| x / scale * w).collect()
     }
 
-    fn turned(&self, mut x: Vec<f64>, head_dim: usize, position: usize) -> Vec<f64> {
-        for head in x.chunks_exact_mut(head_dim) {
-            for (i, pair) in head.chunks_exact_mut(2).enumerate() {
-                let (sin, cos) = (position as f64 * self.freq_base.powf(-2.0 * i as f64 / head_dim as f64)).sin_cos();
-                (pair[0], pair[1]) = (pair[0] * cos - pair[1] * sin, pair[0] * sin + pair[1] * cos);
+    /// Heads as they meet each other: past their norm where there is one, then turned.
+    fn turned(&self, x: Vec<f64>, norm: &str, position: usize) -> Vec<f64> {
+        let d = self.head_dim;
+        let heads =
+            x.chunks_exact(d).map(|head| if self.tensors.contains_key(norm) { self.norm(norm, head) } else { head.to_vec() });
+        let turn = |mut head: Vec<f64>| {
+            for i in 0..d / 2 {
+                let (a, b) = if self.halves { (i, i + d / 2) } else { (2 * i, 2 * i + 1) };
+                let (sin, cos) = (position as f64 * self.freq_base.powf(-2.0 * i as f64 / d as f64)).sin_cos();
+                (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[a] * sin + head[b] * cos);
             }
-        }
-        x
+            head
+        };
+        heads.flat_map(turn).collect()
     }
 
     /// The attention of the last of these embeddings over all of them: for each layer the mean over its heads.
     fn attention_of_the_last(&self, mut h: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
-        let head_dim = self.n_embd / self.n_heads;
+        let head_dim = self.head_dim;
         let mut of_layers = Vec::new();
         for layer in 0..self.n_layers {
             let name = |part: &str| format!("blk.{layer}.{part}.weight");
             let normed: Vec<Vec<f64>> = h.iter().map(|h| self.norm(&name("attn_norm"), h)).collect();
             let turned = |part: &str| -> Vec<Vec<f64>> {
-                normed.iter().enumerate().map(|(i, x)| self.turned(self.linear(&name(part), x), head_dim, i)).collect()
+                let norm = name(&format!("{part}_norm"));
+                normed.iter().enumerate().map(|(i, x)| self.turned(self.linear(&name(part), x), &norm, i)).collect()
             };
             let (q, k) = (turned("attn_q"), turned("attn_k"));
             let v: Vec<Vec<f64>> = normed.iter().map(|x| self.linear(&name("attn_v"), x)).collect();
             let mut mean = vec![0.0; h.len()];
             for (i, h) in h.iter_mut().enumerate() {
-                let mut attn = vec![0.0; self.n_embd];
+                let mut attn = vec![0.0; self.n_heads * head_dim];
                 for head in 0..self.n_heads {
                     let (from, kv) = (head * head_dim, head * self.n_kv_heads / self.n_heads * head_dim);
                     let scores = k[..=i]
@@ -143,32 +158,69 @@ fn assert_sound(looked: &LookedAt, what: &str) {
     }
 }
 
+/// The embeddings of a prompt with a picture of these rows and of its answer, and where the first row of the picture stands.
+fn embedded<B: Backend>(
+    engine: &mut Engine<B>,
+    reference: &Reference,
+    image: &RgbImage,
+    answer: &Answer,
+    rows: &[f32],
+) -> (Vec<Vec<f64>>, usize) {
+    let evaluate = request::parse(&json!({ "prompt": PROMPT }).to_string()).expect("sound");
+    let (_, prompt) = pollster::block_on(engine.evaluate(&evaluate, &inputs(std::slice::from_ref(image)))).expect("evaluates");
+    let first_row = prompt.iter().position(Option::is_none).expect("a picture");
+    let (table, n) = (&reference.tensors["token_embd.weight"], reference.n_embd);
+    let mut rows = rows.chunks_exact(n);
+    let embedding = |id: Option<u32>| match id {
+        Some(id) => table[id as usize * n..][..n].to_vec(),
+        None => rows.next().expect("a row").iter().copied().map(f64::from).collect(),
+    };
+    let all = prompt.iter().copied().chain(answer.ids.iter().map(|id| Some(*id)));
+    (all.map(embedding).collect(), first_row)
+}
+
+/// Qwen3's heads pass a norm before they are turned, also where a position is looked at again. InternVL's tower before it, its rows cut to
+/// the decoder's width.
+#[test]
+fn heads_with_norms_of_their_own_are_seen_as_they_were() {
+    const QWEN3: &str = "tiny-qwen3/tiny-qwen3-f16.gguf";
+    let reference = Reference::open(QWEN3);
+    let tower = pollster::block_on(Gguf::open(file(golden("tiny-internvl3/mmproj-f16.gguf")))).expect("opens");
+    let narrow = ["mm.model.mlp.3.weight", "mm.model.mlp.3.bias"]
+        .into_iter()
+        .fold(GgufWriter::copy_of(&tower), |file, name| file.cut(name, reference.n_embd));
+    let load = || {
+        let mmproj = Some(memory("mmproj.gguf", narrow.finish()));
+        pollster::block_on(Engine::load(Cpu::new(), file(golden(QWEN3)), mmproj, options(), &mut |_| {})).expect("loads")
+    };
+    let (mut engine, image) = (load(), picture("coffee_tall.png"));
+    let answer = ask(&mut engine, &image);
+    let (rows, _) = pollster::block_on(engine.embed_image(&image)).expect("embeds");
+    let (embeddings, _) = embedded(&mut load(), &reference, &image, &answer, &rows);
+    for i in [0, 2] {
+        let position = answer.usage.prompt_tokens + i;
+        let looked = looked_at(&mut engine, position, Some(answer.ids[i]));
+        assert_sound(&looked, &format!("token {i}"));
+        assert_eq!(looked.layers, 0..2);
+        let of_layers = reference.attention_of_the_last(embeddings[..position].to_vec());
+        let error =
+            (0..position).map(|at| (looked.weights[at] - (of_layers[0][at] + of_layers[1][at]) / 2.0).abs()).fold(0.0, f64::max);
+        println!("token {i}: largest error {error:.1e}");
+        assert!(looked.weights.len() == position && error < 1e-5, "token {i}: {error}");
+    }
+}
+
 #[test]
 fn attention_is_that_of_a_decoder_in_double_precision() {
     let reference = Reference::open(&format!("tiny-llava/{MODEL}"));
     let mut engine = tiny_llava(MODEL, MMPROJ, options()).expect("loads");
     let image = picture("chelsea.png");
     let answer = ask(&mut engine, &image);
-    let (rows, shape) = pollster::block_on(engine.embed_image(&image)).expect("embeds");
+    let (rows, _) = pollster::block_on(engine.embed_image(&image)).expect("embeds");
     let before = saved(&mut engine);
     let n_prompt = answer.usage.prompt_tokens;
-    // The prompt's ids, with -1 for each row of the picture.
     let mut other = tiny_llava(MODEL, MMPROJ, options()).expect("loads");
-    let evaluate = request::parse(&json!({ "prompt": PROMPT }).to_string()).expect("sound");
-    let (_, prompt) = pollster::block_on(other.evaluate(&evaluate, &inputs(std::slice::from_ref(&image)))).expect("evaluates");
-    let first_row = prompt.iter().position(Option::is_none).expect("a picture");
-    let table = &reference.tensors["token_embd.weight"];
-    let mut embeddings = Vec::new();
-    let mut row = 0;
-    for id in prompt.iter().copied().chain(answer.ids.iter().map(|id| Some(*id))) {
-        embeddings.push(match id {
-            Some(id) => table[id as usize * reference.n_embd..][..reference.n_embd].to_vec(),
-            None => {
-                row += 1;
-                rows[(row - 1) * shape[1]..row * shape[1]].iter().copied().map(f64::from).collect()
-            }
-        });
-    }
+    let (embeddings, first_row) = embedded(&mut other, &reference, &image, &answer, &rows);
     for i in [0, 1, 4, 9] {
         let position = n_prompt + i;
         let looked = looked_at(&mut engine, position, Some(answer.ids[i]));

@@ -183,6 +183,15 @@ impl GgufWriter {
         self.tensor(name, Format::F32, dims, data.iter().flat_map(|x| x.to_le_bytes()).collect())
     }
 
+    /// Leaves the first `n` rows of a tensor.
+    pub fn cut(mut self, name: &str, n: usize) -> Self {
+        let tensor = self.tensors.iter_mut().find(|t| t.name == name).expect("the tensor is there");
+        let rows = tensor.dims.last_mut().expect("dimensions");
+        tensor.data.truncate(tensor.data.len() / *rows as usize * n);
+        *rows = n as u64;
+        self
+    }
+
     /// Puts tensors into one, one below the other; without a word where there are none of these names.
     pub fn stacked(mut self, parts: &[String], name: &str) -> Self {
         let parts: Vec<Tensor> = parts
