@@ -1,5 +1,5 @@
 //! Parity of every family of models with its reference implementation (float32, on dequantized weights), at every stage, on the CPU and on
-//! the GPU. The bounds are those of the golden data's own README: float kernels 1e-3 (rows) and 2e-3 (logits), 8-bit activations 0.6. On
+//! the GPU. The bounds are those of the golden data's own README: float kernels 1e-3 (rows) and 2e-3 (logits), 8-bit activations 0.6 (LFM2: 0.8). On
 //! the GPU activations are 32-bit floats in every format.
 
 mod common;
@@ -135,4 +135,15 @@ fn a_siglip_tower_is_taken_as_one_whatever_its_file_says() {
         .set("clip.vision.image_mean", Val::floats([0.481_454_66, 0.457_827_5, 0.408_210_73]))
         .set("clip.vision.image_std", Val::floats([0.268_629_54, 0.261_302_6, 0.275_777_1]));
     assert_eq!(logits(&mut engine(&model, &clips)), logits(&mut engine(&model, &sound)));
+}
+
+#[test]
+fn lfm2_vl_is_the_references_on_the_cpu() {
+    let bounds = Bounds { logits: [("f16", 2e-3), ("q4_0", 0.8)], ..CPU };
+    check(family("tiny-lfm2vl"), Cpu::new, &options(), &bounds);
+}
+
+#[test]
+fn lfm2_vl_is_the_references_on_the_gpu() {
+    on_gpu("tiny-lfm2vl");
 }

@@ -156,7 +156,7 @@ fn whatever_is_no_sound_session_of_this_model_is_refused_and_changes_nothing() {
     let mut engine = engine(KvFormat::F16);
     first(&mut engine, &image);
     let bytes = save(&mut engine);
-    let names: usize = 60 + 4 + "llama".len() + 4 + engine.info().name.len();
+    let names: usize = 72 + 4 + "llama".len() + 4 + engine.info().name.len();
     let slots = names + 44;
     let n_slots = u32::from_le_bytes(bytes[52..56].try_into().expect("four")) as usize;
     let keys = slots + 8 * n_slots;
@@ -188,7 +188,7 @@ fn whatever_is_no_sound_session_of_this_model_is_refused_and_changes_nothing() {
         ("more tokens than the context holds", u32_at(52, u32::MAX), "context_overflow", "contextSize"),
         ("many pictures", u32_at(56, u32::MAX), "integrity", "contradicts"),
         ("no pictures", u32_at(56, 0), "integrity", "contradicts"),
-        ("an endless name", u32_at(60, u32::MAX), "integrity", "contradicts"),
+        ("an endless name", u32_at(72, u32::MAX), "integrity", "contradicts"),
         ("another layout", u32_at(names + 8, 9), "integrity", "contradicts"),
         ("a grid of nothing", u32_at(names + 12, 0), "integrity", "contradicts"),
         ("a huge grid", with(&bytes, names + 8, &[1, 0, 0, 0, 0, 64, 0, 0, 0, 64, 0, 0]), "integrity", "contradicts"),

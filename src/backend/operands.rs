@@ -251,6 +251,10 @@ pub enum Expected {
     Attention(usize, KvFormat),
     /// [`Ops::attention`](super::Ops::attention) with heads of this width over rows of keys and values.
     AttentionRows(usize),
+    /// [`Ops::head_norm`](super::Ops::head_norm)
+    HeadNorm,
+    /// [`Ops::short_conv`](super::Ops::short_conv)
+    ShortConv,
     /// Everything else that a decoder takes.
     Decoder,
     /// Everything else that a vision tower takes.

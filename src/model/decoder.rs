@@ -4,6 +4,7 @@
 use crate::backend::{AttentionOp, Backend, KvFormat, KvSpec};
 use crate::error::Result;
 use crate::gguf::Gguf;
+use crate::model::conv_state::ConvState;
 use crate::model::weights::{Plan, Weights};
 
 /// More positions than this are never asked for by default; it bounds the key-value cache.
@@ -16,13 +17,15 @@ pub struct Dims {
     pub architecture: String,
     /// Decoder blocks.
     pub n_layers: usize,
+    /// Those that have keys and values, in order: the layers of the cache.
+    pub attention_layers: Vec<usize>,
     /// Width of the residual stream.
     pub n_embd: usize,
     /// The vocabulary's size, from the embedding table.
     pub n_vocab: usize,
     /// Positions the model was made for.
     pub n_ctx_train: usize,
-    /// The attention of every layer.
+    /// The attention of every layer that has any.
     pub attention: AttentionOp,
     /// Multiply-adds of a row in a layer, attention apart.
     pub work_per_row: u64,
@@ -46,7 +49,13 @@ impl Dims {
 
     /// The keys and values of so many positions.
     pub fn kv_spec(&self, n_ctx: usize, format: KvFormat) -> KvSpec {
-        KvSpec { n_layers: self.n_layers, n_ctx, n_kv: self.n_kv(), head_dim: self.attention.heads.head_dim, format }
+        KvSpec {
+            n_layers: self.attention_layers.len(),
+            n_ctx,
+            n_kv: self.n_kv(),
+            head_dim: self.attention.heads.head_dim,
+            format,
+        }
     }
 }
 
@@ -100,17 +109,39 @@ pub trait Decoder<B: Backend> {
     /// Runs the first `n` rows through one layer, at positions `position ..`.
     fn layer(&mut self, backend: &mut B, cache: &mut B::KvCache, layer: usize, position: usize, n: usize);
 
-    /// Runs the first row through one layer once more, at a position whose key and value the cache holds already: it is read and
-    /// not written. The turned queries go to row `row` of `queries [·, n_q]`.
-    fn layer_again(
-        &mut self,
-        backend: &mut B,
-        cache: &B::KvCache,
-        layer: usize,
-        position: usize,
-        queries: &mut B::Tensor,
-        row: usize,
-    );
+    /// What it keeps of the context beside keys and values, where it has convolutions.
+    fn conv_state(&self) -> Option<&ConvState<B>> {
+        None
+    }
+
+    /// [`Self::conv_state`], to be changed.
+    fn conv_state_mut(&mut self) -> Option<&mut ConvState<B>> {
+        None
+    }
+
+    /// How many of the context's first `n` slots need not be computed again, if it is cut back to them. `n` is no more than there are.
+    fn can_keep(&self, n: usize) -> usize {
+        self.conv_state().map_or(n, |state| state.can_keep(n))
+    }
+
+    /// Cuts the context back to [`Self::can_keep`] of its first `n` slots, and says how many these are. A caller does so before it goes on
+    /// anywhere but behind the last slot that was run, whether that was wanted or not.
+    fn keep(&mut self, backend: &mut B, n: usize) -> usize {
+        match self.conv_state_mut() {
+            Some(state) => state.keep(backend, n),
+            None => n,
+        }
+    }
+
+    /// The first of the slots that have to be run once more ([`Self::layer_again`]) to have what the one at `position` computes.
+    fn start_again(&self, position: usize) -> usize {
+        self.conv_state().map_or(position, |state| state.start_again(position))
+    }
+
+    /// Runs the first `n` rows through one layer once more, at positions `position ..` that the context holds already; it is read and not
+    /// written. Gives the turned queries `[·, n_q]` where the layer has attention.
+    fn layer_again(&mut self, backend: &mut B, cache: &B::KvCache, layer: usize, position: usize, n: usize)
+    -> Option<&B::Tensor>;
 
     /// Computes the logits of one row after all layers.
     fn compute_logits(&mut self, backend: &mut B, row: usize);

@@ -7,6 +7,7 @@
 //! is named before a byte of weights is read. Then the tensors are read in the order they stand in the file and go straight to
 //! the backend.
 
+pub mod conv_state;
 pub mod decoder;
 pub mod llava;
 pub mod lm;

@@ -4,14 +4,20 @@ use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::model::decoder::DecoderConfig;
-use crate::model::lm::LlamaConfig;
+use crate::model::lm::{Lfm2Config, LlamaConfig};
 
 /// Reads a language model's configuration from its file.
 type Open<B> = fn(&Gguf) -> Result<Box<dyn DecoderConfig<B>>>;
 
 /// Language models by `general.architecture`.
-fn decoders<B: Backend>() -> [(&'static str, Open<B>); 4] {
-    [("llama", LlamaConfig::open), ("qwen2", LlamaConfig::open), ("qwen3", LlamaConfig::open), ("phi3", LlamaConfig::open)]
+fn decoders<B: Backend>() -> [(&'static str, Open<B>); 5] {
+    [
+        ("llama", LlamaConfig::open),
+        ("qwen2", LlamaConfig::open),
+        ("qwen3", LlamaConfig::open),
+        ("phi3", LlamaConfig::open),
+        ("lfm2", Lfm2Config::open),
+    ]
 }
 
 /// The configuration of the language model in a file.

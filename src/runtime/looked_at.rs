@@ -1,9 +1,10 @@
 //! Where the model looked before it wrote a token: the attention of the position that predicted it over the rows of the pictures.
 //!
 //! It is computed afterwards and on demand: the position is run once more over the keys and values that the context holds, which changes
-//! nothing there, and its queries are held against the keys on the host. An answer costs nothing more for it.
+//! nothing there, and its queries are held against the keys on the host. An answer costs nothing more for it. Where a model has convolutions,
+//! the positions since the last that can be gone on from are run with it.
 //!
-//! **Layers and heads.** The mean over all heads of the middle third of the layers. The first layers look almost evenly at everything, and
+//! **Layers and heads.** The mean over all heads of the middle third of the layers that have attention. The first layers look almost evenly at everything, and
 //! the last ones at what comes next in the sentence; what a word is about is found in a picture between them (Zhang et al. 2025,
 //! arXiv 2502.17422).
 //!
@@ -122,8 +123,10 @@ impl<B: Backend> Engine<B> {
         let behind = last.last().map_or(0, |slot| slot + 1);
         let text: Vec<usize> = (behind..slots.len()).filter(|i| *i != query && matches!(slots[*i], Slot::Token(_))).collect();
         let positions: Vec<usize> = [query].into_iter().chain(spaced(&text, MAX_OTHERS)).collect();
-        let layers = middle(self.llm.dims().n_layers);
-        let computed = self.attention_of(&positions, &layers).await;
+        let attending = &self.llm.dims().attention_layers;
+        let of_cache = middle(attending.len());
+        let layers = attending[of_cache.start]..attending[of_cache.end - 1] + 1;
+        let computed = self.attention_of(&positions, &of_cache).await;
         let mut all = self.trusted(computed).await?.into_iter();
         let weights = all.next().unwrap_or_default();
         let others: Vec<Vec<f64>> = all.collect();
@@ -149,26 +152,36 @@ impl<B: Backend> Engine<B> {
         Ok(LookedAt { layers, weights, pictures })
     }
 
-    /// For each of some positions of the context its attention over all positions up to itself, the mean over these layers and all heads.
+    /// For each of some positions of the context its attention over all positions up to itself, the mean over these layers of the cache
+    /// and all heads.
     async fn attention_of(&mut self, positions: &[usize], layers: &Range<usize>) -> Result<Vec<Vec<f64>>> {
-        let Self { backend, llm, session, .. } = self;
+        let Self { backend, llm, session, pictures, .. } = self;
         let (attention, n_kv) = (llm.dims().attention, llm.dims().n_kv());
         let heads = attention.heads;
+        let n_run = llm.dims().attention_layers[layers.end - 1] + 1;
         let mut queries = backend.tensor(positions.len() * layers.end, llm.dims().n_q())?;
         for (i, position) in positions.iter().enumerate() {
-            match session.slots[*position] {
-                Slot::Token(id) => llm.embed(backend, &[id], 0),
-                Slot::Picture { hash, row } => {
-                    let picture = self.pictures.get(hash).ok_or_else(|| {
-                        Error::invalid_request(
-                            "The picture is not kept any more, and the token follows it at once. Ask the question again.",
-                        )
-                    })?;
-                    backend.copy_rows(&picture.rows, row as usize, llm.rows(), 0, 1);
+            let first = llm.start_again(*position);
+            let n = position + 1 - first;
+            for (row, slot) in session.slots[first..=*position].iter().enumerate() {
+                match *slot {
+                    Slot::Token(id) => llm.embed(backend, &[id], row),
+                    Slot::Picture { hash, row: from } => {
+                        let picture = pictures.get(hash).ok_or_else(|| {
+                            Error::invalid_request(
+                                "The picture is not kept any more, and the token follows it at once. Ask the question again.",
+                            )
+                        })?;
+                        backend.copy_rows(&picture.rows, from as usize, llm.rows(), row, 1);
+                    }
                 }
             }
-            for layer in 0..layers.end {
-                llm.layer_again(backend, &session.cache, layer, *position, &mut queries, i * layers.end + layer);
+            let mut row = i * layers.end;
+            for layer in 0..n_run {
+                if let Some(turned) = llm.layer_again(backend, &session.cache, layer, first, n) {
+                    backend.copy_rows(turned, n - 1, &mut queries, row, 1);
+                    row += 1;
+                }
             }
             backend.settle(false).await?;
         }

@@ -4,12 +4,14 @@
 //! ```text
 //! magic [8]   version u32   key-value format u32 (0 F32, 1 F16)   bytes in all u64
 //! fingerprints u64: of the language model, and of the vision model (0 where no picture is shown)
-//! n_layers, n_kv, n_vocab, positions, pictures u32
+//! layers that have attention, n_kv, n_vocab, positions, pictures u32
+//! layers that have convolutions, their width, the first position whose products are there one by one u32
 //! architecture, name: their length in bytes u32, then UTF-8
 //! each picture: hash u64, layout u32 (0 single, 1 anyres, 2 tiles), grid's rows and cols, width and height,
 //!   rows and cols of a tile's embedding and of the overview's u32
 //! each position: 0 u32 and the token's id u32, or the picture's number from 1 on u32 and its row u32
 //! keys [n_layers, positions, n_kv], then values likewise, in the key-value format
+//! each layer that has a convolution: products [·, width] before each checkpoint, then of each position from the first one on, F32
 //! SipHash 1-3 of all of that u64
 //! ```
 //!
@@ -28,14 +30,15 @@ use crate::backend::{Backend, KvFormat, KvPart, KvSpec};
 use crate::error::{Error, Result};
 use crate::image::preprocess::{MAX_PATCHES, MAX_TILES};
 use crate::image::{Grid, Layout, Place};
+use crate::model::conv_state::{ConvState, StateRows};
 use crate::runtime::engine::Engine;
 use crate::runtime::session::Slot;
 
 const MAGIC: [u8; 8] = *b"LLAVAKV\n";
 /// Sessions of another version are refused: what they say may mean something else.
 pub const VERSION: u32 = 2;
-/// Bytes up to and with the number of pictures.
-const FIXED_BYTES: usize = 60;
+/// Bytes up to the names.
+const FIXED_BYTES: usize = 72;
 const PICTURE_BYTES: usize = 44;
 const SLOT_BYTES: usize = 8;
 const CHECKSUM_BYTES: u64 = 8;
@@ -113,7 +116,10 @@ impl<B: Backend> Engine<B> {
             ));
         }
         let n = self.session.slots.len();
-        within_bound(self.session_head().len() as u64 + self.kv_bytes(n) + CHECKSUM_BYTES, n)
+        within_bound(
+            self.session_head().len() as u64 + self.kv_bytes(n) + self.state_bytes(n, self.state_first(n)) + CHECKSUM_BYTES,
+            n,
+        )
     }
 
     /// Writes the context, in order and in pieces.
@@ -132,6 +138,18 @@ impl<B: Backend> Engine<B> {
             self.pause().await?;
             let read = self.backend.kv_read(&self.session.cache, part, layers, position, n, &mut bytes).await;
             self.trusted(read).await?;
+            checksum.write(&bytes);
+            sink(&bytes);
+        }
+        let n = self.session.slots.len();
+        let mut data = Vec::new();
+        for StateRows { layer, row, n } in self.state_sections(n, self.state_first(n)) {
+            self.pause().await?;
+            let Some(state) = self.llm.conv_state() else { break };
+            let read = self.backend.read(state.layer(layer), row, n, &mut data).await;
+            self.trusted(read).await?;
+            bytes.clear();
+            bytes.extend(data.iter().flat_map(|x| x.to_le_bytes()));
             checksum.write(&bytes);
             sink(&bytes);
         }
@@ -158,15 +176,19 @@ impl<B: Backend> Engine<B> {
         let mut at = head.n_bytes;
         let mut bytes = Vec::new();
         let all = pieces(&spec, head.slots.len());
+        let sections = self.state_sections(head.slots.len(), head.state_first);
         for piece in &all {
             // Nothing is changed yet.
             self.pause().await?;
             read_piece(saved, &spec, piece, &mut at, &mut bytes);
             if !are_finite(&bytes, spec.format) {
-                return Err(Error::integrity(
-                    "The session holds keys or values that are not numbers (NaN or infinite). It is damaged: delete it, and send the messages \
-                     again.",
-                ));
+                return Err(not_numbers());
+            }
+        }
+        for rows in &sections {
+            self.read_state(saved, rows, &mut at, &mut bytes);
+            if !are_finite(&bytes, KvFormat::F32) {
+                return Err(not_numbers());
             }
         }
         // From here on nothing can be wrong with the bytes.
@@ -175,6 +197,14 @@ impl<B: Backend> Engine<B> {
         for piece in &all {
             read_piece(saved, &spec, piece, &mut at, &mut bytes);
             self.backend.kv_restore(&mut self.session.cache, piece.part, piece.layers.clone(), piece.position, &bytes);
+        }
+        for rows in &sections {
+            self.read_state(saved, rows, &mut at, &mut bytes);
+            let data: Vec<f32> = bytes.as_chunks().0.iter().map(|x| f32::from_le_bytes(*x)).collect();
+            if let Some(state) = self.llm.conv_state_mut() {
+                state.restore(&mut self.backend, *rows, &data);
+                state.restored(head.slots.len(), head.state_first);
+            }
         }
         // A device that went away meanwhile takes what is written without a word.
         let settled = self.backend.settle(true).await;
@@ -193,6 +223,33 @@ impl<B: Backend> Engine<B> {
         KvSpec { n_ctx: n, ..self.kv_spec() }.n_bytes()
     }
 
+    /// Layers that have convolutions, and their width.
+    fn state_shape(&self) -> [usize; 2] {
+        self.llm.conv_state().map_or([0; 2], |state| [state.n_layers(), state.width()])
+    }
+
+    /// The first of `n` positions whose products are saved one by one.
+    fn state_first(&self, n: usize) -> usize {
+        self.llm.conv_state().map_or(0, |state| state.first().min(n))
+    }
+
+    fn state_sections(&self, n: usize, first: usize) -> Vec<StateRows> {
+        self.llm.conv_state().map_or(Vec::new(), |state| state.sections(n, first))
+    }
+
+    /// Bytes of what convolutions keep of `n` positions.
+    fn state_bytes(&self, n: usize, first: usize) -> u64 {
+        let [_, width] = self.state_shape();
+        self.state_sections(n, first).iter().map(|rows| 4 * rows.n as u64 * width as u64).sum()
+    }
+
+    fn read_state(&self, saved: &(impl SavedBytes + ?Sized), rows: &StateRows, at: &mut u64, bytes: &mut Vec<u8>) {
+        let [_, width] = self.state_shape();
+        bytes.resize(4 * rows.n * width, 0);
+        saved.read(*at, bytes);
+        *at += bytes.len() as u64;
+    }
+
     /// All that stands before the keys and values.
     fn session_head(&self) -> Vec<u8> {
         let session = &self.session;
@@ -207,6 +264,8 @@ impl<B: Backend> Engine<B> {
         u64s(&mut out, &[0, self.identity.language_model, vision]);
         let counts = [spec.n_layers, spec.n_kv, self.llm.dims().n_vocab, session.slots.len(), places.len()];
         u32s(&mut out, &counts.map(|n| n as u32));
+        let (n, [conv_layers, width]) = (session.slots.len(), self.state_shape());
+        u32s(&mut out, &[conv_layers, width, self.state_first(n)].map(|n| n as u32));
         for name in [&self.llm.dims().architecture, &self.info().name] {
             let name = &name[..name.floor_char_boundary(MAX_NAME)];
             u32s(&mut out, &[name.len() as u32]);
@@ -241,7 +300,7 @@ impl<B: Backend> Engine<B> {
                 }
             }
         }
-        let n_bytes = out.len() as u64 + self.kv_bytes(session.slots.len()) + CHECKSUM_BYTES;
+        let n_bytes = out.len() as u64 + self.kv_bytes(n) + self.state_bytes(n, self.state_first(n)) + CHECKSUM_BYTES;
         out[16..24].copy_from_slice(&n_bytes.to_le_bytes());
         out
     }
@@ -252,12 +311,13 @@ impl<B: Backend> Engine<B> {
         let mut reader = Reader { saved, at: 12 };
         let [format] = reader.u32s()?;
         let [_, language_model, vision] = reader.u64s()?;
-        let [n_layers, n_kv, n_vocab, n_slots, n_pictures] = reader.u32s()?;
+        let [n_layers, n_kv, n_vocab, n_slots, n_pictures, conv_layers, conv_width, state_first] = reader.u32s()?;
         let architecture = reader.name()?;
         let name = reader.name()?;
         let info = self.info();
-        let shape = [spec.n_layers, spec.n_kv, self.llm.dims().n_vocab].map(|n| n as u32);
-        if language_model != self.identity.language_model || [n_layers, n_kv, n_vocab] != shape {
+        let [own_conv_layers, own_conv_width] = self.state_shape();
+        let shape = [spec.n_layers, spec.n_kv, self.llm.dims().n_vocab, own_conv_layers, own_conv_width].map(|n| n as u32);
+        if language_model != self.identity.language_model || [n_layers, n_kv, n_vocab, conv_layers, conv_width] != shape {
             return Err(Error::invalid_request(format!(
                 "The session is of '{name}' ({architecture}), but '{}' ({}) is loaded, or another training, quantization or context scaling of \
                  it. Load the model it was saved with, or send the messages again.",
@@ -278,10 +338,15 @@ impl<B: Backend> Engine<B> {
                 self.session.n_ctx
             )));
         }
+        let state_first = state_first as usize;
+        if (conv_layers == 0 && state_first > 0) || (conv_layers > 0 && !ConvState::<B>::may_begin(n, state_first)) {
+            return Err(contradictory());
+        }
         let n_bytes = reader.at
             + u64::from(n_pictures) * PICTURE_BYTES as u64
             + n as u64 * SLOT_BYTES as u64
             + self.kv_bytes(n)
+            + self.state_bytes(n, state_first)
             + CHECKSUM_BYTES;
         if n_pictures > n_slots || n_bytes != saved.n_bytes() {
             return Err(contradictory());
@@ -333,7 +398,7 @@ impl<B: Backend> Engine<B> {
                 },
             });
         }
-        Ok(Head { slots, places, n_bytes: reader.at })
+        Ok(Head { slots, places, state_first, n_bytes: reader.at })
     }
 }
 
@@ -352,6 +417,8 @@ fn within_bound(n_bytes: u64, n: usize) -> Result<u64> {
 struct Head {
     slots: Vec<Slot>,
     places: Vec<(u64, Place)>,
+    /// The first position whose products are there one by one.
+    state_first: usize,
     /// Where the keys begin.
     n_bytes: u64,
 }
@@ -456,6 +523,12 @@ fn format_number(format: KvFormat) -> u32 {
         KvFormat::F32 => 0,
         KvFormat::F16 => 1,
     }
+}
+
+fn not_numbers() -> Error {
+    Error::integrity(
+        "The session holds values that are not numbers (NaN or infinite). It is damaged: delete it, and send the messages again.",
+    )
 }
 
 fn contradictory() -> Error {

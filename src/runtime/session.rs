@@ -73,16 +73,20 @@ impl<B: Backend> Session<B> {
         self.places = known;
     }
 
-    /// How many positions hold what `slots` begins with; at most all but the last.
-    pub fn n_common(&self, slots: &[Slot]) -> usize {
+    /// How many positions hold what `slots` begins with and need not be computed again; at most all but the last.
+    pub fn n_common(&self, llm: &dyn Decoder<B>, slots: &[Slot]) -> usize {
+        llm.can_keep(self.n_same(slots))
+    }
+
+    fn n_same(&self, slots: &[Slot]) -> usize {
         let same = self.slots.iter().zip(slots).take_while(|(a, b)| a == b).count();
         same.min(slots.len().saturating_sub(1))
     }
 
-    /// Keeps what `slots` begins with and forgets the rest. At least one slot is left to compute, because the logits of the last one
-    /// are wanted. Returns the number of positions kept.
-    pub fn reuse(&mut self, slots: &[Slot]) -> usize {
-        let kept = self.n_common(slots);
+    /// Keeps what `slots` begins with, as far as the model can go on behind it, and forgets the rest. At least one slot is left to compute,
+    /// because the logits of the last one are wanted. Returns the number of positions kept, [`Self::n_common`].
+    pub fn reuse(&mut self, backend: &mut B, llm: &mut dyn Decoder<B>, slots: &[Slot]) -> usize {
+        let kept = llm.keep(backend, self.n_same(slots));
         self.slots.truncate(kept);
         kept
     }

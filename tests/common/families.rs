@@ -25,6 +25,7 @@ pub const FAMILIES: &[Family] = &[
     //Family { name: "tiny-llava-qwen2.anyres", pictures: &["astronaut", "chelsea", "coffee_tall"] },
     //Family { name: "tiny-mobilevlm.ldp", pictures: &["chelsea", "coffee_tall"] },
     //Family { name: "tiny-mobilevlm.ldpv2", pictures: &["chelsea", "coffee_tall"] },
+    Family { name: "tiny-lfm2vl", pictures: &["astronaut", "chelsea", "coffee_tall", "astronaut_2x"] },
 ];
 
 impl Family {

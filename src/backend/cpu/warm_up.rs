@@ -29,7 +29,13 @@ pub fn warm_up(cpu: &mut Cpu, expected: &[Expected]) -> Result<()> {
             Expected::Attention(head_dim, format) => attention(cpu, head_dim, format)?,
             Expected::AttentionRows(head_dim) => attention_rows(cpu, head_dim)?,
             // The same kernels once more, or such as take no time.
-            Expected::Embed(_) | Expected::Qkv(..) | Expected::GateUp(_) | Expected::Decoder | Expected::Vision => {}
+            Expected::Embed(_)
+            | Expected::Qkv(..)
+            | Expected::GateUp(_)
+            | Expected::HeadNorm
+            | Expected::ShortConv
+            | Expected::Decoder
+            | Expected::Vision => {}
         }
     }
     Ok(())

@@ -377,6 +377,8 @@ impl Queue for Gpu {
                 Expected::GateUp([gate, up]) => self.compile(&[Kernel::GateUp { gate, up }, Kernel::SiluMul]),
                 Expected::Attention(head_dim, format) => self.compile_attention(head_dim, format),
                 Expected::AttentionRows(head_dim) => self.compile_attention(head_dim, KvFormat::F32),
+                Expected::HeadNorm => self.compile(&[Kernel::HeadNorm]),
+                Expected::ShortConv => self.compile(&[Kernel::ShortConv, Kernel::ShortConvKeep]),
                 Expected::Decoder => {
                     self.compile(&[Kernel::RmsNorm, Kernel::CopyRows]);
                     self.compile(&[Kernel::ChooseBest, Kernel::ChooseHistogram, Kernel::ChooseCandidates, Kernel::Choose]);

@@ -8,15 +8,15 @@ use crate::model::keys::{self, Key};
 use crate::model::rope::{RopeConfig, RopeScaling};
 
 /// An architecture that shares LLaMA's block.
-struct Architecture {
+pub(super) struct Architecture {
     /// As `general.architecture` spells it.
-    name: &'static str,
+    pub(super) name: &'static str,
     /// Which elements of a head are turned together.
-    rope_style: RopeStyle,
+    pub(super) rope_style: RopeStyle,
     /// Whether `ffn_up` holds the gate's rows, then those of the layer up.
-    fused_gate_up: bool,
+    pub(super) fused_gate_up: bool,
     /// Whether each head of the queries and keys passes a norm of its own before it is turned.
-    qk_norm: bool,
+    pub(super) qk_norm: bool,
 }
 
 const ARCHITECTURES: [Architecture; 4] = [
@@ -125,12 +125,22 @@ impl LlamaConfig {
     /// # Errors
     /// `unsupported_architecture` for what is not computed, `invalid_gguf` for missing or impossible numbers.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
-        let m = &gguf.metadata;
-        let file = gguf.name();
-        let architecture = m.str("general.architecture").unwrap_or("").to_string();
+        let architecture = gguf.metadata.str("general.architecture").unwrap_or("");
         let Some(of_kind) = ARCHITECTURES.iter().find(|of_kind| of_kind.name == architecture) else {
             return Err(Error::internal(format!("'{architecture}' is no relative of LLaMA.")));
         };
+        Self::read(gguf, of_kind, None, &[])
+    }
+
+    /// Reads what a network has in common with LLaMA. `kv_heads` are the key-value heads of each layer, 0 for one without attention, where
+    /// that is no single number; `more` are keys that only it has.
+    ///
+    /// # Errors
+    /// As [`Self::from_gguf`].
+    pub(super) fn read(gguf: &Gguf, of_kind: &Architecture, kv_heads: Option<&[usize]>, more: &[(&str, Key)]) -> Result<Self> {
+        let m = &gguf.metadata;
+        let file = gguf.name();
+        let architecture = m.str("general.architecture").unwrap_or("").to_string();
         let key = |name: &str| format!("{architecture}.{name}");
         if m.uint(&key("expert_count")).is_some_and(|n| n > 0) {
             return Err(Error::unsupported_architecture(format!(
@@ -148,9 +158,14 @@ impl LlamaConfig {
         let n_embd = sized("embedding_length", MAX_WIDTH)?;
         let n_ff = sized("feed_forward_length", MAX_WIDTH)?;
         let n_heads = sized("attention.head_count", MAX_WIDTH)?;
-        let n_kv_heads =
-            if m.contains(&key("attention.head_count_kv")) { sized("attention.head_count_kv", n_heads)? } else { n_heads };
-        keys::check(gguf, &architecture, KEYS)?;
+        let (attention_layers, n_kv_heads) = match kv_heads {
+            Some(of_layers) => some_layers(gguf, of_layers, n_layers, n_heads)?,
+            None if m.contains(&key("attention.head_count_kv")) => {
+                ((0..n_layers).collect(), sized("attention.head_count_kv", n_heads)?)
+            }
+            None => ((0..n_layers).collect(), n_heads),
+        };
+        keys::check(gguf, &architecture, &[KEYS, more].concat())?;
         let head_dim =
             if m.contains(&key("attention.key_length")) { sized("attention.key_length", 4096)? } else { n_embd / n_heads };
         let value_dim = m.uint(&key("attention.value_length")).map_or(head_dim, |v| v as usize);
@@ -198,7 +213,7 @@ impl LlamaConfig {
         let (n_q, n_kv) = (n_heads * head_dim, n_kv_heads * head_dim);
         let work_per_row = n_embd as u64 * (2 * n_q + 2 * n_kv + 3 * n_ff) as u64;
         Ok(Self {
-            dims: Dims { architecture, n_layers, n_embd, n_vocab, n_ctx_train, attention, work_per_row },
+            dims: Dims { architecture, n_layers, attention_layers, n_embd, n_vocab, n_ctx_train, attention, work_per_row },
             n_ff,
             eps,
             rope_style: of_kind.rope_style,
@@ -212,6 +227,25 @@ impl LlamaConfig {
             attn_factor,
         })
     }
+}
+
+/// Which layers have attention, and the key-value heads of those, of each layer's number of key-value heads.
+fn some_layers(gguf: &Gguf, of_layers: &[usize], n_layers: usize, n_heads: usize) -> Result<(Vec<usize>, usize)> {
+    let layers: Vec<usize> = (0..of_layers.len()).filter(|i| of_layers[*i] > 0).collect();
+    let n_kv_heads = layers.first().map_or(0, |i| of_layers[*i]);
+    let file = gguf.name();
+    if of_layers.len() != n_layers || n_kv_heads > n_heads {
+        return Err(Error::invalid_gguf(format!(
+            "'{file}' gives the key-value heads of {n_layers} layers of {n_heads} heads as {of_layers:?}, which cannot be right."
+        )));
+    }
+    if layers.is_empty() || layers.iter().any(|i| of_layers[*i] != n_kv_heads) {
+        return Err(Error::unsupported_architecture(format!(
+            "'{file}' gives the key-value heads of its layers as {of_layers:?}. Only models whose attention layers (at least one) have the same \
+             number are supported."
+        )));
+    }
+    Ok((layers, n_kv_heads))
 }
 
 /// The attention that the metadata describes: the scale, the window and the soft cap where it names them.

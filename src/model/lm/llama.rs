@@ -1,73 +1,23 @@
-//! The LLaMA decoder (Touvron et al. 2023, arXiv 2302.13971) and its relatives that share the block:
-//!
-//! ```text
-//! h += Wo · attention(rope(Wq·n), rope(Wk·n), Wv·n),   n = rms_norm(h)
-//! h += Wdown · (silu(Wgate·n) · Wup·n),                n = rms_norm(h)
-//! ```
+//! The LLaMA decoder (Touvron et al. 2023, arXiv 2302.13971) and its relatives that share the block: attention, then a gated
+//! feed-forward layer.
 
-use std::collections::HashSet;
-
-use crate::backend::{Backend, Epilogue, Expected, KvFormat, KvPlace, KvSource, Linear, QkNorm, Qkv, RmsNorm};
+use crate::backend::{Backend, KvFormat};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::model::decoder::{Decoder, DecoderConfig, Dims};
+use crate::model::lm::blocks::{At, Attention, FeedForward, Scratch, Stream, expect, rope_table};
 use crate::model::lm::config::LlamaConfig;
-use crate::model::rope;
 use crate::model::weights::{Plan, Weights};
-use crate::quant::Format;
 
-/// Rows of the rotary table that are handed over together: the whole of most, and of a context of 128k positions no second copy.
-const ROPE_ROWS: usize = 4096;
-
-struct Layer<B: Backend> {
-    attn_norm: B::Tensor,
-    q: Linear<B>,
-    k: Linear<B>,
-    v: Linear<B>,
-    /// `[1, head_dim]` each: the norms of a head of the queries and of the keys.
-    qk_norm: Option<[B::Tensor; 2]>,
-    attn_output: Linear<B>,
-    ffn_norm: B::Tensor,
-    gate: Linear<B>,
-    up: Linear<B>,
-    down: Linear<B>,
-}
-
-/// Activations, allocated once for the largest chunk.
-struct Scratch<B: Backend> {
-    /// `[n_chunk, n_embd]`: normed input of a half block.
-    norm: B::Tensor,
-    /// `[n_chunk, n_heads · head_dim]`
-    q: B::Tensor,
-    /// `[n_chunk, n_kv]`
-    k: B::Tensor,
-    /// `[n_chunk, n_kv]`
-    v: B::Tensor,
-    /// `[n_chunk, n_heads · head_dim]`
-    attn: B::Tensor,
-    /// `[n_chunk, n_ff]`
-    gate: B::Tensor,
-    /// `[n_chunk, n_ff]`
-    up: B::Tensor,
-    /// `[1, n_embd]`: the row whose logits are wanted.
-    last: B::Tensor,
-    /// `[1, n_embd]`
-    last_norm: B::Tensor,
-}
+/// The name of the norm behind the last layer.
+const OUTPUT_NORM: &str = "output_norm";
 
 /// A loaded language model.
 struct Llama<B: Backend> {
     config: LlamaConfig,
-    /// `[n_chunk, n_embd]`: the residual stream.
-    h: B::Tensor,
-    /// `[1, n_vocab]`
-    logits: B::Tensor,
     n_chunk: usize,
-    /// The embedding table; a linear layer because it serves as the output where the file has none.
-    token_embd: Linear<B>,
-    layers: Vec<Layer<B>>,
-    output_norm: B::Tensor,
-    output: Option<Linear<B>>,
+    stream: Stream<B>,
+    layers: Vec<(Attention<B>, FeedForward<B>)>,
     /// `[n_ctx, n_rot]`
     rope: B::Tensor,
     scratch: Scratch<B>,
@@ -79,79 +29,26 @@ impl<B: Backend> DecoderConfig<B> for LlamaConfig {
     }
 
     fn plan<'a>(&self, gguf: &'a Gguf) -> Result<Plan<'a>> {
-        let (config, mut plan) = (self, Plan::new(gguf));
-        let (n_embd, n_ff, n_q, n_kv) = (config.dims.n_embd, config.n_ff, config.dims.n_q(), config.dims.n_kv());
-        let head_dim = config.dims.attention.heads.head_dim;
-        plan.matrix("token_embd.weight", n_embd, config.dims.n_vocab);
-        plan.floats("output_norm.weight", &[n_embd]);
-        if !config.tied {
-            plan.linear("output", n_embd, config.dims.n_vocab);
-        }
+        let mut plan = Plan::new(gguf);
+        Stream::<B>::plan(self, &mut plan, OUTPUT_NORM);
         // A divisor per frequency: LLaMA 3 has one set, LongRoPE two.
         for name in ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"] {
-            plan.optional_floats(name, &[config.rope.n_rot / 2]);
+            plan.optional_floats(name, &[self.rope.n_rot / 2]);
         }
-        for i in 0..config.dims.n_layers {
-            let name = |part: &str| format!("blk.{i}.{part}");
-            plan.floats(&name("attn_norm.weight"), &[n_embd]);
-            plan.floats(&name("ffn_norm.weight"), &[n_embd]);
-            let [q, k, v] = [(name("attn_q"), n_q), (name("attn_k"), n_kv), (name("attn_v"), n_kv)];
-            if config.fused_qkv {
-                plan.linear_parts(&name("attn_qkv"), n_embd, &[q, k, v]);
-            } else {
-                [q, k, v].iter().for_each(|(name, n_out)| plan.linear(name, n_embd, *n_out));
-            }
-            if config.qk_norm {
-                plan.floats(&name("attn_q_norm.weight"), &[head_dim]);
-                plan.floats(&name("attn_k_norm.weight"), &[head_dim]);
-            }
-            if config.fused_gate_up {
-                plan.linear_parts(&name("ffn_up"), n_embd, &[(name("ffn_gate"), n_ff), (name("ffn_up_only"), n_ff)]);
-            } else {
-                plan.linear(&name("ffn_gate"), n_embd, n_ff);
-                plan.linear(&name("ffn_up"), n_embd, n_ff);
-            }
-            plan.linear(&name("attn_output"), n_q, n_embd);
-            plan.linear(&name("ffn_down"), n_ff, n_embd);
-            // Written by some converters beside the key that holds the same.
-            plan.ignore(&name("attn_rot_embd"));
+        for layer in 0..self.dims.n_layers {
+            Attention::<B>::plan(self, &mut plan, layer);
+            FeedForward::<B>::plan(self, &mut plan, layer);
         }
         plan.check()?;
         Ok(plan)
     }
 
     fn expect(&self, gguf: &Gguf, backend: &mut B, kv_format: KvFormat) {
-        let config = self;
-        let format = |name: &str| gguf.tensor(name).map(|t| t.info.format);
-        let of_layer = |i: usize, part: &str| format(&format!("blk.{i}.{part}.weight"));
-        let mut expected = vec![Expected::Decoder, Expected::Attention(config.dims.attention.heads.head_dim, kv_format)];
-        let table = format("token_embd.weight");
-        expected.extend(table.map(Expected::Embed));
-        expected.extend(format("output.weight").or(table).map(Expected::Linear));
-        let mut seen = HashSet::new();
-        for i in 0..config.dims.n_layers {
-            let qkv = if config.fused_qkv { ["attn_qkv"; 3] } else { ["attn_q", "attn_k", "attn_v"] };
-            let gate_up = if config.fused_gate_up { ["ffn_up"; 2] } else { ["ffn_gate", "ffn_up"] };
-            let formats = |parts: &[&str]| parts.iter().filter_map(|part| of_layer(i, part)).collect::<Vec<Format>>();
-            let (qkv, gate_up) = (formats(&qkv), formats(&gate_up));
-            let single = qkv.iter().chain(&gate_up).copied().chain(of_layer(i, "attn_output")).chain(of_layer(i, "ffn_down"));
-            expected.extend(single.filter(|format| seen.insert(Expected::Linear(*format))).map(Expected::Linear));
-            let fused = [
-                <[Format; 3]>::try_from(qkv).ok().map(|formats| Expected::Qkv(formats, kv_format)),
-                <[Format; 2]>::try_from(gate_up).ok().map(Expected::GateUp),
-            ];
-            expected.extend(fused.into_iter().flatten().filter(|fused| seen.insert(*fused)));
-        }
-        backend.expect(&expected);
+        expect(self, gguf, backend, kv_format, &[]);
     }
 
     fn scratch_bytes(&self, n_ctx: usize, n_chunk: usize) -> u64 {
-        let config = self;
-        let rows = [config.dims.n_embd, config.dims.n_q(), config.dims.n_kv(), config.n_ff]
-            .map(|n| (n as u64).saturating_mul(2 * n_chunk as u64));
-        let rest =
-            [2 * config.dims.n_embd as u64, config.dims.n_vocab as u64, (n_ctx as u64).saturating_mul(config.rope.n_rot as u64)];
-        rows.into_iter().chain(rest).fold(0, u64::saturating_add).saturating_mul(4)
+        Scratch::<B>::n_bytes(self, n_ctx, n_chunk)
     }
 
     fn load(self: Box<Self>, backend: &mut B, weights: Weights<B>, n_ctx: usize, n_chunk: usize) -> Result<Box<dyn Decoder<B>>> {
@@ -175,75 +72,19 @@ impl<B: Backend> Llama<B> {
     /// # Errors
     /// `out_of_memory`.
     fn new(mut config: LlamaConfig, backend: &mut B, mut w: Weights<B>, n_ctx: usize, n_chunk: usize) -> Result<Self> {
-        let (n_embd, n_ff, n_q, n_kv) = (config.dims.n_embd, config.n_ff, config.dims.n_q(), config.dims.n_kv());
-        let head_dim = config.dims.attention.heads.head_dim;
         let mut layers = Vec::with_capacity(config.dims.n_layers);
-        for i in 0..config.dims.n_layers {
-            let name = |part: &str| format!("blk.{i}.{part}");
-            let up = if config.fused_gate_up { name("ffn_up_only") } else { name("ffn_up") };
-            layers.push(Layer {
-                attn_norm: w.tensor(backend, &name("attn_norm.weight"), n_embd)?,
-                q: w.linear(backend, &name("attn_q"))?,
-                k: w.linear(backend, &name("attn_k"))?,
-                v: w.linear(backend, &name("attn_v"))?,
-                qk_norm: match config.qk_norm {
-                    true => Some([
-                        w.tensor(backend, &name("attn_q_norm.weight"), head_dim)?,
-                        w.tensor(backend, &name("attn_k_norm.weight"), head_dim)?,
-                    ]),
-                    false => None,
-                },
-                attn_output: w.linear(backend, &name("attn_output"))?,
-                ffn_norm: w.tensor(backend, &name("ffn_norm.weight"), n_embd)?,
-                gate: w.linear(backend, &name("ffn_gate"))?,
-                up: w.linear(backend, &up)?,
-                down: w.linear(backend, &name("ffn_down"))?,
-            });
+        for layer in 0..config.dims.n_layers {
+            layers.push((Attention::new(&config, backend, &mut w, layer)?, FeedForward::new(&config, backend, &mut w, layer)?));
         }
         rope_factors(&mut config, &mut w, n_ctx)?;
-        let mut rope = backend.tensor(n_ctx, config.rope.n_rot)?;
-        let angles = rope::angles(&config.rope);
-        let mut rows = vec![0.0; n_ctx.min(ROPE_ROWS) * config.rope.n_rot];
-        for first in (0..n_ctx).step_by(ROPE_ROWS) {
-            let rows = &mut rows[..ROPE_ROWS.min(n_ctx - first) * config.rope.n_rot];
-            for (row, position) in rows.chunks_exact_mut(config.rope.n_rot).zip(first..) {
-                angles.row(position, row);
-            }
-            backend.write(&mut rope, first, rows);
-        }
-        let scratch = Scratch {
-            norm: backend.tensor(n_chunk, n_embd)?,
-            q: backend.tensor(n_chunk, n_q)?,
-            k: backend.tensor(n_chunk, n_kv)?,
-            v: backend.tensor(n_chunk, n_kv)?,
-            attn: backend.tensor(n_chunk, n_q)?,
-            gate: backend.tensor(n_chunk, n_ff)?,
-            up: backend.tensor(n_chunk, n_ff)?,
-            last: backend.tensor(1, n_embd)?,
-            last_norm: backend.tensor(1, n_embd)?,
-        };
         Ok(Self {
-            h: backend.tensor(n_chunk, n_embd)?,
-            logits: backend.tensor(1, config.dims.n_vocab)?,
             n_chunk,
-            token_embd: Linear { weight: w.matrix("token_embd.weight")?, bias: None },
-            output_norm: w.tensor(backend, "output_norm.weight", n_embd)?,
-            output: if config.tied { None } else { Some(w.linear(backend, "output")?) },
+            rope: rope_table(backend, &config, n_ctx)?,
+            scratch: Scratch::new(backend, &config, n_chunk)?,
+            stream: Stream::new(&config, backend, &mut w, OUTPUT_NORM, n_chunk)?,
             layers,
-            rope,
-            scratch,
             config,
         })
-    }
-
-    /// The rest of a layer: what attention gave, and the feed-forward half.
-    fn behind_attention(&mut self, backend: &mut B, layer: usize, n: usize) {
-        let Self { config, h, scratch: s, layers, .. } = self;
-        let l = &layers[layer];
-        backend.linear(&s.attn, &l.attn_output, h, n, Epilogue::Add);
-        let norm = RmsNorm { weight: &l.ffn_norm, eps: config.eps, scratch: &mut s.norm };
-        backend.norm_gate_up(h, norm, &l.gate, &l.up, &mut s.gate, &mut s.up, n);
-        backend.linear(&s.gate, &l.down, h, n, Epilogue::Add);
     }
 }
 
@@ -257,11 +98,11 @@ impl<B: Backend> Decoder<B> for Llama<B> {
     }
 
     fn rows(&mut self) -> &mut B::Tensor {
-        &mut self.h
+        &mut self.stream.h
     }
 
     fn logits(&self) -> &B::Tensor {
-        &self.logits
+        &self.stream.logits
     }
 
     fn n_chunk(&self) -> usize {
@@ -269,24 +110,18 @@ impl<B: Backend> Decoder<B> for Llama<B> {
     }
 
     fn embed(&mut self, backend: &mut B, ids: &[u32], row: usize) {
-        backend.embed(&self.token_embd.weight, ids, &mut self.h, row);
+        self.stream.embed(backend, ids, row);
     }
 
     fn embed_chosen(&mut self, backend: &mut B) {
-        backend.embed_chosen(&self.token_embd.weight, &mut self.h);
+        self.stream.embed_chosen(backend);
     }
 
     fn layer(&mut self, backend: &mut B, cache: &mut B::KvCache, layer: usize, position: usize, n: usize) {
-        let Self { config, h, scratch: s, layers, rope, .. } = self;
-        let l = &layers[layer];
-        let place = KvPlace { cache, layer, position, rope, style: config.rope_style, heads: config.dims.attention.heads };
-        let norm = RmsNorm { weight: &l.attn_norm, eps: config.eps, scratch: &mut s.norm };
-        let qk_norm = l.qk_norm.as_ref().map(|[q, k]| QkNorm { q, k, eps: config.eps });
-        let qkv = Qkv { q: &l.q, k: &l.k, v: &l.v, qk_norm };
-        backend.norm_qkv_rope_kv(h, norm, &qkv, place, &mut s.q, &mut s.k, &mut s.v, n);
-        let kv = KvSource::Cache { cache, layer, first: position };
-        backend.attention(&config.dims.attention, &s.q, kv, &mut s.attn, n);
-        self.behind_attention(backend, layer, n);
+        let Self { config, stream, scratch, layers, rope, .. } = self;
+        let (attention, feed_forward) = &layers[layer];
+        attention.run(backend, config, (&mut stream.h, scratch), cache, At { layer, position, rope }, n);
+        feed_forward.run(backend, config, &mut stream.h, scratch, n);
     }
 
     fn layer_again(
@@ -295,33 +130,17 @@ impl<B: Backend> Decoder<B> for Llama<B> {
         cache: &B::KvCache,
         layer: usize,
         position: usize,
-        queries: &mut B::Tensor,
-        row: usize,
-    ) {
-        let Self { config, h, scratch: s, layers, rope, .. } = self;
-        let (l, heads) = (&layers[layer], config.dims.attention.heads);
-        let norm = RmsNorm { weight: &l.attn_norm, eps: config.eps, scratch: &mut s.norm };
-        backend.norm_linear(h, norm, &l.q, &mut s.q, 1, Epilogue::Store);
-        if let Some([q_norm, _]) = &l.qk_norm {
-            backend.head_norm(&mut s.q, q_norm, config.eps, 1);
-        }
-        backend.rope(&mut s.q, rope, config.rope_style, heads.n_heads, heads.head_dim, position, 1);
-        backend.copy_rows(&s.q, 0, queries, row, 1);
-        let kv = KvSource::Cache { cache, layer, first: position };
-        backend.attention(&config.dims.attention, &s.q, kv, &mut s.attn, 1);
-        self.behind_attention(backend, layer, 1);
+        n: usize,
+    ) -> Option<&B::Tensor> {
+        let Self { config, stream, scratch, layers, rope, .. } = self;
+        let (attention, feed_forward) = &layers[layer];
+        attention.run_again(backend, config, (&mut stream.h, scratch), cache, At { layer, position, rope }, n);
+        feed_forward.run(backend, config, &mut stream.h, scratch, n);
+        Some(&scratch.q)
     }
 
     fn compute_logits(&mut self, backend: &mut B, row: usize) {
-        let Self { config, h, logits, scratch: s, output_norm, output, token_embd, .. } = self;
-        let row_h = if row == 0 {
-            &*h
-        } else {
-            backend.copy_rows(h, row, &mut s.last, 0, 1);
-            &s.last
-        };
-        let norm = RmsNorm { weight: output_norm, eps: config.eps, scratch: &mut s.last_norm };
-        backend.norm_linear(row_h, norm, output.as_ref().unwrap_or(token_embd), logits, 1, Epilogue::Store);
+        self.stream.compute_logits(backend, self.config.eps, row);
     }
 }
 

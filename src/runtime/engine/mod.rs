@@ -397,7 +397,7 @@ impl<B: Backend> Engine<B> {
         let mut seen = std::collections::BTreeSet::new();
         originals.retain(|(hash, _)| seen.insert(*hash));
         // What the context holds already need not be looked at again, even where the embedding is gone.
-        let kept = self.session.n_common(&slots);
+        let kept = self.session.n_common(self.llm.as_ref(), &slots);
         jobs.retain(|(hash, _)| slots[kept..].iter().any(|s| matches!(s, Slot::Picture { hash: h, .. } if h == hash)));
         // A picture that was seen before costs nothing.
         let image_ms = if jobs.is_empty() { 0.0 } else { (self.now)() - before };
@@ -431,7 +431,7 @@ impl<B: Backend> Engine<B> {
             return Ok(Some(Event::Progress { stage: "image", done, total }));
         }
         if run.prefill.is_none() {
-            run.usage.cached_tokens = self.session.reuse(&run.slots);
+            run.usage.cached_tokens = self.session.reuse(&mut self.backend, self.llm.as_mut(), &run.slots);
             self.session.expect(&run.places);
             let (slots, pictures) = (std::mem::take(&mut run.slots), std::mem::take(&mut run.pictures));
             let prefill = Prefill::new(slots, pictures, &self.session, self.step_work);
