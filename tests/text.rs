@@ -686,14 +686,111 @@ fn raw_prompts_are_cut_at_images() {
     }
 }
 
-/// A file's template is a program; one that would never end is stopped.
+/// The error of a template that must not get through, at load or when it is used.
+fn stopped(source: &str) -> String {
+    let (_, tokenizer, _) = golden_template("smollm2");
+    let message = Message::text("user", "x".repeat(1000));
+    let rendered = ChatTemplate::new("hostile", source, &tokenizer).and_then(|template| template.render(&[message], true));
+    let error = rendered.map(|rendered| rendered.text().len()).expect_err(source);
+    assert_eq!(error.code(), "invalid_request", "{source}: {error}");
+    error.message().to_string()
+}
+
 #[test]
 fn a_template_without_end_is_stopped() {
-    let (_, tokenizer, _) = golden_template("smollm2");
-    let source = "{% for a in range(90000) %}{% for b in range(90000) %}{% if a > b %}{% endif %}{% endfor %}{% endfor %}";
-    let start = Instant::now();
+    // 8,100,000,000 rounds: nobody would live to see their end, so that this test ends says that they are counted.
     let error =
-        ChatTemplate::new("endless", source, &tokenizer).and_then(|t| t.render(&[Message::text("user", "x")], true)).unwrap_err();
-    assert_eq!(error.code(), "invalid_request", "{error}");
-    assert!(start.elapsed() < Duration::from_secs(30));
+        stopped("{% for a in range(90000) %}{% for b in range(90000) %}{% if a > b %}{% endif %}{% endfor %}{% endfor %}");
+    assert!(error.contains("fuel"), "{error}");
+}
+
+#[test]
+fn a_template_that_makes_more_text_than_there_is_memory_is_stopped() {
+    let sources = [
+        // Output.
+        "{% for i in range(90000) %}{{ messages[0].content * 90 }}{% endfor %}".to_string(),
+        "{% for a in range(90000) %}{% for b in range(90) %}TEXT{% endfor %}{% endfor %}".replace("TEXT", &"long ".repeat(1000)),
+        // Doubling.
+        "{% set n = namespace(s='x') %}{% for i in range(40) %}{% set n.s = n.s ~ n.s %}{% endfor %}".into(),
+        "{% set n = namespace(s='x') %}{% for i in range(40) %}{% set n.s = n.s + n.s %}{% endfor %}".into(),
+        "{% set n = namespace(s='x') %}{% for i in range(40) %}{% set n.s = n.s * 2 %}{% endfor %}".into(),
+        "{% set n = namespace(s='x') %}{% for i in range(40) %}{% set n.s = 2 * n.s %}{% endfor %}".into(),
+        "{% set n = namespace(s='x') %}{% for i in range(40) %}{% set s %}{{ n.s }}{{ n.s }}{% endset %}{% set n.s = s %}{% endfor %}".into(),
+        "{% set n = namespace(s='x') %}{% for i in range(40) %}{% set n.s = [n.s, n.s] | join %}{% endfor %}".into(),
+        "{% set n = namespace(s='x') %}{% for i in range(40) %}{% set n.s = n.s.join(['a', 'b', 'c']) %}{% endfor %}".into(),
+        "{% set n = namespace(s='xx') %}{% for i in range(40) %}{% set n.s = n.s | replace('x', n.s) %}{% endfor %}".into(),
+        "{% set n = namespace(s='xx') %}{% for i in range(40) %}{% set n.s = n.s.replace('x', n.s) %}{% endfor %}".into(),
+        "{% set n = namespace(s='x') %}{% for i in range(40) %}{% set n.s = n.s | replace('', n.s) %}{% endfor %}".into(),
+        "{% macro twice(s, n) %}{% if n > 0 %}{{ twice(s ~ s, n - 1) }}{% endif %}{% endmacro %}{{ twice('x', 40) }}".into(),
+        "{% macro twice(s) %}{{ s }}{{ s }}{% endmacro %}{% set n = namespace(s='x') %}{% for i in range(40) %}{% set n.s = twice(n.s) %}{% endfor %}".into(),
+        // Lists that hold the same list twice.
+        "{% set n = namespace(l=['x']) %}{% for i in range(40) %}{% set n.l = [n.l, n.l] %}{% endfor %}{{ n.l }}".into(),
+        "{% set n = namespace(l=['x']) %}{% for i in range(40) %}{% set n.l = [n.l, n.l] %}{% endfor %}{{ n.l | tojson }}".into(),
+        "{% set n = namespace(l=['x']) %}{% for i in range(40) %}{% set n.l = [n.l, n.l] %}{% endfor %}{{ (n.l ~ '') | length }}".into(),
+        "{% set n = namespace(l=['x']) %}{% for i in range(40) %}{% set n.l = n.l + n.l %}{% endfor %}{{ n.l | list | length }}".into(),
+        // Wide.
+        "{{ 'a' | indent(4000000000, true) }}".into(),
+        "{{ 'a' | indent(width=4000000000, first=true) }}".into(),
+        "{{ '%4000000000d' | format(1) }}".into(),
+        // Products of constants, which the compiler carries out.
+        "{{ 'x' * 100000000 }}".repeat(40),
+        // Lists in lists, which are printed and dropped recursively, and compared as often as they are contained.
+        "{% set n = namespace(l=[]) %}{% for i in range(90000) %}{% set n.l = [n.l] %}{% endfor %}".into(),
+        "{% set n = namespace(l=[]) %}{% for i in range(90000) %}{% set n.l = {'a': n.l} %}{% endfor %}".into(),
+        "{% set n = namespace(l=['x'], m=['x']) %}{% for i in range(60) %}{% set n.l = [n.l, n.l] %}{% set n.m = [n.m, n.m] %}{% endfor %}{{ n.l == n.m }}".into(),
+        "{% set n = namespace() %}{% set n.n = n %}{{ n }}".into(),
+        "{% set n = namespace() %}{% set n.n = [{'a': n}] %}{{ n }}".into(),
+        "{% set n = namespace(l=['x']) %}{% for i in range(60) %}{% set n.l = n.l * 2 %}{% endfor %}{{ n.l | length }}".into(),
+        "{{ ([1] * 4000000000) | list | length }}".into(),
+        "{{ [1] | batch(4000000000, 'x') | list | length }}".into(),
+        "{{ [1] | slice(4000000000) | list | length }}".into(),
+        "{{ ['a'] | map('indent', 4000000000, true) | list | length }}".into(),
+        "{{ ['a' * 500000] | map('replace', 'a', 'a' * 500000) | list | length }}".into(),
+        // The same long text, made once and read again and again.
+        "{% set s = 'x' * 900000 %}{% for i in range(90000) %}{% if s == s %}{% endif %}{% endfor %}".into(),
+        "{% set s = 'x' * 900000 %}{% for i in range(90000) %}{% if 'y' in s %}{% endif %}{% endfor %}".into(),
+        "{% set s = 'x' * 900000 %}{% for i in range(90000) %}{% if s.find('y') %}{% endif %}{% endfor %}".into(),
+        // What is not counted is not let through.
+        "{% set l = ['a', 'b'] %}{{ 'ab' | replace(*l) }}".into(),
+    ];
+    for source in sources {
+        println!("{}", source.chars().take(90).collect::<String>());
+        println!("    {}", stopped(&source));
+    }
+}
+
+/// What costs a hostile template its budget leaves room for those that put long conversations together piece by piece.
+#[test]
+fn a_long_conversation_is_within_the_budget() {
+    let (_, tokenizer, _) = golden_template("smollm2");
+    let sources = [
+        "{% for m in messages %}{{ m.role + ': ' + m.content | trim + '\n' }}{% endfor %}",
+        "{% set n = namespace(s='') %}{% for m in messages %}{% set n.s = n.s ~ m.role ~ ': ' ~ m.content.strip() ~ '\n' %}{% endfor %}{{ n.s }}",
+        "{% set n = namespace(l=[]) %}{% for m in messages %}{% set n.l = n.l + [m] %}{% endfor %}{% for m in n.l %}{{ m.role ~ ': ' ~ m.content.split('</think>')[-1] ~ '\n' }}{% endfor %}",
+        "{% macro one(m) %}{{ m.role }}: {{ m['content'] | replace('\r', '') }}\n{% endmacro %}{% for m in messages if 'zzz' not in m.content %}{{ one(m) }}{% endfor %}",
+    ];
+    for (n_messages, n_words) in [(1, 100_000), (100, 1000), (300, 60)] {
+        let messages: Vec<Message> = (0..n_messages)
+            .map(|i| Message::text(if i % 2 == 0 { "user" } else { "assistant" }, "words ".repeat(n_words)))
+            .collect();
+        let said = n_messages * "words ".len() * n_words;
+        for source in sources {
+            let template = ChatTemplate::new("long", source, &tokenizer).unwrap();
+            let rendered = template.render(&messages, true).unwrap_or_else(|e| panic!("{n_messages} × {n_words}: {e}: {source}"));
+            assert!(rendered.text().len() + n_messages >= said, "{n_messages} × {n_words}: {source}");
+        }
+    }
+}
+
+#[test]
+fn a_files_hostile_template_makes_way_for_a_built_in_one() {
+    let path = tiny_path();
+    let mut metadata = metadata(&path);
+    let tokenizer = Tokenizer::from_metadata(&mut metadata).unwrap();
+    let bomb = "{% set n = namespace(s='x') %}{% for i in range(40) %}{% set n.s = n.s ~ n.s %}{% endfor %}{{ n.s }}";
+    metadata.insert("tokenizer.chat_template", Value::String(bomb.into()));
+    let template = ChatTemplate::from_gguf_or_builtin(None, &metadata, &tokenizer).unwrap();
+    assert_eq!(template.name(), "vicuna");
+    assert!(template.warning().is_some_and(|warning| warning.contains("bytes of text")), "{:?}", template.warning());
+    assert!(template.render(&[Message::text("user", "Hello")], true).unwrap().text().contains("Hello"));
 }

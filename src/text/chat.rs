@@ -1,8 +1,9 @@
 //! Conversations to prompts, through the chat template that a model comes with or one of ours.
 
-use minijinja::value::{Value, ValueKind};
+use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Environment, ErrorKind};
 
+use super::bounded::{self, Budget};
 use super::escape::Escaper;
 use super::prompt::{IMAGE, Segment, split_at_images};
 use super::tokenizer::Tokenizer;
@@ -54,9 +55,6 @@ impl Message {
         }
     }
 }
-
-/// Instructions a template may take, so that a hostile one ends. The longest known templates take some thousands per message.
-const TEMPLATE_FUEL: u64 = 10_000_000;
 
 /// A calendar date, for templates that tell the model what day it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -259,13 +257,13 @@ impl ChatTemplate {
             escaper: Escaper::new(tokenizer.markers().chain(IMAGE_TEXTS))?,
             warning: None,
         };
-        template.environment().template_from_str(&template.source).map_err(|error| {
+        bounded::check(&template.source).map_err(|error| {
             Error::invalid_request(format!(
                 "The chat template cannot be read: {}. Choose a built-in one by name or correct it.",
                 shown(&error.to_string())
             ))
         })?;
-        template.probe();
+        template.probe()?;
         // What the template writes for an image need not be one of the usual texts.
         if let Some(text) = template.image_text.as_deref().filter(|text| !IMAGE_TEXTS.contains(text)) {
             template.escaper = Escaper::new(tokenizer.markers().chain(IMAGE_TEXTS).chain([text]))?;
@@ -293,18 +291,13 @@ impl ChatTemplate {
         self.date = date;
     }
 
-    /// An environment set up as transformers sets up Jinja2.
+    /// What transformers gives to templates beside Jinja2's own.
     fn environment(&self) -> Environment<'_> {
         let mut environment = Environment::new();
-        environment.set_fuel(Some(TEMPLATE_FUEL));
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
-        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", |message: String| -> std::result::Result<Value, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, "refused").with_source(Refusal(message)))
         });
-        environment.add_filter("tojson", to_json);
         // Models that can think aloud before they answer are asked to answer at once, where their template knows how.
         environment.add_global("enable_thinking", false);
         if let Some(date) = self.date {
@@ -314,16 +307,7 @@ impl ChatTemplate {
     }
 
     fn run(&self, messages: Value, add_generation_prompt: bool) -> Result<String> {
-        let context = minijinja::context! {
-            messages,
-            add_generation_prompt,
-            bos_token => self.bos,
-            eos_token => self.eos,
-            tools => Value::from(()),
-            documents => Value::from(()),
-        };
-        let environment = self.environment();
-        environment.template_from_str(&self.source).and_then(|template| template.render(context)).map_err(|error| {
+        self.try_run(messages, add_generation_prompt).map_err(|error| {
             let mut cause: Option<&dyn std::error::Error> = Some(&error);
             while let Some(inner) = cause {
                 if let Some(Refusal(message)) = inner.downcast_ref() {
@@ -341,30 +325,46 @@ impl ChatTemplate {
         })
     }
 
+    fn try_run(&self, messages: Value, add_generation_prompt: bool) -> std::result::Result<String, minijinja::Error> {
+        let context = minijinja::context! {
+            messages,
+            add_generation_prompt,
+            bos_token => self.bos,
+            eos_token => self.eos,
+            tools => Value::from(()),
+            documents => Value::from(()),
+        };
+        let with_budget = |environment: &mut Environment<'_>, budget: &Budget| {
+            let budget = budget.clone();
+            environment.add_filter("tojson", move |value: &Value, options: Kwargs| to_json(value, &options, &budget));
+        };
+        bounded::render(self.environment(), &self.source, context, with_budget)
+    }
+
     /// What the template makes of exactly these messages: text content as a string, parts as a list. That is what transformers
     /// prints; unlike [`Self::render`] it adapts nothing to the template, and nothing is guarded.
     ///
     /// # Errors
     /// `invalid_request` where the template refuses or fails.
     pub fn render_verbatim(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        let messages = messages.iter().map(|message| {
-            let content = match &message.content {
-                Content::Text(text) => Value::from(text.as_str()),
-                Content::Parts(parts) => parts_value(parts.iter().map(|part| match part {
-                    Part::Text(text) => Some(text.clone()),
-                    Part::Image => None,
-                })),
-            };
-            message_value(&message.role, content)
-        });
-        self.run(messages.collect(), add_generation_prompt)
+        self.run(verbatim(messages), add_generation_prompt)
     }
 
     /// Finds out by trial what kinds of content the template takes, as it does not say.
-    fn probe(&mut self) {
+    ///
+    /// # Errors
+    /// `invalid_request` where it takes too many steps or too much memory for either.
+    fn probe(&mut self) -> Result<()> {
         const NEEDLE: &str = "needle";
         let text = || Part::Text(NEEDLE.into());
-        let run = |content| self.render_verbatim(&[Message { role: "user".into(), content }], true).ok();
+        let mut too_much = None;
+        let mut run = |content| match self.try_run(verbatim(&[Message { role: "user".into(), content }]), true) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                too_much = too_much.take().or(Some(error).filter(bounded::is_too_much));
+                None
+            }
+        };
         // A list printed as such, or joined to text, is not understood.
         let understood = |out: &String| out.contains(NEEDLE) && !out.contains("'type'") && !out.contains("\"type\"");
         let string = run(Content::Text(NEEDLE.into())).filter(understood);
@@ -374,8 +374,14 @@ impl ChatTemplate {
             (Some(without), Some(with)) if *without != with => image_text(without, &with),
             _ => None,
         };
+        if let (None, None, Some(error)) = (&string, &list, too_much) {
+            return Err(Error::invalid_request(format!(
+                "The chat template cannot be used: {error}. Choose a built-in one by name or correct it."
+            )));
+        }
         self.takes_strings = string.is_some() || list.is_none();
         self.image_text = image_text;
+        Ok(())
     }
 
     /// The prompt for a conversation.
@@ -430,6 +436,23 @@ impl ChatTemplate {
     }
 }
 
+/// Messages as they stand: text content as a string, parts as a list.
+fn verbatim(messages: &[Message]) -> Value {
+    messages
+        .iter()
+        .map(|message| {
+            let content = match &message.content {
+                Content::Text(text) => Value::from(text.as_str()),
+                Content::Parts(parts) => parts_value(parts.iter().map(|part| match part {
+                    Part::Text(text) => Some(text.clone()),
+                    Part::Image => None,
+                })),
+            };
+            message_value(&message.role, content)
+        })
+        .collect()
+}
+
 fn message_value(role: &str, content: Value) -> Value {
     Value::from_iter([("role", Value::from(role)), ("content", content)])
 }
@@ -458,15 +481,21 @@ fn image_text(without: &str, with: &str) -> Option<String> {
 }
 
 /// Python's `json.dumps`: `", "` and `": "` between, nothing escaped for HTML; with `indent` over several lines.
-fn to_json(value: &Value, options: minijinja::value::Kwargs) -> std::result::Result<String, minijinja::Error> {
+fn to_json(value: &Value, options: &Kwargs, budget: &Budget) -> std::result::Result<String, minijinja::Error> {
     let indent: Option<usize> = options.get("indent")?;
     // Other options of Python's (ensure_ascii, separators, sort_keys) are accepted and ignored.
     let mut out = String::new();
-    write_json(value, indent, 0, &mut out)?;
+    write_json(value, indent, 0, &mut out, budget)?;
     Ok(out)
 }
 
-fn write_json(value: &Value, indent: Option<usize>, depth: usize, out: &mut String) -> std::result::Result<(), minijinja::Error> {
+fn write_json(
+    value: &Value,
+    indent: Option<usize>,
+    depth: usize,
+    out: &mut String,
+    budget: &Budget,
+) -> std::result::Result<(), minijinja::Error> {
     const MAX_DEPTH: usize = 64;
     if depth > MAX_DEPTH {
         return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "a value is nested too deeply for JSON"));
@@ -489,13 +518,15 @@ fn write_json(value: &Value, indent: Option<usize>, depth: usize, out: &mut Stri
                     out.push(',');
                 }
                 empty = false;
+                // What stands in the value is charged where the filter is called; what is added to it is not.
+                budget.charge((indent.unwrap_or(0).min(16) * depth + 8) as u64)?;
                 new_line(out, depth + 1);
                 if map {
                     *out += &serde_json::Value::from(item.to_string()).to_string();
                     *out += ": ";
-                    write_json(&value.get_item(&item)?, indent, depth + 1, out)?;
+                    write_json(&value.get_item(&item)?, indent, depth + 1, out, budget)?;
                 } else {
-                    write_json(&item, indent, depth + 1, out)?;
+                    write_json(&item, indent, depth + 1, out, budget)?;
                 }
             }
             if !empty && indent.is_some() {

@@ -8,6 +8,7 @@
 //!
 //! Nothing here knows a backend or a browser. What people typed is never trusted: it cannot become a special token or an image.
 
+mod bounded;
 mod bpe;
 mod chat;
 mod escape;

@@ -1,6 +1,6 @@
 //! Chat templates: any Jinja text over a fixed conversation, and the built-in ones over any message.
 //!
-//! * Memory: at most 64 MiB; whoever writes the template is to blame for whatever goes wrong.
+//! * Memory: at most 256 MiB, four times what a run may make; whoever writes the template is to blame for whatever goes wrong.
 //! * What a rendering says of images is as many as were given, in order.
 //! * Nothing in a message becomes a special token or an image: a hostile text gives as many as a harmless one.
 
@@ -28,7 +28,7 @@ pub fn run(data: &[u8]) {
     let Some((&first, rest)) = data.split_first() else { return };
     let text = text(rest);
     FIXED.with(|fixed| {
-        memory::within(64 << 20, || {
+        memory::within(256 << 20, || {
             if first & 1 == 0 {
                 any_template(&text, fixed);
             } else {
