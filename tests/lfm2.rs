@@ -250,11 +250,11 @@ fn evaluate<B: Backend>(engine: &mut Engine<B>, image: &RgbImage, sentences: usi
 fn looked_back<B: Backend>(make: impl Fn() -> Engine<B>) {
     let image = picture("coffee_tall.png");
     let (mut long, mut short) = (make(), make());
-    let ids = evaluate(&mut long, &image, 20);
-    assert!(ids.len() > 96 + 3 * RING, "{} tokens", ids.len());
+    let ids = evaluate(&mut long, &image, 28);
+    assert!(ids.len() > 96 + 2 * RING, "{} tokens", ids.len());
     let whole = save(&mut long);
     let mut from_checkpoints = 0;
-    for sentences in [1, 4, 7, 9, 12, 17, 19] {
+    for sentences in [1, 6, 11, 19, 27] {
         let fewer = evaluate(&mut short, &image, sentences);
         let position = ids.iter().zip(&fewer).take_while(|(a, b)| a == b).count();
         assert!(fewer.len() - position < 3, "nearly all of it");
@@ -269,7 +269,7 @@ fn looked_back<B: Backend>(make: impl Fn() -> Engine<B>) {
         println!("position {position} of {}: {difference:.1e}", ids.len());
         assert!(difference < 1e-5, "position {position}: {difference}");
     }
-    assert!(from_checkpoints > 3);
+    assert!(from_checkpoints > 2, "{from_checkpoints} of them");
     assert_eq!(save(&mut long), whole, "looking changes nothing");
 }
 
