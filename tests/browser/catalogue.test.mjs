@@ -118,6 +118,7 @@ const SMALL = {
   llava: ["tiny-llava/tiny-llava-q4_0.gguf", "tiny-llava/mmproj-legacy-f16.gguf"],
   idefics3: ["tiny-smolvlm/tiny-smolvlm-q4_0.gguf", "tiny-smolvlm/mmproj-f16.gguf"],
   internvl: ["tiny-internvl3/tiny-internvl3-q4_0.gguf", "tiny-internvl3/mmproj-f16.gguf"],
+  lfm2: ["tiny-lfm2vl/tiny-lfm2vl-q4_0.gguf", "tiny-lfm2vl/mmproj-f16.gguf"],
 };
 
 describe("models in the page", { skip: withoutEngine }, () => {
