@@ -22,9 +22,6 @@ pub const FAMILIES: &[Family] = &[
     Family { name: "tiny-smolvlm", pictures: &["chelsea", "coffee_tall"] },
     Family { name: "tiny-internvl3", pictures: &["astronaut", "chelsea", "coffee_tall"] },
     Family { name: "tiny-llava-qwen2.pad", pictures: &["astronaut", "chelsea", "coffee_tall"] },
-    //Family { name: "tiny-llava-qwen2.anyres", pictures: &["astronaut", "chelsea", "coffee_tall"] },
-    //Family { name: "tiny-mobilevlm.ldp", pictures: &["chelsea", "coffee_tall"] },
-    //Family { name: "tiny-mobilevlm.ldpv2", pictures: &["chelsea", "coffee_tall"] },
     Family { name: "tiny-lfm2vl", pictures: &["astronaut", "chelsea", "coffee_tall", "astronaut_2x"] },
 ];
 
