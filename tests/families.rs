@@ -8,7 +8,7 @@ mod gpu;
 
 use std::rc::Rc;
 
-use common::families::{Bounds, FAMILIES, Family, check, check_pixels, check_text};
+use common::families::{Bounds, FAMILIES, Family, check, check_going_on, check_pixels, check_text};
 use common::gguf_writer::{GgufWriter, Val};
 use common::llava::{file, golden, inputs, memory, options, picture};
 use llava_web::backend::cpu::Cpu;
@@ -146,4 +146,53 @@ fn lfm2_vl_is_the_references_on_the_cpu() {
 #[test]
 fn lfm2_vl_is_the_references_on_the_gpu() {
     on_gpu("tiny-lfm2vl");
+}
+
+#[test]
+fn qwen2_vl_is_the_references_on_the_cpu() {
+    on_cpu("tiny-qwen2vl");
+}
+
+#[test]
+fn qwen2_vl_is_the_references_on_the_gpu() {
+    on_gpu("tiny-qwen2vl");
+}
+
+#[test]
+fn qwen25_vl_is_the_references_on_the_cpu() {
+    on_cpu("tiny-qwen25vl");
+}
+
+#[test]
+fn qwen25_vl_is_the_references_on_the_gpu() {
+    on_gpu("tiny-qwen25vl");
+}
+
+#[test]
+fn qwen3_vl_is_the_references_on_the_cpu() {
+    on_cpu("tiny-qwen3vl");
+}
+
+#[test]
+fn qwen3_vl_is_the_references_on_the_gpu() {
+    on_gpu("tiny-qwen3vl");
+}
+
+/// Families whose positions are not their slots.
+const PLACED: [&str; 2] = ["tiny-qwen2vl", "tiny-qwen3vl"];
+
+#[test]
+fn conversations_with_pictures_go_on_where_they_stood_on_the_cpu() {
+    PLACED.iter().for_each(|name| check_going_on(name, Cpu::new, &options()));
+}
+
+#[test]
+fn conversations_with_pictures_go_on_where_they_stood_on_the_gpu() {
+    if gpu::is_missing() {
+        return;
+    }
+    let new = || {
+        Gpu::new(gpu::device(DeviceOptions { products: Some(Products::Float), ..DeviceOptions::default() })).expect("a backend")
+    };
+    PLACED.iter().for_each(|name| check_going_on(name, new, &options()));
 }

@@ -425,6 +425,11 @@ const PILLOW: &[(usize, usize, usize, usize, Filter, u64)] = &[
     (30, 30, 23, 15, Filter::Bilinear, 0x318ed0fe7c9e3c26),
     (25, 40, 26, 38, Filter::Bilinear, 0x79435df1d0a72c60),
     (10, 38, 56, 53, Filter::Bilinear, 0xe08d45871d659a36),
+    // The order of the two passes changes between these.
+    (60, 70, 54, 56, Filter::Bicubic, 0x4660a332f4b8ff7a),
+    (60, 70, 54, 56, Filter::Lanczos, 0xbe4f37f336084846),
+    (60, 70, 53, 56, Filter::Bicubic, 0xd7710963b8257123),
+    (60, 70, 53, 56, Filter::Lanczos, 0x361f24d9d496a92d),
 ];
 
 #[test]

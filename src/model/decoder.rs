@@ -5,6 +5,7 @@ use crate::backend::{AttentionOp, Backend, KvFormat, KvSpec};
 use crate::error::Result;
 use crate::gguf::Gguf;
 use crate::model::conv_state::ConvState;
+use crate::model::positions::Position;
 use crate::model::weights::{Plan, Weights};
 
 /// More positions than this are never asked for by default; it bounds the key-value cache.
@@ -64,6 +65,11 @@ pub trait DecoderConfig<B: Backend> {
     /// The shape.
     fn dims(&self) -> &Dims;
 
+    /// Levels of a picture's rows beyond the embedding, which are added to them after as many layers from the first on (DeepStack).
+    fn n_deeper(&self) -> usize {
+        0
+    }
+
     /// Everything that it takes from its file, checked.
     ///
     /// # Errors
@@ -106,8 +112,15 @@ pub trait Decoder<B: Backend> {
     /// Puts the embedding of the token that was chosen last into the first row.
     fn embed_chosen(&mut self, backend: &mut B);
 
-    /// Runs the first `n` rows through one layer, at positions `position ..`.
-    fn layer(&mut self, backend: &mut B, cache: &mut B::KvCache, layer: usize, position: usize, n: usize);
+    /// Tells at which positions the slots from the first on stand; those behind them stand at `next` and those that follow it. Told before
+    /// rows are run in any slot whose position is not its number. Models whose slots are their positions have nothing to do.
+    fn set_positions(&mut self, _backend: &mut B, _positions: &[Position], _next: usize) {}
+
+    /// Adds `n` rows of `rows [·, n_embd]`, those from `from` on, to the residual stream's from `row` on.
+    fn add_rows(&mut self, backend: &mut B, rows: &B::Tensor, from: usize, row: usize, n: usize);
+
+    /// Runs the first `n` rows through one layer, in the slots `slot ..`.
+    fn layer(&mut self, backend: &mut B, cache: &mut B::KvCache, layer: usize, slot: usize, n: usize);
 
     /// What it keeps of the context beside keys and values, where it has convolutions.
     fn conv_state(&self) -> Option<&ConvState<B>> {
@@ -138,18 +151,17 @@ pub trait Decoder<B: Backend> {
         self.conv_state().map_or(position, |state| state.start_again(position))
     }
 
-    /// Runs the first `n` rows through one layer once more, at positions `position ..` that the context holds already; it is read and not
+    /// Runs the first `n` rows through one layer once more, in the slots `slot ..` that the context holds already; it is read and not
     /// written. Gives the turned queries `[·, n_q]` where the layer has attention.
-    fn layer_again(&mut self, backend: &mut B, cache: &B::KvCache, layer: usize, position: usize, n: usize)
-    -> Option<&B::Tensor>;
+    fn layer_again(&mut self, backend: &mut B, cache: &B::KvCache, layer: usize, slot: usize, n: usize) -> Option<&B::Tensor>;
 
     /// Computes the logits of one row after all layers.
     fn compute_logits(&mut self, backend: &mut B, row: usize);
 
     /// Runs the first row through all layers and computes its logits: a token's step.
-    fn step(&mut self, backend: &mut B, cache: &mut B::KvCache, position: usize) {
+    fn step(&mut self, backend: &mut B, cache: &mut B::KvCache, slot: usize) {
         for layer in 0..self.dims().n_layers {
-            self.layer(backend, cache, layer, position, 1);
+            self.layer(backend, cache, layer, slot, 1);
         }
         self.compute_logits(backend, 0);
     }

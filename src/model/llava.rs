@@ -12,7 +12,7 @@ use crate::image::place::{Layout, Place, Row};
 use crate::image::preprocess::{Mode, Pixels, PreprocessSpec, patches};
 use crate::model::keys::{self, Key};
 use crate::model::markup::Markup;
-use crate::model::projector::{Projector, ProjectorKind};
+use crate::model::projector::{Names, Projector, ProjectorKind};
 use crate::model::vision::{Vit, VitConfig, VitJob, is_siglip};
 use crate::model::weights::{Plan, Reserved};
 
@@ -24,6 +24,8 @@ pub struct Vision<B: Backend> {
     pub tower: Vit<B>,
     /// The projector.
     pub projector: Projector<B>,
+    /// Those of the features behind some earlier blocks of the tower.
+    deeper: Vec<Projector<B>>,
     /// What stands in a prompt for a picture.
     pub markup: Markup,
     /// `[1, n_embd]`: the row that LLaVA-1.6 puts after each line of tiles.
@@ -35,14 +37,22 @@ pub struct Vision<B: Backend> {
     pub fingerprint: u64,
 }
 
+/// A picture's embedding.
+pub struct Embedding<B: Backend> {
+    /// `[n_rows, n_embd]`: what stands in the context.
+    pub rows: B::Tensor,
+    /// `[n_rows, n_embd]` each: what is added to them behind the language model's first layers, one behind each (DeepStack).
+    pub deeper: Vec<B::Tensor>,
+}
+
 /// A picture on its way through the vision model, one block at a time, so that a caller can stop it and show how far it is.
 pub struct PictureJob<B: Backend> {
     pixels: Rc<Pixels>,
     /// The first tile that is not begun.
     next_tile: usize,
     current: Option<(VitJob<B>, usize)>,
-    /// Projected tiles, `[n_patches, n_out]` each.
-    done: Vec<B::Tensor>,
+    /// Projected tiles.
+    done: Vec<Embedding<B>>,
     place: Place,
     steps_done: usize,
     steps: usize,
@@ -103,10 +113,19 @@ const KEYS: &[(&str, Key)] = &[
 /// What may stand there besides in a file of another family's projector.
 fn keys_of(projector: ProjectorKind) -> &'static [(&'static str, Key)] {
     const MERGE: (&str, Key) = ("vision.projector.scale_factor", Key::Read);
+    const SPATIAL_MERGE: (&str, Key) = ("vision.spatial_merge_size", Key::Read);
+    const MIN_PIXELS: (&str, Key) = ("vision.image_min_pixels", Key::Read);
+    const MAX_PIXELS: (&str, Key) = ("vision.image_max_pixels", Key::Read);
     match projector {
         ProjectorKind::Linear | ProjectorKind::Mlp2xGelu => &[],
         ProjectorKind::Idefics3 => &[MERGE, ("vision.preproc_image_size", Key::Read)],
         ProjectorKind::Lfm2 => &[MERGE],
+        // The activation is the family's.
+        ProjectorKind::Qwen2Vl => &[SPATIAL_MERGE, MIN_PIXELS, MAX_PIXELS],
+        ProjectorKind::Qwen25Vl => {
+            &[SPATIAL_MERGE, MIN_PIXELS, MAX_PIXELS, ("use_silu", Key::Read), ("vision.n_wa_pattern", Key::Read)]
+        }
+        ProjectorKind::Qwen3Vl => &[SPATIAL_MERGE, MIN_PIXELS, MAX_PIXELS, ("vision.is_deepstack_layers", Key::Read)],
         ProjectorKind::InternVl => &[MERGE, ("vision.preproc_min_tiles", Key::Read), ("vision.preproc_max_tiles", Key::Read)],
     }
 }
@@ -119,11 +138,11 @@ pub struct VisionConfig {
 }
 
 impl VisionConfig {
-    /// Reads the configuration and holds it against the language model's width.
+    /// Reads the configuration and holds it against the language model's width, and the levels of rows that it takes beyond the embedding.
     ///
     /// # Errors
-    /// As [`ClipConfig::from_gguf`]; `mmproj_mismatch` where the projector's rows have not the width of the language model.
-    pub fn from_gguf<B: Backend>(gguf: &Gguf, n_embd: usize) -> Result<Self> {
+    /// As [`VitConfig::from_gguf`]; `mmproj_mismatch` where the projector's rows are not what the language model takes.
+    pub fn from_gguf<B: Backend>(gguf: &Gguf, n_embd: usize, n_deeper: usize) -> Result<Self> {
         VitConfig::check_file(gguf)?;
         let projector = ProjectorKind::from_gguf(gguf)?;
         let mut preprocess = PreprocessSpec::from_metadata(&gguf.metadata)?;
@@ -138,6 +157,14 @@ impl VisionConfig {
                 "The vision file '{}' gives rows of {width} numbers, but the language model takes {n_embd}: they are not of the same model. \
                  Use the mmproj file that was published with the language model.",
                 gguf.name()
+            )));
+        }
+        if tower.taps.len() != n_deeper {
+            return Err(Error::mmproj_mismatch(format!(
+                "The vision file '{}' gives {} levels of rows beyond the embedding, but the language model takes {n_deeper}: they are not of the \
+                 same model. Use the mmproj file that was published with the language model.",
+                gguf.name(),
+                tower.taps.len()
             )));
         }
         if matches!(preprocess.mode, Mode::Anyres(_)) && newline_name(gguf).is_none() {
@@ -156,7 +183,10 @@ impl VisionConfig {
     pub fn plan<'a, B: Backend>(&self, gguf: &'a Gguf) -> Result<Plan<'a>> {
         let mut plan = Plan::new(gguf);
         Vit::<B>::plan(&self.tower, &mut plan);
-        Projector::<B>::plan(self.projector, self.tower.n_features(), &mut plan)?;
+        Projector::<B>::plan(&self.projector.names(), self.tower.n_features(), &mut plan)?;
+        for block in &self.tower.taps {
+            Projector::<B>::plan(&Names::deepstack(*block), self.tower.n_features(), &mut plan)?;
+        }
         let width = Projector::<B>::output_width(gguf, self.projector)?;
         if let Some(name) = newline_name(gguf) {
             plan.floats(name, &[width]);
@@ -198,10 +228,16 @@ impl VisionConfig {
         let mut fingerprint = SipHasher13::new();
         fingerprint.write(&weights.fingerprint().to_le_bytes());
         fingerprint.write(format!("{:?} {:?} {:?}", self.tower, self.projector, self.preprocess).as_bytes());
+        let n_features = self.tower.n_features();
+        let mut deeper = Vec::with_capacity(self.tower.taps.len());
+        for block in &self.tower.taps {
+            deeper.push(Projector::new(gguf, self.projector, &Names::deepstack(*block), n_features, backend, &mut weights)?);
+        }
         Ok(Vision {
             preprocess: self.preprocess.clone(),
             tower: Vit::new(self.tower.clone(), backend, &mut weights)?,
-            projector: Projector::new(gguf, self.projector, self.tower.n_features(), backend, &mut weights)?,
+            projector: Projector::new(gguf, self.projector, &self.projector.names(), n_features, backend, &mut weights)?,
+            deeper,
             markup: Markup::of(self.projector),
             newline: match newline_name(gguf) {
                 Some(name) => weights.optional_row(backend, name)?,
@@ -238,11 +274,11 @@ impl<B: Backend> Vision<B> {
         }
     }
 
-    /// Does one block of work. Gives the rows `[n_rows, n_embd]` when there is no more to do.
+    /// Does one block of work. Gives the embedding when there is no more to do.
     ///
     /// # Errors
     /// `out_of_memory`.
-    pub fn step(&self, backend: &mut B, job: &mut PictureJob<B>) -> Result<Option<B::Tensor>> {
+    pub fn step(&self, backend: &mut B, job: &mut PictureJob<B>) -> Result<Option<Embedding<B>>> {
         let config = &self.tower.config;
         let (mut tile_job, layer) = match job.current.take() {
             Some(current) => current,
@@ -250,7 +286,7 @@ impl<B: Backend> Vision<B> {
                 let tile = patches(&job.pixels, job.next_tile, config.patch_size, config.merge)?;
                 let grid = job.pixels.tiles[job.next_tile].map(|side| side / config.patch_size);
                 job.next_tile += 1;
-                (self.tower.begin(backend, &tile, grid)?, 0)
+                (self.tower.begin(backend, tile, grid)?, 0)
             }
             None => return self.end(backend, job).map(Some),
         };
@@ -261,8 +297,14 @@ impl<B: Backend> Vision<B> {
             return Ok(None);
         }
         let [rows, cols] = self.preprocess.embedded(job.pixels.tiles[job.next_tile - 1]);
-        let features = self.tower.end(backend, tile_job)?;
-        job.done.push(self.projector.project(backend, &features, rows * cols)?);
+        let n = rows * cols;
+        let (features, taps) = self.tower.end(backend, tile_job)?;
+        let rows = self.projector.project(backend, &features, n)?;
+        let mut deeper = Vec::with_capacity(taps.len());
+        for (projector, features) in self.deeper.iter().zip(&taps) {
+            deeper.push(projector.project(backend, features, n)?);
+        }
+        job.done.push(Embedding { rows, deeper });
         if job.next_tile == job.pixels.tiles.len() { self.end(backend, job).map(Some) } else { Ok(None) }
     }
 
@@ -282,12 +324,11 @@ impl<B: Backend> Vision<B> {
         [left / width, top / height, (left + seen) / width, (top + seen) / height]
     }
 
-    fn end(&self, backend: &mut B, job: &mut PictureJob<B>) -> Result<B::Tensor> {
+    fn end(&self, backend: &mut B, job: &mut PictureJob<B>) -> Result<Embedding<B>> {
         if job.done.len() == 1 && matches!(job.place.layout, Layout::Single) {
             return job.done.pop().ok_or_else(|| Error::internal("A picture of no tiles."));
         }
         let rows = job.place.rows();
-        let mut out = backend.tensor(rows.len(), self.projector.n_out)?;
         // From each tile at once: a device is told of a whole tensor as quickly as of one row.
         let mut of_tiles = vec![Vec::new(); job.done.len()];
         let mut ends = Vec::new();
@@ -297,13 +338,23 @@ impl<B: Backend> Vision<B> {
                 Row::Newline => ends.push([0, to]),
             }
         }
-        for (tile, rows) in job.done.iter().zip(&of_tiles) {
-            backend.gather_rows(tile, rows, &mut out);
-        }
+        let gathered = |backend: &mut B, level: &dyn Fn(&Embedding<B>) -> &B::Tensor| {
+            let mut out = backend.tensor(rows.len(), self.projector.n_out)?;
+            for (tile, rows) in job.done.iter().zip(&of_tiles) {
+                backend.gather_rows(level(tile), rows, &mut out);
+            }
+            Ok(out)
+        };
+        let mut out = gathered(backend, &|tile| &tile.rows)?;
         if let Some(newline) = &self.newline {
             backend.gather_rows(newline, &ends, &mut out);
         }
+        // What is added behind later layers has no ends of lines.
+        let mut deeper = Vec::with_capacity(self.deeper.len());
+        for level in 0..self.deeper.len() {
+            deeper.push(gathered(backend, &|tile| &tile.deeper[level])?);
+        }
         job.done.clear();
-        Ok(out)
+        Ok(Embedding { rows: out, deeper })
     }
 }

@@ -28,6 +28,8 @@ pub enum Markup {
     Lfm2,
     /// Marks around the whole, and a line break behind: InternVL.
     InternVl,
+    /// Marks around the whole: Qwen2-VL and later.
+    Qwen,
 }
 
 /// Idefics3's mark before each tile, and behind the last.
@@ -41,6 +43,7 @@ impl Markup {
             ProjectorKind::Idefics3 => Self::Idefics3,
             ProjectorKind::Lfm2 => Self::Lfm2,
             ProjectorKind::InternVl => Self::InternVl,
+            ProjectorKind::Qwen2Vl | ProjectorKind::Qwen25Vl | ProjectorKind::Qwen3Vl => Self::Qwen,
         }
     }
 
@@ -50,6 +53,7 @@ impl Markup {
             Self::Bare | Self::Idefics3 => None,
             Self::Lfm2 => Some(["<|image_start|>", "<|image_end|>"]),
             Self::InternVl => Some(["<img>", "</img>"]),
+            Self::Qwen => Some(["<|vision_start|>", "<|vision_end|>"]),
         }
     }
 
@@ -69,7 +73,7 @@ impl Markup {
                 Self::Idefics3 => {
                     [text(format!("{AROUND}<global-img>"))].into_iter().chain(all).chain([text(AROUND.into())]).collect()
                 }
-                Self::Bare | Self::Lfm2 | Self::InternVl => all,
+                Self::Bare | Self::Lfm2 | Self::InternVl | Self::Qwen => all,
             };
         };
         let n = (place.tile[0] * place.tile[1]) as u32;
@@ -81,7 +85,7 @@ impl Markup {
         let grid = (0..rows).flat_map(|row| (0..cols).map(move |col| (row, col)));
         let mut pieces = Vec::new();
         match self {
-            Self::Bare | Self::InternVl => return all,
+            Self::Bare | Self::InternVl | Self::Qwen => return all,
             Self::Idefics3 => {
                 for (row, col) in grid {
                     pieces.extend([text(format!("{AROUND}<row_{}_col_{}>", row + 1, col + 1)), tile(row, col)]);

@@ -12,6 +12,7 @@ pub mod decoder;
 pub mod llava;
 pub mod lm;
 pub mod markup;
+pub mod positions;
 pub mod projector;
 pub mod registry;
 pub mod vision;

@@ -25,18 +25,44 @@ pub enum ProjectorKind {
     Lfm2,
     /// Norm, linear, GELU, linear over merged patches: InternVL.
     InternVl,
+    /// Linear, GELU, linear over merged patches: Qwen2-VL.
+    Qwen2Vl,
+    /// The same behind another tower: Qwen2.5-VL.
+    Qwen25Vl,
+    /// The same, and such a projector behind a norm for the features of some earlier blocks (DeepStack): Qwen3-VL.
+    Qwen3Vl,
 }
 
 /// The kinds that a file names otherwise than LLaVA's, as `clip.projector_type` spells them.
-const FAMILIES: [(&str, ProjectorKind); 3] =
-    [("idefics3", ProjectorKind::Idefics3), ("lfm2", ProjectorKind::Lfm2), ("internvl", ProjectorKind::InternVl)];
+const FAMILIES: [(&str, ProjectorKind); 6] = [
+    ("idefics3", ProjectorKind::Idefics3),
+    ("lfm2", ProjectorKind::Lfm2),
+    ("internvl", ProjectorKind::InternVl),
+    ("qwen2vl_merger", ProjectorKind::Qwen2Vl),
+    ("qwen2.5vl_merger", ProjectorKind::Qwen25Vl),
+    ("qwen3vl_merger", ProjectorKind::Qwen3Vl),
+];
 
 /// The names of a projector's tensors.
-struct Names {
-    /// A norm, its epsilon, and whether files may lack it.
-    norm: Option<(&'static str, f32, bool)>,
-    first: &'static str,
-    second: Option<&'static str>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// A norm, and whether files may lack it.
+    norm: Option<(String, bool)>,
+    first: String,
+    second: Option<String>,
+}
+
+impl Names {
+    fn new(norm: Option<(&str, bool)>, first: &str, second: Option<&str>) -> Self {
+        let norm = norm.map(|(name, may_lack)| (name.to_string(), may_lack));
+        Self { norm, first: first.into(), second: second.map(str::to_string) }
+    }
+
+    /// Those of the projector for the features of an earlier block of Qwen3-VL's tower.
+    pub fn deepstack(block: usize) -> Self {
+        let name = |part: &str| format!("v.deepstack.{block}.{part}");
+        Self::new(Some((&name("norm"), false)), &name("fc1"), Some(&name("fc2")))
+    }
 }
 
 impl ProjectorKind {
@@ -48,6 +74,9 @@ impl ProjectorKind {
             Self::Idefics3 => "idefics3",
             Self::Lfm2 => "lfm2",
             Self::InternVl => "internvl",
+            Self::Qwen2Vl => "qwen2vl_merger",
+            Self::Qwen25Vl => "qwen2.5vl_merger",
+            Self::Qwen3Vl => "qwen3vl_merger",
         }
     }
 
@@ -73,15 +102,28 @@ impl ProjectorKind {
         }
     }
 
-    fn names(self) -> Names {
-        let names = |norm, first, second| Names { norm, first, second };
+    /// The names of its tensors.
+    pub fn names(self) -> Names {
         match self {
-            Self::Linear => names(None, "mm.0", None),
-            Self::Mlp2xGelu => names(None, "mm.0", Some("mm.2")),
-            Self::Idefics3 => names(None, "mm.model.fc", None),
-            Self::Lfm2 => names(Some(("mm.input_norm", 1e-5, true)), "mm.1", Some("mm.2")),
-            Self::InternVl => names(Some(("mm.model.mlp.0", 1e-5, false)), "mm.model.mlp.1", Some("mm.model.mlp.3")),
+            Self::Linear => Names::new(None, "mm.0", None),
+            Self::Mlp2xGelu | Self::Qwen2Vl | Self::Qwen25Vl | Self::Qwen3Vl => Names::new(None, "mm.0", Some("mm.2")),
+            Self::Idefics3 => Names::new(None, "mm.model.fc", None),
+            Self::Lfm2 => Names::new(Some(("mm.input_norm", true)), "mm.1", Some("mm.2")),
+            Self::InternVl => Names::new(Some(("mm.model.mlp.0", false)), "mm.model.mlp.1", Some("mm.model.mlp.3")),
         }
+    }
+
+    /// The epsilon of its norms.
+    fn eps(self) -> f32 {
+        match self {
+            Self::Qwen3Vl => 1e-6,
+            _ => 1e-5,
+        }
+    }
+
+    /// Whether it is one of Qwen's: their towers know where patches are by rotary embedding.
+    pub fn is_qwen(self) -> bool {
+        matches!(self, Self::Qwen2Vl | Self::Qwen25Vl | Self::Qwen3Vl)
     }
 }
 
@@ -99,7 +141,7 @@ pub struct Projector<B: Backend> {
 }
 
 /// Widths of a projector: hidden (0 for none) and output.
-fn widths(gguf: &Gguf, kind: ProjectorKind) -> Result<(usize, usize)> {
+fn widths(gguf: &Gguf, names: &Names) -> Result<(usize, usize)> {
     let rows = |name: &str| {
         let name = format!("{name}.weight");
         let tensor = gguf
@@ -112,10 +154,9 @@ fn widths(gguf: &Gguf, kind: ProjectorKind) -> Result<(usize, usize)> {
             n => Ok(n),
         }
     };
-    let names = kind.names();
-    match names.second {
-        None => Ok((0, rows(names.first)?)),
-        Some(second) => Ok((rows(names.first)?, rows(second)?)),
+    match &names.second {
+        None => Ok((0, rows(&names.first)?)),
+        Some(second) => Ok((rows(&names.first)?, rows(second)?)),
     }
 }
 
@@ -125,44 +166,51 @@ impl<B: Backend> Projector<B> {
     /// # Errors
     /// `invalid_gguf` where it has none.
     pub fn output_width(gguf: &Gguf, kind: ProjectorKind) -> Result<usize> {
-        Ok(widths(gguf, kind)?.1)
+        Ok(widths(gguf, &kind.names())?.1)
     }
 
     /// Names every tensor it needs; `n_in` is the width of the features.
     ///
     /// # Errors
     /// `invalid_gguf` where the file has none.
-    pub fn plan(kind: ProjectorKind, n_in: usize, plan: &mut Plan<'_>) -> Result<()> {
-        let (n_hidden, n_out) = widths(plan.gguf(), kind)?;
-        let names = kind.names();
-        if let Some((norm, _, may_lack)) = names.norm
+    pub fn plan(names: &Names, n_in: usize, plan: &mut Plan<'_>) -> Result<()> {
+        let (n_hidden, n_out) = widths(plan.gguf(), names)?;
+        if let Some((norm, may_lack)) = &names.norm
             && (!may_lack || plan.has(&format!("{norm}.weight")))
         {
             plan.norm(norm, n_in);
         }
-        match names.second {
-            None => plan.linear(names.first, n_in, n_out),
+        match &names.second {
+            None => plan.linear(&names.first, n_in, n_out),
             Some(second) => {
-                plan.linear(names.first, n_in, n_hidden);
+                plan.linear(&names.first, n_in, n_hidden);
                 plan.linear(second, n_hidden, n_out);
             }
         }
         Ok(())
     }
 
-    /// Makes the projector of its weights.
+    /// Makes the projector of its weights, by their names.
     ///
     /// # Errors
     /// `out_of_memory`.
-    pub fn new(gguf: &Gguf, kind: ProjectorKind, n_in: usize, backend: &mut B, w: &mut Weights<B>) -> Result<Self> {
-        let (n_hidden, n_out) = widths(gguf, kind)?;
-        let names = kind.names();
-        let norm = match names.norm {
-            Some((name, eps, _)) if gguf.tensor(&format!("{name}.weight")).is_some() => Some((w.norm(backend, name, n_in)?, eps)),
+    pub fn new(
+        gguf: &Gguf,
+        kind: ProjectorKind,
+        names: &Names,
+        n_in: usize,
+        backend: &mut B,
+        w: &mut Weights<B>,
+    ) -> Result<Self> {
+        let (n_hidden, n_out) = widths(gguf, names)?;
+        let norm = match &names.norm {
+            Some((name, _)) if gguf.tensor(&format!("{name}.weight")).is_some() => {
+                Some((w.norm(backend, name, n_in)?, kind.eps()))
+            }
             _ => None,
         };
-        let first = w.linear(backend, names.first)?;
-        let second = match names.second {
+        let first = w.linear(backend, &names.first)?;
+        let second = match &names.second {
             None => None,
             Some(second) => Some(w.linear(backend, second)?),
         };

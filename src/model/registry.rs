@@ -10,11 +10,13 @@ use crate::model::lm::{Lfm2Config, LlamaConfig};
 type Open<B> = fn(&Gguf) -> Result<Box<dyn DecoderConfig<B>>>;
 
 /// Language models by `general.architecture`.
-fn decoders<B: Backend>() -> [(&'static str, Open<B>); 5] {
+fn decoders<B: Backend>() -> [(&'static str, Open<B>); 7] {
     [
         ("llama", LlamaConfig::open),
         ("qwen2", LlamaConfig::open),
+        ("qwen2vl", LlamaConfig::open),
         ("qwen3", LlamaConfig::open),
+        ("qwen3vl", LlamaConfig::open),
         ("phi3", LlamaConfig::open),
         ("lfm2", Lfm2Config::open),
     ]

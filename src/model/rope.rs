@@ -2,8 +2,11 @@
 //!
 //! Plain RoPE: Su et al. 2021 (arXiv 2104.09864). Linear scaling divides positions. YaRN: Peng et al. 2023 (arXiv 2309.00071).
 //! LLaMA 3 and LongRoPE (arXiv 2402.13753) divide each frequency by a factor of its own, which the file carries as a tensor.
+//! Multimodal RoPE: Wang et al. 2024 (arXiv 2409.12191); its interleaved form is Qwen3-VL's (Bai et al. 2025, arXiv 2511.21631).
 
 use std::f64::consts::PI;
+
+use crate::model::positions::Position;
 
 /// How positions beyond those of the training are reached.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +35,29 @@ pub enum RopeScaling {
     },
 }
 
+/// Which of a position's three numbers (time, height, width) turns which pairs of a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sections {
+    /// The first so many pairs by time, then by height, then by width.
+    InTurn([usize; 3]),
+    /// Time, height and width by turns while height and width have pairs left, then time.
+    Interleaved([usize; 3]),
+}
+
+impl Sections {
+    /// Of the three numbers the one that turns pair `i`.
+    fn axis(self, i: usize) -> usize {
+        match self {
+            Self::InTurn([time, height, _]) => usize::from(i >= time) + usize::from(i >= time + height),
+            Self::Interleaved([_, height, width]) => match i % 3 {
+                1 if i < 3 * height => 1,
+                2 if i < 3 * width => 2,
+                _ => 0,
+            },
+        }
+    }
+}
+
 /// Everything that decides the angles.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RopeConfig {
@@ -45,12 +71,16 @@ pub struct RopeConfig {
     pub factors: Option<Vec<f32>>,
     /// A factor on cosines and sines.
     pub magnitude: f64,
+    /// Where positions have three numbers, which of them turns what.
+    pub sections: Option<Sections>,
 }
 
 /// The angles of one turn of each pair per position, and the magnitude of cosines and sines.
 pub struct Angles {
     frequencies: Vec<f64>,
     magnitude: f64,
+    /// Which of a position's numbers turns each pair; empty where a position is one number.
+    axes: Vec<usize>,
 }
 
 /// Works out the frequencies.
@@ -84,15 +114,22 @@ pub fn angles(config: &RopeConfig) -> Angles {
             magnitude *= 1.0 + 0.1 * factor.ln();
         }
     }
-    Angles { frequencies, magnitude }
+    let axes = config.sections.map_or(Vec::new(), |sections| (0..half).map(|i| sections.axis(i)).collect());
+    Angles { frequencies, magnitude, axes }
 }
 
 impl Angles {
     /// A position's row of the table, `[n_rot]`: as many cosines as pairs, then as many sines.
     pub fn row(&self, position: usize, row: &mut [f32]) {
+        self.row_at([position; 3], row);
+    }
+
+    /// [`Self::row`] of a position in time, height and width.
+    pub fn row_at(&self, position: Position, row: &mut [f32]) {
         let (cos, sin) = row.split_at_mut(self.frequencies.len());
         for (i, frequency) in self.frequencies.iter().enumerate() {
-            let angle = position as f64 * frequency;
+            let axis = self.axes.get(i).copied().unwrap_or(0);
+            let angle = position[axis] as f64 * frequency;
             cos[i] = (angle.cos() * self.magnitude) as f32;
             sin[i] = (angle.sin() * self.magnitude) as f32;
         }
@@ -111,7 +148,7 @@ mod tests {
     }
 
     fn plain(n_rot: usize) -> RopeConfig {
-        RopeConfig { n_rot, freq_base: 10000.0, scaling: RopeScaling::None, factors: None, magnitude: 1.0 }
+        RopeConfig { n_rot, freq_base: 10000.0, scaling: RopeScaling::None, factors: None, magnitude: 1.0, sections: None }
     }
 
     #[test]
@@ -146,6 +183,18 @@ mod tests {
         assert!((f64::from(row[0]) - 4f64.cos() * magnitude).abs() < 1e-6);
         let lowest = 10000f64.powf(-62.0 / 64.0);
         assert!((f64::from(row[n_rot - 1]) - lowest.sin() * magnitude).abs() < 1e-6, "position 4 divided by 4");
+    }
+
+    #[test]
+    fn sections_say_which_number_turns_a_pair() {
+        let axes = |sections: Sections, n| (0..n).map(|i| sections.axis(i)).collect::<Vec<_>>();
+        assert_eq!(axes(Sections::InTurn([2, 3, 3]), 8), [0, 0, 1, 1, 1, 2, 2, 2]);
+        assert_eq!(axes(Sections::Interleaved([5, 2, 2]), 9), [0, 1, 2, 0, 1, 2, 0, 0, 0]);
+        let config = RopeConfig { sections: Some(Sections::InTurn([1, 2, 1])), ..plain(8) };
+        let (mut row, plain) = (vec![0.0; 8], table(&plain(8), 8));
+        angles(&config).row_at([3, 5, 7], &mut row);
+        let want: Vec<f32> = [(3, 0), (5, 1), (5, 2), (7, 3)].iter().map(|(p, i)| plain[p * 8 + i]).collect();
+        assert_eq!(row[..4], want);
     }
 
     #[test]

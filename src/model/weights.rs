@@ -453,6 +453,20 @@ impl<B: Backend> Weights<B> {
         Ok(out)
     }
 
+    /// The sum of two tensors of floats as a matrix of rows of `n_in`, kept as 32-bit floats, which lose nothing of it.
+    ///
+    /// # Errors
+    /// `internal` where the plan had no such tensors, `out_of_memory`.
+    pub fn sum(&mut self, backend: &mut B, names: [&str; 2], n_in: usize) -> Result<B::Matrix> {
+        let [a, b] = names.map(|name| self.floats(name).ok_or_else(|| not_planned(name)));
+        let bytes: Vec<u8> = a?.iter().zip(b?).flat_map(|(a, b)| (a + b).to_le_bytes()).collect();
+        let n_out = bytes.len() / 4 / n_in;
+        let spec = MatrixSpec { name: names[0].to_string(), format: Format::F32, n_in, n_out };
+        let mut builder = backend.matrix_begin(&spec)?;
+        backend.matrix_rows(&mut builder, &bytes)?;
+        backend.matrix_end(builder)
+    }
+
     /// [`Self::tensor`] of one row where the file has it.
     ///
     /// # Errors

@@ -172,7 +172,7 @@ impl<B: Backend> Engine<B> {
                                 "The picture is not kept any more, and the token follows it at once. Ask the question again.",
                             )
                         })?;
-                        backend.copy_rows(&picture.rows, from as usize, llm.rows(), row, 1);
+                        backend.copy_rows(&picture.embedding.rows, from as usize, llm.rows(), row, 1);
                     }
                 }
             }
@@ -181,6 +181,14 @@ impl<B: Backend> Engine<B> {
                 if let Some(turned) = llm.layer_again(backend, &session.cache, layer, first, n) {
                     backend.copy_rows(turned, n - 1, &mut queries, row, 1);
                     row += 1;
+                }
+                for (row, slot) in session.slots[first..=*position].iter().enumerate() {
+                    if let Slot::Picture { hash, row: from } = *slot
+                        && let Some(picture) = pictures.get(hash)
+                        && let Some(rows) = picture.embedding.deeper.get(layer)
+                    {
+                        llm.add_rows(backend, rows, from as usize, row, 1);
+                    }
                 }
             }
             backend.settle(false).await?;

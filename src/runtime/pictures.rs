@@ -7,6 +7,7 @@ use std::rc::Rc;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::image::{Pixels, Place, RgbImage, decode};
+use crate::model::llava::Embedding;
 
 /// Bytes of picture embeddings that are kept, the last one apart; one of LLaVA-1.5-7B takes 9.4 MB.
 const MAX_BYTES: usize = 64 << 20;
@@ -51,12 +52,12 @@ pub enum Detail {
     Auto,
 }
 
-/// A picture's embedding, `[n_rows, n_embd]`, shared by the cache and the requests that show it.
+/// A picture's embedding, shared by the cache and the requests that show it.
 pub struct Picture<B: Backend> {
     /// The hash of the picture's pixels.
     pub hash: u64,
     /// The rows.
-    pub rows: B::Tensor,
+    pub embedding: Embedding<B>,
     /// How many they are.
     pub n_rows: usize,
     /// Where they lie in the picture.
@@ -98,11 +99,13 @@ impl<B: Backend> PictureCache<B> {
         let picture = Rc::new(picture);
         self.pictures.push_back(picture.clone());
         let original_bytes = |p: &Picture<B>| p.original.as_ref().map_or(0, |pixels| pixels.data.len() * 4);
-        let mut bytes: usize = self.pictures.iter().map(|p| p.n_rows * self.row_bytes).sum();
+        let row_bytes = self.row_bytes;
+        let bytes_of = |p: &Picture<B>| p.n_rows * row_bytes * (1 + p.embedding.deeper.len());
+        let mut bytes: usize = self.pictures.iter().map(|p| bytes_of(p)).sum();
         let mut original: usize = self.pictures.iter().map(|p| original_bytes(p)).sum();
         while (bytes > MAX_BYTES || original > MAX_ORIGINAL_BYTES) && self.pictures.len() > 1 {
             if let Some(picture) = self.pictures.pop_front() {
-                bytes -= picture.n_rows * self.row_bytes;
+                bytes -= bytes_of(&picture);
                 original -= original_bytes(&picture);
             }
         }

@@ -211,7 +211,8 @@ impl<B: Backend> Engine<B> {
         self.trusted(settled).await?;
         self.session.slots = head.slots;
         self.session.places = head.places;
-        Ok(())
+        let Self { backend, llm, session, .. } = self;
+        session.set_positions(backend, llm.as_mut(), &session.slots)
     }
 
     fn kv_spec(&self) -> KvSpec {

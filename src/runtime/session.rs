@@ -6,6 +6,7 @@ use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::image::Place;
 use crate::model::decoder::Decoder;
+use crate::model::positions::{Standing, positions};
 use crate::runtime::pictures::Picture;
 
 /// What stands at one position of the context.
@@ -71,6 +72,26 @@ impl<B: Backend> Session<B> {
             }
         }
         self.places = known;
+    }
+
+    /// Tells the model at which positions `slots` stand, whose pictures' places are known, and those to come behind them.
+    ///
+    /// # Errors
+    /// `internal` where a picture's place is not known.
+    pub fn set_positions(&self, backend: &mut B, llm: &mut dyn Decoder<B>, slots: &[Slot]) -> Result<()> {
+        let mut standing = Vec::with_capacity(slots.len());
+        for slot in slots {
+            standing.push(match slot {
+                Slot::Token(_) => Standing::Text,
+                Slot::Picture { hash, row } => {
+                    let place = self.place(*hash).ok_or_else(|| Error::internal("A picture's place is not known."))?;
+                    Standing::Row { row: *row as usize, place }
+                }
+            });
+        }
+        let (positions, next) = positions(standing.into_iter());
+        llm.set_positions(backend, &positions, next);
+        Ok(())
     }
 
     /// How many positions hold what `slots` begins with and need not be computed again; at most all but the last.
@@ -159,6 +180,7 @@ impl<B: Backend> Prefill<B> {
         let until = (layer + at_once).min(n_layers);
         while layer < until {
             llm.layer(backend, &mut session.cache, layer, self.position, n);
+            self.add_deeper(backend, llm, layer, n)?;
             layer += 1;
         }
         if layer < n_layers {
@@ -173,35 +195,57 @@ impl<B: Backend> Prefill<B> {
         Ok(self.is_done())
     }
 
+    /// The picture of the prompt with this hash.
+    fn picture(&self, hash: u64) -> Result<&Picture<B>> {
+        let picture = self.pictures.iter().find(|p| p.hash == hash);
+        picture.map(Rc::as_ref).ok_or_else(|| Error::internal("A picture of the prompt was not encoded."))
+    }
+
     /// Fills the first `n` rows of the residual stream from tokens and pictures.
     fn embed(&self, backend: &mut B, llm: &mut dyn Decoder<B>, n: usize) -> Result<()> {
         let slots = &self.slots[self.position..self.position + n];
         let mut ids = Vec::with_capacity(n);
-        let mut row = 0;
-        while row < n {
-            match slots[row] {
+        for (row, run) in runs(slots) {
+            match run[0] {
                 Slot::Token(_) => {
                     ids.clear();
-                    ids.extend(slots[row..].iter().map_while(Slot::token));
+                    ids.extend(run.iter().filter_map(Slot::token));
                     llm.embed(backend, &ids, row);
-                    row += ids.len();
                 }
                 Slot::Picture { hash, row: from } => {
-                    let run = slots[row..]
-                        .iter()
-                        .enumerate()
-                        .take_while(|(i, s)| **s == Slot::Picture { hash, row: from + *i as u32 })
-                        .count();
-                    let picture = self
-                        .pictures
-                        .iter()
-                        .find(|p| p.hash == hash)
-                        .ok_or_else(|| Error::internal("A picture of the prompt was not encoded."))?;
-                    backend.copy_rows(&picture.rows, from as usize, llm.rows(), row, run);
-                    row += run;
+                    backend.copy_rows(&self.picture(hash)?.embedding.rows, from as usize, llm.rows(), row, run.len());
                 }
             }
         }
         Ok(())
     }
+
+    /// Adds what pictures have to add to their rows behind this layer.
+    fn add_deeper(&self, backend: &mut B, llm: &mut dyn Decoder<B>, layer: usize, n: usize) -> Result<()> {
+        if self.pictures.iter().all(|picture| layer >= picture.embedding.deeper.len()) {
+            return Ok(());
+        }
+        for (row, run) in runs(&self.slots[self.position..self.position + n]) {
+            if let Slot::Picture { hash, row: from } = run[0]
+                && let Some(rows) = self.picture(hash)?.embedding.deeper.get(layer)
+            {
+                llm.add_rows(backend, rows, from as usize, row, run.len());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tokens that stand together, and rows of a picture that follow one another; with the number of the first slot of each.
+fn runs(slots: &[Slot]) -> impl Iterator<Item = (usize, &[Slot])> {
+    let goes_on = |a: &Slot, b: &Slot| match (a, b) {
+        (Slot::Token(_), Slot::Token(_)) => true,
+        (Slot::Picture { hash: a, row }, Slot::Picture { hash: b, row: next }) => a == b && row.checked_add(1) == Some(*next),
+        _ => false,
+    };
+    let mut first = 0;
+    slots.chunk_by(goes_on).map(move |run| {
+        first += run.len();
+        (first - run.len(), run)
+    })
 }

@@ -2,12 +2,13 @@
 
 use llava_web::backend::Backend;
 use llava_web::gguf::Gguf;
-use llava_web::image::{PreprocessSpec, RgbImage};
-use llava_web::runtime::engine::{Engine, LoadOptions};
+use llava_web::image::{Place, PreprocessSpec, RgbImage};
+use llava_web::model::positions::{Standing, positions};
+use llava_web::runtime::engine::{Engine, Event, LoadOptions};
 use llava_web::runtime::request;
 use serde_json::{Value, json};
 
-use super::llava::{complete, cosine, file, golden, golden_json, inputs, max_diff, picture, tensors};
+use super::llava::{Answer, complete, cosine, file, finish, golden, golden_json, inputs, max_diff, picture, tensors};
 
 /// A family's folder under `tests/golden`, and what of it is tried.
 pub struct Family {
@@ -23,6 +24,9 @@ pub const FAMILIES: &[Family] = &[
     Family { name: "tiny-internvl3", pictures: &["astronaut", "chelsea", "coffee_tall"] },
     Family { name: "tiny-llava-qwen2.pad", pictures: &["astronaut", "chelsea", "coffee_tall"] },
     Family { name: "tiny-lfm2vl", pictures: &["astronaut", "chelsea", "coffee_tall", "astronaut_2x"] },
+    Family { name: "tiny-qwen2vl", pictures: &["astronaut", "chelsea", "coffee_tall"] },
+    Family { name: "tiny-qwen25vl", pictures: &["astronaut", "chelsea", "coffee_tall"] },
+    Family { name: "tiny-qwen3vl", pictures: &["astronaut", "chelsea", "coffee_tall"] },
 ];
 
 impl Family {
@@ -105,6 +109,105 @@ fn compare_greedy<B: Backend>(
     println!("{what}: {n} of {} tokens compared", tokens.len());
 }
 
+/// The levels of rows of a picture, each `[rows, n]`, of rows `width` wide that hold them side by side.
+fn levels(data: &[f32], width: usize, n: usize) -> Vec<Vec<f32>> {
+    (0..width / n).map(|i| data.chunks_exact(width).flat_map(|row| &row[i * n..][..n]).copied().collect()).collect()
+}
+
+/// Holds the positions that follow from ids and pictures against the reference's lists of times, heights and widths.
+fn check_positions(ids: &[Option<u32>], places: &[Place], expected: &[Value], next: &Value, what: &str) {
+    let mut places = places.iter();
+    let mut place = None;
+    let mut row = 0;
+    let mut standing = Vec::new();
+    for id in ids {
+        if id.is_some() {
+            (place, row) = (None, 0);
+            standing.push(Standing::Text);
+            continue;
+        }
+        let place = *place.get_or_insert_with(|| places.next().expect("a picture"));
+        standing.push(Standing::Row { row, place });
+        row += 1;
+    }
+    let (got, got_next) = positions(standing.into_iter());
+    for (axis, expected) in expected.iter().enumerate() {
+        let expected: Vec<u64> = expected.as_array().expect("a list").iter().filter_map(Value::as_u64).collect();
+        assert_eq!(got.iter().map(|position| position[axis] as u64).collect::<Vec<_>>(), expected, "{what}");
+    }
+    assert_eq!(Some(got_next as u64), next.as_u64(), "{what}");
+}
+
+/// A conversation about pictures goes on in every way there is as if it had been asked at once: behind its own answer, in another engine
+/// from a saved session, and on another device.
+pub fn check_going_on<B: Backend>(name: &str, make: impl Fn() -> B, options: &LoadOptions) {
+    let expected = golden_json(&format!("{name}/expected.json"));
+    let load = || {
+        let model = file(golden(&format!("{name}/{name}-f16.gguf")));
+        let mmproj = Some(file(golden(&format!("{name}/mmproj-f16.gguf"))));
+        pollster::block_on(Engine::load(make(), model, mmproj, options.clone(), &mut |_| {})).expect("loads")
+    };
+    let prompt = expected["prompts"]["two"].as_str().expect("a prompt").replace("{image}", "<image>");
+    let pictures = ["coffee_tall", "chelsea"].map(shown);
+    let ask = |prompt: &str| json!({ "prompt": prompt, "temperature": 0, "max_tokens": 6, "logprobs": true, "top_logprobs": 3 });
+    let mut engine = load();
+    let first = complete(&mut engine, ask(&prompt), &pictures).expect("answers");
+    assert_eq!(first.ids.len(), 6, "{name}: {:?}", first.finish_reason);
+    let position = first.usage.prompt_tokens + 2;
+    let looked = pollster::block_on(engine.looked_at(position, Some(first.ids[2]))).expect("looked at something");
+    let mut saved = Vec::new();
+    pollster::block_on(engine.save_session(&mut |bytes| saved.extend_from_slice(bytes))).expect("saves");
+    // The second question begins with the first one's context, tokens and all.
+    let more = format!("{prompt}{}", first.text);
+    let again = complete(&mut engine, ask(&more), &pictures).expect("answers");
+    assert!(again.usage.cached_tokens > first.usage.prompt_tokens - 2, "{name}: {}", again.usage.cached_tokens);
+    let close = |got: &Answer, want: &Answer, what: &str| {
+        assert_eq!(got.ids, want.ids, "{name}: {what}");
+        for (a, b) in got.logprobs.iter().zip(&want.logprobs) {
+            // Rows are computed by other kernels, one by one or many at once, which round differently.
+            assert!((a.logprob - b.logprob).abs() < 2e-3, "{name}: {what}: {} for {}", a.logprob, b.logprob);
+        }
+    };
+    let mut fresh = load();
+    close(&complete(&mut fresh, ask(&more), &pictures).expect("answers"), &again, "from the beginning");
+    // A context with a longer tail behind it, then the first one again.
+    complete(
+        &mut fresh,
+        ask(&expected["prompts"]["one"].as_str().expect("a prompt").replace("{image}", "<image>")),
+        &pictures[1..],
+    )
+    .expect("answers");
+    close(&complete(&mut fresh, ask(&prompt), &pictures).expect("answers"), &first, "behind another conversation");
+    let mut other = load();
+    pollster::block_on(other.restore_session(saved.as_slice())).expect("restores");
+    let looked_again = pollster::block_on(other.looked_at(position, Some(first.ids[2]))).expect("looked at something");
+    let off = looked.weights.iter().zip(&looked_again.weights).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(looked.weights.len() == looked_again.weights.len() && off < 1e-5, "{name}: attention is {off} off");
+    assert_eq!(looked_again.pictures.len(), 2);
+    let restored = complete(&mut other, ask(&more), &pictures).expect("answers");
+    assert_eq!(restored.usage.cached_tokens, again.usage.cached_tokens, "{name}");
+    close(&restored, &again, "from a saved session");
+    if B::CAN_BE_LOST {
+        let mut engine = load();
+        engine.start_completion(&request::parse(&ask(&prompt).to_string()).expect("sound"), &inputs(&pictures)).expect("starts");
+        let mut ids = Vec::new();
+        while ids.len() < 3 {
+            if let Event::Token { token_ids, .. } = pollster::block_on(engine.step()).expect("a step") {
+                ids.extend(token_ids);
+            }
+        }
+        let rescued = engine.rescue();
+        let mut engine = load();
+        engine.resume(rescued).expect("takes over");
+        ids.extend(finish(&mut engine).expect("answers").ids);
+        assert_eq!(ids, first.ids, "{name}: on another device");
+    }
+    println!(
+        "{name}: goes on behind its answer, from a saved session{}",
+        if B::CAN_BE_LOST { ", on another device" } else { "" }
+    );
+}
+
 /// Holds a family against its reference data.
 pub fn check<B: Backend>(family: &Family, make: impl Fn() -> B, options: &LoadOptions, bounds: &Bounds) {
     let Family { name, pictures } = family;
@@ -127,8 +230,15 @@ pub fn check<B: Backend>(family: &Family, make: impl Fn() -> B, options: &LoadOp
         if format == "f16" {
             for picture in *pictures {
                 let (data, shape) = pollster::block_on(engine.embed_image(&shown(picture))).expect("embeds");
-                let (rows, _) = &numbers[&format!("{picture}{variant}.embeds")];
-                let (cosine, diff) = (cosine(&data, rows), max_diff(&data, rows));
+                let (rows, rows_shape) = &numbers[&format!("{picture}{variant}.embeds")];
+                let levels = levels(&data, shape[1], rows_shape[rows_shape.len() - 1]);
+                if let Some((deeper, _)) = numbers.get(&format!("{picture}{variant}.deepstack")) {
+                    let diff = max_diff(&levels[1..].concat(), deeper);
+                    println!("{name} {picture}: {} levels beyond the embedding, max difference {diff:.6}", levels.len() - 1);
+                    assert!(diff < bounds.embeds, "{name} {picture}: max difference {diff} beyond the embedding");
+                }
+                let data = &levels[0];
+                let (cosine, diff) = (cosine(data, rows), max_diff(data, rows));
                 println!("{name} {picture}: {shape:?}, cosine {cosine:.7}, max difference {diff:.6}");
                 assert!(cosine > 0.9999 && diff < bounds.embeds, "{name} {picture}: cosine {cosine}, max difference {diff}");
             }
@@ -154,6 +264,10 @@ pub fn check<B: Backend>(family: &Family, make: impl Fn() -> B, options: &LoadOp
             }
             if let Some(n) = reference["n_tokens"].as_u64() {
                 assert_eq!(ids.len() as u64, n, "{what}");
+            }
+            if let Some(expected) = reference["position_ids"].as_array() {
+                let places: Vec<Place> = images.iter().map(|image| engine.preprocess(image).expect("pixels").place).collect();
+                check_positions(&ids, &places, expected, &reference["next_position"], &what);
             }
             let (logits, _) = &numbers[&format!("{case}{variant}.{format}.hf.logits")];
             let (cosine, diff) = (cosine(&got, logits), max_diff(&got, logits));

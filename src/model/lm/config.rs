@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::model::decoder::Dims;
 use crate::model::keys::{self, Key};
-use crate::model::rope::{RopeConfig, RopeScaling};
+use crate::model::rope::{RopeConfig, RopeScaling, Sections};
 
 /// An architecture that shares LLaMA's block.
 pub(super) struct Architecture {
@@ -19,10 +19,12 @@ pub(super) struct Architecture {
     pub(super) qk_norm: bool,
 }
 
-const ARCHITECTURES: [Architecture; 4] = [
+const ARCHITECTURES: [Architecture; 6] = [
     Architecture { name: "llama", rope_style: RopeStyle::Adjacent, fused_gate_up: false, qk_norm: false },
     Architecture { name: "qwen2", rope_style: RopeStyle::Halves, fused_gate_up: false, qk_norm: false },
+    Architecture { name: "qwen2vl", rope_style: RopeStyle::Halves, fused_gate_up: false, qk_norm: false },
     Architecture { name: "qwen3", rope_style: RopeStyle::Halves, fused_gate_up: false, qk_norm: true },
+    Architecture { name: "qwen3vl", rope_style: RopeStyle::Halves, fused_gate_up: false, qk_norm: true },
     Architecture { name: "phi3", rope_style: RopeStyle::Halves, fused_gate_up: true, qk_norm: false },
 ];
 
@@ -93,6 +95,18 @@ const KEYS: &[(&str, Key)] = &[
     ("embedding_scale", keys::NO_FACTOR),
 ];
 
+/// What may stand there besides where positions have three numbers.
+const MROPE_KEYS: &[(&str, Key)] = &[("rope.dimension_sections", Key::Read), ("n_deepstack_layers", Key::Read)];
+
+/// How an architecture's positions turn pairs by three numbers, given how many pairs each turns.
+fn mrope(architecture: &str) -> Option<fn([usize; 3]) -> Sections> {
+    match architecture {
+        "qwen2vl" => Some(Sections::InTurn),
+        "qwen3vl" => Some(Sections::Interleaved),
+        _ => None,
+    }
+}
+
 /// The shape of a LLaMA-family decoder.
 #[derive(Debug, Clone)]
 pub struct LlamaConfig {
@@ -112,6 +126,8 @@ pub struct LlamaConfig {
     pub qk_norm: bool,
     /// Whether the output matrix is the embedding table.
     pub tied: bool,
+    /// Layers from the first on behind which pictures add to their rows.
+    pub n_deeper: usize,
     pub(super) rope: RopeConfig,
     /// Positions of the training before scaling, where the file says so.
     pub(super) original_context: Option<usize>,
@@ -165,7 +181,9 @@ impl LlamaConfig {
             }
             None => ((0..n_layers).collect(), n_heads),
         };
-        keys::check(gguf, &architecture, &[KEYS, more].concat())?;
+        let mrope = mrope(&architecture);
+        let of_positions = if mrope.is_some() { MROPE_KEYS } else { &[] };
+        keys::check(gguf, &architecture, &[KEYS, of_positions, more].concat())?;
         let head_dim =
             if m.contains(&key("attention.key_length")) { sized("attention.key_length", 4096)? } else { n_embd / n_heads };
         let value_dim = m.uint(&key("attention.value_length")).map_or(head_dim, |v| v as usize);
@@ -207,7 +225,14 @@ impl LlamaConfig {
             scaling: rope_scaling(gguf, &architecture, original_context.unwrap_or(n_ctx_train))?,
             factors: None,
             magnitude: 1.0,
+            sections: mrope.map(|kind| sections(gguf, &architecture, n_rot / 2).map(kind)).transpose()?,
         };
+        let n_deeper = m.uint(&key("n_deepstack_layers")).filter(|_| architecture == "qwen3vl").map_or(0, |n| n as usize);
+        if n_deeper > n_layers {
+            return Err(Error::invalid_gguf(format!(
+                "'{file}' takes rows of pictures behind {n_deeper} of {n_layers} layers, which cannot be right."
+            )));
+        }
         let heads = Heads { n_heads, n_kv_heads, head_dim };
         let attention = attention(gguf, &architecture, heads, n_ctx_train)?;
         let (n_q, n_kv) = (n_heads * head_dim, n_kv_heads * head_dim);
@@ -222,6 +247,7 @@ impl LlamaConfig {
             fused_gate_up: of_kind.fused_gate_up,
             qk_norm: of_kind.qk_norm,
             tied: gguf.tensor("output.weight").is_none(),
+            n_deeper,
             rope,
             original_context,
             attn_factor,
@@ -246,6 +272,23 @@ fn some_layers(gguf: &Gguf, of_layers: &[usize], n_layers: usize, n_heads: usize
         )));
     }
     Ok((layers, n_kv_heads))
+}
+
+/// How many of a head's `n_pairs` are turned by time, by height and by width.
+fn sections(gguf: &Gguf, architecture: &str, n_pairs: usize) -> Result<[usize; 3]> {
+    let key = format!("{architecture}.rope.dimension_sections");
+    let said = gguf.metadata.ints(&key).unwrap_or_default();
+    let all: Vec<usize> = said.iter().filter_map(|n| usize::try_from(*n).ok().filter(|n| *n <= n_pairs)).collect();
+    // A fourth is of a kind of input that there is none of.
+    match all[..] {
+        [time, height, width] | [time, height, width, 0] if all.len() == said.len() && time + height + width == n_pairs => {
+            Ok([time, height, width])
+        }
+        _ => Err(Error::invalid_gguf(format!(
+            "'{}' gives {key} as {said:?}, which cannot be right: it must divide {n_pairs} pairs of a head among time, height and width.",
+            gguf.name()
+        ))),
+    }
 }
 
 /// The attention that the metadata describes: the scale, the window and the soft cap where it names them.

@@ -251,6 +251,11 @@ impl<B: Backend> Decoder<B> for Lfm2<B> {
         self.stream.embed_chosen(backend);
     }
 
+    fn add_rows(&mut self, backend: &mut B, rows: &B::Tensor, from: usize, row: usize, n: usize) {
+        backend.copy_rows(rows, from, &mut self.scratch.norm, 0, n);
+        backend.add_rows(&mut self.stream.h, row, &self.scratch.norm, n);
+    }
+
     fn layer(&mut self, backend: &mut B, cache: &mut B::KvCache, layer: usize, position: usize, n: usize) {
         let Self {
             config: Lfm2Config { base, .. }, stream: Stream { h, .. }, scratch, conv_scratch, layers, rope, state, ..

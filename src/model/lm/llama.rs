@@ -7,6 +7,8 @@ use crate::gguf::Gguf;
 use crate::model::decoder::{Decoder, DecoderConfig, Dims};
 use crate::model::lm::blocks::{At, Attention, FeedForward, Scratch, Stream, expect, rope_table};
 use crate::model::lm::config::LlamaConfig;
+use crate::model::lm::placed::Placed;
+use crate::model::positions::Position;
 use crate::model::weights::{Plan, Weights};
 
 /// The name of the norm behind the last layer.
@@ -18,14 +20,20 @@ struct Llama<B: Backend> {
     n_chunk: usize,
     stream: Stream<B>,
     layers: Vec<(Attention<B>, FeedForward<B>)>,
-    /// `[n_ctx, n_rot]`
+    /// `[n_ctx, n_rot]`: the angles of each slot.
     rope: B::Tensor,
+    /// Where a slot's position may be another number than its own.
+    placed: Option<Placed<B>>,
     scratch: Scratch<B>,
 }
 
 impl<B: Backend> DecoderConfig<B> for LlamaConfig {
     fn dims(&self) -> &Dims {
         &self.dims
+    }
+
+    fn n_deeper(&self) -> usize {
+        self.n_deeper
     }
 
     fn plan<'a>(&self, gguf: &'a Gguf) -> Result<Plan<'a>> {
@@ -48,7 +56,7 @@ impl<B: Backend> DecoderConfig<B> for LlamaConfig {
     }
 
     fn scratch_bytes(&self, n_ctx: usize, n_chunk: usize) -> u64 {
-        Scratch::<B>::n_bytes(self, n_ctx, n_chunk)
+        Scratch::<B>::n_bytes(self, n_ctx, n_chunk).saturating_add(Placed::<B>::n_bytes(self, n_ctx))
     }
 
     fn load(self: Box<Self>, backend: &mut B, weights: Weights<B>, n_ctx: usize, n_chunk: usize) -> Result<Box<dyn Decoder<B>>> {
@@ -80,6 +88,7 @@ impl<B: Backend> Llama<B> {
         Ok(Self {
             n_chunk,
             rope: rope_table(backend, &config, n_ctx)?,
+            placed: Placed::new(backend, &config, n_ctx)?,
             scratch: Scratch::new(backend, &config, n_chunk)?,
             stream: Stream::new(&config, backend, &mut w, OUTPUT_NORM, n_chunk)?,
             layers,
@@ -115,6 +124,17 @@ impl<B: Backend> Decoder<B> for Llama<B> {
 
     fn embed_chosen(&mut self, backend: &mut B) {
         self.stream.embed_chosen(backend);
+    }
+
+    fn set_positions(&mut self, backend: &mut B, positions: &[Position], next: usize) {
+        if let Some(placed) = &mut self.placed {
+            placed.set(backend, &mut self.rope, self.config.rope.n_rot, positions, next);
+        }
+    }
+
+    fn add_rows(&mut self, backend: &mut B, rows: &B::Tensor, from: usize, row: usize, n: usize) {
+        backend.copy_rows(rows, from, &mut self.scratch.norm, 0, n);
+        backend.add_rows(&mut self.stream.h, row, &self.scratch.norm, n);
     }
 
     fn layer(&mut self, backend: &mut B, cache: &mut B::KvCache, layer: usize, position: usize, n: usize) {

@@ -5,6 +5,7 @@ mod blocks;
 mod config;
 mod lfm2;
 mod llama;
+mod placed;
 
 pub use config::LlamaConfig;
 pub use lfm2::Lfm2Config;

@@ -22,14 +22,58 @@ pub enum Activation {
     QuickGelu,
 }
 
+/// How a table of positions is laid over another grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Corners {
+    /// By the patches' areas, with antialiasing: SigLIP2's NaFlex towers (Tschannen et al. 2025, arXiv 2502.14786).
+    Apart,
+    /// By the patches' middles, the outermost one on the other: Qwen3-VL.
+    Aligned,
+}
+
 /// What the table of learned positions is to a tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PositionTable {
     /// A row for each patch of a tile, whose size never changes; before them the class token's where there is one.
     Fixed,
     /// A square grid that is resized to the tile's ([`positions::resized`](super::positions::resized)).
-    Resized,
+    Resized(Corners),
+    /// There is none.
+    None,
 }
+
+/// Windows of a tile: squares that lie side by side from the upper left corner on, cut off at the other ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Windows {
+    /// Rows of the embedding along a side of one.
+    pub side: usize,
+    /// The last of every so many blocks sees the whole tile.
+    pub pattern: usize,
+}
+
+impl Windows {
+    /// Whether a block's attention stays in windows.
+    pub fn hold(self, block: usize) -> bool {
+        !(block + 1).is_multiple_of(self.pattern)
+    }
+
+    /// The rows of a tile's embedding, window by window, and how many each window has.
+    pub fn order(self, rows: usize, cols: usize) -> (Vec<usize>, Vec<usize>) {
+        let (mut order, mut lengths) = (Vec::with_capacity(rows * cols), Vec::new());
+        for top in (0..rows).step_by(self.side) {
+            for left in (0..cols).step_by(self.side) {
+                let before = order.len();
+                let (bottom, right) = ((top + self.side).min(rows), (left + self.side).min(cols));
+                order.extend((top..bottom).flat_map(|y| (left..right).map(move |x| y * cols + x)));
+                lengths.push(order.len() - before);
+            }
+        }
+        (order, lengths)
+    }
+}
+
+/// Pixels along a side of Qwen2.5-VL's windows, which no file says.
+const WINDOW_PIXELS: usize = 112;
 
 /// The shape of a vision transformer.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +98,18 @@ pub struct VitConfig {
     pub activation: Activation,
     /// What the learned positions are.
     pub positions: PositionTable,
+    /// Whether queries and keys are turned by their patches' rows and columns.
+    pub rotary: bool,
+    /// Whether norms are of the root mean square alone.
+    pub rms_norm: bool,
+    /// Whether the feed-forward layer has a gate, whose activation is SiLU.
+    pub gated: bool,
+    /// Whether patches have two weights, of two frames of a film; a picture is two frames alike.
+    pub two_frames: bool,
+    /// The windows that attention stays in, but for some blocks.
+    pub windows: Option<Windows>,
+    /// Blocks behind which features are taken besides those of the end.
+    pub taps: Vec<usize>,
     /// Whether a class token stands before the patches.
     pub has_class: bool,
     /// Whether there is a norm before the first block.
@@ -108,7 +164,17 @@ impl VitConfig {
             )));
         }
         let n_embd = sized("embedding_length", MAX_WIDTH)?;
-        let n_ff = sized("feed_forward_length", MAX_WIDTH)?;
+        // Files of Qwen2-VL give the language model's width there, or none.
+        let n_ff = match gguf.tensor("v.blk.0.ffn_up.weight").map(|t| t.info.dims.as_slice()) {
+            Some(&[a, b]) if projector == ProjectorKind::Qwen2Vl && a.max(b) <= MAX_WIDTH => {
+                if a == n_embd {
+                    b
+                } else {
+                    a
+                }
+            }
+            _ => sized("feed_forward_length", MAX_WIDTH)?,
+        };
         let n_heads = sized("attention.head_count", n_embd)?;
         if !n_embd.is_multiple_of(n_heads) {
             return Err(Error::invalid_gguf(format!(
@@ -117,7 +183,19 @@ impl VitConfig {
         }
         let n_blocks = sized("block_count", MAX_LAYERS)?;
         let feature_layer = feature_layer(gguf, n_blocks)?;
-        let positions = if projector == ProjectorKind::Lfm2 { PositionTable::Resized } else { PositionTable::Fixed };
+        let positions = match projector {
+            ProjectorKind::Lfm2 => PositionTable::Resized(Corners::Apart),
+            ProjectorKind::Qwen3Vl => PositionTable::Resized(Corners::Aligned),
+            ProjectorKind::Qwen2Vl | ProjectorKind::Qwen25Vl => PositionTable::None,
+            _ => PositionTable::Fixed,
+        };
+        let rotary = projector.is_qwen();
+        if rotary && !(n_embd / n_heads).is_multiple_of(4) {
+            return Err(Error::invalid_gguf(format!(
+                "'{file}' turns heads of {} elements by rows and columns, which cannot be right.",
+                n_embd / n_heads
+            )));
+        }
         let side = image_size / patch_size;
         if merge > 1 && ((positions == PositionTable::Fixed && !side.is_multiple_of(merge)) || !n_embd.is_multiple_of(4)) {
             return Err(Error::invalid_gguf(format!(
@@ -129,7 +207,9 @@ impl VitConfig {
         let (has_class, has_pre_ln) = (has("v.class_embd"), has("v.pre_ln.weight"));
         let is_siglip = is_siglip(gguf);
         let activation = match projector {
-            ProjectorKind::Idefics3 | ProjectorKind::Lfm2 => Activation::GeluTanh,
+            ProjectorKind::Idefics3 | ProjectorKind::Lfm2 | ProjectorKind::Qwen3Vl => Activation::GeluTanh,
+            // Of the gated one it is SiLU.
+            ProjectorKind::Qwen2Vl | ProjectorKind::Qwen25Vl => Activation::QuickGelu,
             ProjectorKind::InternVl => Activation::Gelu,
             ProjectorKind::Linear | ProjectorKind::Mlp2xGelu if is_siglip => Activation::GeluTanh,
             ProjectorKind::Linear | ProjectorKind::Mlp2xGelu => match m.bool("clip.use_gelu") {
@@ -150,6 +230,12 @@ impl VitConfig {
             eps: m.float("clip.vision.attention.layer_norm_epsilon").filter(|e| (0.0..1.0).contains(e)).unwrap_or(1e-5),
             activation,
             positions,
+            rotary,
+            rms_norm: projector == ProjectorKind::Qwen25Vl,
+            gated: projector == ProjectorKind::Qwen25Vl,
+            two_frames: projector.is_qwen(),
+            windows: windows(gguf, projector, patch_size * merge)?,
+            taps: taps(gguf, projector, n_blocks)?,
             has_class,
             has_pre_ln,
             uses_post_ln: feature_layer.is_none() && has("v.post_ln.weight"),
@@ -189,6 +275,32 @@ pub fn is_siglip(gguf: &Gguf) -> bool {
     has("v.patch_embd.bias") && !has("v.class_embd") && !has("v.pre_ln.weight")
 }
 
+/// Qwen2.5-VL's windows.
+fn windows(gguf: &Gguf, projector: ProjectorKind, row_pixels: usize) -> Result<Option<Windows>> {
+    if projector != ProjectorKind::Qwen25Vl {
+        return Ok(None);
+    }
+    let pattern = gguf.metadata.require_usize("clip.vision.n_wa_pattern")?;
+    // 0 stands for none.
+    Ok((pattern > 0).then_some(Windows { side: (WINDOW_PIXELS / row_pixels).max(1), pattern }))
+}
+
+/// The blocks behind which Qwen3-VL takes features besides.
+fn taps(gguf: &Gguf, projector: ProjectorKind, n_blocks: usize) -> Result<Vec<usize>> {
+    let said = gguf.metadata.ints("clip.vision.is_deepstack_layers").unwrap_or_default();
+    if projector != ProjectorKind::Qwen3Vl || said.iter().all(|is| *is == 0) {
+        return Ok(Vec::new());
+    }
+    if said.len() != n_blocks {
+        return Err(Error::invalid_gguf(format!(
+            "'{}' says of {} blocks whether their features are taken, but has {n_blocks}.",
+            gguf.name(),
+            said.len()
+        )));
+    }
+    Ok((0..n_blocks).filter(|block| said[*block] != 0).collect())
+}
+
 /// The number of blocks whose output is the feature, where the file says it. It counts hidden states as Hugging Face does: 0 is the
 /// input of the first block, `i` the output of block `i`; negative numbers count from the end.
 fn feature_layer(gguf: &Gguf, n_blocks: usize) -> Result<Option<usize>> {
@@ -216,5 +328,17 @@ fn feature_layer(gguf: &Gguf, n_blocks: usize) -> Result<Option<usize>> {
             gguf.name(),
             layers.len()
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Windows;
+
+    #[test]
+    fn windows_are_cut_off_at_the_far_ends() {
+        let windows = Windows { side: 2, pattern: 4 };
+        assert_eq!(windows.order(3, 3), (vec![0, 1, 3, 4, 2, 5, 6, 7, 8], vec![4, 2, 2, 1]));
+        assert_eq!([0, 2, 3, 7].map(|block| windows.hold(block)), [true, true, false, false]);
     }
 }

@@ -4,5 +4,5 @@ mod config;
 mod positions;
 mod vit;
 
-pub use config::{Activation, PositionTable, VitConfig, is_siglip};
+pub use config::{Activation, Corners, PositionTable, VitConfig, Windows, is_siglip};
 pub use vit::{Vit, VitJob};

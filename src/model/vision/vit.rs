@@ -9,15 +9,21 @@
 //! x = post_ln(x)
 //! ```
 //!
+//! Qwen's towers turn queries and keys by their patches' places (Qwen2-VL: Wang et al. 2024, arXiv 2409.12191); Qwen3-VL gives features of
+//! some earlier blocks besides those of the last.
+//!
 //! The patch convolution has stride = kernel, so it is a linear layer over patches. Patches come in the order of the blocks that the projector
 //! makes one row of ([`in_blocks`]): attention does not care about their order, and then the merge is a mere joining of neighbours.
 
-use crate::backend::{Backend, Epilogue, KvSource, Linear, Qkv};
+use crate::backend::{Backend, Epilogue, KvSource, Linear, Qkv, RopeStyle};
 use crate::error::Result;
 use crate::image::in_blocks;
-use crate::model::vision::config::{Activation, PositionTable, VitConfig};
+use crate::model::vision::config::{Activation, Corners, PositionTable, VitConfig};
 use crate::model::vision::positions;
 use crate::model::weights::{Norm, Plan, Weights};
+
+/// The weights of the patches of two frames.
+const FRAMES: [&str; 2] = ["v.patch_embd.weight", "v.patch_embd.weight.1"];
 
 struct Block<B: Backend> {
     ln1: Norm<B>,
@@ -28,6 +34,8 @@ struct Block<B: Backend> {
     /// `[1, n_embd]`: the scale of what attention adds.
     scale1: Option<B::Tensor>,
     ln2: Norm<B>,
+    /// Of a gated feed-forward layer, whose other layer up is `fc1`.
+    gate: Option<Linear<B>>,
     fc1: Linear<B>,
     fc2: Linear<B>,
     /// `[1, n_embd]`: the scale of what the feed-forward layer adds.
@@ -39,7 +47,9 @@ enum Positions<B: Backend> {
     /// `[n_positions, n_embd]`, in the order in which rows come: the same for every tile.
     Fixed(B::Tensor),
     /// `[rows · cols, n_embd]` in reading order, to be resized to each tile's grid.
-    Table(Vec<f32>),
+    Table(Vec<f32>, Corners),
+    /// There are none.
+    None,
 }
 
 /// A loaded vision tower.
@@ -74,16 +84,40 @@ pub struct VitJob<B: Backend> {
     attn: B::Tensor,
     /// `[n_rows, n_ff]`
     ff: B::Tensor,
+    /// `[n_rows, n_ff]`: the gate of a gated feed-forward layer.
+    gate: Option<B::Tensor>,
+    /// `[n_rows, head_dim]`: the angles that queries and keys are turned by.
+    rope: Option<B::Tensor>,
+    /// `[n_patches / merge², merge² · n_embd]` each: features behind some of the blocks.
+    taps: Vec<B::Tensor>,
+    windows: Option<WindowJob<B>>,
+}
+
+/// Patches that are kept window by window.
+struct WindowJob<B: Backend> {
+    /// The rows of the embedding in the order in which they are kept.
+    order: Vec<usize>,
+    /// Patches of each window.
+    lengths: Vec<usize>,
+    /// `[the most patches of a window, n_embd]` each: its queries, keys, values, and what attention makes of them.
+    scratch: [B::Tensor; 4],
 }
 
 impl<B: Backend> Vit<B> {
     /// Names every tensor this configuration needs.
     pub fn plan(config: &VitConfig, plan: &mut Plan<'_>) {
         let (n, p) = (config.n_embd, config.patch_size);
-        plan.convolution("v.patch_embd.weight", &[p, p, 3], n);
+        if config.two_frames {
+            // One that has seen films has a weight for each of two frames.
+            FRAMES.iter().for_each(|name| plan.floats(name, &[p, p, 3, n]));
+        } else {
+            plan.convolution("v.patch_embd.weight", &[p, p, 3], n);
+        }
         plan.optional_floats("v.patch_embd.bias", &[n]);
         plan.optional_floats("v.class_embd", &[n]);
-        plan.floats("v.position_embd.weight", &[n, config.n_table_rows()]);
+        if config.positions != PositionTable::None {
+            plan.floats("v.position_embd.weight", &[n, config.n_table_rows()]);
+        }
         if config.has_pre_ln {
             plan.norm("v.pre_ln", n);
         }
@@ -103,6 +137,9 @@ impl<B: Backend> Vit<B> {
                 plan.linear_parts(&name("attn_qkv"), n, &qkv);
             } else {
                 qkv.iter().for_each(|(part, n_out)| plan.linear(part, n, *n_out));
+            }
+            if config.gated {
+                plan.linear(&name("ffn_gate"), n, config.n_ff);
             }
             plan.linear(&name("attn_out"), n, n);
             plan.matrix(&name(&format!("{fc1}.weight")), n, config.n_ff);
@@ -138,6 +175,7 @@ impl<B: Backend> Vit<B> {
                 attn_out: w.linear(backend, &name("attn_out"))?,
                 scale1: w.optional_row(backend, &name("ls1.weight"))?,
                 ln2: w.norm(backend, &name("ln2"), n)?,
+                gate: if config.gated { Some(w.linear(backend, &name("ffn_gate"))?) } else { None },
                 fc1: w.linear(backend, &name(fc1))?,
                 fc2: w.linear(backend, &name(fc2))?,
                 scale2: w.optional_row(backend, &name("ls2.weight"))?,
@@ -155,10 +193,17 @@ impl<B: Backend> Vit<B> {
                 backend.write(&mut out, 0, &rows);
                 Positions::Fixed(out)
             }
-            PositionTable::Resized => Positions::Table(table),
+            PositionTable::Resized(corners) => Positions::Table(table, corners),
+            PositionTable::None => Positions::None,
+        };
+        let patch_embd = if config.two_frames {
+            let weight = w.sum(backend, FRAMES, 3 * config.patch_size * config.patch_size)?;
+            Linear { weight, bias: w.optional_row(backend, "v.patch_embd.bias")? }
+        } else {
+            w.linear(backend, "v.patch_embd")?
         };
         Ok(Self {
-            patch_embd: w.linear(backend, "v.patch_embd")?,
+            patch_embd,
             class_embd: w.optional_row(backend, "v.class_embd")?,
             positions,
             pre_ln: if config.has_pre_ln { Some(w.norm(backend, "v.pre_ln", n)?) } else { None },
@@ -173,7 +218,9 @@ impl<B: Backend> Vit<B> {
         let n_patches = n_pixels / (config.patch_size * config.patch_size);
         let (rows, width) = (n_patches as u64 + u64::from(config.has_class), config.n_embd as u64);
         let pixels = 3 * n_pixels as u64;
-        rows.saturating_mul(width.saturating_mul(6).saturating_add(config.n_ff as u64)).saturating_add(pixels).saturating_mul(4)
+        let wide = (1 + u64::from(config.gated)).saturating_mul(config.n_ff as u64);
+        let n = 6 + config.taps.len() as u64 + u64::from(config.rotary);
+        rows.saturating_mul(width.saturating_mul(n).saturating_add(wide)).saturating_add(pixels).saturating_mul(4)
     }
 
     /// Embeds the patches of one tile of `rows` by `cols` patches: `patches [rows · cols, 3 · patch_size²]` in the order of their blocks,
@@ -181,10 +228,41 @@ impl<B: Backend> Vit<B> {
     ///
     /// # Errors
     /// `out_of_memory`.
-    pub fn begin(&self, backend: &mut B, patches: &[f32], [rows, cols]: [usize; 2]) -> Result<VitJob<B>> {
+    pub fn begin(&self, backend: &mut B, patches: Vec<f32>, [rows, cols]: [usize; 2]) -> Result<VitJob<B>> {
         let c = &self.config;
         let (n, width) = (rows * cols, c.n_embd);
         let n_rows = n + usize::from(c.has_class);
+        let windows = match c.windows {
+            Some(windows) => {
+                let (order, lengths) = windows.order(rows / c.merge, cols / c.merge);
+                let lengths: Vec<usize> = lengths.iter().map(|n| n * c.merge * c.merge).collect();
+                let most = lengths.iter().copied().max().unwrap_or(1);
+                let mut tensor = || backend.tensor(most, width);
+                let scratch = [tensor()?, tensor()?, tensor()?, tensor()?];
+                Some(WindowJob { order, lengths, scratch })
+            }
+            None => None,
+        };
+        // What belongs to the patches, in the order in which they are kept.
+        let kept = |values: Vec<f32>| match &windows {
+            Some(windows) => {
+                let block = values.len() * c.merge * c.merge / n;
+                windows.order.iter().flat_map(|i| &values[i * block..][..block]).copied().collect()
+            }
+            None => values,
+        };
+        let rope = if c.rotary {
+            let head_dim = c.attention().heads.head_dim;
+            let mut rope = backend.tensor(n, head_dim)?;
+            backend.write(&mut rope, 0, &kept(positions::rotary(in_blocks(rows, cols, c.merge), head_dim)));
+            Some(rope)
+        } else {
+            None
+        };
+        let mut taps = Vec::with_capacity(c.taps.len());
+        for _ in &c.taps {
+            taps.push(backend.tensor(n / c.merge / c.merge, c.n_features())?);
+        }
         let mut job = VitJob {
             n_patches: n,
             x: backend.tensor(n_rows, width)?,
@@ -194,9 +272,14 @@ impl<B: Backend> Vit<B> {
             v: backend.tensor(n_rows, width)?,
             attn: backend.tensor(n_rows, width)?,
             ff: backend.tensor(n_rows, c.n_ff)?,
+            gate: if c.gated { Some(backend.tensor(n_rows, c.n_ff)?) } else { None },
+            rope,
+            taps,
+            windows: None,
         };
         let mut input = backend.tensor(n, patches.len() / n)?;
-        backend.write(&mut input, 0, patches);
+        backend.write(&mut input, 0, &kept(patches));
+        job.windows = windows;
         backend.linear(&input, &self.patch_embd, &mut job.norm, n, Epilogue::Store);
         if let Some(class) = &self.class_embd {
             backend.copy_rows(class, 0, &mut job.x, 0, 1);
@@ -204,8 +287,9 @@ impl<B: Backend> Vit<B> {
         backend.copy_rows(&job.norm, 0, &mut job.x, n_rows - n, n);
         match &self.positions {
             Positions::Fixed(positions) => backend.add_rows(&mut job.x, 0, positions, n_rows),
-            Positions::Table(table) => {
-                let resized = positions::resized(table, c.table_grid(), [rows, cols], width);
+            Positions::None => {}
+            Positions::Table(table, corners) => {
+                let resized = positions::resized(table, c.table_grid(), [rows, cols], width, *corners);
                 let in_order: Vec<f32> = in_blocks(rows, cols, c.merge)
                     .flat_map(|(y, x)| &resized[(y * cols + x) * width..][..width])
                     .copied()
@@ -216,7 +300,7 @@ impl<B: Backend> Vit<B> {
             }
         }
         if let Some(ln) = &self.pre_ln {
-            backend.layer_norm(&job.x, &ln.weight, &ln.bias, c.eps, &mut job.norm, n_rows);
+            self.norm(backend, &job.x, ln, &mut job.norm, n_rows);
             std::mem::swap(&mut job.x, &mut job.norm);
         }
         Ok(job)
@@ -232,10 +316,31 @@ impl<B: Backend> Vit<B> {
         let c = &self.config;
         let rows = job.n_patches + usize::from(c.has_class);
         let l = &self.blocks[layer];
-        backend.layer_norm(&job.x, &l.ln1.weight, &l.ln1.bias, c.eps, &mut job.norm, rows);
+        self.norm(backend, &job.x, &l.ln1, &mut job.norm, rows);
         backend.qkv(&job.norm, &Qkv { q: &l.q, k: &l.k, v: &l.v, qk_norm: None }, &mut job.q, &mut job.k, &mut job.v, rows);
-        let kv = KvSource::Rows { k: &job.k, v: &job.v };
-        backend.attention(&c.attention(), &job.q, kv, &mut job.attn, rows);
+        if let Some(rope) = &job.rope {
+            let heads = c.attention().heads;
+            for x in [&mut job.q, &mut job.k] {
+                backend.rope(x, rope, RopeStyle::Halves, heads.n_heads, heads.head_dim, 0, rows);
+            }
+        }
+        match (&mut job.windows, c.windows) {
+            (Some(WindowJob { lengths, scratch: [q, k, v, out], .. }), Some(windows)) if windows.hold(layer) => {
+                let mut first = 0;
+                for n in lengths.iter().copied() {
+                    for (all, of_window) in [(&job.q, &mut *q), (&job.k, &mut *k), (&job.v, &mut *v)] {
+                        backend.copy_rows(all, first, of_window, 0, n);
+                    }
+                    backend.attention(&c.attention(), q, KvSource::Rows { k, v }, out, n);
+                    backend.copy_rows(out, 0, &mut job.attn, first, n);
+                    first += n;
+                }
+            }
+            _ => {
+                let kv = KvSource::Rows { k: &job.k, v: &job.v };
+                backend.attention(&c.attention(), &job.q, kv, &mut job.attn, rows);
+            }
+        }
         match &l.scale1 {
             None => backend.linear(&job.attn, &l.attn_out, &mut job.x, rows, Epilogue::Add),
             Some(scale) => {
@@ -243,41 +348,75 @@ impl<B: Backend> Vit<B> {
                 backend.add_scaled(&mut job.x, scale, &job.norm, rows);
             }
         }
-        backend.layer_norm(&job.x, &l.ln2.weight, &l.ln2.bias, c.eps, &mut job.norm, rows);
+        self.norm(backend, &job.x, &l.ln2, &mut job.norm, rows);
         let epilogue = match c.activation {
             Activation::Gelu => Epilogue::Gelu,
             Activation::GeluTanh => Epilogue::GeluTanh,
             Activation::QuickGelu => Epilogue::QuickGelu,
         };
-        backend.linear(&job.norm, &l.fc1, &mut job.ff, rows, epilogue);
+        let inner = match (&l.gate, &mut job.gate) {
+            (Some(layer), Some(gate)) => {
+                backend.gate_up(&job.norm, layer, &l.fc1, gate, &mut job.ff, rows);
+                &*gate
+            }
+            _ => {
+                backend.linear(&job.norm, &l.fc1, &mut job.ff, rows, epilogue);
+                &job.ff
+            }
+        };
         match &l.scale2 {
-            None => backend.linear(&job.ff, &l.fc2, &mut job.x, rows, Epilogue::Add),
+            None => backend.linear(inner, &l.fc2, &mut job.x, rows, Epilogue::Add),
             Some(scale) => {
-                backend.linear(&job.ff, &l.fc2, &mut job.norm, rows, Epilogue::Store);
+                backend.linear(inner, &l.fc2, &mut job.norm, rows, Epilogue::Store);
                 backend.add_scaled(&mut job.x, scale, &job.norm, rows);
+            }
+        }
+        for (tap, features) in c.taps.iter().zip(&mut job.taps) {
+            if *tap == layer {
+                self.join(backend, &job.x, job.n_patches, features);
             }
         }
     }
 
-    /// The features, those of `merge²` patches side by side: `[n_patches / merge², merge² · n_embd]`, without the class token.
+    fn norm(&self, backend: &mut B, x: &B::Tensor, norm: &Norm<B>, out: &mut B::Tensor, n: usize) {
+        if self.config.rms_norm {
+            backend.rms_norm(x, &norm.weight, self.config.eps, out, n);
+        } else {
+            backend.layer_norm(x, &norm.weight, &norm.bias, self.config.eps, out, n);
+        }
+    }
+
+    /// Puts the rows of `merge²` patches side by side, without the class token.
+    fn join(&self, backend: &mut B, x: &B::Tensor, n_patches: usize, out: &mut B::Tensor) {
+        let (joined, first) = (self.config.merge * self.config.merge, usize::from(self.config.has_class));
+        if joined == 1 {
+            backend.copy_rows(x, first, out, 0, n_patches);
+        } else {
+            backend.join_rows(x, first, joined, out, n_patches / joined);
+        }
+    }
+
+    /// The features, those of `merge²` patches side by side: `[n_patches / merge², merge² · n_embd]`, without the class token; and those
+    /// behind the blocks [`VitConfig::taps`], which have not passed the norm of the end.
     ///
     /// # Errors
     /// `out_of_memory`.
-    pub fn end(&self, backend: &mut B, mut job: VitJob<B>) -> Result<B::Tensor> {
+    pub fn end(&self, backend: &mut B, mut job: VitJob<B>) -> Result<(B::Tensor, Vec<B::Tensor>)> {
         let c = &self.config;
-        let (n, joined) = (job.n_patches, c.merge * c.merge);
-        let first = usize::from(c.has_class);
+        let n = job.n_patches;
         if let Some(ln) = &self.post_ln {
-            backend.layer_norm(&job.x, &ln.weight, &ln.bias, c.eps, &mut job.norm, n + first);
+            self.norm(backend, &job.x, ln, &mut job.norm, n + usize::from(c.has_class));
             std::mem::swap(&mut job.x, &mut job.norm);
         }
-        let mut features = backend.tensor(n / joined, joined * c.n_embd)?;
-        if joined == 1 {
-            backend.copy_rows(&job.x, first, &mut features, 0, n);
-        } else {
-            backend.join_rows(&job.x, first, joined, &mut features, n / joined);
+        let mut features = backend.tensor(n / c.merge / c.merge, c.n_features())?;
+        self.join(backend, &job.x, n, &mut features);
+        if let Some(windows) = &job.windows {
+            let mut in_order = backend.tensor(windows.order.len(), c.n_features())?;
+            let rows: Vec<[u32; 2]> = (0u32..).zip(&windows.order).map(|(from, to)| [from, *to as u32]).collect();
+            backend.gather_rows(&features, &rows, &mut in_order);
+            features = in_order;
         }
-        Ok(features)
+        Ok((features, job.taps))
     }
 }
 

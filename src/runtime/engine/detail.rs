@@ -37,7 +37,7 @@ impl<B: Backend> Engine<B> {
         let (config, n_blocks) = (&vision.tower.config, vision.tower.n_layers());
         let grid = tile.map(|side| side / config.patch_size);
         let patches = vec![0.0; 3 * grid[0] * grid[1] * config.patch_size * config.patch_size];
-        let mut job = vision.tower.begin(&mut self.backend, &patches, grid)?;
+        let mut job = vision.tower.begin(&mut self.backend, patches, grid)?;
         let mut tile_ms = 0.0;
         for _ in 0..RUNS {
             self.backend.settle(true).await?;

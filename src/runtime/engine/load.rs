@@ -82,7 +82,7 @@ impl<B: Backend> Engine<B> {
             Some(sources) => {
                 progress(LoadProgress { stage: "header", file: first_name(&sources), loaded: 0, total: 0 });
                 let gguf = Gguf::open(sources).await?;
-                let config = VisionConfig::from_gguf::<B>(&gguf, dims.n_embd)?;
+                let config = VisionConfig::from_gguf::<B>(&gguf, dims.n_embd, config.n_deeper())?;
                 Some((gguf, config))
             }
             None => None,

@@ -12,7 +12,7 @@ use crate::backend::{Backend, KvFormat};
 use crate::error::{Error, Result};
 use crate::image::{Pixels, Place, RgbImage};
 use crate::model::decoder::Decoder;
-use crate::model::llava::{PictureJob, Vision};
+use crate::model::llava::{Embedding, PictureJob, Vision};
 use crate::model::markup::{Markup, Piece};
 use crate::runtime::ahead::Ahead;
 use crate::runtime::grammar::{Constraint, TokenTrie};
@@ -191,7 +191,8 @@ impl<B: Backend> Engine<B> {
         })
     }
 
-    /// A picture's rows as the language model is given them: values and shape `[rows, width]`.
+    /// A picture's rows as the language model is given them: values and shape `[rows, width]`. Where some of its layers add to them, what they
+    /// add stands behind the embedding in each row.
     ///
     /// # Errors
     /// As [`Self::preprocess`]; `out_of_memory`, `device_lost`.
@@ -213,21 +214,32 @@ impl<B: Backend> Engine<B> {
                 let vision = self.vision()?;
                 let mut job = vision.begin(&pixels);
                 let (n_rows, place) = (job.n_rows(), job.place());
-                let rows = loop {
+                let embedding = loop {
                     self.pause().await?;
                     let vision = self.vision.as_ref().ok_or_else(|| Error::internal("The vision model is gone."))?;
-                    if let Some(rows) = vision.step(&mut self.backend, &mut job)? {
-                        break rows;
+                    if let Some(embedding) = vision.step(&mut self.backend, &mut job)? {
+                        break embedding;
                     }
                 };
                 let original = B::CAN_BE_LOST.then_some(pixels);
-                self.pictures.keep(Picture { hash, rows, n_rows, place, original })
+                self.pictures.keep(Picture { hash, embedding, n_rows, place, original })
             }
         };
-        let mut data = Vec::new();
-        self.backend.read(&picture.rows, 0, picture.n_rows, &mut data).await?;
-        let width = data.len() / picture.n_rows.max(1);
-        Ok((data, [picture.n_rows, width]))
+        let Embedding { rows, deeper } = &picture.embedding;
+        let mut levels = Vec::with_capacity(1 + deeper.len());
+        for level in std::iter::once(rows).chain(deeper) {
+            let mut data = Vec::new();
+            self.backend.read(level, 0, picture.n_rows, &mut data).await?;
+            levels.push(data);
+        }
+        if levels.len() == 1 {
+            let data = levels.remove(0);
+            let width = data.len() / picture.n_rows.max(1);
+            return Ok((data, [picture.n_rows, width]));
+        }
+        let width = levels[0].len() / picture.n_rows.max(1);
+        let data = (0..picture.n_rows).flat_map(|row| levels.iter().flat_map(move |level| &level[row * width..][..width]));
+        Ok((data.copied().collect(), [picture.n_rows, width * levels.len()]))
     }
 
     /// Begins a chat completion. The one under way, if any, is dropped; what it computed of the context stays.
@@ -412,10 +424,10 @@ impl<B: Backend> Engine<B> {
         if let Some((hash, mut job)) = run.jobs.pop_front() {
             let vision = self.vision.as_ref().ok_or_else(|| Error::internal("The vision model is gone."))?;
             let (done, total) = match vision.step(&mut self.backend, &mut job)? {
-                Some(rows) => {
+                Some(embedding) => {
                     let (_, total) = job.progress();
                     let original = run.originals.iter().find(|(h, _)| *h == hash).map(|(_, original)| original.clone());
-                    let picture = Picture { hash, rows, n_rows: job.n_rows(), place: job.place(), original };
+                    let picture = Picture { hash, embedding, n_rows: job.n_rows(), place: job.place(), original };
                     run.pictures.push(self.pictures.keep(picture));
                     (total, total)
                 }
@@ -433,6 +445,7 @@ impl<B: Backend> Engine<B> {
         if run.prefill.is_none() {
             run.usage.cached_tokens = self.session.reuse(&mut self.backend, self.llm.as_mut(), &run.slots);
             self.session.expect(&run.places);
+            self.session.set_positions(&mut self.backend, self.llm.as_mut(), &run.slots)?;
             let (slots, pictures) = (std::mem::take(&mut run.slots), std::mem::take(&mut run.pictures));
             let prefill = Prefill::new(slots, pictures, &self.session, self.step_work);
             run.prefill = Some(prefill.one_by_one_from(run.single_from));
