@@ -119,6 +119,8 @@ const SMALL = {
   idefics3: ["tiny-smolvlm/tiny-smolvlm-q4_0.gguf", "tiny-smolvlm/mmproj-f16.gguf"],
   internvl: ["tiny-internvl3/tiny-internvl3-q4_0.gguf", "tiny-internvl3/mmproj-f16.gguf"],
   lfm2: ["tiny-lfm2vl/tiny-lfm2vl-q4_0.gguf", "tiny-lfm2vl/mmproj-f16.gguf"],
+  qwen2vl: ["tiny-qwen2vl/tiny-qwen2vl-q4_0.gguf", "tiny-qwen2vl/mmproj-f16.gguf"],
+  qwen3vl: ["tiny-qwen3vl/tiny-qwen3vl-q4_0.gguf", "tiny-qwen3vl/mmproj-f16.gguf"],
 };
 
 describe("models in the page", { skip: withoutEngine }, () => {
