@@ -6,10 +6,12 @@ import { after, before, describe, test } from "node:test";
 
 import { cosine, goldenJson, goldenTensor, maxDifference, openTab, start, withoutEngine } from "./support.mjs";
 
-/** Each with a picture that it cuts into tiles, and what it makes of it at each detail. */
+/** Each with a picture, how many tiles and rows it makes of it at each detail, and the grid that they lie in. */
 const FAMILIES = [
   { name: "tiny-smolvlm", picture: "chelsea.png", tiles: 5, rows: 80, rowsOfOne: 16, shape: [8, 8] },
   { name: "tiny-internvl3", picture: "chelsea.png", tiles: 7, rows: 28, rowsOfOne: 4, shape: [4, 6] },
+  { name: "tiny-lfm2vl", picture: "chelsea.png", tiles: 1, rows: 126, rowsOfOne: 126, shape: [9, 14] },
+  { name: "tiny-qwen2vl", picture: "chelsea.png", tiles: 1, rows: 176, rowsOfOne: 176, shape: [11, 16] },
 ];
 
 for (const { name, picture, tiles, rows, rowsOfOne, shape } of FAMILIES) {
