@@ -83,19 +83,22 @@ pub fn run(data: &[u8]) {
     });
 }
 
+/// Bytes of what a session says of a picture.
+const PICTURE_BYTES: usize = 44;
+
 /// A session without what is written anew: its length, the names of the model, pictures that nothing shows, and the checksum.
 fn without_names(session: Vec<u8>) -> Vec<u8> {
     let number = |at: usize| u32::from_le_bytes(session[at..at + 4].try_into().expect("four bytes")) as usize;
     let (n_slots, n_pictures) = (number(52), number(56));
-    let architecture = 60 + 4 + number(60);
+    let architecture = 72 + 4 + number(72);
     let pictures = architecture + 4 + number(architecture);
-    let slots = pictures + 28 * n_pictures;
+    let slots = pictures + PICTURE_BYTES * n_pictures;
     let mut out = session[slots + 8 * n_slots..session.len() - 8].to_vec();
     // A slot by what it shows, for the numbers of pictures change where one is left out.
     for slot in session[slots..slots + 8 * n_slots].chunks(8) {
         let picture = u32::from_le_bytes(slot[..4].try_into().expect("four bytes")) as usize;
         match picture.checked_sub(1) {
-            Some(i) => out.extend(&session[pictures + 28 * i..pictures + 28 * i + 8]),
+            Some(i) => out.extend(&session[pictures + PICTURE_BYTES * i..pictures + PICTURE_BYTES * i + 8]),
             None => out.extend([0; 8]),
         }
         out.extend(&slot[4..]);
