@@ -672,6 +672,26 @@ fn absurd_vision_files_are_refused() {
     ] {
         assert_eq!(code(key, value), "invalid_gguf", "{key}");
     }
+    // What becomes one row, and how many patches a tile has.
+    for (family, image_size, patch_size, merge) in [
+        ("lfm2", 256, 16, 3),
+        ("lfm2", 4096, 4096, 16),
+        ("qwen2vl_merger", 4096, 4096, 16),
+        ("internvl", 4096, 14, 2),
+        ("lfm2", 256, 2, 2),
+    ] {
+        let more = [
+            ("clip.projector_type", text(family)),
+            ("clip.vision.image_size", Value::Uint(image_size)),
+            ("clip.vision.patch_size", Value::Uint(patch_size)),
+            ("clip.vision.spatial_merge_size", Value::Uint(merge)),
+        ];
+        assert_eq!(
+            PreprocessSpec::from_metadata(&metadata(&more)).unwrap_err().code(),
+            "invalid_gguf",
+            "{family} {patch_size} {merge}"
+        );
+    }
     for longest in [0, 64 * 9, 1 << 30] {
         let more = [("clip.projector_type", text("idefics3")), ("clip.vision.preproc_image_size", Value::Uint(longest))];
         assert_eq!(PreprocessSpec::from_metadata(&metadata(&more)).unwrap_err().code(), "invalid_gguf");

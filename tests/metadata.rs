@@ -474,3 +474,57 @@ fn any_number_of_heads_may_share_keys() {
         check(evaluate(&mut gpu, &ids(n)), n, "GPU");
     }
 }
+
+/// Whatever a vision file says of its pictures, it is refused or a picture of any shape goes through it.
+#[test]
+fn numbers_that_decide_how_pictures_are_cut_are_refused_or_computed() {
+    let load = |family: &str, key: &str, value: Val| {
+        let writer = GgufWriter::copy_of(&golden_gguf(&format!("{family}/mmproj-f16.gguf"))).set(key, value);
+        let (model, mmproj) = (file(golden(&format!("{family}/{family}-q4_0.gguf"))), memory("mmproj.gguf", writer.finish()));
+        pollster::block_on(Engine::load(Cpu::new(), model, Some(mmproj), options(), &mut |_| {}))
+    };
+    // One that is longer than any tile and of one line, and a plain one.
+    let shapes = [(700, 1), (40, 30)].map(|(width, height)| {
+        let data = (0..width * height * 3).map(|i| (i * 7) as u8).collect();
+        llava_web::image::RgbImage::new(width, height, data).expect("a picture")
+    });
+    let mut computed = 0;
+    for family in ["tiny-smolvlm", "tiny-lfm2vl", "tiny-internvl3", "tiny-qwen2vl", "tiny-qwen25vl", "tiny-qwen3vl"] {
+        for key in [
+            "image_size",
+            "patch_size",
+            "projector.scale_factor",
+            "spatial_merge_size",
+            "attention.head_count",
+            "block_count",
+            "feed_forward_length",
+            "preproc_image_size",
+            "preproc_min_tiles",
+            "preproc_max_tiles",
+            "image_min_pixels",
+            "image_max_pixels",
+            "n_wa_pattern",
+            "embedding_length",
+        ] {
+            for value in [0, 1, 3, 48, 2048, u32::MAX] {
+                let key = format!("clip.vision.{key}");
+                match load(family, &key, Val::U32(value)) {
+                    Ok(mut engine) => {
+                        computed += 1;
+                        for shape in &shapes {
+                            match pollster::block_on(engine.embed_image(shape)) {
+                                Ok((rows, _)) => assert!(rows.iter().all(|x| x.is_finite()), "{family} {key} {value}"),
+                                Err(error) => assert_eq!(error.code(), "out_of_memory", "{family} {key} {value}: {error}"),
+                            }
+                        }
+                    }
+                    Err(error) => assert!(
+                        ["invalid_gguf", "unsupported_architecture", "mmproj_mismatch", "out_of_memory"].contains(&error.code()),
+                        "{family} {key} {value}: {error}"
+                    ),
+                }
+            }
+        }
+    }
+    assert!(computed > 10, "some of them change nothing that must be refused: {computed}");
+}

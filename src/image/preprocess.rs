@@ -27,6 +27,8 @@ const MAX_TILE_PIXELS: usize = 16 << 20;
 
 /// The largest block of patches along a side that a projector may make one row of. Published ones have up to 5.
 const MAX_MERGE: u64 = 16;
+/// The most pixels along a side of what becomes one row of the embedding. Published models have up to 64.
+const MAX_UNIT: usize = 512;
 /// Rows of the embedding that a picture of any size ([`Mode::Whole`]) may take where the file does not say how many: the reference's limit of
 /// sixteen thousand is beyond what a tab can compute.
 const MAX_ROWS: usize = 1024;
@@ -136,6 +138,11 @@ impl PreprocessSpec {
         let family = metadata.str("clip.projector_type").or(metadata.str("clip.vision.projector_type")).unwrap_or_default();
         let merge = merge(metadata, family)?;
         let unit = patch_size * merge;
+        if unit > MAX_UNIT {
+            return Err(Error::invalid_gguf(format!(
+                "The vision file makes one row of {unit} by {unit} pixels, which cannot be right (at most {MAX_UNIT}); it may be damaged."
+            )));
+        }
         let few = |n: usize, side: usize| few_enough(Grid { rows: n, cols: 1 }, side);
         let mode = match family {
             "idefics3" => {
@@ -153,6 +160,12 @@ impl PreprocessSpec {
                     )));
                 }
                 Mode::Idefics3 { longest_side }
+            }
+            "lfm2" if LFM2_TILE % unit != 0 => {
+                return Err(Error::invalid_gguf(format!(
+                    "The vision file makes one row of {unit} by {unit} pixels, which tiles of {LFM2_TILE} pixels are no multiple of; it may be \
+                     damaged."
+                )));
             }
             "lfm2" => Mode::Lfm2,
             "internvl" => {
@@ -173,7 +186,7 @@ impl PreprocessSpec {
             "qwen2vl_merger" | "qwen2.5vl_merger" | "qwen3vl_merger" => {
                 let pixels = |name: &str, default: usize| metadata.uint(name).map_or(default, |n| n as usize);
                 let fewest = if family == "qwen3vl_merger" { 65_536 } else { 3136 };
-                let most = MAX_ROWS * unit * unit;
+                let most = MAX_ROWS.min(MAX_PATCHES / (merge * merge)) * unit * unit;
                 let max_pixels = pixels("clip.vision.image_max_pixels", most).clamp(unit * unit, most);
                 Mode::Whole { min_pixels: pixels("clip.vision.image_min_pixels", fewest).min(max_pixels), max_pixels }
             }
@@ -181,7 +194,14 @@ impl PreprocessSpec {
             // All of LLaVA's projectors take the same pictures; files of 2023 do not even name theirs.
             _ => llava_mode(metadata, image_size)?,
         };
-        Ok(Self { image_size, patch_size, merge, mean, std, mode })
+        let spec = Self { image_size, patch_size, merge, mean, std, mode };
+        let n_patches = spec.max_tile_pixels() / (patch_size * patch_size);
+        if n_patches > MAX_PATCHES {
+            return Err(Error::invalid_gguf(format!(
+                "The vision file cuts a tile into {n_patches} patches; at most {MAX_PATCHES} are believable."
+            )));
+        }
+        Ok(spec)
     }
 
     /// The recipe for a SigLIP tower. Its pictures are normalised to −1 … 1; LLaVA's converters wrote CLIP's means and deviations unless they

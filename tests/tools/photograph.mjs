@@ -68,7 +68,7 @@ try {
         let usage;
         const stream = await globalThis.engine.chat.completions.create({
           messages: [{ role: "user", content: [{ type: "image", image, detail }, { type: "text", text: "What is in this picture?" }] }],
-          temperature: 0, max_tokens, stream: true, logit_bias: {},
+          temperature: 0, max_tokens, stream: true,
         });
         for await (const chunk of stream) {
           first ??= performance.now() - asked;

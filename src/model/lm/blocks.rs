@@ -219,6 +219,19 @@ pub(super) struct Stream<B: Backend> {
 }
 
 impl<B: Backend> Stream<B> {
+    /// Adds `n` rows of a tensor from a row on to the residual stream from `row` on.
+    pub(super) fn add_rows(
+        &mut self,
+        backend: &mut B,
+        (rows, from): (&B::Tensor, usize),
+        scratch: &mut Scratch<B>,
+        row: usize,
+        n: usize,
+    ) {
+        backend.copy_rows(rows, from, &mut scratch.norm, 0, n);
+        backend.add_rows(&mut self.h, row, &scratch.norm, n);
+    }
+
     /// `norm` is the name of the last norm.
     pub(super) fn plan(c: &LlamaConfig, plan: &mut Plan<'_>, norm: &str) {
         plan.matrix("token_embd.weight", c.dims.n_embd, c.dims.n_vocab);

@@ -133,8 +133,7 @@ impl<B: Backend> Decoder<B> for Llama<B> {
     }
 
     fn add_rows(&mut self, backend: &mut B, rows: &B::Tensor, from: usize, row: usize, n: usize) {
-        backend.copy_rows(rows, from, &mut self.scratch.norm, 0, n);
-        backend.add_rows(&mut self.stream.h, row, &self.scratch.norm, n);
+        self.stream.add_rows(backend, (rows, from), &mut self.scratch, row, n);
     }
 
     fn layer(&mut self, backend: &mut B, cache: &mut B::KvCache, layer: usize, position: usize, n: usize) {

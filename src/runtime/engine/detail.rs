@@ -14,6 +14,8 @@ const FIRST_TOKEN_MS: f64 = 4000.0;
 const TEXT_ROWS: usize = 48;
 /// What embedding patches, projecting and sampling take besides, as a part of all blocks' time.
 const BESIDES: f64 = 1.15;
+/// Rows that a layer is measured with: enough for its kernels of many rows, few enough that loading a large model is not held up.
+const LAYER_ROWS: usize = 64;
 /// Runs of a block and of a layer; the first warms up and is not counted.
 const RUNS: usize = 2;
 
@@ -52,7 +54,7 @@ impl<B: Backend> Engine<B> {
             rows * cols
         };
         let n_layers = self.llm.dims().n_layers;
-        let n = rows_per_tile.min(self.llm.n_chunk()).min(self.session.n_ctx);
+        let n = LAYER_ROWS.min(self.llm.n_chunk()).min(self.session.n_ctx);
         let mut row_ms = 0.0;
         for _ in 0..RUNS {
             let before = (self.now)();
