@@ -43,6 +43,19 @@ fn float_device() -> Rc<Device> {
 }
 
 #[test]
+fn a_vision_file_of_another_family_is_refused_however_wide_it_is() {
+    for (model, mmproj) in [("tiny-smolvlm", "tiny-lfm2vl"), ("tiny-internvl3", "tiny-smolvlm"), ("tiny-lfm2vl", "tiny-qwen2vl")]
+    {
+        let language = file(golden(&format!("{model}/{model}-q4_0.gguf")));
+        let vision = file(golden(&format!("{mmproj}/mmproj-f16.gguf")));
+        let loaded = pollster::block_on(Engine::load(Cpu::new(), language, Some(vision), options(), &mut |_| {}));
+        let error = loaded.err().unwrap_or_else(|| panic!("{model} with {mmproj} loads"));
+        assert_eq!(error.code(), "mmproj_mismatch", "{error}");
+        assert!(error.message().contains("no token"), "{error}");
+    }
+}
+
+#[test]
 fn smolvlm_is_the_references_on_the_cpu() {
     on_cpu("tiny-smolvlm");
 }

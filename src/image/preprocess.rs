@@ -161,7 +161,7 @@ impl PreprocessSpec {
                 }
                 Mode::Idefics3 { longest_side }
             }
-            "lfm2" if LFM2_TILE % unit != 0 => {
+            "lfm2" if !LFM2_TILE.is_multiple_of(unit) => {
                 return Err(Error::invalid_gguf(format!(
                     "The vision file makes one row of {unit} by {unit} pixels, which tiles of {LFM2_TILE} pixels are no multiple of; it may be \
                      damaged."

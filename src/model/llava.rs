@@ -176,6 +176,22 @@ impl VisionConfig {
         Ok(Self { preprocess, tower, projector })
     }
 
+    /// Checks that the language model's vocabulary has the mark that this family puts before a picture: models of different families may
+    /// be equally wide.
+    ///
+    /// # Errors
+    /// `mmproj_mismatch`.
+    pub fn check_vocabulary(&self, file: &str, has_token: impl Fn(&str) -> bool) -> Result<()> {
+        match Markup::of(self.projector).needs() {
+            Some(mark) if !has_token(mark) => Err(Error::mmproj_mismatch(format!(
+                "The vision file '{file}' is of the family '{}', but the language model has no token '{mark}', which stands before that \
+                 family's pictures: they are not of the same model. Use the mmproj file that was published with the language model.",
+                self.projector.name()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Everything that the vision model takes from its file, checked.
     ///
     /// # Errors

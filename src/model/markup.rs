@@ -57,6 +57,14 @@ impl Markup {
         }
     }
 
+    /// The mark without which a vocabulary is not of this family.
+    pub fn needs(self) -> Option<&'static str> {
+        match self {
+            Self::Idefics3 => Some(AROUND),
+            Self::Bare | Self::Lfm2 | Self::InternVl | Self::Qwen => self.ends().map(|[before, _]| before),
+        }
+    }
+
     /// Whether a picture is followed by a line break, where the text does not begin with one.
     pub fn ends_line(self) -> bool {
         self == Self::InternVl

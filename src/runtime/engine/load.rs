@@ -100,6 +100,9 @@ impl<B: Backend> Engine<B> {
                 dims.n_vocab
             )));
         }
+        if let Some((gguf, config)) = &mmproj {
+            config.check_vocabulary(gguf.name(), |mark| tokenizer.find_token(mark).is_some())?;
+        }
         let mut template = ChatTemplate::from_gguf_or_builtin(options.chat_template.as_deref(), &gguf.metadata, &tokenizer)?;
         template.set_date(options.today);
         let spec = dims.kv_spec(n_ctx, options.kv_format);
