@@ -191,6 +191,26 @@ fn qwen3_vl_is_the_references_on_the_gpu() {
     on_gpu("tiny-qwen3vl");
 }
 
+#[test]
+fn mobilevlm_is_the_references_on_the_cpu() {
+    on_cpu("tiny-mobilevlm.ldp");
+}
+
+#[test]
+fn mobilevlm_is_the_references_on_the_gpu() {
+    on_gpu("tiny-mobilevlm.ldp");
+}
+
+#[test]
+fn mobilevlm_v2_is_the_references_on_the_cpu() {
+    on_cpu("tiny-mobilevlm.ldpv2");
+}
+
+#[test]
+fn mobilevlm_v2_is_the_references_on_the_gpu() {
+    on_gpu("tiny-mobilevlm.ldpv2");
+}
+
 /// Families whose positions are not their slots.
 const PLACED: [&str; 2] = ["tiny-qwen2vl", "tiny-qwen3vl"];
 

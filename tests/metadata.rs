@@ -479,8 +479,13 @@ fn any_number_of_heads_may_share_keys() {
 #[test]
 fn numbers_that_decide_how_pictures_are_cut_are_refused_or_computed() {
     let load = |family: &str, key: &str, value: Val| {
-        let writer = GgufWriter::copy_of(&golden_gguf(&format!("{family}/mmproj-f16.gguf"))).set(key, value);
-        let (model, mmproj) = (file(golden(&format!("{family}/{family}-q4_0.gguf"))), memory("mmproj.gguf", writer.finish()));
+        let (mmproj, model) = match family.split_once('.') {
+            // A variant of the vision file alone.
+            Some((folder, variant)) => (format!("{folder}/mmproj-{variant}-f16.gguf"), "tiny-llava/tiny-llava-q4_0.gguf".into()),
+            None => (format!("{family}/mmproj-f16.gguf"), format!("{family}/{family}-q4_0.gguf")),
+        };
+        let writer = GgufWriter::copy_of(&golden_gguf(&mmproj)).set(key, value);
+        let (model, mmproj) = (file(golden(&model)), memory("mmproj.gguf", writer.finish()));
         pollster::block_on(Engine::load(Cpu::new(), model, Some(mmproj), options(), &mut |_| {}))
     };
     // One that is longer than any tile and of one line, and a plain one.
@@ -489,7 +494,16 @@ fn numbers_that_decide_how_pictures_are_cut_are_refused_or_computed() {
         llava_web::image::RgbImage::new(width, height, data).expect("a picture")
     });
     let mut computed = 0;
-    for family in ["tiny-smolvlm", "tiny-lfm2vl", "tiny-internvl3", "tiny-qwen2vl", "tiny-qwen25vl", "tiny-qwen3vl"] {
+    for family in [
+        "tiny-smolvlm",
+        "tiny-lfm2vl",
+        "tiny-internvl3",
+        "tiny-qwen2vl",
+        "tiny-qwen25vl",
+        "tiny-qwen3vl",
+        "tiny-mobilevlm.ldp",
+        "tiny-mobilevlm.ldpv2",
+    ] {
         for key in [
             "image_size",
             "patch_size",
@@ -527,4 +541,62 @@ fn numbers_that_decide_how_pictures_are_cut_are_refused_or_computed() {
         }
     }
     assert!(computed > 10, "some of them change nothing that must be refused: {computed}");
+}
+
+/// What MobileVLM's projectors need of their file: tensors of the right shapes, and a grid of which a quarter is left.
+#[test]
+fn projectors_that_convolve_are_refused_where_their_file_cannot_be_right() {
+    let load = |writer: GgufWriter| {
+        let (model, mmproj) = (file(golden("tiny-llava/tiny-llava-q4_0.gguf")), memory("mmproj.gguf", writer.finish()));
+        pollster::block_on(Engine::load(Cpu::new(), model, Some(mmproj), options(), &mut |_| {}))
+    };
+    let [ldp, v2] =
+        ["ldp", "ldpv2"].map(|kind| GgufWriter::copy_of(&golden_gguf(&format!("tiny-mobilevlm/mmproj-{kind}-f16.gguf"))));
+    let block = |part: &str| format!("mm.model.mb_block.1.block.{part}.weight");
+    let peg = "mm.model.peg.0.weight";
+    for (what, writer, words) in [
+        ("a kernel of too few columns", ldp.clone().reshaped(&block("0.0"), &[3, 3, 255]), "[3, 3, 255] instead of [3, 3, 256]"),
+        ("a kernel of too many", ldp.clone().reshaped(&block("0.0"), &[3, 3, 288]), "instead of [3, 3, 256]"),
+        ("a kernel of 5 by 5", ldp.clone().reshaped(&block("0.0"), &[5, 5, 256]), "[5, 5, 256] instead of [3, 3, 256]"),
+        ("a kernel of one tap", ldp.clone().reshaped(&block("0.0"), &[1, 1, 256]), "[1, 1, 256] instead of [3, 3, 256]"),
+        ("a kernel of none", ldp.clone().reshaped(&block("0.0"), &[0, 3, 256]), "mb_block.1.block.0.0"),
+        ("a kernel turned about", ldp.clone().reshaped(&block("0.0"), &[256, 3, 3]), "[256, 3, 3] instead of [3, 3, 256]"),
+        ("no squeeze", ldp.clone().reshaped(&block("1.fc1"), &[256, 0]), "mb_block.1.block.1.fc1"),
+        ("an excess of it", ldp.clone().reshaped(&block("1.fc1"), &[1, 1 << 18]), "mb_block.1.block.1.fc1"),
+        ("another width of it", ldp.clone().reshaped(&block("1.fc1"), &[256, 63]), "mb_block.1.block.1.fc1.bias"),
+        ("a pointwise layer that widens", ldp.clone().reshaped(&block("2.0"), &[256, 512]), "mb_block.1.block.2.0"),
+        ("a norm of other columns", ldp.clone().reshaped(&block("0.1"), &[255]), "mb_block.1.block.0.1"),
+        ("no second block", ldp.clone().without("mm.model.mb_block.2.block.2.0.weight"), "mb_block.2.block.2.0"),
+        ("another one's metadata", v2.clone().set("clip.projector_type", Val::str("ldp")), "mm.model.mlp.1.weight"),
+        ("the other way about", ldp.clone().set("clip.projector_type", Val::str("ldpv2")), "mm.model.mlp.0.weight"),
+        ("no convolution", v2.clone().without(peg), "mm.model.peg.0.weight"),
+        ("one of too few columns", v2.clone().reshaped(peg, &[3, 3, 128]), "[3, 3, 128] instead of [3, 3, 256]"),
+        ("a bias of too few", v2.clone().reshaped("mm.model.peg.0.bias", &[128]), "mm.model.peg.0.bias"),
+        ("a grid of an odd side", v2.clone().set("clip.vision.image_size", Val::U32(161)), "23 in a line"),
+        ("the same of the first kind", ldp.clone().set("clip.vision.image_size", Val::U32(161)), "23 in a line"),
+        ("a grid of one patch", v2.clone().set("clip.vision.image_size", Val::U32(7)), "1 in a line"),
+        ("the same of the first kind", ldp.clone().set("clip.vision.image_size", Val::U32(7)), "1 in a line"),
+    ] {
+        let error = refused(load(writer), what);
+        assert_eq!(error.code(), "invalid_gguf", "{what}: {error}");
+        assert!(error.message().contains(words), "{what}: {error}");
+    }
+    let peg2 = "mm.model.peg.2.weight";
+    for (what, writer, words) in [
+        ("a third kind", v2.clone().set("clip.projector_type", Val::str("ldpv3")), "'ldpv3'"),
+        ("one convolution more", v2.clone().floats(peg2, &[3, 3, 256], &[0.0; 9 * 256]), peg2),
+        ("blocks that join", ldp.clone().set("clip.vision.spatial_merge_size", Val::U32(2)), "spatial_merge_size"),
+    ] {
+        let error = refused(load(writer), what);
+        assert!(error.code() == "unsupported_architecture" && error.message().contains(words), "{what}: {error}");
+    }
+    // The smallest grid that there can be: one row is left of it. Of no square picture either.
+    for writer in [ldp, v2] {
+        let writer = writer.set("clip.vision.image_size", Val::U32(14)).reshaped("v.position_embd.weight", &[64, 5]);
+        let mut engine = load(writer).expect("loads");
+        for name in ["astronaut.png", "chelsea.png"] {
+            let (rows, shape) = pollster::block_on(engine.embed_image(&picture(name))).expect("embeds");
+            assert!(shape == [1, 256] && rows.iter().all(|x| x.is_finite()), "{shape:?}");
+        }
+    }
 }

@@ -113,6 +113,22 @@ export const MODELS = [
     work: { weights: 1.17e9, picture: 0.97e12, rows: 256 },
   },
   {
+    // Files: huggingface.co/ZiangWu/MobileVLM_V2-1.7B-GGUF/tree/main, where sizes are rounded. The prompt: llama.cpp, docs/multimodal/MobileVLM.md.
+    name: "MobileVLM V2 1.7B",
+    family: "ldpv2",
+    purpose: "photographs",
+    goodAt: "Describes photographs briefly and answers short questions about them, quickly for its size.",
+    model: "hf:ZiangWu/MobileVLM_V2-1.7B-GGUF/ggml-model-q4_k.gguf",
+    mmproj: "hf:ZiangWu/MobileVLM_V2-1.7B-GGUF/mmproj-model-f16.gguf",
+    bytes: { model: 792_000_000, mmproj: 595_000_000 },
+    roundedBytes: true,
+    memory: 1_610_000_000,
+    licence: "Apache-2.0",
+    options: { contextSize: 2048, chatTemplate: "vicuna", quantizeMmproj: "q8_0" },
+    sampling: { temperature: 0 },
+    work: { weights: 1.3e9, picture: 0.37e12, rows: 144 },
+  },
+  {
     // Files: huggingface.co/Qwen/Qwen3-VL-2B-Instruct-GGUF, whose card has the sampling.
     name: "Qwen3-VL 2B",
     family: "qwen3vl",

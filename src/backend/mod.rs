@@ -26,8 +26,8 @@ mod operands;
 mod work;
 
 pub use operands::{
-    AttentionOp, CONV_RING, Epilogue, Expected, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec, Launches, Linear, Mask,
-    MatrixSpec, QkNorm, Qkv, RmsNorm, RopeStyle, conv_state_row, conv_state_rows,
+    AttentionOp, CONV_RING, DepthwiseConv, Epilogue, Expected, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec, Launches,
+    Linear, Mask, MatrixSpec, QkNorm, Qkv, RmsNorm, RopeStyle, conv_state_row, conv_state_rows,
 };
 
 /// The types of a device, and how its work is best cut.
@@ -217,6 +217,17 @@ pub trait Ops: Types {
 
     /// `out[i] = factor · mean(x[k·i], …, x[k·i+k−1])` for `n` rows of `out`; with a `k` of 1 a multiple of each row.
     fn mean_rows(&mut self, x: &Self::Tensor, k: usize, factor: f32, out: &mut Self::Tensor, n: usize);
+
+    /// `x[i] = x[i] ⊙ scale` for `n` rows. `scale [1, cols]`.
+    fn mul_rows(&mut self, x: &mut Self::Tensor, scale: &Self::Tensor, n: usize);
+
+    /// `x[i] = x[i] · clamp(x[i] + 3, 0, 6) / 6` for `n` rows (Howard et al. 2019, arXiv 1905.02244).
+    fn hard_swish(&mut self, x: &mut Self::Tensor, n: usize);
+
+    /// `out[y, x] = bias + Σ kernel[3i + j] ⊙ in[s·y + i − 1, s·x + j − 1]` over i and j from 0 to 2, `s` being the stride, each column for
+    /// itself. `x` has a row for each place of `grid` (rows and columns), line by line, and is zero beyond it; `out` one for each of
+    /// [`DepthwiseConv::output`].
+    fn depthwise_conv(&mut self, x: &Self::Tensor, grid: [usize; 2], conv: &DepthwiseConv<Self>, out: &mut Self::Tensor);
 
     /// `x[i, h] = x[i, h] / √(mean(x[i, h]²) + eps) · weight` for each head `h` of `n` rows. `x [·, n_heads · head_dim]`,
     /// `weight [1, head_dim]`.

@@ -31,6 +31,10 @@ pub enum Epilogue {
     GeluTanh,
     /// `out = y · sigmoid(1.702 y)`: CLIP's activation.
     QuickGelu,
+    /// `out = max(y, 0)`
+    Relu,
+    /// `out = clamp(y + 3, 0, 6) / 6`: a sigmoid in three straight lines (Howard et al. 2019, arXiv 1905.02244).
+    HardSigmoid,
 }
 
 /// A linear layer: `y = x Wᵀ + b`.
@@ -39,6 +43,23 @@ pub struct Linear<B: Types + ?Sized> {
     pub weight: B::Matrix,
     /// `[1, n_out]`
     pub bias: Option<B::Tensor>,
+}
+
+/// A depthwise convolution of 3 by 3 taps: each column for itself, over rows that are the places of a grid, line by line.
+pub struct DepthwiseConv<B: Types + ?Sized> {
+    /// `[9, cols]`: the taps, line by line.
+    pub kernel: B::Tensor,
+    /// `[1, cols]`
+    pub bias: Option<B::Tensor>,
+    /// Places of the grid from one output to the next, in both directions; at least 1.
+    pub stride: usize,
+}
+
+impl<B: Types + ?Sized> DepthwiseConv<B> {
+    /// Rows and columns of the output's grid: every `stride`th place of the input's has one.
+    pub fn output(&self, grid: [usize; 2]) -> [usize; 2] {
+        grid.map(|side| side.div_ceil(self.stride))
+    }
 }
 
 /// How the query heads of an attention layer share key-value heads.
@@ -255,6 +276,9 @@ pub enum Expected {
     HeadNorm,
     /// [`Ops::short_conv`](super::Ops::short_conv)
     ShortConv,
+    /// [`Ops::depthwise_conv`](super::Ops::depthwise_conv), and what stands around one: [`Ops::hard_swish`](super::Ops::hard_swish),
+    /// [`Ops::mul_rows`](super::Ops::mul_rows), [`Ops::mean_rows`](super::Ops::mean_rows)
+    DepthwiseConv,
     /// Everything else that a decoder takes.
     Decoder,
     /// Everything else that a vision tower takes.

@@ -416,6 +416,8 @@ fn merge(metadata: &Metadata, family: &str) -> Result<usize> {
     let merge = match family {
         "idefics3" | "lfm2" | "internvl" | "qwen2vl_merger" | "qwen2.5vl_merger" | "qwen3vl_merger" => said.unwrap_or(2),
         "gemma3" => said.unwrap_or(4),
+        // The network has a fixed number of them, which no key says.
+        "ldp" | "ldpv2" => 2,
         _ => 1,
     };
     if merge == 0 || merge > MAX_MERGE {

@@ -117,7 +117,7 @@ fn keys_of(projector: ProjectorKind) -> &'static [(&'static str, Key)] {
     const MIN_PIXELS: (&str, Key) = ("vision.image_min_pixels", Key::Read);
     const MAX_PIXELS: (&str, Key) = ("vision.image_max_pixels", Key::Read);
     match projector {
-        ProjectorKind::Linear | ProjectorKind::Mlp2xGelu => &[],
+        ProjectorKind::Linear | ProjectorKind::Mlp2xGelu | ProjectorKind::Ldp | ProjectorKind::LdpV2 => &[],
         ProjectorKind::Idefics3 => &[MERGE, ("vision.preproc_image_size", Key::Read)],
         ProjectorKind::Lfm2 => &[MERGE],
         // The activation is the family's.
@@ -199,9 +199,9 @@ impl VisionConfig {
     pub fn plan<'a, B: Backend>(&self, gguf: &'a Gguf) -> Result<Plan<'a>> {
         let mut plan = Plan::new(gguf);
         Vit::<B>::plan(&self.tower, &mut plan);
-        Projector::<B>::plan(&self.projector.names(), self.tower.n_features(), &mut plan)?;
+        Projector::<B>::plan(self.projector, &self.projector.names(), self.tower.n_features(), &mut plan)?;
         for block in &self.tower.taps {
-            Projector::<B>::plan(&Names::deepstack(*block), self.tower.n_features(), &mut plan)?;
+            Projector::<B>::plan(self.projector, &Names::deepstack(*block), self.tower.n_features(), &mut plan)?;
         }
         let width = Projector::<B>::output_width(gguf, self.projector)?;
         if let Some(name) = newline_name(gguf) {
@@ -225,6 +225,9 @@ impl VisionConfig {
     pub fn expect<B: Backend>(&self, backend: &mut B, reserved: &Reserved<'_, B>) {
         let mut expected = vec![Expected::Vision, Expected::AttentionRows(self.tower.attention().heads.head_dim)];
         expected.extend(reserved.formats().into_iter().map(Expected::Linear));
+        if self.projector.convolves() {
+            expected.push(Expected::DepthwiseConv);
+        }
         backend.expect(&expected);
     }
 
@@ -299,7 +302,7 @@ impl<B: Backend> Vision<B> {
         let (mut tile_job, layer) = match job.current.take() {
             Some(current) => current,
             None if job.next_tile < job.pixels.tiles.len() => {
-                let tile = patches(&job.pixels, job.next_tile, config.patch_size, config.merge)?;
+                let tile = patches(&job.pixels, job.next_tile, config.patch_size, config.order)?;
                 let grid = job.pixels.tiles[job.next_tile].map(|side| side / config.patch_size);
                 job.next_tile += 1;
                 (self.tower.begin(backend, tile, grid)?, 0)
@@ -312,13 +315,13 @@ impl<B: Backend> Vision<B> {
             job.current = Some((tile_job, layer + 1));
             return Ok(None);
         }
-        let [rows, cols] = self.preprocess.embedded(job.pixels.tiles[job.next_tile - 1]);
-        let n = rows * cols;
+        let grid = self.preprocess.embedded(job.pixels.tiles[job.next_tile - 1]);
+        let n = grid[0] * grid[1] * config.features_per_row();
         let (features, taps) = self.tower.end(backend, tile_job)?;
-        let rows = self.projector.project(backend, &features, n)?;
+        let rows = self.projector.project(backend, &features, n, grid)?;
         let mut deeper = Vec::with_capacity(taps.len());
         for (projector, features) in self.deeper.iter().zip(&taps) {
-            deeper.push(projector.project(backend, features, n)?);
+            deeper.push(projector.project(backend, features, n, grid)?);
         }
         job.done.push(Embedding { rows, deeper });
         if job.next_tile == job.pixels.tiles.len() { self.end(backend, job).map(Some) } else { Ok(None) }

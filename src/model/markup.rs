@@ -20,7 +20,7 @@ pub enum Piece {
 /// How a family writes a picture down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Markup {
-    /// The rows alone: LLaVA.
+    /// The rows alone: LLaVA, MobileVLM.
     Bare,
     /// A mark with its row and column before each tile, a line break behind each row of tiles, then the overview: Idefics3, SmolVLM.
     Idefics3,
@@ -39,7 +39,7 @@ impl Markup {
     /// The one that a projector's family uses.
     pub fn of(projector: ProjectorKind) -> Self {
         match projector {
-            ProjectorKind::Linear | ProjectorKind::Mlp2xGelu => Self::Bare,
+            ProjectorKind::Linear | ProjectorKind::Mlp2xGelu | ProjectorKind::Ldp | ProjectorKind::LdpV2 => Self::Bare,
             ProjectorKind::Idefics3 => Self::Idefics3,
             ProjectorKind::Lfm2 => Self::Lfm2,
             ProjectorKind::InternVl => Self::InternVl,

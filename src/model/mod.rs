@@ -18,5 +18,6 @@ pub mod registry;
 pub mod vision;
 pub mod weights;
 
+mod downsample;
 mod keys;
 mod rope;

@@ -1,16 +1,18 @@
 //! From vision features to rows that stand among text embeddings.
 //!
-//! Features come with those of a block of patches side by side (see [`Vit::end`](super::vision::Vit::end)). All projectors are then
+//! Features come with those of a block of patches side by side (see [`Vit::end`](super::vision::Vit::end)). Most projectors are then
 //! one or two linear layers with the exact GELU between, some after a layer norm. LLaVA's: Liu et al. 2023 (arXiv 2304.08485 and 2310.03744);
-//! Idefics3's pixel shuffle: Laurençon et al. 2024 (arXiv 2408.12637); InternVL's: Chen et al. 2024 (arXiv 2404.16821).
+//! Idefics3's pixel shuffle: Laurençon et al. 2024 (arXiv 2408.12637); InternVL's: Chen et al. 2024 (arXiv 2404.16821). MobileVLM's take
+//! patches one by one, and make fewer rows of them behind those layers (`downsample`).
 
 use crate::backend::{Backend, Epilogue, Linear};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
+use crate::model::downsample::Downsample;
 use crate::model::weights::{Norm, Plan, Weights};
 
 /// More than any language model's width.
-const MAX_WIDTH: usize = 1 << 17;
+pub(super) const MAX_WIDTH: usize = 1 << 17;
 
 /// The kinds of projector. Each belongs to a family of models, whose tower and pictures are what the kind says, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,16 +33,22 @@ pub enum ProjectorKind {
     Qwen25Vl,
     /// The same, and such a projector behind a norm for the features of some earlier blocks (DeepStack): Qwen3-VL.
     Qwen3Vl,
+    /// Linear, GELU, linear, then two blocks of MobileNet's over the grid of patches: MobileVLM.
+    Ldp,
+    /// Linear, GELU, linear, then means of patches and a convolution over their grid: MobileVLM V2.
+    LdpV2,
 }
 
 /// The kinds that a file names otherwise than LLaVA's, as `clip.projector_type` spells them.
-const FAMILIES: [(&str, ProjectorKind); 6] = [
+const FAMILIES: [(&str, ProjectorKind); 8] = [
     ("idefics3", ProjectorKind::Idefics3),
     ("lfm2", ProjectorKind::Lfm2),
     ("internvl", ProjectorKind::InternVl),
     ("qwen2vl_merger", ProjectorKind::Qwen2Vl),
     ("qwen2.5vl_merger", ProjectorKind::Qwen25Vl),
     ("qwen3vl_merger", ProjectorKind::Qwen3Vl),
+    ("ldp", ProjectorKind::Ldp),
+    ("ldpv2", ProjectorKind::LdpV2),
 ];
 
 /// The names of a projector's tensors.
@@ -77,6 +85,8 @@ impl ProjectorKind {
             Self::Qwen2Vl => "qwen2vl_merger",
             Self::Qwen25Vl => "qwen2.5vl_merger",
             Self::Qwen3Vl => "qwen3vl_merger",
+            Self::Ldp => "ldp",
+            Self::LdpV2 => "ldpv2",
         }
     }
 
@@ -110,6 +120,8 @@ impl ProjectorKind {
             Self::Idefics3 => Names::new(None, "mm.model.fc", None),
             Self::Lfm2 => Names::new(Some(("mm.input_norm", true)), "mm.1", Some("mm.2")),
             Self::InternVl => Names::new(Some(("mm.model.mlp.0", false)), "mm.model.mlp.1", Some("mm.model.mlp.3")),
+            Self::Ldp => Names::new(None, "mm.model.mlp.1", Some("mm.model.mlp.3")),
+            Self::LdpV2 => Names::new(None, "mm.model.mlp.0", Some("mm.model.mlp.2")),
         }
     }
 
@@ -119,6 +131,16 @@ impl ProjectorKind {
             Self::Qwen3Vl => 1e-6,
             _ => 1e-5,
         }
+    }
+
+    /// Whether it takes the features of a block of patches side by side.
+    pub fn joins_patches(self) -> bool {
+        !self.convolves()
+    }
+
+    /// Whether it convolves over the grid of patches.
+    pub fn convolves(self) -> bool {
+        matches!(self, Self::Ldp | Self::LdpV2)
     }
 
     /// Whether it is one of Qwen's: their towers know where patches are by rotary embedding.
@@ -138,6 +160,7 @@ pub struct Projector<B: Backend> {
     norm: Option<(Norm<B>, f32)>,
     first: Linear<B>,
     second: Option<Linear<B>>,
+    down: Option<Downsample<B>>,
 }
 
 /// Widths of a projector: hidden (0 for none) and output.
@@ -173,7 +196,7 @@ impl<B: Backend> Projector<B> {
     ///
     /// # Errors
     /// `invalid_gguf` where the file has none.
-    pub fn plan(names: &Names, n_in: usize, plan: &mut Plan<'_>) -> Result<()> {
+    pub fn plan(kind: ProjectorKind, names: &Names, n_in: usize, plan: &mut Plan<'_>) -> Result<()> {
         let (n_hidden, n_out) = widths(plan.gguf(), names)?;
         if let Some((norm, may_lack)) = &names.norm
             && (!may_lack || plan.has(&format!("{norm}.weight")))
@@ -187,7 +210,7 @@ impl<B: Backend> Projector<B> {
                 plan.linear(second, n_hidden, n_out);
             }
         }
-        Ok(())
+        Downsample::<B>::plan(kind, n_out, plan)
     }
 
     /// Makes the projector of its weights, by their names.
@@ -214,14 +237,16 @@ impl<B: Backend> Projector<B> {
             None => None,
             Some(second) => Some(w.linear(backend, second)?),
         };
-        Ok(Self { kind, n_out, n_in, n_hidden, norm, first, second })
+        let down = Downsample::new(gguf, kind, n_out, kind.eps(), backend, w)?;
+        Ok(Self { kind, n_out, n_in, n_hidden, norm, first, second, down })
     }
 
-    /// `features [n, n_in]` to rows `[n, n_out]`.
+    /// `features [n, n_in]` to rows `[grid, n_out]`: as many, but for kinds that make one of several, in whose order they come then
+    /// ([`VitConfig::order`](super::vision::VitConfig::order)).
     ///
     /// # Errors
     /// `out_of_memory`.
-    pub fn project(&self, backend: &mut B, features: &B::Tensor, n: usize) -> Result<B::Tensor> {
+    pub fn project(&self, backend: &mut B, features: &B::Tensor, n: usize, grid: [usize; 2]) -> Result<B::Tensor> {
         let mut out = backend.tensor(n, self.n_out)?;
         let normed = match &self.norm {
             None => None,
@@ -240,6 +265,9 @@ impl<B: Backend> Projector<B> {
                 backend.linear(&hidden, second, &mut out, n, Epilogue::Store);
             }
         }
-        Ok(out)
+        match &self.down {
+            None => Ok(out),
+            Some(down) => down.apply(backend, &out, grid, self.n_out),
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use crate::backend::{Backend, Linear, MatrixSpec};
+use crate::backend::{Backend, DepthwiseConv, Linear, MatrixSpec};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Tensor};
 use crate::quant::{Format, quantize_row};
@@ -116,6 +116,12 @@ impl<'a> Plan<'a> {
         let dims: Vec<usize> = kernel.iter().copied().chain([n_out]).collect();
         let part = Part { name: name.to_string(), from: 0, n_out };
         self.want(name, &dims, n_in, Role::Matrices(vec![part]));
+    }
+
+    /// A depthwise convolution of 3 by 3 taps over rows of `n` elements: `name.weight`, and `name.bias` where the file has it.
+    pub fn depthwise_conv(&mut self, name: &str, n: usize) {
+        self.floats(&format!("{name}.weight"), &[3, 3, n]);
+        self.optional_floats(&format!("{name}.bias"), &[n]);
     }
 
     /// Floats of this shape (contiguous dimension first).
@@ -492,6 +498,20 @@ impl<B: Backend> Weights<B> {
     /// As [`Self::linear_named`].
     pub fn linear(&mut self, backend: &mut B, name: &str) -> Result<Linear<B>> {
         self.linear_named(backend, &format!("{name}.weight"), &format!("{name}.bias"))
+    }
+
+    /// The depthwise convolution `name.weight`, `name.bias` over rows of `n` elements.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub fn depthwise_conv(&mut self, backend: &mut B, name: &str, n: usize, stride: usize) -> Result<DepthwiseConv<B>> {
+        let weight = format!("{name}.weight");
+        // Files have the taps of each element side by side.
+        let stored = self.floats(&weight).ok_or_else(|| not_planned(&weight))?;
+        let taps: Vec<f32> = (0..9).flat_map(|tap| stored[tap..].iter().step_by(9).copied()).collect();
+        let mut kernel = backend.tensor(9, n)?;
+        backend.write(&mut kernel, 0, &taps);
+        Ok(DepthwiseConv { kernel, bias: self.optional_row(backend, &format!("{name}.bias"))?, stride })
     }
 
     /// The weight and bias of a norm; a missing bias is zero.

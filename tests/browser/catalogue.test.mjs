@@ -118,6 +118,8 @@ const SMALL = {
   llava: ["tiny-llava/tiny-llava-q4_0.gguf", "tiny-llava/mmproj-legacy-f16.gguf"],
   idefics3: ["tiny-smolvlm/tiny-smolvlm-q4_0.gguf", "tiny-smolvlm/mmproj-f16.gguf"],
   internvl: ["tiny-internvl3/tiny-internvl3-q4_0.gguf", "tiny-internvl3/mmproj-f16.gguf"],
+  ldp: ["tiny-llava/tiny-llava-q4_0.gguf", "tiny-mobilevlm/mmproj-ldp-f16.gguf"],
+  ldpv2: ["tiny-llava/tiny-llava-q4_0.gguf", "tiny-mobilevlm/mmproj-ldpv2-f16.gguf"],
   lfm2: ["tiny-lfm2vl/tiny-lfm2vl-q4_0.gguf", "tiny-lfm2vl/mmproj-f16.gguf"],
   qwen2vl: ["tiny-qwen2vl/tiny-qwen2vl-q4_0.gguf", "tiny-qwen2vl/mmproj-f16.gguf"],
   qwen3vl: ["tiny-qwen3vl/tiny-qwen3vl-q4_0.gguf", "tiny-qwen3vl/mmproj-f16.gguf"],

@@ -6,16 +6,21 @@ import { after, before, describe, test } from "node:test";
 
 import { cosine, goldenJson, goldenTensor, maxDifference, openTab, start, withoutEngine } from "./support.mjs";
 
-/** Each with a picture, how many tiles and rows it makes of it at each detail, and the grid that they lie in. */
+/**
+ * Each with a picture, how many tiles and rows it makes of it at each detail, and the grid that they lie in. `model` and `variant`: where the
+ * language model is another family's, and which of a folder's vision files it is.
+ */
 const FAMILIES = [
   { name: "tiny-smolvlm", picture: "chelsea.png", tiles: 5, rows: 80, rowsOfOne: 16, shape: [8, 8] },
   { name: "tiny-internvl3", picture: "chelsea.png", tiles: 7, rows: 28, rowsOfOne: 4, shape: [4, 6] },
   { name: "tiny-lfm2vl", picture: "chelsea.png", tiles: 1, rows: 126, rowsOfOne: 126, shape: [9, 14] },
   { name: "tiny-qwen2vl", picture: "chelsea.png", tiles: 1, rows: 176, rowsOfOne: 176, shape: [11, 16] },
+  { name: "tiny-mobilevlm", model: "tiny-llava", variant: "ldp", picture: "chelsea.png", tiles: 1, rows: 144, rowsOfOne: 144, shape: [12, 12] },
+  { name: "tiny-mobilevlm", model: "tiny-llava", variant: "ldpv2", picture: "chelsea.png", tiles: 1, rows: 144, rowsOfOne: 144, shape: [12, 12] },
 ];
 
-for (const { name, picture, tiles, rows, rowsOfOne, shape } of FAMILIES) {
-  describe(`the family of ${name}`, { skip: withoutEngine }, () => {
+for (const { name, model = name, variant = "", picture, tiles, rows, rowsOfOne, shape } of FAMILIES) {
+  describe(`the family of ${name}${variant && ` (${variant})`}`, { skip: withoutEngine }, () => {
     let host;
     let tab;
     let page;
@@ -27,10 +32,10 @@ for (const { name, picture, tiles, rows, rowsOfOne, shape } of FAMILIES) {
       tab = await openTab(host.browser);
       page = tab.page;
       await page.goto(`${host.server.origin}/tests/blank.html`);
-      await page.evaluate(async ({ site, origin, name, picture }) => {
+      await page.evaluate(async ({ site, origin, model, mmproj, picture }) => {
         const api = await import(`${site}llava-web.js`);
         const load = (format) => api.createEngine({
-          model: `${origin}/golden/${name}/${name}-${format}.gguf`, mmproj: `${origin}/golden/${name}/mmproj-f16.gguf`, device: "cpu",
+          model: `${origin}/golden/${model}/${model}-${format}.gguf`, mmproj: `${origin}/golden/${mmproj}`, device: "cpu",
         });
         Object.assign(globalThis, {
           api, load, engine: await load("f16"),
@@ -40,7 +45,7 @@ for (const { name, picture, tiles, rows, rowsOfOne, shape } of FAMILIES) {
             temperature: 0, max_tokens: 6, ...more,
           }),
         });
-      }, { site: host.site, origin: host.server.origin, name, picture });
+      }, { site: host.site, origin: host.server.origin, model, mmproj: `${name}/mmproj-${variant && `${variant}-`}f16.gguf`, picture });
     });
 
     after(async () => {
@@ -55,7 +60,7 @@ for (const { name, picture, tiles, rows, rowsOfOne, shape } of FAMILIES) {
         const { logits } = await globalThis.engine.evaluate({ prompt, images: [globalThis.image] });
         return { rows: [...data], logits: [...logits] };
       }, prompt());
-      const of = picture.replace(".png", "");
+      const of = picture.replace(".png", variant && `.${variant}`);
       const rowsOfReference = goldenTensor(`${name}/expected.safetensors`, `${of}.embeds`);
       assert.ok(cosine(got.rows, rowsOfReference) > 0.9999);
       const logits = goldenTensor(`${name}/expected.safetensors`, `${of}.f16.hf.logits`);

@@ -27,6 +27,8 @@ pub const FAMILIES: &[Family] = &[
     Family { name: "tiny-qwen2vl", pictures: &["astronaut", "chelsea", "coffee_tall"] },
     Family { name: "tiny-qwen25vl", pictures: &["astronaut", "chelsea", "coffee_tall"] },
     Family { name: "tiny-qwen3vl", pictures: &["astronaut", "chelsea", "coffee_tall"] },
+    Family { name: "tiny-mobilevlm.ldp", pictures: &["chelsea", "coffee_tall"] },
+    Family { name: "tiny-mobilevlm.ldpv2", pictures: &["chelsea", "coffee_tall"] },
 ];
 
 impl Family {

@@ -192,6 +192,29 @@ impl GgufWriter {
         self
     }
 
+    /// Leaves a tensor out.
+    pub fn without(mut self, name: &str) -> Self {
+        let n = self.tensors.len();
+        self.tensors.retain(|t| t.name != name);
+        assert_eq!(self.tensors.len() + 1, n, "{name}");
+        self
+    }
+
+    /// Gives a tensor another name.
+    pub fn renamed(mut self, name: &str, to: &str) -> Self {
+        self.tensors.iter_mut().find(|t| t.name == name).expect("the tensor is there").name = to.into();
+        self
+    }
+
+    /// Gives a tensor of floats other dimensions; its bytes are cut off, or filled up with zeros.
+    pub fn reshaped(mut self, name: &str, dims: &[u64]) -> Self {
+        let tensor = self.tensors.iter_mut().find(|t| t.name == name).expect("the tensor is there");
+        let size = tensor.data.len() / tensor.dims.iter().product::<u64>() as usize;
+        tensor.data.resize(size * dims.iter().product::<u64>() as usize, 0);
+        tensor.dims = dims.to_vec();
+        self
+    }
+
     /// Puts tensors into one, one below the other; without a word where there are none of these names.
     pub fn stacked(mut self, parts: &[String], name: &str) -> Self {
         let parts: Vec<Tensor> = parts

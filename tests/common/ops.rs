@@ -7,8 +7,8 @@ use std::pin::Pin;
 
 use half::{bf16, f16};
 use llava_web::backend::{
-    AttentionOp, Backend, CONV_RING, Epilogue, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec, Linear, Mask, MatrixSpec, Qkv,
-    RopeStyle, conv_state_row, conv_state_rows,
+    AttentionOp, Backend, CONV_RING, DepthwiseConv, Epilogue, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec, Linear, Mask,
+    MatrixSpec, Qkv, RopeStyle, conv_state_row, conv_state_rows,
 };
 use llava_web::quant::Format;
 
@@ -216,6 +216,8 @@ pub fn tests<'a, B: Backend + 'a>(make: &'a impl Fn() -> B) -> Vec<Test<'a>> {
         Test::new("head_norm", async { head_norm(&mut make()).await }),
         Test::new("add_scaled, mean_rows", async { scaled_rows(&mut make()).await }),
         Test::new("short_conv", async { short_conv(&mut make()).await }),
+        Test::new("mul_rows, hard_swish", async { rows_in_place(&mut make()).await }),
+        Test::new("depthwise_conv", async { depthwise_conv(&mut make()).await }),
         Test::new("silu_mul", async { silu_mul(&mut make()).await }),
         Test::new("rope", async { rope(&mut make()).await }),
         Test::new("attention f32", async { attention(&mut make(), KvFormat::F32).await }),
@@ -356,13 +358,82 @@ pub async fn scaled_rows<B: Backend>(backend: &mut B) {
         let want: Vec<f64> = (0..n * cols).map(|i| f64::from(a[i]) + f64::from(s[i % cols]) * f64::from(b[i])).collect();
         let what = format!("add_scaled {n}x{cols}");
         assert_near(&what, &result(backend, &what, &x, n).await, &want, NMSE_FLOAT, MAX_FLOAT);
-        for (k, factor) in [(1, 3.5), (2, 1.0), (4, 1.0)] {
+        for (k, factor) in [(1, 3.5), (2, 1.0), (4, 1.0), (577, 1.0)] {
             let data = random.floats(n * k * cols);
             let (x, mut out) = (tensor(backend, n * k, cols, &data), backend.tensor(n + 1, cols).expect("tensor"));
             backend.mean_rows(&x, k, factor, &mut out, n);
             let at = |row: usize, col: usize| (0..k).map(|i| f64::from(data[(row * k + i) * cols + col])).sum::<f64>();
             let want: Vec<f64> = (0..n * cols).map(|i| f64::from(factor) / k as f64 * at(i / cols, i % cols)).collect();
             let what = format!("mean_rows {n}x{cols} of {k}");
+            assert_near(&what, &result(backend, &what, &out, n).await, &want, NMSE_FLOAT, MAX_FLOAT);
+        }
+    }
+}
+
+fn hard_sigmoid(x: f64) -> f64 {
+    (x + 3.0).clamp(0.0, 6.0) / 6.0
+}
+
+pub async fn rows_in_place<B: Backend>(backend: &mut B) {
+    let mut random = Random::new(24);
+    for (n, cols) in [(1, 1), (1, 9), (3, 64), (5, 130), (70, 257)] {
+        let data: Vec<f32> = random.floats(n * cols).iter().map(|x| x * 5.0).collect();
+        let s = random.floats(cols);
+        let (mut x, scale) = (tensor(backend, n + 1, cols, &data), tensor(backend, 1, cols, &s));
+        backend.mul_rows(&mut x, &scale, n);
+        let want: Vec<f64> = data.iter().enumerate().map(|(i, x)| f64::from(*x) * f64::from(s[i % cols])).collect();
+        let what = format!("mul_rows {n}x{cols}");
+        assert_near(&what, &result(backend, &what, &x, n).await, &want, NMSE_FLOAT, MAX_FLOAT);
+        let mut x = tensor(backend, n + 1, cols, &data);
+        backend.hard_swish(&mut x, n);
+        let want: Vec<f64> = wide(&data).iter().map(|x| x * hard_sigmoid(*x)).collect();
+        let what = format!("hard_swish {n}x{cols}");
+        assert_near(&what, &result(backend, &what, &x, n).await, &want, NMSE_FLOAT, MAX_FLOAT);
+    }
+    let extremes = [-3e38, -200.0, -3.0, -0.0, 0.0, 3.0, 200.0, 3e38];
+    let mut x = tensor(backend, 1, extremes.len(), &extremes);
+    backend.hard_swish(&mut x, 1);
+    for (got, x) in read(backend, &x, 0, 1).await.iter().zip(extremes) {
+        assert!((got - x.max(0.0)).abs() <= 1e-6 * x.abs(), "hard_swish({x}) is {got}");
+    }
+}
+
+/// `depthwise_conv` by its formula.
+fn convolved(data: &[f32], [height, width]: [usize; 2], taps: &[f32], bias: Option<&[f32]>, stride: usize) -> Vec<f64> {
+    let cols = taps.len() / 9;
+    let mut out = Vec::new();
+    for (top, left) in (0..height).step_by(stride).flat_map(|y| (0..width).step_by(stride).map(move |x| (y, x))) {
+        for i in 0..cols {
+            let mut sum = bias.map_or(0.0, |bias| f64::from(bias[i]));
+            for (dy, dx) in (-1..=1).flat_map(|dy| (-1..=1).map(move |dx| (dy, dx))) {
+                let (y, x) = (top as isize + dy, left as isize + dx);
+                if (0..height as isize).contains(&y) && (0..width as isize).contains(&x) {
+                    let tap = f64::from(taps[(3 * (dy + 1) + dx + 1) as usize * cols + i]);
+                    sum += tap * f64::from(data[(y as usize * width + x as usize) * cols + i]);
+                }
+            }
+            out.push(sum);
+        }
+    }
+    out
+}
+
+pub async fn depthwise_conv<B: Backend>(backend: &mut B) {
+    let mut random = Random::new(25);
+    for (height, width, cols) in [(1, 1, 1), (1, 2, 3), (2, 1, 33), (3, 3, 64), (4, 6, 8), (5, 7, 130), (24, 24, 20)] {
+        let [data, taps, b] = [height * width * cols, 9 * cols, cols].map(|n| random.floats(n));
+        // What stands behind the grid is not its.
+        let beyond = [&data[..], &vec![9.0; cols]].concat();
+        let x = tensor(backend, height * width + 1, cols, &beyond);
+        for (stride, has_bias) in [(1, false), (1, true), (2, false), (2, true), (3, true)] {
+            let bias = has_bias.then(|| tensor(backend, 1, cols, &b));
+            let conv = DepthwiseConv::<B> { kernel: tensor(backend, 9, cols, &taps), bias, stride };
+            let want = convolved(&data, [height, width], &taps, has_bias.then_some(&b[..]), stride);
+            let n = want.len() / cols;
+            assert_eq!(conv.output([height, width]).iter().product::<usize>(), n);
+            let mut out = backend.tensor(n + 1, cols).expect("tensor");
+            backend.depthwise_conv(&x, [height, width], &conv, &mut out);
+            let what = format!("depthwise_conv {height}x{width}x{cols} by {stride}");
             assert_near(&what, &result(backend, &what, &out, n).await, &want, NMSE_FLOAT, MAX_FLOAT);
         }
     }
@@ -731,7 +802,15 @@ pub async fn linear_epilogues<B: Backend>(backend: &mut B) {
         let x = tensor(backend, n, n_in, &data);
         let mut y = product(&decode(format, &bytes, n_in * n_out), &data, n_in);
         y.iter_mut().enumerate().for_each(|(i, y)| *y += f64::from(b[i % n_out]));
-        for epilogue in [Epilogue::Store, Epilogue::Add, Epilogue::Gelu, Epilogue::GeluTanh, Epilogue::QuickGelu] {
+        for epilogue in [
+            Epilogue::Store,
+            Epilogue::Add,
+            Epilogue::Gelu,
+            Epilogue::GeluTanh,
+            Epilogue::QuickGelu,
+            Epilogue::Relu,
+            Epilogue::HardSigmoid,
+        ] {
             let mut out = tensor(backend, n, n_out, &residual);
             backend.linear(&x, &layer, &mut out, n, epilogue);
             let apply = |(i, y): (usize, &f64)| match epilogue {
@@ -740,6 +819,8 @@ pub async fn linear_epilogues<B: Backend>(backend: &mut B) {
                 Epilogue::Gelu => y / 2.0 * one_plus_erf(y / 2_f64.sqrt()),
                 Epilogue::GeluTanh => gelu_tanh(*y),
                 Epilogue::QuickGelu => y / (1.0 + (-1.702 * y).exp()),
+                Epilogue::Relu => y.max(0.0),
+                Epilogue::HardSigmoid => hard_sigmoid(*y),
             };
             let want: Vec<f64> = y.iter().enumerate().map(apply).collect();
             let (nmse, max) = if format == Format::Q8_0 { (NMSE_8_BIT, MAX_8_BIT) } else { (NMSE_FLOAT, MAX_FLOAT) };
@@ -753,11 +834,12 @@ pub async fn linear_epilogues<B: Backend>(backend: &mut B) {
     let weight = upload(backend, &spec(Format::F32, 1, extremes.len()), &weights, extremes.len());
     let layer = Linear::<B> { weight, bias: None };
     let one = tensor(backend, 1, 1, &[1.0]);
-    for epilogue in [Epilogue::Gelu, Epilogue::GeluTanh, Epilogue::QuickGelu] {
+    for epilogue in [Epilogue::Gelu, Epilogue::GeluTanh, Epilogue::QuickGelu, Epilogue::Relu, Epilogue::HardSigmoid] {
         let mut out = backend.tensor(1, extremes.len()).expect("tensor");
         backend.linear(&one, &layer, &mut out, 1, epilogue);
         for (got, x) in read(backend, &out, 0, 1).await.iter().zip(extremes) {
-            assert!((got - x.max(0.0)).abs() <= 1e-6 * x.abs(), "{epilogue:?} of {x} is {got}");
+            let want = if epilogue == Epilogue::HardSigmoid { hard_sigmoid(f64::from(x)) as f32 } else { x.max(0.0) };
+            assert!((got - want).abs() <= 1e-6 * x.abs(), "{epilogue:?} of {x} is {got}");
         }
     }
 }
@@ -928,7 +1010,7 @@ pub async fn outputs<B: Backend>(backend: &mut B) -> Vec<(String, Vec<f32>)> {
             let (with_bias, without) = (layer(backend, bias), layer(backend, None));
             let x = tensor(backend, n, n_in, &random.floats(n * n_in));
             let residual = random.floats(n * n_out);
-            for epilogue in [Epilogue::Store, Epilogue::Add, Epilogue::Gelu, Epilogue::GeluTanh] {
+            for epilogue in [Epilogue::Store, Epilogue::Add, Epilogue::Gelu, Epilogue::GeluTanh, Epilogue::HardSigmoid] {
                 let mut out = tensor(backend, n, n_out, &residual);
                 backend.linear(&x, &with_bias, &mut out, n, epilogue);
                 outputs.push((format!("linear {} {n} rows {epilogue:?}", format.name()), read(backend, &out, 0, n).await));
@@ -974,6 +1056,15 @@ pub async fn outputs<B: Backend>(backend: &mut B) -> Vec<(String, Vec<f32>)> {
     outputs.push(("layer_norm".into(), read(backend, &out, 0, 300).await));
     backend.silu_mul(&mut out, &k, 300);
     outputs.push(("silu_mul".into(), read(backend, &out, 0, 300).await));
+    backend.hard_swish(&mut out, 300);
+    backend.mul_rows(&mut out, &w, 300);
+    outputs.push(("hard_swish, mul_rows".into(), read(backend, &out, 0, 300).await));
+    for stride in [1, 2] {
+        let conv = DepthwiseConv::<B> { kernel: tensor(backend, 9, cols, &x[..9 * cols]), bias: None, stride };
+        let mut convolved = backend.tensor(300, cols).expect("tensor");
+        backend.depthwise_conv(&q, [20, 15], &conv, &mut convolved);
+        outputs.push((format!("depthwise_conv by {stride}"), read(backend, &convolved, 0, 300).await));
+    }
     let table = tensor(backend, 400, 64, &angles(400, 64));
     backend.rope(&mut out, &table, RopeStyle::Halves, 6, 64, 50, 300);
     outputs.push(("rope".into(), read(backend, &out, 0, 300).await));

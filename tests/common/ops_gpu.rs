@@ -229,7 +229,7 @@ pub async fn wrong_products(options: DeviceOptions, (products, edit_source): (Pr
 }
 
 /// Plain kernels, made wrong, and what an error about them must contain.
-pub const WRONG_KERNELS: [(&str, EditSource); 17] = [
+pub const WRONG_KERNELS: [(&str, EditSource); 21] = [
     ("rms", edit!(("rms_norm", "1.0 / sqrt", "2.0 / sqrt"))),
     ("attention", edit!(("attention f16", "sum *= fade;", ""))),
     ("attention", edit!(("attention_tile f16 1", "+= weight;", "+= 0.5 * weight;"))),
@@ -254,6 +254,10 @@ pub const WRONG_KERNELS: [(&str, EditSource); 17] = [
     ("head_norm", edit!(("head_norm", "1.0 / sqrt", "2.0 / sqrt"))),
     ("add_scaled", edit!(("add_scaled", "+ scale[id.x] *", "- scale[id.x] *"))),
     ("mean_rows", edit!(("mean_rows", "P.factor / f32(P.k)", "P.factor"))),
+    ("activations", edit!(("mat_vec F16", "clamp(y + 3.0", "clamp(y + 2.9"))),
+    ("mul_rows", edit!(("mul_rows", "* scale[id.x]", "+ scale[id.x]"))),
+    ("hard_swish", edit!(("hard_swish", "x[at] + 3.0", "x[at] + 2.9"))),
+    ("depthwise_conv", edit!(("depthwise_conv", "row > P.height", "row >= P.height"))),
     ("short_conv", edit!(("short_conv_keep", "id.x] = u;", "id.x] = 0.5 * u;"))),
 ];
 

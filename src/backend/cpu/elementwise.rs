@@ -42,6 +42,33 @@ fn quick_gelu(out: &mut [f32]) {
     }
 }
 
+/// `clamp(x + 3, 0, 6) / 6`. Beyond ±3 it is 0 or 1 exactly, also where `6 x` would overflow.
+#[inline(always)]
+fn hard_sigmoid_one(x: f32) -> f32 {
+    (x + 3.0).clamp(0.0, 6.0) * (1.0 / 6.0)
+}
+
+/// `out = clamp(out + 3, 0, 6) / 6`
+fn hard_sigmoid(out: &mut [f32]) {
+    for out in out {
+        *out = hard_sigmoid_one(*out);
+    }
+}
+
+/// `x = x · clamp(x + 3, 0, 6) / 6`
+pub fn hard_swish(x: &mut [f32]) {
+    for x in x {
+        *x *= hard_sigmoid_one(*x);
+    }
+}
+
+/// `x[i] = x[i] ⊙ scale`; `x [n, cols]`, `scale [cols]`.
+pub fn mul_rows(x: &mut [f32], scale: &[f32]) {
+    for x in x.chunks_exact_mut(scale.len()) {
+        x.iter_mut().zip(scale).for_each(|(x, scale)| *x *= scale);
+    }
+}
+
 /// Ends a row of a linear layer: `out` is the product or, for [`Epilogue::Add`], what was there plus the product.
 pub fn epilogue(out: &mut [f32], bias: Option<&[f32]>, epilogue: Epilogue) {
     if let Some(bias) = bias {
@@ -52,6 +79,8 @@ pub fn epilogue(out: &mut [f32], bias: Option<&[f32]>, epilogue: Epilogue) {
         Epilogue::Gelu => gelu(out),
         Epilogue::GeluTanh => gelu_tanh(out),
         Epilogue::QuickGelu => quick_gelu(out),
+        Epilogue::Relu => out.iter_mut().for_each(|out| *out = out.max(0.0)),
+        Epilogue::HardSigmoid => hard_sigmoid(out),
     }
 }
 

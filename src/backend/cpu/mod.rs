@@ -1,7 +1,7 @@
 //! The CPU backend: every op of [`Ops`] computed at once, by the thread that calls it and those that help it.
 //!
 //! * [`math`]: exponential, error function and half floats as loops a compiler can vectorise;
-//! * `norm`, `rope`, `elementwise`, `attention`: the ops on floats;
+//! * `norm`, `rope`, `elementwise`, `attention`, `short_conv`, `depthwise_conv`: the ops on floats;
 //! * [`matrix`]: weight matrices in the arrangement that the kernels read;
 //! * `quantize_activations`, [`kernel`]: activations in 8 bits and their products with quantized weights;
 //! * `panel`: products of floats;
@@ -20,14 +20,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::choice::{Choice, Ranked, choose};
 use super::{
-    AttentionOp, Choose, Epilogue, Expected, Heads, KvPart, KvSource, KvSpec, Linear, MatrixSpec, Memory, Ops, Qkv, Queue,
-    RopeStyle, Types, conv_state_rows,
+    AttentionOp, Choose, DepthwiseConv, Epilogue, Expected, Heads, KvPart, KvSource, KvSpec, Linear, MatrixSpec, Memory, Ops,
+    Qkv, Queue, RopeStyle, Types, conv_state_rows,
 };
 use crate::error::{Error, Result};
 use linear::Layer;
 use pool::Disjoint;
 
 mod attention;
+mod depthwise_conv;
 mod elementwise;
 pub mod kernel;
 pub(crate) mod lanes;
@@ -278,6 +279,29 @@ impl Ops for Cpu {
     fn mean_rows(&mut self, x: &Tensor, k: usize, factor: f32, out: &mut Tensor, n: usize) {
         assert!(x.cols == out.cols && k > 0, "mean_rows: row lengths differ");
         elementwise::mean_rows(x.rows_at(0, k * n), k, factor, x.cols, out.rows_at_mut(0, n));
+    }
+
+    fn mul_rows(&mut self, x: &mut Tensor, scale: &Tensor, n: usize) {
+        assert_eq!(x.cols, scale.cols, "mul_rows: row lengths differ");
+        let cols = x.cols;
+        self.for_rows(n, cols, x.rows_at_mut(0, n), |_, x| elementwise::mul_rows(x, &scale.data));
+    }
+
+    fn hard_swish(&mut self, x: &mut Tensor, n: usize) {
+        let cols = x.cols;
+        self.for_rows(n, cols, x.rows_at_mut(0, n), |_, x| elementwise::hard_swish(x));
+    }
+
+    fn depthwise_conv(&mut self, x: &Tensor, grid: [usize; 2], conv: &DepthwiseConv<Self>, out: &mut Tensor) {
+        let cols = x.cols;
+        assert!(out.cols == cols && conv.kernel.cols == cols && conv.kernel.rows == 9, "depthwise_conv: shapes differ");
+        assert!(conv.bias.as_ref().is_none_or(|bias| bias.cols == cols), "depthwise_conv: shapes differ");
+        let [height, width] = conv.output(grid);
+        let (x, kernel, bias) =
+            (x.rows_at(0, grid[0] * grid[1]), &conv.kernel.data, conv.bias.as_ref().map(|bias| &bias.data[..]));
+        self.for_rows(height * width, cols, out.rows_at_mut(0, height * width), |rows, out| {
+            depthwise_conv::rows(x, grid, kernel, bias, conv.stride, rows, out);
+        });
     }
 
     fn head_norm(&mut self, x: &mut Tensor, weight: &Tensor, eps: f32, n: usize) {

@@ -34,6 +34,7 @@ pub fn warm_up(cpu: &mut Cpu, expected: &[Expected]) -> Result<()> {
             | Expected::GateUp(_)
             | Expected::HeadNorm
             | Expected::ShortConv
+            | Expected::DepthwiseConv
             | Expected::Decoder
             | Expected::Vision => {}
         }

@@ -18,6 +18,12 @@ pub enum Kernel {
     AddScaled,
     /// `mean_rows.wgsl`
     MeanRows,
+    /// `mul_rows.wgsl`
+    MulRows,
+    /// `hard_swish.wgsl`
+    HardSwish,
+    /// `depthwise_conv.wgsl`
+    DepthwiseConv,
     /// `head_norm.wgsl`
     HeadNorm,
     /// `short_conv.wgsl`
@@ -156,6 +162,9 @@ impl Kernel {
             Self::AddRows,
             Self::AddScaled,
             Self::MeanRows,
+            Self::MulRows,
+            Self::HardSwish,
+            Self::DepthwiseConv,
             Self::HeadNorm,
             Self::ShortConv,
             Self::ShortConvKeep,
@@ -197,6 +206,9 @@ impl Kernel {
             Self::AddRows => "add_rows".into(),
             Self::AddScaled => "add_scaled".into(),
             Self::MeanRows => "mean_rows".into(),
+            Self::MulRows => "mul_rows".into(),
+            Self::HardSwish => "hard_swish".into(),
+            Self::DepthwiseConv => "depthwise_conv".into(),
             Self::HeadNorm => "head_norm".into(),
             Self::ShortConv => "short_conv".into(),
             Self::ShortConvKeep => "short_conv_keep".into(),
@@ -312,6 +324,9 @@ impl Kernel {
             Self::AddRows => whole(&[include_str!("shaders/add_rows.wgsl")]),
             Self::AddScaled => whole(&[include_str!("shaders/add_scaled.wgsl")]),
             Self::MeanRows => whole(&[include_str!("shaders/mean_rows.wgsl")]),
+            Self::MulRows => whole(&[include_str!("shaders/mul_rows.wgsl")]),
+            Self::HardSwish => whole(&[include_str!("shaders/hard_swish.wgsl")]),
+            Self::DepthwiseConv => whole(&[include_str!("shaders/depthwise_conv.wgsl")]),
             Self::HeadNorm => whole(&[include_str!("shaders/head_norm.wgsl")]),
             Self::ShortConv => whole(&[include_str!("shaders/short_conv.wgsl"), STEP]),
             Self::ShortConvKeep => whole(&[include_str!("shaders/short_conv_keep.wgsl"), STEP]),
@@ -344,10 +359,12 @@ impl Kernel {
     /// The buffers it takes.
     pub fn bindings(self) -> Bindings {
         let (n_read, n_write) = match self {
+            Self::HardSwish => (0, 1),
             Self::CopyRows
             | Self::JoinRows
             | Self::AddRows
             | Self::MeanRows
+            | Self::MulRows
             | Self::HeadNorm
             | Self::ShortConvKeep
             | Self::SiluMul
@@ -360,6 +377,7 @@ impl Kernel {
             Self::ChooseCandidates => (3, 2),
             Self::Choose => (5, 1),
             Self::LayerNorm
+            | Self::DepthwiseConv
             | Self::ShortConv
             | Self::Attention { .. }
             | Self::AttentionTile { .. }

@@ -18,8 +18,8 @@ use std::rc::Rc;
 
 use super::choice::{self, Choice, Weights};
 use super::{
-    AttentionOp, Choose, Epilogue, Expected, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec, Launches, Linear, Mask,
-    MatrixSpec, Memory, Ops, Qkv, Queue, RmsNorm, RopeStyle, Types, conv_state_rows, work,
+    AttentionOp, Choose, DepthwiseConv, Epilogue, Expected, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec, Launches, Linear,
+    Mask, MatrixSpec, Memory, Ops, Qkv, Queue, RmsNorm, RopeStyle, Types, conv_state_rows, work,
 };
 use crate::error::{Error, Result};
 
@@ -379,6 +379,9 @@ impl Queue for Gpu {
                 Expected::AttentionRows(head_dim) => self.compile_attention(head_dim, KvFormat::F32),
                 Expected::HeadNorm => self.compile(&[Kernel::HeadNorm]),
                 Expected::ShortConv => self.compile(&[Kernel::ShortConv, Kernel::ShortConvKeep]),
+                Expected::DepthwiseConv => {
+                    self.compile(&[Kernel::DepthwiseConv, Kernel::HardSwish, Kernel::MulRows, Kernel::MeanRows]);
+                }
                 Expected::Decoder => {
                     self.compile(&[Kernel::RmsNorm, Kernel::CopyRows]);
                     self.compile(&[Kernel::ChooseBest, Kernel::ChooseHistogram, Kernel::ChooseCandidates, Kernel::Choose]);
@@ -494,6 +497,33 @@ impl Ops for Gpu {
         assert!(k > 0 && k * n <= x.rows && n <= out.rows, "mean_rows: beyond the rows");
         let params = [(x.stride / 4) as u32, k as u32, factor.to_bits()];
         self.dispatch_rows(Kernel::MeanRows, &[&x.buffer], &[&out.buffer], &params, x.stride / 4, n);
+    }
+
+    fn mul_rows(&mut self, x: &mut Tensor, scale: &Tensor, n: usize) {
+        assert_eq!(x.cols, scale.cols, "mul_rows: row lengths differ");
+        assert!(n <= x.rows, "mul_rows: beyond the rows");
+        let params = [(x.stride / 4) as u32];
+        self.dispatch_rows(Kernel::MulRows, &[&scale.buffer], &[&x.buffer], &params, x.stride / 4, n);
+    }
+
+    fn hard_swish(&mut self, x: &mut Tensor, n: usize) {
+        assert!(n <= x.rows, "hard_swish: beyond the rows");
+        let params = [(x.stride / 4) as u32];
+        self.dispatch_rows(Kernel::HardSwish, &[], &[&x.buffer], &params, x.stride / 4, n);
+    }
+
+    fn depthwise_conv(&mut self, x: &Tensor, grid: [usize; 2], conv: &DepthwiseConv<Self>, out: &mut Tensor) {
+        let cols = x.cols;
+        assert!(out.cols == cols && conv.kernel.cols == cols && conv.kernel.rows == 9, "depthwise_conv: shapes differ");
+        assert!(conv.bias.as_ref().is_none_or(|bias| bias.cols == cols), "depthwise_conv: shapes differ");
+        let [height, width] = conv.output(grid);
+        assert!(grid[0] * grid[1] <= x.rows && height * width <= out.rows, "depthwise_conv: beyond the rows");
+        let bias = conv.bias.as_ref().map_or(&self.no_bias, |bias| &bias.buffer);
+        let read = [&x.buffer, &conv.kernel.buffer, bias];
+        let has_bias = usize::from(conv.bias.is_some());
+        let params = [x.stride / 4, grid[0], grid[1], conv.stride, width, has_bias].map(|p| p as u32);
+        let grid = [(x.stride / 4).div_ceil(64), width, height].map(|n| n as u32);
+        self.recorder.dispatch(Kernel::DepthwiseConv, &read, &[&out.buffer], &params, grid, 0);
     }
 
     fn head_norm(&mut self, x: &mut Tensor, weight: &Tensor, eps: f32, n: usize) {

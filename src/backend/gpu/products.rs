@@ -79,6 +79,8 @@ impl Gpu {
                     Epilogue::Gelu => 2,
                     Epilogue::QuickGelu => 3,
                     Epilogue::GeluTanh => 4,
+                    Epilogue::Relu => 5,
+                    Epilogue::HardSigmoid => 6,
                 },
                 u32::from(layer.bias.is_some()),
                 (x.cols as f32).to_bits(),

@@ -7,8 +7,8 @@ use super::products::MAX_TILE32_ROWS;
 use super::{Gpu, Tensor};
 use crate::backend::choice::{Choice, choose};
 use crate::backend::{
-    AttentionOp, Choose, Epilogue, Heads, KvFormat, KvPlace, KvSource, KvSpec, Linear, MatrixSpec, Memory, Ops, Qkv, Queue,
-    RmsNorm, RopeStyle, conv_state_rows,
+    AttentionOp, Choose, DepthwiseConv, Epilogue, Heads, KvFormat, KvPlace, KvSource, KvSpec, Linear, MatrixSpec, Memory, Ops,
+    Qkv, Queue, RmsNorm, RopeStyle, conv_state_rows,
 };
 use crate::error::{Error, Result};
 use crate::quant::Format;
@@ -221,7 +221,7 @@ async fn products(gpu: &mut Gpu) -> Result<Option<String>> {
 
 /// What a linear layer may do with its result, where that is `y` for the first row of `x`. All kernels have it from one fragment.
 async fn activations(gpu: &mut Gpu, x: &Tensor, layer: &Linear<Gpu>, y: &[f64]) -> Result<Option<String>> {
-    let epilogues = [Epilogue::Gelu, Epilogue::GeluTanh, Epilogue::QuickGelu];
+    let epilogues = [Epilogue::Gelu, Epilogue::GeluTanh, Epilogue::QuickGelu, Epilogue::Relu, Epilogue::HardSigmoid];
     let (mut one, mut all) = (gpu.tensor(1, y.len())?, gpu.tensor(epilogues.len(), y.len())?);
     let mut want = Vec::new();
     for (row, epilogue) in epilogues.into_iter().enumerate() {
@@ -231,6 +231,8 @@ async fn activations(gpu: &mut Gpu, x: &Tensor, layer: &Linear<Gpu>, y: &[f64]) 
             Epilogue::Gelu => y * one_plus_erf(y * std::f64::consts::FRAC_1_SQRT_2) / 2.0,
             Epilogue::GeluTanh => y * (1.0 + (0.797_884_560_8 * (y + 0.044715 * y.powi(3))).tanh()) / 2.0,
             Epilogue::QuickGelu => y / (1.0 + (-1.702 * y).exp()),
+            Epilogue::Relu => y.max(0.0),
+            Epilogue::HardSigmoid => (y + 3.0).clamp(0.0, 6.0) / 6.0,
             Epilogue::Store | Epilogue::Add => *y,
         }));
     }
@@ -341,6 +343,19 @@ async fn of_families(gpu: &mut Gpu, numbers: &mut Numbers) -> Result<Option<Stri
     if !is_near(gpu, &mean, &means, TOLERANCE).await? {
         return Ok(Some("mean_rows".into()));
     }
+    gpu.mul_rows(&mut x, &scale, n);
+    want.iter_mut().enumerate().for_each(|(i, x)| *x *= f64::from(s[i % cols]));
+    if !is_near(gpu, &x, &want, TOLERANCE).await? {
+        return Ok(Some("mul_rows".into()));
+    }
+    gpu.hard_swish(&mut x, n);
+    want.iter_mut().for_each(|x| *x *= (*x + 3.0).clamp(0.0, 6.0) / 6.0);
+    if !is_near(gpu, &x, &want, TOLERANCE).await? {
+        return Ok(Some("hard_swish".into()));
+    }
+    if let Some(wrong) = depthwise_conv(gpu, numbers).await? {
+        return Ok(Some(wrong));
+    }
     // Two rows, then one that looks for their products where they were kept.
     let cols = cols / 3;
     let kernel = filled(gpu, cols, &s)?;
@@ -359,6 +374,33 @@ async fn of_families(gpu: &mut Gpu, numbers: &mut Numbers) -> Result<Option<Stri
     gpu.copy_rows(&out, 0, &mut first, 0, 1);
     if !is_near(gpu, &first, &convolved, TOLERANCE).await? {
         return Ok(Some("short_conv".into()));
+    }
+    Ok(None)
+}
+
+/// A convolution over a grid that is no square, of every place and of every second one.
+async fn depthwise_conv(gpu: &mut Gpu, numbers: &mut Numbers) -> Result<Option<String>> {
+    let (height, width, cols) = (3, 4, 40);
+    let [data, taps, b] = [height * width * cols, 9 * cols, cols].map(|n| numbers.floats(n));
+    let x = filled(gpu, cols, &data)?;
+    for (stride, has_bias) in [(1, true), (2, false)] {
+        let bias = if has_bias { Some(filled(gpu, cols, &b)?) } else { None };
+        let conv = DepthwiseConv::<Gpu> { kernel: filled(gpu, cols, &taps)?, bias, stride };
+        let [rows, columns] = conv.output([height, width]);
+        let mut out = gpu.tensor(rows * columns, cols)?;
+        gpu.depthwise_conv(&x, [height, width], &conv, &mut out);
+        let at = |y: usize, x: usize, i: usize| -> f64 {
+            let tap = |tap: usize| {
+                let y = (stride * y + tap / 3).checked_sub(1).filter(|y| *y < height)?;
+                let x = (stride * x + tap % 3).checked_sub(1).filter(|x| *x < width)?;
+                Some(f64::from(taps[tap * cols + i]) * f64::from(data[(y * width + x) * cols + i]))
+            };
+            (0..9).filter_map(tap).sum::<f64>() + if has_bias { f64::from(b[i]) } else { 0.0 }
+        };
+        let want: Vec<f64> = (0..rows * columns * cols).map(|i| at(i / cols / columns, i / cols % columns, i % cols)).collect();
+        if !is_near(gpu, &out, &want, TOLERANCE).await? {
+            return Ok(Some("depthwise_conv".into()));
+        }
     }
     Ok(None)
 }

@@ -84,6 +84,11 @@ pub struct VitConfig {
     pub patch_size: usize,
     /// Patches along a side of the block that the projector makes one row of.
     pub merge: usize,
+    /// Patches along a side of the blocks in whose order patches come: `merge`, so that those which become one row stand together, or 1, line
+    /// by line.
+    pub order: usize,
+    /// Patches whose features stand side by side in what the projector takes: all of a block, or 1.
+    pub joined: usize,
     /// Width of the residual stream.
     pub n_embd: usize,
     /// Width inside the feed-forward layer.
@@ -197,7 +202,8 @@ impl VitConfig {
             )));
         }
         let side = image_size / patch_size;
-        if merge > 1 && ((positions == PositionTable::Fixed && !side.is_multiple_of(merge)) || !n_embd.is_multiple_of(4)) {
+        let joined = if projector.joins_patches() { merge * merge } else { 1 };
+        if (positions == PositionTable::Fixed && !side.is_multiple_of(merge)) || (joined > 1 && !n_embd.is_multiple_of(4)) {
             return Err(Error::invalid_gguf(format!(
                 "'{file}' makes one row of {merge} by {merge} patches of {n_embd} elements, but a tile has {side} in a line, which cannot be \
                  right."
@@ -210,6 +216,8 @@ impl VitConfig {
             ProjectorKind::Idefics3 | ProjectorKind::Lfm2 | ProjectorKind::Qwen3Vl => Activation::GeluTanh,
             // Of the gated one it is SiLU.
             ProjectorKind::Qwen2Vl | ProjectorKind::Qwen25Vl => Activation::QuickGelu,
+            // Their tower is always OpenAI's.
+            ProjectorKind::Ldp | ProjectorKind::LdpV2 => Activation::QuickGelu,
             ProjectorKind::InternVl => Activation::Gelu,
             ProjectorKind::Linear | ProjectorKind::Mlp2xGelu if is_siglip => Activation::GeluTanh,
             ProjectorKind::Linear | ProjectorKind::Mlp2xGelu => match m.bool("clip.use_gelu") {
@@ -222,6 +230,8 @@ impl VitConfig {
             image_size,
             patch_size,
             merge,
+            order: if projector == ProjectorKind::Ldp { 1 } else { merge },
+            joined,
             n_embd,
             n_ff,
             n_heads,
@@ -251,9 +261,14 @@ impl VitConfig {
         AttentionOp { mask: Mask::Full, ..AttentionOp::causal(heads) }
     }
 
-    /// Width of the features: those of a block of patches side by side.
+    /// Width of the features: those of [`Self::joined`] patches side by side.
     pub fn n_features(&self) -> usize {
-        self.merge * self.merge * self.n_embd
+        self.joined * self.n_embd
+    }
+
+    /// Rows of features of which the projector makes one.
+    pub fn features_per_row(&self) -> usize {
+        self.merge * self.merge / self.joined
     }
 
     /// Rows and columns of the table of positions.

@@ -13,7 +13,8 @@
 //! some earlier blocks besides those of the last.
 //!
 //! The patch convolution has stride = kernel, so it is a linear layer over patches. Patches come in the order of the blocks that the projector
-//! makes one row of ([`in_blocks`]): attention does not care about their order, and then the merge is a mere joining of neighbours.
+//! makes one row of ([`in_blocks`]): attention does not care about their order, and then the merge is a mere joining of neighbours, or a mean
+//! of them. Only what convolves over the grid of patches wants them line by line ([`VitConfig::order`]).
 
 use crate::backend::{Backend, Epilogue, KvSource, Linear, Qkv, RopeStyle};
 use crate::error::Result;
@@ -88,7 +89,7 @@ pub struct VitJob<B: Backend> {
     gate: Option<B::Tensor>,
     /// `[n_rows, head_dim]`: the angles that queries and keys are turned by.
     rope: Option<B::Tensor>,
-    /// `[n_patches / merge², merge² · n_embd]` each: features behind some of the blocks.
+    /// `[n_patches / joined, joined · n_embd]` each: features behind some of the blocks.
     taps: Vec<B::Tensor>,
     windows: Option<WindowJob<B>>,
 }
@@ -187,7 +188,7 @@ impl<B: Backend> Vit<B> {
                 let side = config.image_size / config.patch_size;
                 let class = table[..usize::from(config.has_class) * n].iter().copied();
                 let patches = &table[usize::from(config.has_class) * n..];
-                let in_order = in_blocks(side, side, config.merge).flat_map(|(y, x)| &patches[(y * side + x) * n..][..n]);
+                let in_order = in_blocks(side, side, config.order).flat_map(|(y, x)| &patches[(y * side + x) * n..][..n]);
                 let rows: Vec<f32> = class.chain(in_order.copied()).collect();
                 let mut out = backend.tensor(rows.len() / n, n)?;
                 backend.write(&mut out, 0, &rows);
@@ -254,14 +255,14 @@ impl<B: Backend> Vit<B> {
         let rope = if c.rotary {
             let head_dim = c.attention().heads.head_dim;
             let mut rope = backend.tensor(n, head_dim)?;
-            backend.write(&mut rope, 0, &kept(positions::rotary(in_blocks(rows, cols, c.merge), head_dim)));
+            backend.write(&mut rope, 0, &kept(positions::rotary(in_blocks(rows, cols, c.order), head_dim)));
             Some(rope)
         } else {
             None
         };
         let mut taps = Vec::with_capacity(c.taps.len());
         for _ in &c.taps {
-            taps.push(backend.tensor(n / c.merge / c.merge, c.n_features())?);
+            taps.push(backend.tensor(n / c.joined, c.n_features())?);
         }
         let mut job = VitJob {
             n_patches: n,
@@ -290,7 +291,7 @@ impl<B: Backend> Vit<B> {
             Positions::None => {}
             Positions::Table(table, corners) => {
                 let resized = positions::resized(table, c.table_grid(), [rows, cols], width, *corners);
-                let in_order: Vec<f32> = in_blocks(rows, cols, c.merge)
+                let in_order: Vec<f32> = in_blocks(rows, cols, c.order)
                     .flat_map(|(y, x)| &resized[(y * cols + x) * width..][..width])
                     .copied()
                     .collect();
@@ -386,9 +387,9 @@ impl<B: Backend> Vit<B> {
         }
     }
 
-    /// Puts the rows of `merge²` patches side by side, without the class token.
+    /// Puts the rows of [`VitConfig::joined`] patches side by side, without the class token.
     fn join(&self, backend: &mut B, x: &B::Tensor, n_patches: usize, out: &mut B::Tensor) {
-        let (joined, first) = (self.config.merge * self.config.merge, usize::from(self.config.has_class));
+        let (joined, first) = (self.config.joined, usize::from(self.config.has_class));
         if joined == 1 {
             backend.copy_rows(x, first, out, 0, n_patches);
         } else {
@@ -396,8 +397,8 @@ impl<B: Backend> Vit<B> {
         }
     }
 
-    /// The features, those of `merge²` patches side by side: `[n_patches / merge², merge² · n_embd]`, without the class token; and those
-    /// behind the blocks [`VitConfig::taps`], which have not passed the norm of the end.
+    /// The features, those of [`VitConfig::joined`] patches side by side: `[n_patches / joined, joined · n_embd]`, without the class token; and
+    /// those behind the blocks [`VitConfig::taps`], which have not passed the norm of the end.
     ///
     /// # Errors
     /// `out_of_memory`.
@@ -408,7 +409,7 @@ impl<B: Backend> Vit<B> {
             self.norm(backend, &job.x, ln, &mut job.norm, n + usize::from(c.has_class));
             std::mem::swap(&mut job.x, &mut job.norm);
         }
-        let mut features = backend.tensor(n / c.merge / c.merge, c.n_features())?;
+        let mut features = backend.tensor(n / c.joined, c.n_features())?;
         self.join(backend, &job.x, n, &mut features);
         if let Some(windows) = &job.windows {
             let mut in_order = backend.tensor(windows.order.len(), c.n_features())?;

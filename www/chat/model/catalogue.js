@@ -32,7 +32,7 @@
 /** How a model and this machine go together. @typedef {"fits" | "unknown" | "tight" | "too large"} Fit */
 
 /** The families that the engine loads, each by the name of its projector. A model of another one is not offered. */
-export const FAMILIES = new Set(["llava", "idefics3", "internvl", "lfm2", "qwen2vl", "qwen3vl"]);
+export const FAMILIES = new Set(["llava", "idefics3", "internvl", "ldp", "ldpv2", "lfm2", "qwen2vl", "qwen3vl"]);
 
 /** What WebAssembly's memory of 4 GiB has room for, beside the engine itself. */
 const CPU_MEMORY = 4.1e9;

@@ -37,7 +37,7 @@ fn gelu_tanh_exponent(y: f32) -> f32 {
     return min(-1.5957691 * z * (0.044715 * z * z + 1.0), 80.0);
 }
 
-// Puts a sum into its place. Epilogues: 0 store, 1 add, 2 gelu, 3 quick gelu, 4 gelu by tanh.
+// Puts a sum into its place. Epilogues: 0 store, 1 add, 2 gelu, 3 quick gelu, 4 gelu by tanh, 5 relu, 6 hard sigmoid.
 fn finish(row: u32, column: u32, sum: f32) {
     var y = sum;
     if (P.has_bias == 1u) {
@@ -56,6 +56,12 @@ fn finish(row: u32, column: u32, sum: f32) {
         }
         case 4u: {
             y = y / (1.0 + exp(gelu_tanh_exponent(y)));
+        }
+        case 5u: {
+            y = max(y, 0.0);
+        }
+        case 6u: {
+            y = clamp(y + 3.0, 0.0, 6.0) * 0.16666667;
         }
         default: {}
     }
