@@ -150,6 +150,41 @@ fn a_siglip_tower_is_taken_as_one_whatever_its_file_says() {
     assert_eq!(logits(&mut engine(&model, &clips)), logits(&mut engine(&model, &sound)));
 }
 
+/// What Qwen2-VL's first converter wrote computes what today's does: a flag instead of the projector's name or beside it, feed-forward layers
+/// under each other's names and of no width, and a placeholder for positions.
+#[test]
+fn qwen2_vls_old_vision_files_are_read_as_new_ones() {
+    let (model, new) = (copy_of("tiny-qwen2vl/tiny-qwen2vl-q4_0.gguf"), copy_of("tiny-qwen2vl/mmproj-f16.gguf"));
+    let mut old = new
+        .clone()
+        .unset("general.type")
+        .set("clip.has_text_encoder", Val::Bool(false))
+        .set("clip.has_qwen2vl_merger", Val::Bool(true))
+        .set("clip.use_silu", Val::Bool(false))
+        .set("clip.use_gelu", Val::Bool(false))
+        .set("clip.vision.feed_forward_length", Val::U32(0))
+        .floats("v.position_embd.weight", &[10, 10], &[0.0; 100]);
+    for (layer, kind) in (0..3).flat_map(|layer| ["weight", "bias"].map(|kind| (layer, kind))) {
+        let name = |part: &str| format!("v.blk.{layer}.{part}.{kind}");
+        let (up, down, other) = (name("ffn_up"), name("ffn_down"), name("other"));
+        old = old.renamed(&up, &other).renamed(&down, &up).renamed(&other, &down);
+    }
+    let want = logits(&mut engine(&model, &new));
+    for old in [old.clone(), old.clone().unset("clip.projector_type")] {
+        assert_eq!(logits(&mut engine(&model, &old)), want);
+    }
+    // A table that is no placeholder would be left out, and so would a switch of another family.
+    let refused = |mmproj: &GgufWriter, words: &str| {
+        let (model, mmproj) = (memory("model.gguf", model.finish()), memory("mmproj.gguf", mmproj.finish()));
+        let loaded = pollster::block_on(Engine::load(Cpu::new(), model, Some(mmproj), options(), &mut |_| {}));
+        let error = loaded.err().unwrap_or_else(|| panic!("{words} is loaded"));
+        assert!(error.code() == "unsupported_architecture" && error.message().contains(words), "{error}");
+    };
+    let table = old.clone().without("v.position_embd.weight").floats("v.position_embd.weight", &[64, 100], &[0.0; 6400]);
+    refused(&table, "v.position_embd.weight");
+    refused(&copy_of("tiny-qwen25vl/mmproj-f16.gguf").set("clip.has_qwen2vl_merger", Val::Bool(true)), "has_qwen2vl_merger");
+}
+
 #[test]
 fn lfm2_vl_is_the_references_on_the_cpu() {
     let bounds = Bounds { logits: [("f16", 2e-3), ("q4_0", 0.8)], ..CPU };

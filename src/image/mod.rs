@@ -22,4 +22,4 @@ pub mod sizes;
 
 pub use decode::{RgbImage, decode, from_rgba};
 pub use place::{Grid, Layout, Place};
-pub use preprocess::{Mode, Pixels, PreprocessSpec, in_blocks, patches};
+pub use preprocess::{Mode, Pixels, PreprocessSpec, in_blocks, patches, projector_type};

@@ -135,7 +135,7 @@ impl PreprocessSpec {
         }
         let mean = channels(metadata, "clip.vision.image_mean", CLIP_MEAN, |v| (0.0..=1.0).contains(&v))?;
         let std = channels(metadata, "clip.vision.image_std", CLIP_STD, |v| v > 1e-6 && v.is_finite())?;
-        let family = metadata.str("clip.projector_type").or(metadata.str("clip.vision.projector_type")).unwrap_or_default();
+        let family = projector_type(metadata).unwrap_or_default();
         let merge = merge(metadata, family)?;
         let unit = patch_size * merge;
         if unit > MAX_UNIT {
@@ -407,6 +407,13 @@ pub fn patches(pixels: &Pixels, tile: usize, patch_size: usize, merge: usize) ->
 pub fn in_blocks(rows: usize, cols: usize, merge: usize) -> impl Iterator<Item = (usize, usize)> {
     let blocks = (0..rows / merge).flat_map(move |y| (0..cols / merge).map(move |x| (y * merge, x * merge)));
     blocks.flat_map(move |(y, x)| (0..merge).flat_map(move |dy| (0..merge).map(move |dx| (y + dy, x + dx))))
+}
+
+/// The name of the projector in a vision file's metadata, which decides of what family it is. `None` in files of 2023, which are LLaVA's.
+pub fn projector_type(metadata: &Metadata) -> Option<&str> {
+    let named = metadata.str("clip.projector_type").or(metadata.str("clip.vision.projector_type"));
+    // Qwen2-VL's first converter had a flag of its own.
+    named.or_else(|| (metadata.bool("clip.has_qwen2vl_merger") == Some(true)).then_some("qwen2vl_merger"))
 }
 
 /// Patches along a side of the block that the projector makes one row of, by the kind of projector.

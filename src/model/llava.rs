@@ -121,7 +121,7 @@ fn keys_of(projector: ProjectorKind) -> &'static [(&'static str, Key)] {
         ProjectorKind::Idefics3 => &[MERGE, ("vision.preproc_image_size", Key::Read)],
         ProjectorKind::Lfm2 => &[MERGE],
         // The activation is the family's.
-        ProjectorKind::Qwen2Vl => &[SPATIAL_MERGE, MIN_PIXELS, MAX_PIXELS],
+        ProjectorKind::Qwen2Vl => &[SPATIAL_MERGE, MIN_PIXELS, MAX_PIXELS, ("has_qwen2vl_merger", Key::Read)],
         ProjectorKind::Qwen25Vl => {
             &[SPATIAL_MERGE, MIN_PIXELS, MAX_PIXELS, ("use_silu", Key::Read), ("vision.n_wa_pattern", Key::Read)]
         }

@@ -8,6 +8,7 @@
 use crate::backend::{Backend, Epilogue, Linear};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
+use crate::image::projector_type;
 use crate::model::downsample::Downsample;
 use crate::model::weights::{Norm, Plan, Weights};
 
@@ -95,9 +96,7 @@ impl ProjectorKind {
     /// # Errors
     /// `unsupported_architecture` for another.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
-        let m = &gguf.metadata;
-        // Files of 2023 lack the key.
-        let kind = m.str("clip.projector_type").or_else(|| m.str("clip.vision.projector_type")).unwrap_or("mlp");
+        let kind = projector_type(&gguf.metadata).unwrap_or("mlp");
         match kind {
             "mlp" | "linear" | "mlp2x_gelu" if gguf.tensor("mm.2.weight").is_some() => Ok(Self::Mlp2xGelu),
             "mlp" | "linear" | "mlp2x_gelu" => Ok(Self::Linear),

@@ -192,6 +192,12 @@ impl GgufWriter {
         self
     }
 
+    /// Leaves a metadata pair out.
+    pub fn unset(mut self, key: &str) -> Self {
+        self.pairs.retain(|(other, _)| other != key);
+        self
+    }
+
     /// Leaves a tensor out.
     pub fn without(mut self, name: &str) -> Self {
         let n = self.tensors.len();

@@ -26,6 +26,9 @@ use crate::model::weights::{Norm, Plan, Weights};
 /// The weights of the patches of two frames.
 const FRAMES: [&str; 2] = ["v.patch_embd.weight", "v.patch_embd.weight.1"];
 
+/// The shape of the table of zeros that Qwen2-VL's first converter wrote for positions that there are none of.
+const PLACEHOLDER: [usize; 2] = [10, 10];
+
 struct Block<B: Backend> {
     ln1: Norm<B>,
     q: Linear<B>,
@@ -118,6 +121,8 @@ impl<B: Backend> Vit<B> {
         plan.optional_floats("v.class_embd", &[n]);
         if config.positions != PositionTable::None {
             plan.floats("v.position_embd.weight", &[n, config.n_table_rows()]);
+        } else if plan.gguf().tensor("v.position_embd.weight").is_some_and(|t| t.info.dims == PLACEHOLDER) {
+            plan.ignore("v.position_embd.weight");
         }
         if config.has_pre_ln {
             plan.norm("v.pre_ln", n);
