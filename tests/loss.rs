@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use common::llava::{Answer, complete, file, finish, golden, golden_bytes, inputs, options, picture, tiny_llava_on};
+use common::llava::{Answer, complete, file, finish, golden, golden_bytes, golden_json, inputs, options, picture, tiny_llava_on};
 use llava_web::backend::cpu::Cpu;
 use llava_web::backend::gpu::{Device, DeviceOptions, Gpu};
 use llava_web::backend::{Backend, Queue};
@@ -54,9 +54,9 @@ fn add(answer: &mut Answer, event: Event) -> bool {
     false
 }
 
-/// The answer where the device is destroyed before these steps, and another one takes over each time.
-fn answer_with_losses(request: &Value, images: &[RgbImage], losses: &[usize]) -> Answer {
-    let mut engine = engine();
+/// The answer of such an engine where the device is destroyed before these steps, and another one takes over each time.
+fn answer_with_losses(open: impl Fn() -> Engine<Gpu>, request: &Value, images: &[RgbImage], losses: &[usize]) -> Answer {
+    let mut engine = open();
     start(&mut engine, request, images);
     let mut answer = Answer::default();
     for step in 0.. {
@@ -73,7 +73,7 @@ fn answer_with_losses(request: &Value, images: &[RgbImage], losses: &[usize]) ->
                 assert_eq!(error.code(), "device_lost", "{error}");
                 let rescued = engine.rescue();
                 assert!(rescued.is_generating());
-                engine = self::engine();
+                engine = open();
                 engine.resume(rescued).expect("takes over");
             }
         }
@@ -133,7 +133,7 @@ fn an_answer_goes_on_where_its_device_was_lost() {
     }
     let mut n_losses = 0;
     for (name, request, images) in requests() {
-        let expected = answer_with_losses(&request, &images, &[]);
+        let expected = answer_with_losses(engine, &request, &images, &[]);
         assert!(expected.ids.len() >= 8, "{name}: {:?}", expected.ids);
         if name == "in a form" {
             let value: Value = serde_json::from_str(&expected.text).expect("it parses");
@@ -144,7 +144,7 @@ fn an_answer_goes_on_where_its_device_was_lost() {
         // Each loss loads a model, so not before every step; the steps around the first token, and the last ones, are all there.
         let first = expected.stages.len();
         for loss in (0..=n_steps).filter(|step| step % 4 == 0 || step.abs_diff(first) < 2 || *step + 1 >= n_steps) {
-            let got = answer_with_losses(&request, &images, &[loss]);
+            let got = answer_with_losses(engine, &request, &images, &[loss]);
             n_losses += 1;
             assert_same(&got, &expected, &format!("{name}, lost before step {loss} of {n_steps}"));
             let has_recovered = got.stages.iter().any(|s| s.0 == "recovering");
@@ -156,16 +156,115 @@ fn an_answer_goes_on_where_its_device_was_lost() {
     println!("{n_losses} losses");
 }
 
+/// A structure that a context can have beyond LLaVA's: the folder of a family that has it, and its vision file there. The language model is
+/// the folder's own, or the tiny LLaVA's.
+struct Structure {
+    folder: &'static str,
+    mmproj: &'static str,
+    picture: &'static str,
+}
+
+impl Structure {
+    fn open(&self) -> Engine<Gpu> {
+        let own = golden(&format!("{0}/{0}-f16.gguf", self.folder));
+        let model = file(if own.exists() { own } else { golden("tiny-llava/tiny-llava-f16.gguf") });
+        let mmproj = Some(file(golden(&format!("{}/{}", self.folder, self.mmproj))));
+        let backend = Gpu::new(gpu::device(DeviceOptions::default())).expect("a backend");
+        let options = LoadOptions { step_work: Some(1), ..options() };
+        pollster::block_on(Engine::load(backend, model, mmproj, options, &mut |_| {}))
+            .unwrap_or_else(|e| panic!("{}: {e}", self.folder))
+    }
+
+    /// The reference data's question about one picture.
+    fn prompt(&self) -> String {
+        let expected = golden_json(&format!("{}/expected.json", self.folder));
+        let prompt = expected["prompts"]["one"].as_str().or(expected["prompt"].as_str()).expect("a prompt");
+        prompt.replace("{image}", "<image>")
+    }
+}
+
+/// An answer about a picture goes on to the bit where its device was lost, and so does the conversation from a saved session, in another
+/// engine.
+fn goes_on(of: &Structure) {
+    if gpu::is_missing() {
+        return;
+    }
+    let (name, images) = (of.folder, [picture(of.picture)]);
+    let ask = |prompt: &str| json!({ "prompt": prompt, "temperature": 0, "max_tokens": 8, "logprobs": true, "top_logprobs": 2 });
+    let request = ask(&of.prompt());
+    let expected = answer_with_losses(|| of.open(), &request, &images, &[]);
+    assert_eq!(expected.ids.len(), 8, "{name}: {:?}", expected.finish_reason);
+    assert!(expected.usage.image_tokens > 0);
+    let first = expected.stages.len();
+    let of_picture = expected.stages.iter().filter(|stage| stage.0 == "image").count();
+    assert!(of_picture > 1 && of_picture < first, "{name}: {:?}", expected.stages);
+    // Amid the picture, amid the prompt behind it, before the first token, amid the answer, and before its last token.
+    for loss in [of_picture / 2, of_picture.midpoint(first), first, first + 1, first + 4, first + 7] {
+        let got = answer_with_losses(|| of.open(), &request, &images, &[loss]);
+        assert_same(&got, &expected, &format!("{name}, lost before step {loss} of {}", first + 8));
+        assert_eq!(got.stages.iter().any(|stage| stage.0 == "recovering"), loss > first, "{name}, lost before step {loss}");
+    }
+    let twice = answer_with_losses(|| of.open(), &request, &images, &[first + 3, first + 6]);
+    assert_same(&twice, &expected, &format!("{name}, lost twice"));
+
+    let mut engine = of.open();
+    assert_same(&complete(&mut engine, request, &images).expect("answers"), &expected, &format!("{name}, at once"));
+    let mut saved = Vec::new();
+    pollster::block_on(engine.save_session(&mut |bytes| saved.extend_from_slice(bytes))).expect("saves");
+    let more = ask(&format!("{}{} And", of.prompt(), expected.text));
+    let mut other = of.open();
+    pollster::block_on(other.restore_session(saved.as_slice())).expect("restores");
+    let (here, there) = (complete(&mut engine, more.clone(), &images), complete(&mut other, more, &images));
+    let (here, there) = (here.expect("answers"), there.expect("answers"));
+    assert_same(&there, &here, &format!("{name}, from a saved session"));
+    for answer in [&here, &there] {
+        assert!(answer.usage.cached_tokens > expected.usage.image_tokens, "{name}: {:?}", answer.usage);
+        assert!(answer.stages.iter().all(|stage| stage.0 != "image"), "{name}: the picture's rows are there");
+    }
+    assert_eq!(here.usage.cached_tokens, there.usage.cached_tokens, "{name}");
+    println!("{name}: lost eight times, and saved");
+}
+
+#[test]
+fn tiles_with_their_marks_go_on() {
+    goes_on(&Structure { folder: "tiny-smolvlm", mmproj: "mmproj-f16.gguf", picture: "chelsea.png" });
+}
+
+#[test]
+fn the_state_of_convolutions_goes_on() {
+    goes_on(&Structure { folder: "tiny-lfm2vl", mmproj: "mmproj-f16.gguf", picture: "coffee_tall.png" });
+}
+
+#[test]
+fn positions_apart_from_slots_go_on() {
+    goes_on(&Structure { folder: "tiny-qwen2vl", mmproj: "mmproj-f16.gguf", picture: "coffee_tall.png" });
+}
+
+#[test]
+fn windows_of_the_tower_go_on() {
+    goes_on(&Structure { folder: "tiny-qwen25vl", mmproj: "mmproj-f16.gguf", picture: "coffee_tall.png" });
+}
+
+#[test]
+fn rows_behind_later_layers_go_on() {
+    goes_on(&Structure { folder: "tiny-qwen3vl", mmproj: "mmproj-f16.gguf", picture: "coffee_tall.png" });
+}
+
+#[test]
+fn convolved_patches_go_on() {
+    goes_on(&Structure { folder: "tiny-mobilevlm", mmproj: "mmproj-ldp-f16.gguf", picture: "chelsea.png" });
+}
+
 #[test]
 fn losses_amid_a_recovery_are_recovered_from() {
     if gpu::is_missing() {
         return;
     }
     let (name, request, images) = requests().swap_remove(0);
-    let expected = answer_with_losses(&request, &images, &[]);
+    let expected = answer_with_losses(engine, &request, &images, &[]);
     let first = expected.stages.len() + 3;
     for gap in [1, 2, 4, 9] {
-        let got = answer_with_losses(&request, &images, &[first, first + gap, first + 2 * gap + 1]);
+        let got = answer_with_losses(engine, &request, &images, &[first, first + gap, first + 2 * gap + 1]);
         assert_same(&got, &expected, &format!("{name}, {gap} steps apart"));
     }
 }
@@ -212,7 +311,7 @@ fn a_generation_without_a_device_can_be_stopped() {
         return;
     }
     let (_, request, images) = requests().swap_remove(0);
-    let expected = answer_with_losses(&request, &images, &[]);
+    let expected = answer_with_losses(engine, &request, &images, &[]);
     let mut engine = engine();
     start(&mut engine, &request, &images);
     let mut answer = Answer::default();
