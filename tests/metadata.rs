@@ -590,6 +590,11 @@ fn projectors_that_convolve_are_refused_where_their_file_cannot_be_right() {
         let error = refused(load(writer), what);
         assert!(error.code() == "unsupported_architecture" && error.message().contains(words), "{what}: {error}");
     }
+    for (writer, own, other) in [(&ldp, "ldpnet", "ldpnetv2"), (&v2, "ldpnetv2", "ldpnet")] {
+        let named = |name| writer.clone().set("clip.vision.mm_projector_type", Val::str(name));
+        load(named(own)).expect("what it is called where it was trained");
+        assert_eq!(refused(load(named(other)), other).code(), "unsupported_architecture");
+    }
     // The smallest grid that there can be: one row is left of it. Of no square picture either.
     for writer in [ldp, v2] {
         let writer = writer.set("clip.vision.image_size", Val::U32(14)).reshaped("v.position_embd.weight", &[64, 5]);

@@ -117,7 +117,10 @@ fn keys_of(projector: ProjectorKind) -> &'static [(&'static str, Key)] {
     const MIN_PIXELS: (&str, Key) = ("vision.image_min_pixels", Key::Read);
     const MAX_PIXELS: (&str, Key) = ("vision.image_max_pixels", Key::Read);
     match projector {
-        ProjectorKind::Linear | ProjectorKind::Mlp2xGelu | ProjectorKind::Ldp | ProjectorKind::LdpV2 => &[],
+        ProjectorKind::Linear | ProjectorKind::Mlp2xGelu => &[],
+        // What the checkpoints' own configurations call it.
+        ProjectorKind::Ldp => &[("vision.mm_projector_type", Key::Text(&["ldpnet"]))],
+        ProjectorKind::LdpV2 => &[("vision.mm_projector_type", Key::Text(&["ldpnetv2"]))],
         ProjectorKind::Idefics3 => &[MERGE, ("vision.preproc_image_size", Key::Read)],
         ProjectorKind::Lfm2 => &[MERGE],
         // The activation is the family's.
