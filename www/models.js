@@ -113,7 +113,7 @@ export const MODELS = [
     work: { weights: 1.17e9, picture: 0.97e12, rows: 256 },
   },
   {
-    // Files: huggingface.co/ZiangWu/MobileVLM_V2-1.7B-GGUF/tree/main, where sizes are rounded. The prompt: llama.cpp, docs/multimodal/MobileVLM.md.
+    // Files: huggingface.co/ZiangWu/MobileVLM_V2-1.7B-GGUF/tree/main, where sizes are rounded. The prompt: llama.cpp, examples/llava/MobileVLM-README.md.
     name: "MobileVLM V2 1.7B",
     family: "ldpv2",
     purpose: "photographs",
