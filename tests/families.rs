@@ -10,13 +10,14 @@ use std::rc::Rc;
 
 use common::families::{Bounds, FAMILIES, Family, check, check_going_on, check_pixels, check_text};
 use common::gguf_writer::{GgufWriter, Val};
-use common::llava::{file, golden, inputs, memory, options, picture};
+use common::llava::{file, golden, inputs, max_diff, memory, options, picture};
 use llava_web::backend::cpu::Cpu;
 use llava_web::backend::gpu::kernels::Products;
 use llava_web::backend::gpu::{Device, DeviceOptions, Gpu};
 use llava_web::gguf::Gguf;
 use llava_web::runtime::engine::Engine;
 use llava_web::runtime::request;
+use serde_json::json;
 
 const CPU: Bounds = Bounds { embeds: 1e-3, logits: [("f16", 2e-3), ("q4_0", 0.6)] };
 const GPU: Bounds = Bounds { embeds: 1e-3, logits: [("f16", 2e-3), ("q4_0", 2e-3)] };
@@ -246,8 +247,18 @@ fn mobilevlm_v2_is_the_references_on_the_gpu() {
     on_gpu("tiny-mobilevlm.ldpv2");
 }
 
-/// Families whose positions are not their slots.
-const PLACED: [&str; 2] = ["tiny-qwen2vl", "tiny-qwen3vl"];
+#[test]
+fn gemma3_is_the_references_on_the_cpu() {
+    on_cpu("tiny-gemma3");
+}
+
+#[test]
+fn gemma3_is_the_references_on_the_gpu() {
+    on_gpu("tiny-gemma3");
+}
+
+/// Families whose positions are not their slots, or whose pictures' rows see each other.
+const PLACED: [&str; 3] = ["tiny-qwen2vl", "tiny-qwen3vl", "tiny-gemma3"];
 
 #[test]
 fn conversations_with_pictures_go_on_where_they_stood_on_the_cpu() {
@@ -263,4 +274,31 @@ fn conversations_with_pictures_go_on_where_they_stood_on_the_gpu() {
         Gpu::new(gpu::device(DeviceOptions { products: Some(Products::Float), ..DeviceOptions::default() })).expect("a backend")
     };
     PLACED.iter().for_each(|name| check_going_on(name, new, &options()));
+}
+
+/// Rows of a picture that see each other are run together wherever the pieces end in which a prompt is run: those of the CPU are so short that
+/// some of these end within a picture, those of the GPU hold the whole prompt.
+#[test]
+fn pictures_whose_rows_see_each_other_are_never_cut() {
+    if gpu::is_missing() {
+        return;
+    }
+    let load = || (file(golden("tiny-gemma3/tiny-gemma3-f16.gguf")), Some(file(golden("tiny-gemma3/mmproj-f16.gguf"))));
+    let (model, mmproj) = load();
+    let mut cpu = pollster::block_on(Engine::load(Cpu::new(), model, mmproj, options(), &mut |_| {})).expect("loads");
+    let (model, mmproj) = load();
+    let gpu = Gpu::new(float_device()).expect("a backend");
+    let mut gpu = pollster::block_on(Engine::load(gpu, model, mmproj, options(), &mut |_| {})).expect("loads");
+    let images = inputs(&[picture("coffee_tall.png"), picture("chelsea.png")]);
+    for n_before in [20, 44, 50, 55, 60, 64] {
+        let text = "a ".repeat(n_before);
+        let request = json!({ "prompt": format!("{text}<image>{}<image>Compare.", "b ".repeat(30)) });
+        let request = request::parse(&request.to_string()).expect("sound");
+        let (got, ids) = pollster::block_on(cpu.evaluate(&request, &images)).expect("evaluates");
+        let (want, _) = pollster::block_on(gpu.evaluate(&request, &images)).expect("evaluates");
+        let first = ids.iter().position(Option::is_none).expect("a picture");
+        let diff = max_diff(&got, &want);
+        println!("{first} tokens before the first picture, {} in all: {diff:.1e} between the devices", ids.len());
+        assert!(diff < 2e-3, "{first} tokens before the first picture: {diff}");
+    }
 }

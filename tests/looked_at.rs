@@ -5,10 +5,12 @@ mod common;
 mod gpu;
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use common::gguf_writer::{GgufWriter, Val};
 use common::llava::{Answer, chat, complete, file, golden, inputs, memory, options, picture, tiny_llava, tiny_llava_on};
 use llava_web::backend::cpu::Cpu;
+use llava_web::backend::gpu::kernels::Products;
 use llava_web::backend::gpu::{DeviceOptions, Gpu};
 use llava_web::backend::{Backend, KvFormat};
 use llava_web::gguf::Gguf;
@@ -22,7 +24,7 @@ const MODEL: &str = "tiny-llava-f16.gguf";
 const MMPROJ: &str = "mmproj-legacy-f16.gguf";
 const PROMPT: &str = "USER: <image>\nWhat is in this image? ASSISTANT:";
 
-/// A LLaMA or Qwen3 in double precision, one plain loop for each formula.
+/// A LLaMA, Qwen3 or Gemma 3 in double precision, one plain loop for each formula.
 struct Reference {
     tensors: HashMap<String, Vec<f64>>,
     n_layers: usize,
@@ -34,6 +36,30 @@ struct Reference {
     halves: bool,
     eps: f64,
     freq_base: f64,
+    /// What Gemma 3 has besides.
+    gemma: Option<Gemma>,
+}
+
+/// Norms behind each half of a block, GELU, embeddings of tokens times a factor; and for its layers:
+struct Gemma {
+    /// Keys that local layers see, those behind the query in a picture not counted.
+    window: usize,
+    /// What positions are divided by in the layers that are not local.
+    scaling: f64,
+    /// The rows of the picture, which see each other.
+    picture: Range<usize>,
+}
+
+impl Gemma {
+    /// Five of six layers are.
+    fn is_local(layer: usize) -> bool {
+        !(layer + 1).is_multiple_of(6)
+    }
+
+    fn sees(&self, layer: usize, query: usize, key: usize) -> bool {
+        let is_within = self.picture.contains(&query) && self.picture.contains(&key);
+        (key <= query || is_within) && (!Self::is_local(layer) || query < key + self.window)
+    }
 }
 
 impl Reference {
@@ -61,7 +87,12 @@ impl Reference {
             n_heads,
             n_kv_heads: m.uint(&key("attention.head_count_kv")).map_or(n_heads, |n| n as usize),
             head_dim: m.uint(&key("attention.key_length")).map_or(n_embd / n_heads, |n| n as usize),
-            halves: architecture == "qwen3",
+            halves: architecture != "llama",
+            gemma: (architecture == "gemma3").then(|| Gemma {
+                window: number("attention.sliding_window"),
+                scaling: f64::from(m.float(&key("rope.scaling.factor")).expect("a factor")),
+                picture: 0..0,
+            }),
             eps: f64::from(m.float(&key("attention.layer_norm_rms_epsilon")).expect("eps")),
             freq_base: m.float(&key("rope.freq_base")).map_or(10000.0, f64::from),
         }
@@ -77,14 +108,19 @@ impl Reference {
     }
 
     /// Heads as they meet each other: past their norm where there is one, then turned.
-    fn turned(&self, x: Vec<f64>, norm: &str, position: usize) -> Vec<f64> {
+    fn turned(&self, x: Vec<f64>, norm: &str, layer: usize, position: usize) -> Vec<f64> {
         let d = self.head_dim;
+        let (base, scaling) = match &self.gemma {
+            Some(_) if Gemma::is_local(layer) => (10_000.0, 1.0),
+            Some(gemma) => (self.freq_base, gemma.scaling),
+            None => (self.freq_base, 1.0),
+        };
         let heads =
             x.chunks_exact(d).map(|head| if self.tensors.contains_key(norm) { self.norm(norm, head) } else { head.to_vec() });
         let turn = |mut head: Vec<f64>| {
             for i in 0..d / 2 {
                 let (a, b) = if self.halves { (i, i + d / 2) } else { (2 * i, 2 * i + 1) };
-                let (sin, cos) = (position as f64 * self.freq_base.powf(-2.0 * i as f64 / d as f64)).sin_cos();
+                let (sin, cos) = (position as f64 / scaling * f64::powf(base, -2.0 * i as f64 / d as f64)).sin_cos();
                 (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[a] * sin + head[b] * cos);
             }
             head
@@ -101,33 +137,44 @@ impl Reference {
             let normed: Vec<Vec<f64>> = h.iter().map(|h| self.norm(&name("attn_norm"), h)).collect();
             let turned = |part: &str| -> Vec<Vec<f64>> {
                 let norm = name(&format!("{part}_norm"));
-                normed.iter().enumerate().map(|(i, x)| self.turned(self.linear(&name(part), x), &norm, i)).collect()
+                normed.iter().enumerate().map(|(i, x)| self.turned(self.linear(&name(part), x), &norm, layer, i)).collect()
             };
             let (q, k) = (turned("attn_q"), turned("attn_k"));
             let v: Vec<Vec<f64>> = normed.iter().map(|x| self.linear(&name("attn_v"), x)).collect();
-            let mut mean = vec![0.0; h.len()];
+            let n = h.len();
+            let mut mean = vec![0.0; n];
+            // What a half of the block adds, past its norm where there is one.
+            let added = |norm: &str, x: Vec<f64>| if self.gemma.is_some() { self.norm(&name(norm), &x) } else { x };
             for (i, h) in h.iter_mut().enumerate() {
+                let seen: Vec<usize> = match &self.gemma {
+                    Some(gemma) => (0..n).filter(|key| gemma.sees(layer, i, *key)).collect(),
+                    None => (0..=i).collect(),
+                };
                 let mut attn = vec![0.0; self.n_heads * head_dim];
                 for head in 0..self.n_heads {
                     let (from, kv) = (head * head_dim, head * self.n_kv_heads / self.n_heads * head_dim);
-                    let scores = k[..=i]
+                    let scores = seen
                         .iter()
-                        .map(|k| (0..head_dim).map(|d| q[i][from + d] * k[kv + d]).sum::<f64>() / (head_dim as f64).sqrt());
+                        .map(|at| (0..head_dim).map(|d| q[i][from + d] * k[*at][kv + d]).sum::<f64>() / (head_dim as f64).sqrt());
                     let weights: Vec<f64> = scores.map(f64::exp).collect();
                     let total: f64 = weights.iter().sum();
-                    for (at, weight) in weights.iter().enumerate() {
+                    for (at, weight) in seen.iter().copied().zip(&weights) {
                         (0..head_dim).for_each(|d| attn[from + d] += weight / total * v[at][kv + d]);
                         if i + 1 == mean.len() {
                             mean[at] += weight / total / self.n_heads as f64;
                         }
                     }
                 }
-                let out = self.linear(&name("attn_output"), &attn);
+                let out = added("post_attention_norm", self.linear(&name("attn_output"), &attn));
                 h.iter_mut().zip(out).for_each(|(h, x)| *h += x);
                 let normed = self.norm(&name("ffn_norm"), h);
                 let (gate, up) = (self.linear(&name("ffn_gate"), &normed), self.linear(&name("ffn_up"), &normed));
-                let product: Vec<f64> = gate.iter().zip(up).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
-                let out = self.linear(&name("ffn_down"), &product);
+                let activated = |g: f64| match self.gemma {
+                    Some(_) => g / 2.0 * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (g + 0.044715 * g.powi(3))).tanh()),
+                    None => g / (1.0 + (-g).exp()),
+                };
+                let product: Vec<f64> = gate.iter().zip(up).map(|(g, u)| activated(*g) * u).collect();
+                let out = added("post_ffw_norm", self.linear(&name("ffn_down"), &product));
                 h.iter_mut().zip(out).for_each(|(h, x)| *h += x);
             }
             of_layers.push(mean);
@@ -141,7 +188,11 @@ fn looked_at<B: Backend>(engine: &mut Engine<B>, position: usize, token: Option<
 }
 
 fn ask<B: Backend>(engine: &mut Engine<B>, image: &RgbImage) -> Answer {
-    let request = json!({ "prompt": PROMPT, "temperature": 0, "max_tokens": 10 });
+    ask_with(engine, PROMPT, image)
+}
+
+fn ask_with<B: Backend>(engine: &mut Engine<B>, prompt: &str, image: &RgbImage) -> Answer {
+    let request = json!({ "prompt": prompt, "temperature": 0, "max_tokens": 10 });
     complete(engine, request, std::slice::from_ref(image)).expect("answers")
 }
 
@@ -162,17 +213,20 @@ fn assert_sound(looked: &LookedAt, what: &str) {
 fn embedded<B: Backend>(
     engine: &mut Engine<B>,
     reference: &Reference,
-    image: &RgbImage,
+    (prompt, image): (&str, &RgbImage),
     answer: &Answer,
     rows: &[f32],
 ) -> (Vec<Vec<f64>>, usize) {
-    let evaluate = request::parse(&json!({ "prompt": PROMPT }).to_string()).expect("sound");
+    let evaluate = request::parse(&json!({ "prompt": prompt }).to_string()).expect("sound");
     let (_, prompt) = pollster::block_on(engine.evaluate(&evaluate, &inputs(std::slice::from_ref(image)))).expect("evaluates");
     let first_row = prompt.iter().position(Option::is_none).expect("a picture");
     let (table, n) = (&reference.tensors["token_embd.weight"], reference.n_embd);
     let mut rows = rows.chunks_exact(n);
     let embedding = |id: Option<u32>| match id {
-        Some(id) => table[id as usize * n..][..n].to_vec(),
+        Some(id) => {
+            let scale = if reference.gemma.is_some() { (n as f64).sqrt() } else { 1.0 };
+            table[id as usize * n..][..n].iter().map(|x| scale * x).collect()
+        }
         None => rows.next().expect("a row").iter().copied().map(f64::from).collect(),
     };
     let all = prompt.iter().copied().chain(answer.ids.iter().map(|id| Some(*id)));
@@ -203,7 +257,7 @@ fn heads_with_norms_of_their_own_are_seen_as_they_were() {
     let (mut engine, image) = (load(), picture("coffee_tall.png"));
     let answer = ask(&mut engine, &image);
     let (rows, _) = pollster::block_on(engine.embed_image(&image)).expect("embeds");
-    let (embeddings, _) = embedded(&mut load(), &reference, &image, &answer, &rows);
+    let (embeddings, _) = embedded(&mut load(), &reference, (PROMPT, &image), &answer, &rows);
     for i in [0, 2] {
         let position = answer.usage.prompt_tokens + i;
         let looked = looked_at(&mut engine, position, Some(answer.ids[i]));
@@ -217,6 +271,58 @@ fn heads_with_norms_of_their_own_are_seen_as_they_were() {
     }
 }
 
+/// Local layers of Gemma 3 look no further than their window, and the rows of a picture see each other; both devices.
+fn windows_and_spans_are_seen<B: Backend>(make: impl Fn() -> B) {
+    const GEMMA3: &str = "tiny-gemma3/tiny-gemma3-f16.gguf";
+    const PROMPT: &str = "<start_of_turn>user\n<image>What is in this image?<end_of_turn>\n<start_of_turn>model\n";
+    let mut reference = Reference::open(GEMMA3);
+    let load = || {
+        let (model, mmproj) = (file(golden(GEMMA3)), Some(file(golden("tiny-gemma3/mmproj-f16.gguf"))));
+        pollster::block_on(Engine::load(make(), model, mmproj, options(), &mut |_| {})).expect("loads")
+    };
+    let (mut engine, image) = (load(), picture("coffee_tall.png"));
+    let answer = ask_with(&mut engine, PROMPT, &image);
+    let (rows, [n_rows, _]) = pollster::block_on(engine.embed_image(&image)).expect("embeds");
+    let (embeddings, first_row) = embedded(&mut load(), &reference, (PROMPT, &image), &answer, &rows);
+    let gemma = reference.gemma.as_mut().expect("it is Gemma 3");
+    gemma.picture = first_row..first_row + n_rows;
+    let window = gemma.window;
+    for i in [0, 3, 8] {
+        let position = answer.usage.prompt_tokens + i;
+        let looked = looked_at(&mut engine, position, Some(answer.ids[i]));
+        assert_sound(&looked, &format!("token {i}"));
+        assert_eq!(looked.layers, 2..5, "all of them local");
+        assert!(looked.weights[..position - window].iter().all(|weight| *weight == 0.0), "token {i}: beyond the window");
+        let of_layers = reference.attention_of_the_last(embeddings[..position].to_vec());
+        let want = (0..position).map(|at| of_layers[2..5].iter().map(|layer| layer[at]).sum::<f64>() / 3.0);
+        let error = looked.weights.iter().zip(want).map(|(got, want)| (got - want).abs()).fold(0.0, f64::max);
+        println!("token {i}: largest error {error:.1e}");
+        assert!(looked.weights.len() == position && error < 1e-5, "token {i}: {error}");
+    }
+    // Before the mark behind the picture: its last row is looked at, and sees all others.
+    let last = first_row + n_rows;
+    let looked = looked_at(&mut engine, last, None);
+    let of_layers = reference.attention_of_the_last(embeddings[..last].to_vec());
+    let want = (0..last).map(|at| of_layers[2..5].iter().map(|layer| layer[at]).sum::<f64>() / 3.0);
+    let error = looked.weights.iter().zip(want).map(|(got, want)| (got - want).abs()).fold(0.0, f64::max);
+    println!("last row of the picture: largest error {error:.1e}");
+    assert!(looked.weights.len() == last && error < 1e-5, "{error}");
+}
+
+#[test]
+fn windows_and_spans_are_seen_on_the_cpu() {
+    windows_and_spans_are_seen(Cpu::new);
+}
+
+#[test]
+fn windows_and_spans_are_seen_on_the_gpu() {
+    if gpu::is_missing() {
+        return;
+    }
+    let device = gpu::device(DeviceOptions { products: Some(Products::Float), ..DeviceOptions::default() });
+    windows_and_spans_are_seen(|| Gpu::new(device.clone()).expect("a backend"));
+}
+
 #[test]
 fn attention_is_that_of_a_decoder_in_double_precision() {
     let reference = Reference::open(&format!("tiny-llava/{MODEL}"));
@@ -227,7 +333,7 @@ fn attention_is_that_of_a_decoder_in_double_precision() {
     let before = saved(&mut engine);
     let n_prompt = answer.usage.prompt_tokens;
     let mut other = tiny_llava(MODEL, MMPROJ, options()).expect("loads");
-    let (embeddings, first_row) = embedded(&mut other, &reference, &image, &answer, &rows);
+    let (embeddings, first_row) = embedded(&mut other, &reference, (PROMPT, &image), &answer, &rows);
     for i in [0, 1, 4, 9] {
         let position = n_prompt + i;
         let looked = looked_at(&mut engine, position, Some(answer.ids[i]));

@@ -501,6 +501,7 @@ fn numbers_that_decide_how_pictures_are_cut_are_refused_or_computed() {
         "tiny-qwen2vl",
         "tiny-qwen25vl",
         "tiny-qwen3vl",
+        "tiny-gemma3",
         "tiny-mobilevlm.ldp",
         "tiny-mobilevlm.ldpv2",
     ] {
@@ -603,5 +604,69 @@ fn projectors_that_convolve_are_refused_where_their_file_cannot_be_right() {
             let (rows, shape) = pollster::block_on(engine.embed_image(&picture(name))).expect("embeds");
             assert!(shape == [1, 256] && rows.iter().all(|x| x.is_finite()), "{shape:?}");
         }
+    }
+}
+
+/// What only Gemma 3's files say of their network is computed, or refused by its name.
+#[test]
+fn gemma3_is_as_its_metadata_says_or_refused() {
+    let load = |changes: &[(&str, Val)]| {
+        let writer = GgufWriter::copy_of(&golden_gguf("tiny-gemma3/tiny-gemma3-q4_0.gguf"));
+        let writer = changes.iter().fold(writer, |writer, (key, value)| writer.set(&format!("gemma3.{key}"), value.clone()));
+        let model = memory("gemma3.gguf", writer.finish());
+        pollster::block_on(Engine::load(Cpu::new(), model, None, options(), &mut |_| {}))
+    };
+    let ids: Vec<u32> = (0..90).map(|i| 300 + i * 7 % 500).collect();
+    let logits = |changes: &[(&str, Val)]| evaluate(&mut load(changes).unwrap_or_else(|e| panic!("{changes:?}: {e}")), &ids);
+    let usual = logits(&[]);
+    const PATTERN: &str = "attention.sliding_window_pattern";
+    const BASE: &str = "rope.freq_base_swa";
+    const CAP: &str = "final_logit_softcapping";
+    const WINDOW: &str = "attention.sliding_window";
+    let listed = |all: [i32; 7]| Val::ints(all);
+    for same in [
+        &[(PATTERN, Val::U32(6))][..],
+        &[(PATTERN, listed([1, 1, 1, 1, 1, 0, 1]))],
+        &[(BASE, Val::F32(10_000.0))],
+        &[(CAP, Val::F32(0.0))],
+        &[("attention.scale", Val::F32(0.0))],
+    ] {
+        assert_eq!(logits(same), usual, "{same:?}");
+    }
+    // All layers global, all but one, and a window that hides nothing: local layers keep their own angles.
+    let all_global = logits(&[(PATTERN, Val::U32(1))]);
+    assert_eq!(logits(&[(PATTERN, listed([0; 7]))]), all_global);
+    let no_window = logits(&[(WINDOW, Val::U32(4096))]);
+    for (a, b) in [(&all_global, &usual), (&no_window, &usual), (&all_global, &no_window)] {
+        assert!(difference(a, &b.iter().map(|x| f64::from(*x)).collect::<Vec<_>>()) > 0.1);
+    }
+    for changed in
+        [&[(BASE, Val::F32(500.0))][..], &[(PATTERN, Val::U32(3))], &[(WINDOW, Val::U32(25))], &[(WINDOW, Val::U32(1))]]
+    {
+        let got = logits(changed);
+        assert!(got.iter().all(|x| x.is_finite()) && got != usual, "{changed:?}");
+    }
+    let capped: Vec<f64> = usual.iter().map(|x| 1.5 * (f64::from(*x) / 1.5).tanh()).collect();
+    assert!(difference(&logits(&[(CAP, Val::F32(1.5))]), &capped) < 1e-5);
+
+    for (key, value, code) in [
+        (WINDOW, Val::U32(0), "invalid_gguf"),
+        (WINDOW, Val::I32(-24), "invalid_gguf"),
+        (WINDOW, Val::F32(24.0), "invalid_gguf"),
+        (PATTERN, Val::U32(0), "invalid_gguf"),
+        (PATTERN, Val::str("6"), "invalid_gguf"),
+        (PATTERN, Val::ints([1, 0, 1]), "invalid_gguf"),
+        (PATTERN, listed([2, 1, 1, 1, 1, 0, 1]), "invalid_gguf"),
+        (BASE, Val::F32(0.0), "invalid_gguf"),
+        (BASE, Val::F32(f32::NAN), "invalid_gguf"),
+        (CAP, Val::F32(-30.0), "invalid_gguf"),
+        (CAP, Val::F32(f32::INFINITY), "invalid_gguf"),
+        ("attention.head_count", Val::U32(0), "invalid_gguf"),
+        ("attention.key_length_swa", Val::U32(32), "unsupported_architecture"),
+        ("altup.num_inputs", Val::U32(4), "unsupported_architecture"),
+    ] {
+        let error = refused(load(&[(key, value)]), key);
+        assert_eq!(error.code(), code, "{error}");
+        assert!(error.message().contains(key), "{error}");
     }
 }

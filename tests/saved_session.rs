@@ -280,3 +280,49 @@ fn pictures_in_tiles_come_back_with_their_grids() {
     assert_eq!((got.ids, got.usage.cached_tokens), (want.ids, want.usage.cached_tokens));
     assert!(got.stages.iter().all(|s| s.0 != "image"));
 }
+
+/// Rows of a picture that stand where no prompt puts them do no harm to a model whose pictures' rows see each other: what the context shares
+/// with the next prompt ends before them.
+#[test]
+fn pictures_that_are_not_whole_do_no_harm() {
+    let load = || {
+        let model = file(golden("tiny-gemma3/tiny-gemma3-q4_0.gguf"));
+        let mmproj = Some(file(golden("tiny-gemma3/mmproj-f16.gguf")));
+        pollster::block_on(Engine::load(Cpu::new(), model, mmproj, options(), &mut |_| {})).expect("loads")
+    };
+    let (mut engine, image) = (load(), picture("chelsea.png"));
+    let ask = |engine: &mut Engine<Cpu>| {
+        let request = json!({ "prompt": "One two three <image>What is this?", "temperature": 0, "max_tokens": 4 });
+        complete(engine, request, std::slice::from_ref(&image)).expect("answers")
+    };
+    let first = ask(&mut engine);
+    let sound = save(&mut engine);
+    let word = |at: usize| u32::from_le_bytes(*sound[at..].first_chunk().expect("a word")) as usize;
+    let [n_slots, n_pictures] = [52, 56].map(word);
+    assert_eq!((n_slots, n_pictures), (first.usage.prompt_tokens + 3, 1));
+    let names = (0..2).fold(72, |at, _| at + 4 + word(at));
+    let slot = |i: usize| names + 44 + 8 * i;
+    let first_row = (0..n_slots).find(|i| word(slot(*i)) == 1).expect("a row of the picture");
+    let row = |i: usize, row: u32| (slot(i), [1_u32.to_le_bytes(), row.to_le_bytes()].concat());
+    for changes in [
+        vec![row(first_row + 5, 9)],
+        (0..16).map(|i| row(first_row + i, 0)).collect(),
+        (0..n_slots).map(|i| row(i, i as u32)).collect(),
+        vec![row(first_row - 1, u32::MAX), row(n_slots - 1, u32::MAX)],
+        vec![row(n_slots - 1, 0)],
+    ] {
+        let bytes = changes.iter().fold(sound.clone(), |bytes, (at, value)| with(&bytes, *at, value));
+        let mut other = load();
+        // Its embedding is at hand where the last row is looked at.
+        pollster::block_on(other.embed_image(&image)).expect("embeds");
+        restore(&mut other, &bytes).expect("nothing of it is impossible");
+        for position in [first_row + 3, n_slots] {
+            if let Err(error) = pollster::block_on(other.looked_at(position, None)) {
+                assert_eq!(error.code(), "invalid_request", "{error}");
+            }
+        }
+        let again = ask(&mut other);
+        assert_eq!(again.ids, first.ids);
+        assert!(again.usage.cached_tokens <= first_row || changes.len() == 1, "{}", again.usage.cached_tokens);
+    }
+}

@@ -187,6 +187,24 @@ export const MODELS = [
     work: { weights: 3.82e9, picture: 0.38e12, rows: 576 },
   },
   {
+    // Files and rounded sizes: the model card of huggingface.co/bartowski/google_gemma-3-4b-it-GGUF. The sampling: Google's Gemma 3 model card.
+    // A picture has 4096 patches, whatever its size: minutes on a CPU.
+    name: "Gemma 3 4B",
+    family: "gemma3",
+    purpose: "photographs",
+    goodAt: "Answers in depth about photographs and text in them, in very many languages; needs a GPU.",
+    model: "hf:bartowski/google_gemma-3-4b-it-GGUF/google_gemma-3-4b-it-Q4_K_M.gguf",
+    mmproj: "hf:bartowski/google_gemma-3-4b-it-GGUF/mmproj-google_gemma-3-4b-it-f16.gguf",
+    bytes: { model: 2_490_000_000, mmproj: 851_000_000 },
+    roundedBytes: true,
+    memory: 3_900_000_000,
+    needsGpu: true,
+    licence: "Gemma Terms of Use",
+    options: { contextSize: 2048 },
+    sampling: { temperature: 1, top_k: 64, top_p: 0.95 },
+    work: { weights: 3.88e9, picture: 5.45e12, rows: 256 },
+  },
+  {
     // Files: huggingface.co/mys/ggml_llava-v1.5-7b/tree/main, where sizes are rounded.
     name: "LLaVA 1.5, 7B",
     family: "llava",

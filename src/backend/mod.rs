@@ -26,8 +26,8 @@ mod operands;
 mod work;
 
 pub use operands::{
-    AttentionOp, CONV_RING, DepthwiseConv, Epilogue, Expected, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec, Launches,
-    Linear, Mask, MatrixSpec, QkNorm, Qkv, RmsNorm, RopeStyle, conv_state_row, conv_state_rows,
+    AttentionOp, CONV_RING, DepthwiseConv, Epilogue, Expected, GateUp, Gating, Heads, KvFormat, KvPart, KvPlace, KvSource,
+    KvSpec, Launches, Linear, Mask, MatrixSpec, QkNorm, Qkv, RmsNorm, RopeStyle, conv_state_row, conv_state_rows,
 };
 
 /// The types of a device, and how its work is best cut.
@@ -264,8 +264,11 @@ pub trait Ops: Types {
     /// `y[i] = x[i] Wᵀ + b` for `n` rows, then the epilogue. `x [·, n_in]`, `out [·, n_out]`.
     fn linear(&mut self, x: &Self::Tensor, layer: &Linear<Self>, out: &mut Self::Tensor, n: usize, epilogue: Epilogue);
 
-    /// `gate[i] = silu(gate[i]) · up[i]`, `silu(x) = x · sigmoid(x)`.
-    fn silu_mul(&mut self, gate: &mut Self::Tensor, up: &Self::Tensor, n: usize);
+    /// `gate[i] = gating(gate[i]) · up[i]`.
+    fn gate_mul(&mut self, gating: Gating, gate: &mut Self::Tensor, up: &Self::Tensor, n: usize);
+
+    /// `x[i] = cap · tanh(x[i] / cap)`, for `n` rows.
+    fn soft_cap(&mut self, x: &mut Self::Tensor, cap: f32, n: usize);
 
     /// Turns the first `n_rot` elements of each head of row `i` by the angles of `rope[position+i]`.
     /// `x [·, n_heads · head_dim]`, `rope [n_ctx, n_rot]` (cosines, then sines).
@@ -336,19 +339,11 @@ pub trait Ops: Types {
         self.kv_write(place.cache, place.layer, place.position, k, v, n);
     }
 
-    /// The front half of a gated feed-forward layer: `gate = silu(x Wgᵀ + bg) · (x Wuᵀ + bu)`; `up` is scratch.
-    fn gate_up(
-        &mut self,
-        x: &Self::Tensor,
-        gate_layer: &Linear<Self>,
-        up_layer: &Linear<Self>,
-        gate: &mut Self::Tensor,
-        up: &mut Self::Tensor,
-        n: usize,
-    ) {
-        self.linear(x, gate_layer, gate, n, Epilogue::Store);
-        self.linear(x, up_layer, up, n, Epilogue::Store);
-        self.silu_mul(gate, up, n);
+    /// The front half of a gated feed-forward layer: `gate = gating(x Wgᵀ + bg) · (x Wuᵀ + bu)`; `up` is scratch.
+    fn gate_up(&mut self, x: &Self::Tensor, layers: &GateUp<'_, Self>, gate: &mut Self::Tensor, up: &mut Self::Tensor, n: usize) {
+        self.linear(x, layers.gate, gate, n, Epilogue::Store);
+        self.linear(x, layers.up, up, n, Epilogue::Store);
+        self.gate_mul(layers.gating, gate, up, n);
     }
 
     /// [`Self::linear`] of `rms_norm(x)`.
@@ -383,19 +378,17 @@ pub trait Ops: Types {
     }
 
     /// [`Self::gate_up`] of `rms_norm(x)`.
-    #[allow(clippy::too_many_arguments, reason = "a fused group of ops")]
     fn norm_gate_up(
         &mut self,
         x: &Self::Tensor,
         norm: RmsNorm<'_, Self>,
-        gate_layer: &Linear<Self>,
-        up_layer: &Linear<Self>,
+        layers: &GateUp<'_, Self>,
         gate: &mut Self::Tensor,
         up: &mut Self::Tensor,
         n: usize,
     ) {
         self.rms_norm(x, norm.weight, norm.eps, norm.scratch, n);
-        self.gate_up(norm.scratch, gate_layer, up_layer, gate, up, n);
+        self.gate_up(norm.scratch, layers, gate, up, n);
     }
 }
 

@@ -37,6 +37,15 @@ pub enum Epilogue {
     HardSigmoid,
 }
 
+/// The activation of the gate of a gated feed-forward layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Gating {
+    /// `silu(x) = x · sigmoid(x)`: LLaMA and most others.
+    Silu,
+    /// GELU by the hyperbolic tangent, see [`Epilogue::GeluTanh`]: Gemma.
+    GeluTanh,
+}
+
 /// A linear layer: `y = x Wᵀ + b`.
 pub struct Linear<B: Types + ?Sized> {
     /// `[n_out, n_in]`
@@ -85,11 +94,12 @@ pub enum Mask {
 }
 
 impl Mask {
-    /// The keys that the query at `slot` sees, of `n_keys`.
-    pub fn keys(self, slot: usize, n_keys: usize) -> Range<usize> {
+    /// The keys that the query at `slot` sees, of `n_keys`. Where `end` is beyond its own slot it sees those before that besides; a window
+    /// begins where it would without.
+    pub fn keys(self, slot: usize, n_keys: usize, end: usize) -> Range<usize> {
         match self {
-            Self::Causal => 0..slot + 1,
-            Self::Window(width) => (slot + 1).saturating_sub(width)..slot + 1,
+            Self::Causal => 0..end.max(slot + 1),
+            Self::Window(width) => (slot + 1).saturating_sub(width)..end.max(slot + 1),
             Self::Full => 0..n_keys,
         }
     }
@@ -134,6 +144,10 @@ pub enum KvSource<'a, B: Types + ?Sized> {
         layer: usize,
         /// The slot of the first query.
         first: usize,
+        /// `[1, n_ctx]`: for each slot the one behind the last that its query sees, where that is beyond its own (spans of slots that see
+        /// each other, as the rows of a picture may); 0 where it is not. Whole numbers that do not fall as slots rise, but to 0; keys are
+        /// there up to them. A full mask does not look at it.
+        ends: Option<&'a B::Tensor>,
     },
     /// In tensors `[·, n_kv_heads · head_dim]` of as many rows as there are queries.
     Rows {
@@ -221,6 +235,16 @@ pub struct Qkv<'a, B: Types + ?Sized> {
     pub qk_norm: Option<QkNorm<'a, B>>,
 }
 
+/// The two projections of a gated feed-forward layer into it, `[n_ff, n_embd]` each.
+pub struct GateUp<'a, B: Types + ?Sized> {
+    /// To the gate.
+    pub gate: &'a Linear<B>,
+    /// To what it is multiplied with.
+    pub up: &'a Linear<B>,
+    /// What the gate goes through before.
+    pub gating: Gating,
+}
+
 /// Root-mean-square norms of heads.
 pub struct QkNorm<'a, B: Types + ?Sized> {
     /// Of the queries, `[1, head_dim]`.
@@ -266,19 +290,25 @@ pub enum Expected {
     Linear(Format),
     /// [`Ops::norm_qkv_rope_kv`](super::Ops::norm_qkv_rope_kv): the formats of the three matrices, and of the cache.
     Qkv([Format; 3], KvFormat),
-    /// [`Ops::norm_gate_up`](super::Ops::norm_gate_up): the formats of both matrices.
-    GateUp([Format; 2]),
+    /// [`Ops::norm_gate_up`](super::Ops::norm_gate_up): the formats of both matrices, and the activation.
+    GateUp([Format; 2], Gating),
     /// [`Ops::attention`](super::Ops::attention) with heads of this width over a cache of this format.
     Attention(usize, KvFormat),
+    /// The same with ends beyond the queries' own slots.
+    AttentionEnds(usize, KvFormat),
     /// [`Ops::attention`](super::Ops::attention) with heads of this width over rows of keys and values.
     AttentionRows(usize),
     /// [`Ops::head_norm`](super::Ops::head_norm)
     HeadNorm,
+    /// [`Ops::mean_rows`](super::Ops::mean_rows) and [`Ops::add_rows`](super::Ops::add_rows) in a decoder.
+    Scaled,
     /// [`Ops::short_conv`](super::Ops::short_conv)
     ShortConv,
     /// [`Ops::depthwise_conv`](super::Ops::depthwise_conv), and what stands around one: [`Ops::hard_swish`](super::Ops::hard_swish),
     /// [`Ops::mul_rows`](super::Ops::mul_rows), [`Ops::mean_rows`](super::Ops::mean_rows)
     DepthwiseConv,
+    /// [`Ops::soft_cap`](super::Ops::soft_cap)
+    SoftCap,
     /// Everything else that a decoder takes.
     Decoder,
     /// Everything else that a vision tower takes.

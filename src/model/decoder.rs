@@ -1,6 +1,8 @@
 //! What a language model is to the runtime: a stack of layers over rows of embeddings, with keys and values of its own shape. One file
 //! under [`lm`](super::lm) for each structure of the block, one row in the [registry](super::registry) for each architecture.
 
+use std::ops::Range;
+
 use crate::backend::{AttentionOp, Backend, KvFormat, KvSpec};
 use crate::error::Result;
 use crate::gguf::Gguf;
@@ -26,8 +28,12 @@ pub struct Dims {
     pub n_vocab: usize,
     /// Positions the model was made for.
     pub n_ctx_train: usize,
-    /// The attention of every layer that has any.
+    /// The attention of every layer that has any, but for those of `local`.
     pub attention: AttentionOp,
+    /// The attention of some layers that see less of the context, and for each layer whether it is one.
+    pub local: Option<(AttentionOp, Vec<bool>)>,
+    /// Whether the rows of a picture see each other, also those behind them ([`Decoder::set_spans`]). All of them must then be run at once.
+    pub pictures_see_themselves: bool,
     /// Multiply-adds of a row in a layer, attention apart.
     pub work_per_row: u64,
 }
@@ -36,6 +42,14 @@ impl Dims {
     /// The context to use where the caller names none: the model's, but at most 4096 positions.
     pub fn default_context(&self) -> usize {
         self.n_ctx_train.min(DEFAULT_CONTEXT)
+    }
+
+    /// The attention of a layer.
+    pub fn attention_of(&self, layer: usize) -> AttentionOp {
+        match &self.local {
+            Some((attention, is_local)) if is_local.get(layer) == Some(&true) => *attention,
+            _ => self.attention,
+        }
     }
 
     /// Elements of all query heads.
@@ -115,6 +129,15 @@ pub trait Decoder<B: Backend> {
     /// Tells at which positions the slots from the first on stand; those behind them stand at `next` and those that follow it. Told before
     /// rows are run in any slot whose position is not its number. Models whose slots are their positions have nothing to do.
     fn set_positions(&mut self, _backend: &mut B, _positions: &[Position], _next: usize) {}
+
+    /// Tells which slots see each other: the rows of each picture, in order. Told before rows are run in any of them. Models whose pictures
+    /// are causal like text ([`Dims::pictures_see_themselves`]) have nothing to do.
+    fn set_spans(&mut self, _backend: &mut B, _spans: &[Range<usize>]) {}
+
+    /// The slot behind the last that one sees.
+    fn end_of(&self, slot: usize) -> usize {
+        slot + 1
+    }
 
     /// Adds `n` rows of `rows [·, n_embd]`, those from `from` on, to the residual stream's from `row` on.
     fn add_rows(&mut self, backend: &mut B, rows: &B::Tensor, from: usize, row: usize, n: usize);

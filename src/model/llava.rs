@@ -122,7 +122,7 @@ fn keys_of(projector: ProjectorKind) -> &'static [(&'static str, Key)] {
         ProjectorKind::Ldp => &[("vision.mm_projector_type", Key::Text(&["ldpnet"]))],
         ProjectorKind::LdpV2 => &[("vision.mm_projector_type", Key::Text(&["ldpnetv2"]))],
         ProjectorKind::Idefics3 => &[MERGE, ("vision.preproc_image_size", Key::Read)],
-        ProjectorKind::Lfm2 => &[MERGE],
+        ProjectorKind::Lfm2 | ProjectorKind::Gemma3 => &[MERGE],
         // The activation is the family's.
         ProjectorKind::Qwen2Vl => &[SPATIAL_MERGE, MIN_PIXELS, MAX_PIXELS, ("has_qwen2vl_merger", Key::Read)],
         ProjectorKind::Qwen25Vl => {
@@ -212,6 +212,11 @@ impl VisionConfig {
         }
         plan.check()?;
         Ok(plan)
+    }
+
+    /// The most rows that a tile takes in the context.
+    pub fn max_tile_rows(&self) -> usize {
+        self.preprocess.max_tile_pixels() / (self.preprocess.patch_size * self.preprocess.merge).pow(2)
     }
 
     /// The attention of the tower's blocks.

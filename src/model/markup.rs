@@ -30,8 +30,12 @@ pub enum Markup {
     InternVl,
     /// Marks around the whole: Qwen2-VL and later.
     Qwen,
+    /// Marks around the whole, and empty lines around these: Gemma 3.
+    Gemma3,
 }
 
+/// What stands before Gemma 3's pictures.
+const GEMMA3_BEFORE: &str = "\n\n<start_of_image>";
 /// Idefics3's mark before each tile, and behind the last.
 const AROUND: &str = "<fake_token_around_image>";
 
@@ -44,6 +48,7 @@ impl Markup {
             ProjectorKind::Lfm2 => Self::Lfm2,
             ProjectorKind::InternVl => Self::InternVl,
             ProjectorKind::Qwen2Vl | ProjectorKind::Qwen25Vl | ProjectorKind::Qwen3Vl => Self::Qwen,
+            ProjectorKind::Gemma3 => Self::Gemma3,
         }
     }
 
@@ -54,6 +59,8 @@ impl Markup {
             Self::Lfm2 => Some(["<|image_start|>", "<|image_end|>"]),
             Self::InternVl => Some(["<img>", "</img>"]),
             Self::Qwen => Some(["<|vision_start|>", "<|vision_end|>"]),
+            // Templates write the first mark alone, which stands for the picture.
+            Self::Gemma3 => Some([GEMMA3_BEFORE, "<end_of_image>\n\n"]),
         }
     }
 
@@ -61,6 +68,7 @@ impl Markup {
     pub fn needs(self) -> Option<&'static str> {
         match self {
             Self::Idefics3 => Some(AROUND),
+            Self::Gemma3 => Some(GEMMA3_BEFORE.trim_start()),
             Self::Bare | Self::Lfm2 | Self::InternVl | Self::Qwen => self.ends().map(|[before, _]| before),
         }
     }
@@ -81,7 +89,7 @@ impl Markup {
                 Self::Idefics3 => {
                     [text(format!("{AROUND}<global-img>"))].into_iter().chain(all).chain([text(AROUND.into())]).collect()
                 }
-                Self::Bare | Self::Lfm2 | Self::InternVl | Self::Qwen => all,
+                Self::Bare | Self::Lfm2 | Self::InternVl | Self::Qwen | Self::Gemma3 => all,
             };
         };
         let n = (place.tile[0] * place.tile[1]) as u32;
@@ -93,7 +101,7 @@ impl Markup {
         let grid = (0..rows).flat_map(|row| (0..cols).map(move |col| (row, col)));
         let mut pieces = Vec::new();
         match self {
-            Self::Bare | Self::InternVl | Self::Qwen => return all,
+            Self::Bare | Self::InternVl | Self::Qwen | Self::Gemma3 => return all,
             Self::Idefics3 => {
                 for (row, col) in grid {
                     pieces.extend([text(format!("{AROUND}<row_{}_col_{}>", row + 1, col + 1)), tile(row, col)]);
@@ -144,5 +152,6 @@ mod tests {
             "<fake_token_around_image><global-img>[0-2]<fake_token_around_image>"
         );
         assert_eq!(written(Markup::Lfm2, Layout::Single), "[0-2]");
+        assert_eq!(written(Markup::Gemma3, Layout::Single), "[0-2]");
     }
 }

@@ -1,9 +1,9 @@
 //! From vision features to rows that stand among text embeddings.
 //!
 //! Features come with those of a block of patches side by side (see [`Vit::end`](super::vision::Vit::end)). Most projectors are then
-//! one or two linear layers with the exact GELU between, some after a layer norm. LLaVA's: Liu et al. 2023 (arXiv 2304.08485 and 2310.03744);
-//! Idefics3's pixel shuffle: Laurençon et al. 2024 (arXiv 2408.12637); InternVL's: Chen et al. 2024 (arXiv 2404.16821). MobileVLM's take
-//! patches one by one, and make fewer rows of them behind those layers (`downsample`).
+//! one or two linear layers with the exact GELU between, some after a norm. LLaVA's: Liu et al. 2023 (arXiv 2304.08485 and 2310.03744);
+//! Idefics3's pixel shuffle: Laurençon et al. 2024 (arXiv 2408.12637); InternVL's: Chen et al. 2024 (arXiv 2404.16821). Gemma 3's:
+//! Gemma Team 2025 (arXiv 2503.19786). MobileVLM's take patches one by one, and make fewer rows of them behind those layers (`downsample`).
 
 use crate::backend::{Backend, Epilogue, Linear};
 use crate::error::{Error, Result};
@@ -34,6 +34,8 @@ pub enum ProjectorKind {
     Qwen25Vl,
     /// The same, and such a projector behind a norm for the features of some earlier blocks (DeepStack): Qwen3-VL.
     Qwen3Vl,
+    /// Norm of the root mean square, linear over the means of blocks of patches: Gemma 3. Its matrix is stored the other way round.
+    Gemma3,
     /// Linear, GELU, linear, then two blocks of MobileNet's over the grid of patches: MobileVLM.
     Ldp,
     /// Linear, GELU, linear, then means of patches and a convolution over their grid: MobileVLM V2.
@@ -41,7 +43,7 @@ pub enum ProjectorKind {
 }
 
 /// The kinds that a file names otherwise than LLaVA's, as `clip.projector_type` spells them.
-const FAMILIES: [(&str, ProjectorKind); 8] = [
+const FAMILIES: [(&str, ProjectorKind); 9] = [
     ("idefics3", ProjectorKind::Idefics3),
     ("lfm2", ProjectorKind::Lfm2),
     ("internvl", ProjectorKind::InternVl),
@@ -50,6 +52,7 @@ const FAMILIES: [(&str, ProjectorKind); 8] = [
     ("qwen3vl_merger", ProjectorKind::Qwen3Vl),
     ("ldp", ProjectorKind::Ldp),
     ("ldpv2", ProjectorKind::LdpV2),
+    ("gemma3", ProjectorKind::Gemma3),
 ];
 
 /// The names of a projector's tensors.
@@ -59,12 +62,14 @@ pub struct Names {
     norm: Option<(String, bool)>,
     first: String,
     second: Option<String>,
+    /// Whether the first matrix is stored with the elements of an input's column side by side.
+    is_transposed: bool,
 }
 
 impl Names {
     fn new(norm: Option<(&str, bool)>, first: &str, second: Option<&str>) -> Self {
         let norm = norm.map(|(name, may_lack)| (name.to_string(), may_lack));
-        Self { norm, first: first.into(), second: second.map(str::to_string) }
+        Self { norm, first: first.into(), second: second.map(str::to_string), is_transposed: false }
     }
 
     /// Those of the projector for the features of an earlier block of Qwen3-VL's tower.
@@ -88,6 +93,7 @@ impl ProjectorKind {
             Self::Qwen3Vl => "qwen3vl_merger",
             Self::Ldp => "ldp",
             Self::LdpV2 => "ldpv2",
+            Self::Gemma3 => "gemma3",
         }
     }
 
@@ -121,13 +127,22 @@ impl ProjectorKind {
             Self::InternVl => Names::new(Some(("mm.model.mlp.0", false)), "mm.model.mlp.1", Some("mm.model.mlp.3")),
             Self::Ldp => Names::new(None, "mm.model.mlp.1", Some("mm.model.mlp.3")),
             Self::LdpV2 => Names::new(None, "mm.model.mlp.0", Some("mm.model.mlp.2")),
+            Self::Gemma3 => {
+                let names = Names::new(Some(("mm.soft_emb_norm", false)), "mm.input_projection", None);
+                Names { is_transposed: true, ..names }
+            }
         }
+    }
+
+    /// Whether its norms are of the root mean square alone.
+    fn has_rms_norm(self) -> bool {
+        self == Self::Gemma3
     }
 
     /// The epsilon of its norms.
     fn eps(self) -> f32 {
         match self {
-            Self::Qwen3Vl => 1e-6,
+            Self::Qwen3Vl | Self::Gemma3 => 1e-6,
             _ => 1e-5,
         }
     }
@@ -169,7 +184,11 @@ fn widths(gguf: &Gguf, names: &Names) -> Result<(usize, usize)> {
         let tensor = gguf
             .tensor(&name)
             .ok_or_else(|| Error::invalid_gguf(format!("'{}' lacks the tensor '{name}'. It holds no projector.", gguf.name())))?;
-        match tensor.info.n_rows() {
+        let n_rows = match names.is_transposed {
+            true => tensor.info.dims.first().copied().unwrap_or(0),
+            false => tensor.info.n_rows(),
+        };
+        match n_rows {
             n if n > MAX_WIDTH => {
                 Err(Error::invalid_gguf(format!("'{}' has a projector {n} wide, which cannot be right.", gguf.name())))
             }
@@ -203,6 +222,7 @@ impl<B: Backend> Projector<B> {
             plan.norm(norm, n_in);
         }
         match &names.second {
+            None if names.is_transposed => plan.floats(&format!("{}.weight", names.first), &[n_out, n_in]),
             None => plan.linear(&names.first, n_in, n_out),
             Some(second) => {
                 plan.linear(&names.first, n_in, n_hidden);
@@ -231,7 +251,10 @@ impl<B: Backend> Projector<B> {
             }
             _ => None,
         };
-        let first = w.linear(backend, &names.first)?;
+        let first = match names.is_transposed {
+            true => Linear { weight: w.transposed(backend, &format!("{}.weight", names.first), n_in)?, bias: None },
+            false => w.linear(backend, &names.first)?,
+        };
         let second = match &names.second {
             None => None,
             Some(second) => Some(w.linear(backend, second)?),
@@ -251,7 +274,11 @@ impl<B: Backend> Projector<B> {
             None => None,
             Some((norm, eps)) => {
                 let mut normed = backend.tensor(n, self.n_in)?;
-                backend.layer_norm(features, &norm.weight, &norm.bias, *eps, &mut normed, n);
+                if self.kind.has_rms_norm() {
+                    backend.rms_norm(features, &norm.weight, *eps, &mut normed, n);
+                } else {
+                    backend.layer_norm(features, &norm.weight, &norm.bias, *eps, &mut normed, n);
+                }
                 Some(normed)
             }
         };

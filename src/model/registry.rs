@@ -4,13 +4,13 @@ use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::model::decoder::DecoderConfig;
-use crate::model::lm::{Lfm2Config, LlamaConfig};
+use crate::model::lm::{Gemma3Config, Lfm2Config, LlamaConfig};
 
 /// Reads a language model's configuration from its file.
 type Open<B> = fn(&Gguf) -> Result<Box<dyn DecoderConfig<B>>>;
 
 /// Language models by `general.architecture`.
-fn decoders<B: Backend>() -> [(&'static str, Open<B>); 7] {
+fn decoders<B: Backend>() -> [(&'static str, Open<B>); 8] {
     [
         ("llama", LlamaConfig::open),
         ("qwen2", LlamaConfig::open),
@@ -19,6 +19,7 @@ fn decoders<B: Backend>() -> [(&'static str, Open<B>); 7] {
         ("qwen3vl", LlamaConfig::open),
         ("phi3", LlamaConfig::open),
         ("lfm2", Lfm2Config::open),
+        ("gemma3", Gemma3Config::open),
     ]
 }
 

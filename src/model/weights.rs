@@ -465,12 +465,19 @@ impl<B: Backend> Weights<B> {
     /// `internal` where the plan had no such tensors, `out_of_memory`.
     pub fn sum(&mut self, backend: &mut B, names: [&str; 2], n_in: usize) -> Result<B::Matrix> {
         let [a, b] = names.map(|name| self.floats(name).ok_or_else(|| not_planned(name)));
-        let bytes: Vec<u8> = a?.iter().zip(b?).flat_map(|(a, b)| (a + b).to_le_bytes()).collect();
-        let n_out = bytes.len() / 4 / n_in;
-        let spec = MatrixSpec { name: names[0].to_string(), format: Format::F32, n_in, n_out };
-        let mut builder = backend.matrix_begin(&spec)?;
-        backend.matrix_rows(&mut builder, &bytes)?;
-        backend.matrix_end(builder)
+        let sum: Vec<f32> = a?.iter().zip(b?).map(|(a, b)| a + b).collect();
+        float_matrix(backend, names[0], n_in, sum.into_iter())
+    }
+
+    /// Floats `[n_in, n_out]`, those of an output one behind the other only from row to row, as a matrix of rows of `n_in`, kept as 32-bit
+    /// floats.
+    ///
+    /// # Errors
+    /// `internal` where the plan had no such tensor, `out_of_memory`.
+    pub fn transposed(&mut self, backend: &mut B, name: &str, n_in: usize) -> Result<B::Matrix> {
+        let stored = self.floats(name).ok_or_else(|| not_planned(name))?;
+        let n_out = stored.len() / n_in;
+        float_matrix(backend, name, n_in, (0..n_out).flat_map(|out| stored.iter().skip(out).step_by(n_out).copied()))
     }
 
     /// [`Self::tensor`] of one row where the file has it.
@@ -526,6 +533,16 @@ impl<B: Backend> Weights<B> {
         };
         Ok(Norm { weight, bias })
     }
+}
+
+/// A matrix of 32-bit floats.
+fn float_matrix<B: Backend>(backend: &mut B, name: &str, n_in: usize, values: impl Iterator<Item = f32>) -> Result<B::Matrix> {
+    let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+    let n_out = bytes.len() / 4 / n_in;
+    let spec = MatrixSpec { name: name.to_string(), format: Format::F32, n_in, n_out };
+    let mut builder = backend.matrix_begin(&spec)?;
+    backend.matrix_rows(&mut builder, &bytes)?;
+    backend.matrix_end(builder)
 }
 
 /// The parameters of a layer norm.

@@ -30,7 +30,8 @@ const PIECE: usize = 8 << 20;
 pub struct LookedAt {
     /// The layers whose attention this is the mean of.
     pub layers: Range<usize>,
-    /// The probabilities over all positions up to the one that predicted the token; their sum is 1.
+    /// The probabilities over all positions up to the one that predicted the token (or, where that is a row of a picture whose rows see each
+    /// other, up to the picture's end); their sum is 1.
     pub weights: Vec<f64>,
     /// The pictures before it, in their order.
     pub pictures: Vec<PictureAttention>,
@@ -167,7 +168,8 @@ impl<B: Backend> Engine<B> {
                 match *slot {
                     Slot::Token(id) => llm.embed(backend, &[id], row),
                     Slot::Picture { hash, row: from } => {
-                        let picture = pictures.get(hash).ok_or_else(|| {
+                        let kept = pictures.get(hash).filter(|picture| (from as usize) < picture.n_rows);
+                        let picture = kept.ok_or_else(|| {
                             Error::invalid_request(
                                 "The picture is not kept any more, and the token follows it at once. Ask the question again.",
                             )
@@ -196,10 +198,12 @@ impl<B: Backend> Engine<B> {
         let mut turned = Vec::new();
         backend.read(&queries, 0, positions.len() * layers.end, &mut turned).await?;
         let n_q = llm.dims().n_q();
-        let n_keys = positions.iter().max().map_or(0, |last| last + 1);
+        // Behind the last key that each sees.
+        let ends: Vec<usize> = positions.iter().map(|position| llm.end_of(*position)).collect();
+        let n_keys = ends.iter().copied().max().unwrap_or(0);
         let element_bytes = self.kv_format.element_bytes();
         let n_at_once = (PIECE / (n_kv * element_bytes)).max(1);
-        let mut means: Vec<Vec<f64>> = positions.iter().map(|position| vec![0.0; position + 1]).collect();
+        let mut means: Vec<Vec<f64>> = ends.iter().map(|end| vec![0.0; *end]).collect();
         // Scores of each position and head with every key, `[positions, n_heads, n_keys]`.
         let n_scores = positions.len().saturating_mul(heads.n_heads).saturating_mul(n_keys);
         let mut scores: Vec<f64> = Vec::new();
@@ -215,12 +219,12 @@ impl<B: Backend> Engine<B> {
                 let n = n_at_once.min(n_keys - first);
                 backend.kv_read(&session.cache, KvPart::Keys, layer..layer + 1, first, n, &mut bytes).await?;
                 floats(&bytes, self.kv_format, &mut keys);
-                for (i, position) in positions.iter().enumerate() {
+                for (i, end) in ends.iter().enumerate() {
                     let q = &turned[(i * layers.end + layer) * n_q..][..n_q];
                     for (head, q) in q.chunks_exact(heads.head_dim).enumerate() {
                         let kv_head = head * heads.n_kv_heads / heads.n_heads * heads.head_dim;
                         let scores = &mut scores[(i * heads.n_heads + head) * n_keys..][..n_keys];
-                        for key in first..(first + n).min(position + 1) {
+                        for key in first..(first + n).min(*end) {
                             let k = &keys[(key - first) * n_kv + kv_head..][..heads.head_dim];
                             let product = q.iter().zip(k).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
                             scores[key] = attention.score(product);
@@ -228,8 +232,10 @@ impl<B: Backend> Engine<B> {
                     }
                 }
             }
+            // The mask is the layer's own.
+            let mask = llm.dims().attention_of(llm.dims().attention_layers[layer]).mask;
             for (i, mean) in means.iter_mut().enumerate() {
-                let seen = attention.mask.keys(mean.len() - 1, mean.len());
+                let seen = mask.keys(positions[i], ends[i], ends[i]);
                 let mean = &mut mean[seen.clone()];
                 for head in 0..heads.n_heads {
                     let scores = &mut scores[(i * heads.n_heads + head) * n_keys..][seen.clone()];

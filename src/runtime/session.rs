@@ -1,5 +1,6 @@
 //! What the key-value cache holds, and how it is filled.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use crate::backend::Backend;
@@ -74,7 +75,8 @@ impl<B: Backend> Session<B> {
         self.places = known;
     }
 
-    /// Tells the model at which positions `slots` stand, whose pictures' places are known, and those to come behind them.
+    /// Tells the model at which positions `slots` stand, whose pictures' places are known, and those to come behind them; and which of them
+    /// see each other.
     ///
     /// # Errors
     /// `internal` where a picture's place is not known.
@@ -91,23 +93,28 @@ impl<B: Backend> Session<B> {
         }
         let (positions, next) = positions(standing.into_iter());
         llm.set_positions(backend, &positions, next);
+        let pictures = runs(slots).filter(|(_, run)| matches!(run[0], Slot::Picture { .. }));
+        let spans: Vec<Range<usize>> = pictures.map(|(first, run)| first..first + run.len()).collect();
+        llm.set_spans(backend, &spans);
         Ok(())
     }
 
     /// How many positions hold what `slots` begins with and need not be computed again; at most all but the last.
     pub fn n_common(&self, llm: &dyn Decoder<B>, slots: &[Slot]) -> usize {
-        llm.can_keep(self.n_same(slots))
+        llm.can_keep(self.n_same(llm, slots))
     }
 
-    fn n_same(&self, slots: &[Slot]) -> usize {
+    fn n_same(&self, llm: &dyn Decoder<B>, slots: &[Slot]) -> usize {
         let same = self.slots.iter().zip(slots).take_while(|(a, b)| a == b).count();
-        same.min(slots.len().saturating_sub(1))
+        let same = same.min(slots.len().saturating_sub(1));
+        // What a row of a picture has become depends on all of them, where it sees them.
+        if llm.dims().pictures_see_themselves { before_picture(slots, same) } else { same }
     }
 
     /// Keeps what `slots` begins with, as far as the model can go on behind it, and forgets the rest. At least one slot is left to compute,
     /// because the logits of the last one are wanted. Returns the number of positions kept, [`Self::n_common`].
     pub fn reuse(&mut self, backend: &mut B, llm: &mut dyn Decoder<B>, slots: &[Slot]) -> usize {
-        let kept = llm.keep(backend, self.n_same(slots));
+        let kept = llm.keep(backend, self.n_same(llm, slots));
         self.slots.truncate(kept);
         kept
     }
@@ -170,7 +177,13 @@ impl<B: Backend> Prefill<B> {
                     from if self.position < from => from.min(self.slots.len()),
                     _ => self.position + 1,
                 };
-                let n = llm.n_chunk().min(until - self.position);
+                let mut n = llm.n_chunk().min(until - self.position);
+                if llm.dims().pictures_see_themselves {
+                    n = before_picture(&self.slots, self.position + n).saturating_sub(self.position);
+                    if n == 0 {
+                        return Err(Error::internal("A picture has more rows than the model can run at once."));
+                    }
+                }
                 self.embed(backend, llm, n)?;
                 (n, 0)
             }
@@ -236,16 +249,58 @@ impl<B: Backend> Prefill<B> {
     }
 }
 
-/// Tokens that stand together, and rows of a picture that follow one another; with the number of the first slot of each.
-fn runs(slots: &[Slot]) -> impl Iterator<Item = (usize, &[Slot])> {
-    let goes_on = |a: &Slot, b: &Slot| match (a, b) {
+/// Where to cut so that no picture is: at `at`, or before the picture whose rows stand on both sides of it.
+fn before_picture(slots: &[Slot], at: usize) -> usize {
+    let is_within = |at: usize| match (at.checked_sub(1).and_then(|before| slots.get(before)), slots.get(at)) {
+        (Some(before), Some(after)) => matches!(before, Slot::Picture { .. }) && goes_on(before, after),
+        _ => false,
+    };
+    (0..=at).rev().find(|at| !is_within(*at)).unwrap_or(0)
+}
+
+/// Whether what stands in a slot goes on with what stands in the one before.
+fn goes_on(a: &Slot, b: &Slot) -> bool {
+    match (a, b) {
         (Slot::Token(_), Slot::Token(_)) => true,
         (Slot::Picture { hash: a, row }, Slot::Picture { hash: b, row: next }) => a == b && row.checked_add(1) == Some(*next),
         _ => false,
-    };
+    }
+}
+
+/// Tokens that stand together, and rows of a picture that follow one another; with the number of the first slot of each.
+fn runs(slots: &[Slot]) -> impl Iterator<Item = (usize, &[Slot])> {
     let mut first = 0;
     slots.chunk_by(goes_on).map(move |run| {
         first += run.len();
         (first - run.len(), run)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_picture_is_cut() {
+        let row = |hash, row| Slot::Picture { hash, row };
+        // A token, a picture of three rows, the same once more at once, a token, another picture that is cut off.
+        let slots = [
+            Slot::Token(1),
+            row(7, 0),
+            row(7, 1),
+            row(7, 2),
+            row(7, 0),
+            row(7, 1),
+            row(7, 2),
+            Slot::Token(2),
+            row(8, 0),
+            row(8, 1),
+        ];
+        let cuts: Vec<usize> = (0..=slots.len()).map(|at| before_picture(&slots, at)).collect();
+        assert_eq!(cuts, [0, 1, 1, 1, 4, 4, 4, 7, 8, 8, 10]);
+        assert_eq!(before_picture(&slots, 12), 12);
+        assert_eq!(before_picture(&slots[2..], 1), 0);
+        let spans: Vec<usize> = runs(&slots).map(|(first, _)| first).collect();
+        assert_eq!(spans, [0, 1, 4, 7, 8]);
+    }
 }

@@ -66,6 +66,9 @@ describe("what fits", () => {
     assert.equal(fit(of(5 * GB), { ...LAPTOP, gpu: true }), "unknown");
     assert.equal(fit(of(5 * GB), { ...LAPTOP, gpu: true, memory: 32 * GB }), "unknown");
     assert.equal(fit(of(1 * GB), { ...LAPTOP, gpu: true }), "fits");
+    // Small enough for a CPU, but too slow on one.
+    assert.equal(fit(of(1 * GB, { needsGpu: true }), LAPTOP), "too large");
+    assert.equal(fit(of(1 * GB, { needsGpu: true }), { ...LAPTOP, gpu: true }), "fits");
     // A phone that tells its memory.
     const phone = { ...LAPTOP, memory: 2 * GB, isAtLeast: false };
     assert.equal(fit(of(0.4 * GB), phone), "fits");
@@ -123,6 +126,7 @@ const SMALL = {
   lfm2: ["tiny-lfm2vl/tiny-lfm2vl-q4_0.gguf", "tiny-lfm2vl/mmproj-f16.gguf"],
   qwen2vl: ["tiny-qwen2vl/tiny-qwen2vl-q4_0.gguf", "tiny-qwen2vl/mmproj-f16.gguf"],
   qwen3vl: ["tiny-qwen3vl/tiny-qwen3vl-q4_0.gguf", "tiny-qwen3vl/mmproj-f16.gguf"],
+  gemma3: ["tiny-gemma3/tiny-gemma3-q4_0.gguf", "tiny-gemma3/mmproj-f16.gguf"],
 };
 
 describe("models in the page", { skip: withoutEngine }, () => {

@@ -17,6 +17,7 @@ const FAMILIES = [
   { name: "tiny-qwen2vl", picture: "chelsea.png", tiles: 1, rows: 176, rowsOfOne: 176, shape: [11, 16] },
   { name: "tiny-mobilevlm", model: "tiny-llava", variant: "ldp", picture: "chelsea.png", tiles: 1, rows: 144, rowsOfOne: 144, shape: [12, 12] },
   { name: "tiny-mobilevlm", model: "tiny-llava", variant: "ldpv2", picture: "chelsea.png", tiles: 1, rows: 144, rowsOfOne: 144, shape: [12, 12] },
+  { name: "tiny-gemma3", picture: "chelsea.png", tiles: 1, rows: 16, rowsOfOne: 16, shape: [4, 4] },
 ];
 
 for (const { name, model = name, variant = "", picture, tiles, rows, rowsOfOne, shape } of FAMILIES) {

@@ -1,9 +1,12 @@
 //! The ops of a generated token and of long prompts, on any backend: norms in front of products, keys in several parts, products of many
 //! rows, and choosing a token.
 
+use std::ops::Range;
+
 use llava_web::backend::choice::{Choice, choose};
 use llava_web::backend::{
-    AttentionOp, Backend, Epilogue, Heads, KvFormat, KvPlace, KvSource, KvSpec, Linear, Mask, MatrixSpec, Qkv, RmsNorm, RopeStyle,
+    AttentionOp, Backend, Epilogue, GateUp, Gating, Heads, KvFormat, KvPlace, KvSource, KvSpec, Linear, Mask, MatrixSpec, Qkv,
+    RmsNorm, RopeStyle,
 };
 use llava_web::quant::Format;
 
@@ -15,6 +18,7 @@ pub fn tests<'a, B: Backend + 'a>(make: &'a impl Fn() -> B) -> Vec<Test<'a>> {
         Test::new("keys_in_parts", async { keys_in_parts(&mut make()).await }),
         Test::new("wide_heads", async { wide_heads(&mut make()).await }),
         Test::new("masks", async { masks(&mut make()).await }),
+        Test::new("spans", async { spans(&mut make()).await }),
         Test::new("many_heads_share_keys", async { many_heads_share_keys(&mut make()).await }),
         Test::new("choices", async { choices(&mut make()).await }),
         Test::new("choices_of_vocabularies", async { choices_of_vocabularies(&mut make()).await }),
@@ -89,6 +93,9 @@ pub async fn normed<B: Backend>(backend: &mut B, format: Format, other: Format) 
             let x = filled(backend, n_embd, &random.floats(n * n_embd));
             let weight = filled(backend, n_embd, &random.floats(n_embd));
             let rope = filled(backend, n_rot, &random.floats(n_ctx * n_rot));
+            // Which activation the gate has makes no difference to the rest.
+            let gating = if has_bias { Gating::GeluTanh } else { Gating::Silu };
+            let gate_up = GateUp { gate: &gate, up: &up, gating };
             let mut results = Vec::new();
             for is_fused in [true, false] {
                 let mut cache = backend
@@ -111,19 +118,19 @@ pub async fn normed<B: Backend>(backend: &mut B, format: Format, other: Format) 
                 backend.attention(
                     &AttentionOp { scale: 0.25, ..AttentionOp::causal(heads) },
                     &qt,
-                    KvSource::Cache { cache: &cache, layer: 1, first: n },
+                    KvSource::Cache { cache: &cache, layer: 1, first: n, ends: None },
                     &mut out,
                     n,
                 );
                 let (mut a, mut b, mut c) = (tensor(backend, n_q), tensor(backend, n_q), tensor(backend, n_q));
                 if is_fused {
                     let norm = RmsNorm { weight: &weight, eps: 1e-5, scratch: &mut scratch };
-                    backend.norm_gate_up(&x, norm, &gate, &up, &mut a, &mut b, n);
+                    backend.norm_gate_up(&x, norm, &gate_up, &mut a, &mut b, n);
                     let norm = RmsNorm { weight: &weight, eps: 1e-5, scratch: &mut scratch };
                     backend.norm_linear(&x, norm, &q, &mut c, n, Epilogue::Gelu);
                 } else {
                     backend.rms_norm(&x, &weight, 1e-5, &mut scratch, n);
-                    backend.gate_up(&scratch, &gate, &up, &mut a, &mut b, n);
+                    backend.gate_up(&scratch, &gate_up, &mut a, &mut b, n);
                     backend.linear(&scratch, &q, &mut c, n, Epilogue::Gelu);
                 }
                 results.push([read(backend, &out, n).await, read(backend, &a, n).await, read(backend, &c, n).await]);
@@ -195,7 +202,7 @@ pub async fn keys_in_parts<B: Backend>(backend: &mut B) {
             backend.attention(
                 &AttentionOp { scale: 0.5, ..AttentionOp::causal(heads) },
                 &qt,
-                KvSource::Cache { cache: &cache, layer: 0, first: position },
+                KvSource::Cache { cache: &cache, layer: 0, first: position, ends: None },
                 &mut out,
                 n,
             );
@@ -233,17 +240,20 @@ pub async fn wide_heads<B: Backend>(backend: &mut B) {
     }
 }
 
-/// Attention by its definition: `q [n, n_heads · head_dim]`, of which the first stands at slot `first` of `k, v [first + n, n_kv]`.
-fn attention(op: &AttentionOp, q: &[f64], k: &[f64], v: &[f64], first: usize) -> Vec<f64> {
+/// Attention by its definition: `q [n, n_heads · head_dim]`, of which the first stands at slot `first` of `k, v [keys, n_kv]`; slots of one
+/// of `spans` see each other.
+fn attention(op: &AttentionOp, q: &[f64], k: &[f64], v: &[f64], first: usize, spans: &[Range<usize>]) -> Vec<f64> {
     let Heads { n_heads, n_kv_heads, head_dim } = op.heads;
-    let (n, n_kv) = (q.len() / (n_heads * head_dim), n_kv_heads * head_dim);
+    let n_kv = n_kv_heads * head_dim;
     let mut out = Vec::new();
     for (i, row) in q.chunks(n_heads * head_dim).enumerate() {
-        let seen: Vec<usize> = (0..first + n)
+        let slot = first + i;
+        let is_behind = |key: usize| key <= slot || spans.iter().any(|span| span.contains(&key) && span.contains(&slot));
+        let seen: Vec<usize> = (0..k.len() / n_kv)
             .filter(|key| match op.mask {
                 Mask::Full => true,
-                Mask::Causal => *key <= first + i,
-                Mask::Window(width) => *key <= first + i && first + i - key < width,
+                Mask::Causal => is_behind(*key),
+                Mask::Window(width) => is_behind(*key) && slot < key + width,
             })
             .collect();
         for (h, q) in row.chunks(head_dim).enumerate() {
@@ -295,14 +305,50 @@ pub async fn masks<B: Backend>(backend: &mut B) {
                     let q: Vec<f32> = random.floats(n * cols).iter().map(|x| 4.0 * x).collect();
                     let (qt, mut out) = (filled(backend, cols, &q), backend.tensor(n, cols).expect("tensor"));
                     let len = (first + n) * n_kv;
-                    let want = attention(&op, &wide(&q), &wide_k[..len], &wide_v[..len], first);
-                    backend.attention(&op, &qt, KvSource::Cache { cache: &cache, layer: 0, first }, &mut out, n);
+                    let want = attention(&op, &wide(&q), &wide_k[..len], &wide_v[..len], first, &[]);
+                    backend.attention(&op, &qt, KvSource::Cache { cache: &cache, layer: 0, first, ends: None }, &mut out, n);
                     let what = format!("{op:?} over {format:?} at {first}, {n} rows");
                     assert_near(&what, &read(backend, &out, n).await, &want, nmse, max);
                     if first == 0 && format == KvFormat::F32 {
                         backend.attention(&op, &qt, KvSource::Rows { k: &kt, v: &vt }, &mut out, n);
                         assert_near(&format!("{op:?} over {n} rows"), &read(backend, &out, n).await, &want, nmse, max);
                     }
+                }
+            }
+        }
+    }
+}
+
+/// Spans of slots that see each other, beside each other and apart, in every mask that goes by slots; begun and ended within tiles and blocks
+/// of keys. All of a span at once, and single rows of one whose keys are all there.
+pub async fn spans<B: Backend>(backend: &mut B) {
+    let mut random = Random::new(39);
+    let n_ctx = 700;
+    let spans = [5..21, 21..40, 100..356, 400..401, 530..690];
+    let mut ends = vec![0.0; n_ctx];
+    spans.iter().for_each(|span| ends[span.clone()].fill(span.end as f32));
+    let ends = filled(backend, n_ctx, &ends);
+    for (n_heads, n_kv_heads, head_dim) in [(4, 2, 16), (3, 1, 33), (2, 1, 256)] {
+        let heads = Heads { n_heads, n_kv_heads, head_dim };
+        let (cols, n_kv) = (n_heads * head_dim, n_kv_heads * head_dim);
+        let (k, v) = (random.floats(n_ctx * n_kv), random.floats(n_ctx * n_kv));
+        let (kt, vt) = (filled(backend, n_kv, &k), filled(backend, n_kv, &v));
+        let (wide_k, wide_v) = (wide(&k), wide(&v));
+        for (format, nmse, max) in [(KvFormat::F32, 1e-11, 1e-5), (KvFormat::F16, 1e-6, 2e-3)] {
+            let mut cache = backend.kv_cache(&KvSpec { n_layers: 1, n_ctx, n_kv, head_dim, format }).expect("kv_cache");
+            backend.kv_write(&mut cache, 0, 0, &kt, &vt, n_ctx);
+            for mask in [Mask::Causal, Mask::Window(1), Mask::Window(24), Mask::Window(129), Mask::Window(400)] {
+                let op = AttentionOp { mask, ..AttentionOp::causal(heads) };
+                for (first, n) in
+                    [(0, 60), (90, 300), (5, 16), (21, 19), (528, 172), (150, 1), (355, 3), (400, 1), (401, 1), (680, 4)]
+                {
+                    let q: Vec<f32> = random.floats(n * cols).iter().map(|x| 4.0 * x).collect();
+                    let (qt, mut out) = (filled(backend, cols, &q), backend.tensor(n, cols).expect("tensor"));
+                    let want = attention(&op, &wide(&q), &wide_k, &wide_v, first, &spans);
+                    let kv = KvSource::Cache { cache: &cache, layer: 0, first, ends: Some(&ends) };
+                    backend.attention(&op, &qt, kv, &mut out, n);
+                    let what = format!("{op:?} with spans over {format:?} at {first}, {n} rows");
+                    assert_near(&what, &read(backend, &out, n).await, &want, nmse, max);
                 }
             }
         }
@@ -322,9 +368,9 @@ pub async fn many_heads_share_keys<B: Backend>(backend: &mut B) {
     for n in [1, 3, 10] {
         let q = random.floats(n * cols);
         let (qt, mut out) = (filled(backend, cols, &q), backend.tensor(n, cols).expect("tensor"));
-        backend.attention(&op, &qt, KvSource::Cache { cache: &cache, layer: 0, first }, &mut out, n);
+        backend.attention(&op, &qt, KvSource::Cache { cache: &cache, layer: 0, first, ends: None }, &mut out, n);
         let len = (first + n) * n_kv;
-        let want = attention(&op, &wide(&q), &wide(&k[..len]), &wide(&v[..len]), first);
+        let want = attention(&op, &wide(&q), &wide(&k[..len]), &wide(&v[..len]), first, &[]);
         assert_near(&format!("{heads:?}, {n} rows"), &read(backend, &out, n).await, &want, 1e-11, 1e-5);
     }
 }

@@ -29,6 +29,7 @@ pub const FAMILIES: &[Family] = &[
     Family { name: "tiny-qwen3vl", pictures: &["astronaut", "chelsea", "coffee_tall"] },
     Family { name: "tiny-mobilevlm.ldp", pictures: &["chelsea", "coffee_tall"] },
     Family { name: "tiny-mobilevlm.ldpv2", pictures: &["chelsea", "coffee_tall"] },
+    Family { name: "tiny-gemma3", pictures: &["astronaut", "chelsea", "coffee_tall"] },
 ];
 
 impl Family {

@@ -7,8 +7,8 @@ use std::pin::Pin;
 
 use half::{bf16, f16};
 use llava_web::backend::{
-    AttentionOp, Backend, CONV_RING, DepthwiseConv, Epilogue, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec, Linear, Mask,
-    MatrixSpec, Qkv, RopeStyle, conv_state_row, conv_state_rows,
+    AttentionOp, Backend, CONV_RING, DepthwiseConv, Epilogue, GateUp, Gating, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec,
+    Linear, Mask, MatrixSpec, Qkv, RopeStyle, conv_state_row, conv_state_rows,
 };
 use llava_web::quant::Format;
 
@@ -218,7 +218,8 @@ pub fn tests<'a, B: Backend + 'a>(make: &'a impl Fn() -> B) -> Vec<Test<'a>> {
         Test::new("short_conv", async { short_conv(&mut make()).await }),
         Test::new("mul_rows, hard_swish", async { rows_in_place(&mut make()).await }),
         Test::new("depthwise_conv", async { depthwise_conv(&mut make()).await }),
-        Test::new("silu_mul", async { silu_mul(&mut make()).await }),
+        Test::new("gate_mul", async { gate_mul(&mut make()).await }),
+        Test::new("soft_cap", async { soft_cap(&mut make()).await }),
         Test::new("rope", async { rope(&mut make()).await }),
         Test::new("attention f32", async { attention(&mut make(), KvFormat::F32).await }),
         Test::new("attention f16", async { attention(&mut make(), KvFormat::F16).await }),
@@ -496,22 +497,42 @@ fn one_plus_erf(x: f64) -> f64 {
     (at(0) + inner + at(steps)) * width / 3.0 * std::f64::consts::FRAC_2_SQRT_PI
 }
 
-pub async fn silu_mul<B: Backend>(backend: &mut B) {
+pub async fn gate_mul<B: Backend>(backend: &mut B) {
     let mut random = Random::new(3);
-    for (n, cols) in [(1, 1), (1, 9), (3, 64), (2, 1001)] {
-        let scaled = |random: &mut Random| random.floats(n * cols).iter().map(|x| x * 12.0).collect::<Vec<_>>();
-        let (g, u) = (scaled(&mut random), scaled(&mut random));
-        let (mut gate, up) = (tensor(backend, n + 1, cols, &g), tensor(backend, n, cols, &u));
-        backend.silu_mul(&mut gate, &up, n);
-        let want: Vec<f64> = wide(&g).iter().zip(wide(&u)).map(|(g, u)| silu(*g) * u).collect();
-        let what = format!("silu_mul {n}x{cols}");
-        assert_near(&what, &result(backend, &what, &gate, n).await, &want, NMSE_FLOAT, MAX_FLOAT);
+    for gating in [Gating::Silu, Gating::GeluTanh] {
+        let gated = |x: f64| match gating {
+            Gating::Silu => silu(x),
+            Gating::GeluTanh => gelu_tanh(x),
+        };
+        for (n, cols) in [(1, 1), (1, 9), (3, 64), (2, 1001)] {
+            let scaled = |random: &mut Random| random.floats(n * cols).iter().map(|x| x * 12.0).collect::<Vec<_>>();
+            let (g, u) = (scaled(&mut random), scaled(&mut random));
+            let (mut gate, up) = (tensor(backend, n + 1, cols, &g), tensor(backend, n, cols, &u));
+            backend.gate_mul(gating, &mut gate, &up, n);
+            let want: Vec<f64> = wide(&g).iter().zip(wide(&u)).map(|(g, u)| gated(*g) * u).collect();
+            let what = format!("gate_mul {gating:?} {n}x{cols}");
+            assert_near(&what, &result(backend, &what, &gate, n).await, &want, NMSE_FLOAT, MAX_FLOAT);
+        }
+        let extremes = [-1e30, -200.0, -0.0, 0.0, 200.0, 1e30];
+        let (mut gate, up) = (tensor(backend, 1, 6, &extremes), tensor(backend, 1, 6, &[1.0; 6]));
+        backend.gate_mul(gating, &mut gate, &up, 1);
+        for (got, x) in read(backend, &gate, 0, 1).await.iter().zip(extremes) {
+            assert!((got - x.max(0.0)).abs() <= 1e-6 * x.abs(), "{gating:?} of {x} is {got}");
+        }
     }
-    let extremes = [-1e30, -200.0, -0.0, 0.0, 200.0, 1e30];
-    let (mut gate, up) = (tensor(backend, 1, 6, &extremes), tensor(backend, 1, 6, &[1.0; 6]));
-    backend.silu_mul(&mut gate, &up, 1);
-    for (got, x) in read(backend, &gate, 0, 1).await.iter().zip(extremes) {
-        assert!((got - x.max(0.0)).abs() <= 1e-6 * x.abs(), "silu({x}) is {got}");
+}
+
+pub async fn soft_cap<B: Backend>(backend: &mut B) {
+    let mut random = Random::new(24);
+    for (n, cols, cap) in [(1, 1, 30.0), (1, 9, 0.5), (3, 64, 2.0), (2, 1001, 30.0)] {
+        let mut data: Vec<f32> = random.floats(n * cols).iter().map(|x| x * 50.0).collect();
+        data[0] = -1e30;
+        let mut x = tensor(backend, n + 1, cols, &data);
+        backend.soft_cap(&mut x, cap, n);
+        let cap = f64::from(cap);
+        let want: Vec<f64> = wide(&data).iter().map(|x| cap * (x / cap).tanh()).collect();
+        let what = format!("soft_cap {n}x{cols}");
+        assert_near(&what, &result(backend, &what, &x, n).await, &want, NMSE_FLOAT, MAX_FLOAT);
     }
 }
 
@@ -604,7 +625,7 @@ pub async fn attention<B: Backend>(backend: &mut B, format: KvFormat) {
                 backend.attention(
                     &AttentionOp { scale, ..AttentionOp::causal(heads) },
                     &qt,
-                    KvSource::Cache { cache: &cache, layer, first: position },
+                    KvSource::Cache { cache: &cache, layer, first: position, ends: None },
                     &mut out,
                     n,
                 );
@@ -682,7 +703,7 @@ pub async fn kv_rows<B: Backend>(backend: &mut B, format: KvFormat) {
             backend.attention(
                 &AttentionOp { scale: 0.5, ..AttentionOp::causal(heads) },
                 &qt,
-                KvSource::Cache { cache, layer: 2, first: n - 1 },
+                KvSource::Cache { cache, layer: 2, first: n - 1, ends: None },
                 &mut out,
                 1,
             );
@@ -961,7 +982,7 @@ pub async fn fused<B: Backend>(backend: &mut B) {
             backend.attention(
                 &AttentionOp { scale: 0.25, ..AttentionOp::causal(heads) },
                 &qt,
-                KvSource::Cache { cache: &cache, layer: 0, first: 3 },
+                KvSource::Cache { cache: &cache, layer: 0, first: 3, ends: None },
                 &mut out,
                 n,
             );
@@ -971,12 +992,14 @@ pub async fn fused<B: Backend>(backend: &mut B) {
         assert_near("qkv_rope_kv", &attend(backend, true).await, &plain, NMSE_FLOAT, MAX_FLOAT);
 
         let [mut a, mut b, mut c, mut d] = [(); 4].map(|()| backend.tensor(n, n_q).expect("tensor"));
-        backend.gate_up(&x, &q, &up, &mut a, &mut b, n);
-        backend.linear(&x, &q, &mut c, n, Epilogue::Store);
-        backend.linear(&x, &up, &mut d, n, Epilogue::Store);
-        backend.silu_mul(&mut c, &d, n);
-        let plain = wide(&read(backend, &c, 0, n).await);
-        assert_near("gate_up", &read(backend, &a, 0, n).await, &plain, NMSE_FLOAT, MAX_FLOAT);
+        for gating in [Gating::Silu, Gating::GeluTanh] {
+            backend.gate_up(&x, &GateUp { gate: &q, up: &up, gating }, &mut a, &mut b, n);
+            backend.linear(&x, &q, &mut c, n, Epilogue::Store);
+            backend.linear(&x, &up, &mut d, n, Epilogue::Store);
+            backend.gate_mul(gating, &mut c, &d, n);
+            let plain = wide(&read(backend, &c, 0, n).await);
+            assert_near("gate_up", &read(backend, &a, 0, n).await, &plain, NMSE_FLOAT, MAX_FLOAT);
+        }
     }
 }
 
@@ -1021,7 +1044,8 @@ pub async fn outputs<B: Backend>(backend: &mut B) -> Vec<(String, Vec<f32>)> {
             for (name, out) in [("q", &a), ("k", &b), ("v", &c)] {
                 outputs.push((format!("{name} {} {n} rows", format.name()), read(backend, out, 0, n).await));
             }
-            backend.gate_up(&x, &without, &with_bias, &mut a, &mut b, n);
+            let layers = GateUp { gate: &without, up: &with_bias, gating: Gating::Silu };
+            backend.gate_up(&x, &layers, &mut a, &mut b, n);
             outputs.push((format!("gate_up {} {n} rows", format.name()), read(backend, &a, 0, n).await));
         }
     }
@@ -1038,7 +1062,7 @@ pub async fn outputs<B: Backend>(backend: &mut B) -> Vec<(String, Vec<f32>)> {
             backend.attention(
                 &AttentionOp { scale: 0.2, ..AttentionOp::causal(heads) },
                 &q,
-                KvSource::Cache { cache: &cache, layer: 1, first: position },
+                KvSource::Cache { cache: &cache, layer: 1, first: position, ends: None },
                 &mut out,
                 n,
             );
@@ -1054,8 +1078,10 @@ pub async fn outputs<B: Backend>(backend: &mut B) -> Vec<(String, Vec<f32>)> {
     outputs.push(("rms_norm".into(), read(backend, &out, 0, 300).await));
     backend.layer_norm(&q, &w, &b, 1e-5, &mut out, 300);
     outputs.push(("layer_norm".into(), read(backend, &out, 0, 300).await));
-    backend.silu_mul(&mut out, &k, 300);
-    outputs.push(("silu_mul".into(), read(backend, &out, 0, 300).await));
+    for gating in [Gating::Silu, Gating::GeluTanh] {
+        backend.gate_mul(gating, &mut out, &k, 300);
+        outputs.push((format!("gate_mul {gating:?}"), read(backend, &out, 0, 300).await));
+    }
     backend.hard_swish(&mut out, 300);
     backend.mul_rows(&mut out, &w, 300);
     outputs.push(("hard_swish, mul_rows".into(), read(backend, &out, 0, 300).await));

@@ -390,16 +390,15 @@ impl Tile {
 }
 
 impl Scratch {
-    /// [`crate::backend::Ops::attention`] over a layer of a cache, on slices.
-    #[allow(clippy::too_many_arguments, reason = "a formula with that many operands")]
+    /// [`crate::backend::Ops::attention`] over a layer of a cache, on slices, from a position on; with the slots behind the last that each
+    /// sees, where there are such.
     pub fn over_cache(
         &mut self,
         pool: &Pool,
         op: &AttentionOp,
         q: &[f32],
-        cache: &KvCache,
-        layer: usize,
-        position: usize,
+        (cache, layer): (&KvCache, usize),
+        (position, ends): (usize, Option<&[f32]>),
         out: &mut [f32],
     ) {
         let Heads { n_heads, n_kv_heads, head_dim } = op.heads;
@@ -409,10 +408,16 @@ impl Scratch {
             "attention: the cache is of another model"
         );
         assert!(position + n <= cache.spec.n_ctx, "attention: beyond the cache");
+        let n_ctx = cache.spec.n_ctx;
+        assert!(
+            ends.is_none_or(|ends| ends.len() == n_ctx && ends[position..position + n].iter().all(|end| *end <= n_ctx as f32)),
+            "attention: its ends"
+        );
         self.fit(pool, head_dim);
         let Self { tiles, partial, .. } = self;
         let whole = Whole { tiles, layer, op };
-        let visible = |row: usize| op.mask.keys(position + row, position + n);
+        let end = |slot: usize| ends.map_or(0, |ends| ends[slot] as usize);
+        let visible = |row: usize| op.mask.keys(position + row, position + n, end(position + row));
         match (&cache.rows, n) {
             (Rows::F32(panels), 1) => whole.one_row(pool, panels, partial, q, &visible(0), out),
             (Rows::F16(panels), 1) => whole.one_row(pool, panels, partial, q, &visible(0), out),
@@ -432,7 +437,7 @@ impl Scratch {
         full.k.resize(full.k.len().max(n_ctx / WIDTH * full.shape.n_kv()), [0.0; WIDTH]);
         full.v.resize(full.v.len().max(n_ctx / WIDTH * n_kv_heads * head_dim.next_multiple_of(WIDTH)), [0.0; WIDTH]);
         full.write(pool, 0, 0, k, v, |x| x);
-        Whole { tiles, layer: 0, op }.rows(pool, full, q, |row| op.mask.keys(row, n), out);
+        Whole { tiles, layer: 0, op }.rows(pool, full, q, |row| op.mask.keys(row, n, 0), out);
     }
 
     /// Sees to it that every thread has the memory it needs.

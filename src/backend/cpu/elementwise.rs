@@ -1,7 +1,7 @@
 //! Ops that treat every element alike.
 
 use super::math::{exp, gelu as gelu_one, gelu_tanh as gelu_tanh_one};
-use crate::backend::Epilogue;
+use crate::backend::{Epilogue, Gating};
 
 /// `x += y`
 pub fn add(x: &mut [f32], y: &[f32]) {
@@ -10,11 +10,34 @@ pub fn add(x: &mut [f32], y: &[f32]) {
     }
 }
 
+/// `gate = gating(gate) · up`
+pub fn gate_mul(gating: Gating, gate: &mut [f32], up: &[f32]) {
+    match gating {
+        Gating::Silu => silu_mul(gate, up),
+        Gating::GeluTanh => gelu_tanh_mul(gate, up),
+    }
+}
+
 /// `gate = silu(gate) · up`, `silu(x) = x / (1 + e⁻ˣ)`
 #[inline(never)]
-pub fn silu_mul(gate: &mut [f32], up: &[f32]) {
+fn silu_mul(gate: &mut [f32], up: &[f32]) {
     for (gate, up) in gate.iter_mut().zip(up) {
         *gate = *gate / (1.0 + exp(-*gate)) * up;
+    }
+}
+
+/// `gate = gelu_tanh(gate) · up`
+#[inline(never)]
+fn gelu_tanh_mul(gate: &mut [f32], up: &[f32]) {
+    for (gate, up) in gate.iter_mut().zip(up) {
+        *gate = gelu_tanh_one(*gate) * up;
+    }
+}
+
+/// `x = cap · tanh(x / cap)`
+pub fn soft_cap(x: &mut [f32], cap: f32) {
+    for x in x {
+        *x = cap * (*x / cap).tanh();
     }
 }
 

@@ -13,7 +13,7 @@ use super::panel::{self, Stored, WIDTH};
 use super::pool::{Disjoint, Pool};
 use super::quantize_activations::{BLOCK, Block, Element, quantize};
 use super::{Cpu, Tensor, elementwise};
-use crate::backend::{Epilogue, Linear};
+use crate::backend::{Epilogue, Gating, Linear};
 
 #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
 use super::kernel::relaxed::{self, WideOperand};
@@ -168,8 +168,8 @@ impl Scratch {
         });
     }
 
-    /// `gate = silu(gate) · up` of the first `n` rows of `x`; the output of `up` is scratch.
-    pub fn gate_up(&mut self, pool: &Pool, x: &Tensor, n: usize, gate: Layer<'_>, up: Layer<'_>) {
+    /// `gate = gating(gate) · up` of the first `n` rows of `x`; the output of `up` is scratch.
+    pub fn gate_up(&mut self, pool: &Pool, x: &Tensor, n: usize, gating: Gating, gate: Layer<'_>, up: Layer<'_>) {
         assert_eq!(gate.weight.n_out(), up.weight.n_out(), "gate_up: shapes differ");
         let layers = [gate, up];
         let product = self.prepare(pool, x, n, &layers);
@@ -182,7 +182,7 @@ impl Scratch {
             for row in 0..n {
                 // SAFETY: as above.
                 let (gate, up) = unsafe { (gate.out(row, gate.columns(&groups)), up.out(row, up.columns(&groups))) };
-                elementwise::silu_mul(gate, up);
+                elementwise::gate_mul(gating, gate, up);
             }
         });
     }

@@ -20,8 +20,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::choice::{Choice, Ranked, choose};
 use super::{
-    AttentionOp, Choose, DepthwiseConv, Epilogue, Expected, Heads, KvPart, KvSource, KvSpec, Linear, MatrixSpec, Memory, Ops,
-    Qkv, Queue, RopeStyle, Types, conv_state_rows,
+    AttentionOp, Choose, DepthwiseConv, Epilogue, Expected, GateUp, Gating, Heads, KvPart, KvSource, KvSpec, Linear, MatrixSpec,
+    Memory, Ops, Qkv, Queue, RopeStyle, Types, conv_state_rows,
 };
 use crate::error::{Error, Result};
 use linear::Layer;
@@ -346,24 +346,20 @@ impl Ops for Cpu {
         self.linear.apply(&self.pool, x, n, &layers);
     }
 
-    fn gate_up(
-        &mut self,
-        x: &Tensor,
-        gate_layer: &Linear<Self>,
-        up_layer: &Linear<Self>,
-        gate: &mut Tensor,
-        up: &mut Tensor,
-        n: usize,
-    ) {
-        let [gate, up] = [(gate_layer, gate), (up_layer, up)].map(|(layer, out)| Layer::new(layer, out, n, Epilogue::Store));
-        self.linear.gate_up(&self.pool, x, n, gate, up);
+    fn gate_up(&mut self, x: &Tensor, layers: &GateUp<'_, Self>, gate: &mut Tensor, up: &mut Tensor, n: usize) {
+        let [gate, up] = [(layers.gate, gate), (layers.up, up)].map(|(layer, out)| Layer::new(layer, out, n, Epilogue::Store));
+        self.linear.gate_up(&self.pool, x, n, layers.gating, gate, up);
     }
 
-    fn silu_mul(&mut self, gate: &mut Tensor, up: &Tensor, n: usize) {
-        assert_eq!(gate.cols, up.cols, "silu_mul: row lengths differ");
+    fn gate_mul(&mut self, gating: Gating, gate: &mut Tensor, up: &Tensor, n: usize) {
+        assert_eq!(gate.cols, up.cols, "gate_mul: row lengths differ");
         self.for_rows(n, up.cols, gate.rows_at_mut(0, n), |rows, gate| {
-            elementwise::silu_mul(gate, up.rows_at(rows.start, rows.len()));
+            elementwise::gate_mul(gating, gate, up.rows_at(rows.start, rows.len()));
         });
+    }
+
+    fn soft_cap(&mut self, x: &mut Tensor, cap: f32, n: usize) {
+        elementwise::soft_cap(x.rows_at_mut(0, n), cap);
     }
 
     fn rope(
@@ -392,7 +388,10 @@ impl Ops for Cpu {
         assert!(q.cols == n_heads * head_dim && out.cols == q.cols, "attention: shapes differ");
         let (q, out) = (q.rows_at(0, n), out.rows_at_mut(0, n));
         match kv {
-            KvSource::Cache { cache, layer, first } => self.attention.over_cache(&self.pool, op, q, cache, layer, first, out),
+            KvSource::Cache { cache, layer, first, ends } => {
+                let ends = ends.map(|ends| ends.rows_at(0, 1));
+                self.attention.over_cache(&self.pool, op, q, (cache, layer), (first, ends), out);
+            }
             KvSource::Rows { k, v } => {
                 assert!(k.cols == n_kv_heads * head_dim && v.cols == k.cols, "attention: shapes differ");
                 self.attention.over_rows(&self.pool, op, q, k.rows_at(0, n), v.rows_at(0, n), out);

@@ -31,7 +31,10 @@ pub fn warm_up(cpu: &mut Cpu, expected: &[Expected]) -> Result<()> {
             // The same kernels once more, or such as take no time.
             Expected::Embed(_)
             | Expected::Qkv(..)
-            | Expected::GateUp(_)
+            | Expected::GateUp(..)
+            | Expected::AttentionEnds(..)
+            | Expected::SoftCap
+            | Expected::Scaled
             | Expected::HeadNorm
             | Expected::ShortConv
             | Expected::DepthwiseConv
@@ -64,7 +67,7 @@ fn attention(cpu: &mut Cpu, head_dim: usize, format: KvFormat) -> Result<()> {
     cpu.kv_write(&mut cache, 0, 0, &x, &x, ROWS);
     for (rows, runs) in [(ROWS / 4, PREFILL_RUNS), (1, DECODE_RUNS)] {
         for _ in 0..runs {
-            let kv = KvSource::Cache { cache: &cache, layer: 0, first: ROWS - rows };
+            let kv = KvSource::Cache { cache: &cache, layer: 0, first: ROWS - rows, ends: None };
             cpu.attention(&AttentionOp::causal(heads), &x, kv, &mut out, rows);
         }
     }

@@ -47,6 +47,8 @@ pub(super) struct Keys<'a> {
     pub(super) format: KvFormat,
     pub(super) stride: usize,
     pub(super) v_first: usize,
+    /// What is behind the last key that each slot sees, where some see beyond their own.
+    pub(super) ends: Option<&'a Buffer>,
     /// Keys that a query sees which sees all.
     pub(super) n_keys: usize,
     /// Keys there may be.
@@ -99,14 +101,16 @@ impl Gpu {
         ]
         .map(|p| p as u32);
         let work = work::product(&[2, n, n_heads, head_dim, keys.max_keys]);
-        let read = [&q.buffer, keys.k, keys.v];
+        let ends = keys.ends.filter(|_| op.mask != Mask::Full);
+        let has_ends = ends.is_some();
+        let read: Vec<&Buffer> = [&q.buffer, keys.k, keys.v].into_iter().chain(ends).collect();
         if is_tiled {
-            let kernel = Kernel::AttentionTile { format: keys.format, cols };
+            let kernel = Kernel::AttentionTile { format: keys.format, cols, has_ends };
             let grid = [n_heads as u32, n.div_ceil(32) as u32, 1];
             self.recorder.dispatch(kernel, &read, &[&out.buffer], &params, grid, work);
             return;
         }
-        let kernel = Kernel::Attention { format: keys.format, is_aligned };
+        let kernel = Kernel::Attention { format: keys.format, is_aligned, has_ends };
         let grid = [n_heads as u32, n as u32, n_splits as u32];
         if n_splits == 1 {
             self.recorder.dispatch(kernel, &read, &[&out.buffer], &params, grid, work);
@@ -120,12 +124,12 @@ impl Gpu {
         self.recorder.dispatch(Kernel::AttentionMerge, &[&parts], &[&out.buffer], &params, grid, 0);
     }
 
-    pub(super) fn compile_attention(&self, head_dim: usize, format: KvFormat) {
+    pub(super) fn compile_attention(&self, head_dim: usize, format: KvFormat, has_ends: bool) {
         let is_aligned = head_dim.is_multiple_of(4);
         let cols = head_dim.div_ceil(32) as u32;
-        self.compile(&[Kernel::Attention { format, is_aligned }, Kernel::AttentionMerge]);
+        self.compile(&[Kernel::Attention { format, is_aligned, has_ends }, Kernel::AttentionMerge]);
         if is_aligned && cols <= MAX_TILE_COLS {
-            self.compile(&[Kernel::AttentionTile { format, cols }]);
+            self.compile(&[Kernel::AttentionTile { format, cols, has_ends }]);
         }
     }
 }

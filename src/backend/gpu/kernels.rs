@@ -1,6 +1,6 @@
 //! The table of kernels: each one's WGSL, put together from its file and the fragments it needs, and the shape of its bindings.
 
-use crate::backend::KvFormat;
+use crate::backend::{Gating, KvFormat};
 use crate::quant::Format;
 
 /// A compute shader, in one of its forms.
@@ -30,8 +30,10 @@ pub enum Kernel {
     ShortConv,
     /// `short_conv_keep.wgsl`
     ShortConvKeep,
-    /// `silu_mul.wgsl`
-    SiluMul,
+    /// `gate_mul.wgsl`
+    GateMul(Gating),
+    /// `soft_cap.wgsl`
+    SoftCap,
     /// `rms_norm.wgsl`
     RmsNorm,
     /// `layer_norm.wgsl`
@@ -46,6 +48,8 @@ pub enum Kernel {
         format: KvFormat,
         /// Whether heads begin at multiples of four elements.
         is_aligned: bool,
+        /// Whether queries may see keys beyond their own slot (`attention_ends.wgsl`).
+        has_ends: bool,
     },
     /// `attention_merge.wgsl`
     AttentionMerge,
@@ -55,6 +59,8 @@ pub enum Kernel {
         format: KvFormat,
         /// Pieces of 32 elements that make a head, 1 to [`MAX_TILE_COLS`].
         cols: u32,
+        /// As in [`Self::Attention`].
+        has_ends: bool,
     },
     /// `mat_vec.wgsl`
     MatVec {
@@ -84,6 +90,8 @@ pub enum Kernel {
         gate: Format,
         /// Of the weights up.
         up: Format,
+        /// What the gate goes through.
+        gating: Gating,
     },
     /// `qkv_rope_kv.wgsl`
     QkvRopeKv {
@@ -168,17 +176,20 @@ impl Kernel {
             Self::HeadNorm,
             Self::ShortConv,
             Self::ShortConvKeep,
-            Self::SiluMul,
+            Self::SoftCap,
             Self::RmsNorm,
             Self::LayerNorm,
             Self::Rope,
         ];
+        all.extend(GATINGS.map(Self::GateMul));
         all.extend([Self::AttentionMerge, Self::QuantizeRows]);
         all.extend([Self::ChooseBest, Self::ChooseHistogram, Self::ChooseCandidates, Self::Choose]);
         for format in [KvFormat::F32, KvFormat::F16] {
             all.push(Self::KvWrite(format));
-            all.extend([false, true].map(|is_aligned| Self::Attention { format, is_aligned }));
-            all.extend((1..=MAX_TILE_COLS).map(|cols| Self::AttentionTile { format, cols }));
+            for has_ends in [false, true] {
+                all.extend([false, true].map(|is_aligned| Self::Attention { format, is_aligned, has_ends }));
+                all.extend((1..=MAX_TILE_COLS).map(|cols| Self::AttentionTile { format, cols, has_ends }));
+            }
         }
         for format in Format::ALL {
             all.extend([false, true].map(|normed| Self::MatVec { format, normed }));
@@ -188,7 +199,7 @@ impl Kernel {
                 all.push(Self::MatMulDot8(format));
             }
             for other in [format, Format::Q6_K] {
-                all.push(Self::GateUp { gate: format, up: other });
+                all.extend(GATINGS.map(|gating| Self::GateUp { gate: format, up: other, gating }));
                 let qkv = |cache| Self::QkvRopeKv { q: format, k: format, v: other, cache };
                 all.extend([KvFormat::F32, KvFormat::F16].map(qkv));
             }
@@ -212,23 +223,27 @@ impl Kernel {
             Self::HeadNorm => "head_norm".into(),
             Self::ShortConv => "short_conv".into(),
             Self::ShortConvKeep => "short_conv_keep".into(),
-            Self::SiluMul => "silu_mul".into(),
+            Self::GateMul(gating) => format!("gate_mul {}", gating_name(gating)),
+            Self::SoftCap => "soft_cap".into(),
             Self::RmsNorm => "rms_norm".into(),
             Self::LayerNorm => "layer_norm".into(),
             Self::Rope => "rope".into(),
             Self::KvWrite(format) => format!("kv_write {}", kv(format)),
-            Self::Attention { format, is_aligned } => {
-                format!("attention {}{}", kv(format), if is_aligned { "" } else { " any" })
+            Self::Attention { format, is_aligned, has_ends } => {
+                let [any, ends] = [(!is_aligned, " any"), (has_ends, " ends")].map(|(is, word)| if is { word } else { "" });
+                format!("attention {}{any}{ends}", kv(format))
             }
             Self::AttentionMerge => "attention_merge".into(),
-            Self::AttentionTile { format, cols } => format!("attention_tile {} {cols}", kv(format)),
+            Self::AttentionTile { format, cols, has_ends } => {
+                format!("attention_tile {} {cols}{}", kv(format), if has_ends { " ends" } else { "" })
+            }
             Self::MatVec { format, normed } => format!("mat_vec {}{}", format.name(), if normed { " normed" } else { "" }),
             Self::MatMul(format) => format!("mat_mul {}", format.name()),
             Self::MatMul64 { format, half } => format!("mat_mul_64 {}{}", format.name(), if half { " f16" } else { "" }),
             Self::QuantizeRows => "quantize_rows".into(),
             Self::MatMulDot8(format) => format!("mat_mul_dot8 {}", format.name()),
             Self::Embed(format) => format!("embed {}", format.name()),
-            Self::GateUp { gate, up } => format!("gate_up {} {}", gate.name(), up.name()),
+            Self::GateUp { gate, up, gating } => format!("gate_up {} {} {}", gate.name(), up.name(), gating_name(gating)),
             Self::QkvRopeKv { q, k, v, cache } => {
                 format!("qkv_rope_kv {} {} {} {}", q.name(), k.name(), v.name(), kv(cache))
             }
@@ -271,7 +286,6 @@ impl Kernel {
         const GAIN_NORM: &str = include_str!("shaders/gain_norm.wgsl");
         const CHOOSE: &str = include_str!("shaders/choose_params.wgsl");
         const CHOOSE_BINS: &str = include_str!("shaders/choose_bins.wgsl");
-        const ATTENTION: &str = include_str!("shaders/attention_params.wgsl");
         let whole = |parts: &[&str]| parts.iter().map(ToString::to_string).collect::<Vec<_>>();
         match self {
             Self::MatVec { format, normed } => {
@@ -307,8 +321,8 @@ impl Kernel {
                 parts.push(weights(format, "w_"));
                 parts
             }
-            Self::GateUp { gate, up } => {
-                let mut parts = whole(&[include_str!("shaders/gate_up.wgsl"), INPUT, GAIN_NORM, PLANES]);
+            Self::GateUp { gate, up, gating: by } => {
+                let mut parts = whole(&[include_str!("shaders/gate_up.wgsl"), gating(by), INPUT, GAIN_NORM, PLANES]);
                 parts.extend([dot(gate, "gate_"), dot(up, "up_"), sum16(lanes)]);
                 parts
             }
@@ -330,7 +344,8 @@ impl Kernel {
             Self::HeadNorm => whole(&[include_str!("shaders/head_norm.wgsl")]),
             Self::ShortConv => whole(&[include_str!("shaders/short_conv.wgsl"), STEP]),
             Self::ShortConvKeep => whole(&[include_str!("shaders/short_conv_keep.wgsl"), STEP]),
-            Self::SiluMul => whole(&[include_str!("shaders/silu_mul.wgsl")]),
+            Self::GateMul(by) => whole(&[include_str!("shaders/gate_mul.wgsl"), gating(by)]),
+            Self::SoftCap => whole(&[include_str!("shaders/soft_cap.wgsl")]),
             Self::RmsNorm => whole(&[include_str!("shaders/rms_norm.wgsl")]),
             Self::LayerNorm => whole(&[include_str!("shaders/layer_norm.wgsl")]),
             Self::QuantizeRows => whole(&[include_str!("shaders/quantize_rows.wgsl")]),
@@ -345,11 +360,14 @@ impl Kernel {
                 let out = kv_out(format).replace("@binding(8)", "@binding(3)");
                 vec![include_str!("shaders/kv_write.wgsl").into(), STEP.into(), out]
             }
-            Self::Attention { format, is_aligned } => {
-                whole(&[ATTENTION, STEP, include_str!("shaders/attention.wgsl"), kv_in(format, is_aligned)])
+            Self::Attention { format, is_aligned, has_ends } => {
+                let mut parts = whole(&[STEP, include_str!("shaders/attention.wgsl"), kv_in(format, is_aligned)]);
+                parts.splice(0..0, attention(has_ends));
+                parts
             }
-            Self::AttentionTile { format, cols } => {
-                let mut parts = whole(&[ATTENTION, STEP, include_str!("shaders/attention_tile.wgsl"), kv_in(format, true)]);
+            Self::AttentionTile { format, cols, has_ends } => {
+                let mut parts = whole(&[STEP, include_str!("shaders/attention_tile.wgsl"), kv_in(format, true)]);
+                parts.splice(0..0, attention(has_ends));
                 parts.push(format!("const COLS: u32 = {cols}u;"));
                 parts
             }
@@ -367,22 +385,18 @@ impl Kernel {
             | Self::MulRows
             | Self::HeadNorm
             | Self::ShortConvKeep
-            | Self::SiluMul
+            | Self::GateMul(_)
             | Self::Rope
             | Self::AttentionMerge => (1, 1),
+            Self::SoftCap => (0, 1),
             Self::QuantizeRows | Self::ChooseBest => (1, 2),
             Self::RmsNorm | Self::AddScaled | Self::Embed(_) | Self::ChooseHistogram | Self::KvWrite(_) | Self::GatherRows => {
                 (2, 1)
             }
             Self::ChooseCandidates => (3, 2),
             Self::Choose => (5, 1),
-            Self::LayerNorm
-            | Self::DepthwiseConv
-            | Self::ShortConv
-            | Self::Attention { .. }
-            | Self::AttentionTile { .. }
-            | Self::MatMul(_)
-            | Self::MatMul64 { .. } => (3, 1),
+            Self::Attention { has_ends, .. } | Self::AttentionTile { has_ends, .. } => (if has_ends { 4 } else { 3 }, 1),
+            Self::LayerNorm | Self::DepthwiseConv | Self::ShortConv | Self::MatMul(_) | Self::MatMul64 { .. } => (3, 1),
             Self::MatVec { normed, .. } => (if normed { 4 } else { 3 }, 1),
             Self::MatMulDot8(_) | Self::GateUp { .. } => (4, 1),
             Self::QkvRopeKv { .. } => (6, 2),
@@ -416,6 +430,34 @@ fn dot(format: Format, name: &str) -> String {
     let dot =
         if format.is_quantized() { include_str!("shaders/dot_quantized.wgsl") } else { include_str!("shaders/dot_float.wgsl") };
     weights(format, name) + &dot.replace("M_", name)
+}
+
+/// The operands of attention, and which keys a query sees.
+fn attention(has_ends: bool) -> [String; 2] {
+    let params = include_str!("shaders/attention_params.wgsl");
+    if !has_ends {
+        return [params.into(), include_str!("shaders/attention_own.wgsl").into()];
+    }
+    // The ends are bound behind the keys and values.
+    let params = params.replace("@binding(5)", "@binding(6)").replace("@binding(4)", "@binding(5)");
+    [params, include_str!("shaders/attention_ends.wgsl").into()]
+}
+
+/// All activations of a gate.
+const GATINGS: [Gating; 2] = [Gating::Silu, Gating::GeluTanh];
+
+fn gating_name(gating: Gating) -> &'static str {
+    match gating {
+        Gating::Silu => "silu",
+        Gating::GeluTanh => "gelu_tanh",
+    }
+}
+
+fn gating(gating: Gating) -> &'static str {
+    match gating {
+        Gating::Silu => include_str!("shaders/gating_silu.wgsl"),
+        Gating::GeluTanh => include_str!("shaders/gating_gelu_tanh.wgsl"),
+    }
 }
 
 /// The sums of 16 threads.

@@ -18,8 +18,8 @@ use std::rc::Rc;
 
 use super::choice::{self, Choice, Weights};
 use super::{
-    AttentionOp, Choose, DepthwiseConv, Epilogue, Expected, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec, Launches, Linear,
-    Mask, MatrixSpec, Memory, Ops, Qkv, Queue, RmsNorm, RopeStyle, Types, conv_state_rows, work,
+    AttentionOp, Choose, DepthwiseConv, Epilogue, Expected, GateUp, Gating, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec,
+    Launches, Linear, Mask, MatrixSpec, Memory, Ops, Qkv, Queue, RmsNorm, RopeStyle, Types, conv_state_rows, work,
 };
 use crate::error::{Error, Result};
 
@@ -374,9 +374,14 @@ impl Queue for Gpu {
                 Expected::Qkv([q, k, v], cache) => {
                     self.compile(&[Kernel::QkvRopeKv { q, k, v, cache }, Kernel::Rope, Kernel::KvWrite(cache)]);
                 }
-                Expected::GateUp([gate, up]) => self.compile(&[Kernel::GateUp { gate, up }, Kernel::SiluMul]),
-                Expected::Attention(head_dim, format) => self.compile_attention(head_dim, format),
-                Expected::AttentionRows(head_dim) => self.compile_attention(head_dim, KvFormat::F32),
+                Expected::GateUp([gate, up], gating) => {
+                    self.compile(&[Kernel::GateUp { gate, up, gating }, Kernel::GateMul(gating)]);
+                }
+                Expected::Attention(head_dim, format) => self.compile_attention(head_dim, format, false),
+                Expected::AttentionEnds(head_dim, format) => self.compile_attention(head_dim, format, true),
+                Expected::AttentionRows(head_dim) => self.compile_attention(head_dim, KvFormat::F32, false),
+                Expected::Scaled => self.compile(&[Kernel::MeanRows, Kernel::AddRows]),
+                Expected::SoftCap => self.compile(&[Kernel::SoftCap]),
                 Expected::HeadNorm => self.compile(&[Kernel::HeadNorm]),
                 Expected::ShortConv => self.compile(&[Kernel::ShortConv, Kernel::ShortConvKeep]),
                 Expected::DepthwiseConv => {
@@ -594,11 +599,17 @@ impl Ops for Gpu {
         }
     }
 
-    fn silu_mul(&mut self, gate: &mut Tensor, up: &Tensor, n: usize) {
-        assert_eq!(gate.cols, up.cols, "silu_mul: row lengths differ");
-        assert!(n <= gate.rows && n <= up.rows, "silu_mul: beyond the rows");
+    fn gate_mul(&mut self, gating: Gating, gate: &mut Tensor, up: &Tensor, n: usize) {
+        assert_eq!(gate.cols, up.cols, "gate_mul: row lengths differ");
+        assert!(n <= gate.rows && n <= up.rows, "gate_mul: beyond the rows");
         let params = [(gate.stride / 4) as u32];
-        self.dispatch_rows(Kernel::SiluMul, &[&up.buffer], &[&gate.buffer], &params, gate.stride / 4, n);
+        self.dispatch_rows(Kernel::GateMul(gating), &[&up.buffer], &[&gate.buffer], &params, gate.stride / 4, n);
+    }
+
+    fn soft_cap(&mut self, x: &mut Tensor, cap: f32, n: usize) {
+        assert!(n <= x.rows, "soft_cap: beyond the rows");
+        let params = [(x.stride / 4) as u32, cap.to_bits()];
+        self.dispatch_rows(Kernel::SoftCap, &[], &[&x.buffer], &params, x.stride / 4, n);
     }
 
     fn rope(
@@ -637,9 +648,10 @@ impl Ops for Gpu {
         assert!(q.cols == n_heads * head_dim && out.cols == q.cols, "attention: shapes differ");
         assert!(n <= q.rows && n <= out.rows, "attention: beyond the rows");
         let keys = match kv {
-            KvSource::Cache { cache, layer, first } => {
+            KvSource::Cache { cache, layer, first, ends } => {
                 assert_eq!(cache.spec.n_kv, n_kv, "attention: the cache is of another model");
                 assert!(first + n <= cache.spec.n_ctx, "attention: beyond the cache");
+                assert!(ends.is_none_or(|ends| ends.cols == cache.spec.n_ctx), "attention: its ends");
                 self.recorder.at(first);
                 Keys {
                     k: &cache.layers[layer],
@@ -647,6 +659,7 @@ impl Ops for Gpu {
                     format: cache.spec.format,
                     stride: cache.stride,
                     v_first: cache.v_first(),
+                    ends: ends.map(|ends| &ends.buffer),
                     n_keys: first + n,
                     max_keys: cache.spec.n_ctx,
                 }
@@ -659,7 +672,7 @@ impl Ops for Gpu {
                     self.recorder.at(0);
                 }
                 let (k, v, stride) = (&k.buffer, &v.buffer, k.stride);
-                Keys { k, v, format: KvFormat::F32, stride, v_first: 0, n_keys: n, max_keys: n }
+                Keys { k, v, format: KvFormat::F32, stride, v_first: 0, ends: None, n_keys: n, max_keys: n }
             }
         };
         self.attend(op, q, &keys, out, n);
@@ -742,17 +755,17 @@ impl Ops for Gpu {
         &mut self,
         x: &Tensor,
         norm: RmsNorm<'_, Self>,
-        gate_layer: &Linear<Self>,
-        up_layer: &Linear<Self>,
+        layers: &GateUp<'_, Self>,
         gate: &mut Tensor,
         up: &mut Tensor,
         n: usize,
     ) {
+        let GateUp { gate: gate_layer, up: up_layer, gating } = *layers;
         let shards = (sole_shard(&gate_layer.weight), sole_shard(&up_layer.weight));
         let has_bias = gate_layer.bias.is_some() || up_layer.bias.is_some();
         let ((Some(gate_shard), Some(up_shard)), true) = (shards, n <= MAX_VEC_ROWS && !has_bias) else {
             self.rms_norm(x, norm.weight, norm.eps, norm.scratch, n);
-            self.gate_up(norm.scratch, gate_layer, up_layer, gate, up, n);
+            self.gate_up(norm.scratch, layers, gate, up, n);
             return;
         };
         let (gate_spec, up_spec) = (&gate_layer.weight.spec, &up_layer.weight.spec);
@@ -773,7 +786,7 @@ impl Ops for Gpu {
         .map(|p| p as u32);
         let groups = gate_spec.n_out.div_ceil(4);
         let grid = [groups.min(MAX_GRID_X), groups.div_ceil(MAX_GRID_X), n].map(|n| n as u32);
-        let kernel = Kernel::GateUp { gate: gate_spec.format, up: up_spec.format };
+        let kernel = Kernel::GateUp { gate: gate_spec.format, up: up_spec.format, gating };
         let read = [&x.buffer, &norm.weight.buffer, &gate_shard.buffer, &up_shard.buffer];
         let work = work::product(&[n, gate_spec.n_out + up_spec.n_out, x.cols]);
         self.recorder.dispatch(kernel, &read, &[&gate.buffer], &params, grid, work);

@@ -7,8 +7,8 @@ use super::products::MAX_TILE32_ROWS;
 use super::{Gpu, Tensor};
 use crate::backend::choice::{Choice, choose};
 use crate::backend::{
-    AttentionOp, Choose, DepthwiseConv, Epilogue, Heads, KvFormat, KvPlace, KvSource, KvSpec, Linear, MatrixSpec, Memory, Ops,
-    Qkv, Queue, RmsNorm, RopeStyle, conv_state_rows,
+    AttentionOp, Choose, DepthwiseConv, Epilogue, GateUp, Gating, Heads, KvFormat, KvPlace, KvSource, KvSpec, Linear, MatrixSpec,
+    Memory, Ops, Qkv, Queue, RmsNorm, RopeStyle, conv_state_rows,
 };
 use crate::error::{Error, Result};
 use crate::quant::Format;
@@ -141,6 +141,10 @@ fn silu(x: f64) -> f64 {
     x / (1.0 + (-x).exp())
 }
 
+fn gelu_tanh(x: f64) -> f64 {
+    x * (1.0 + (0.797_884_560_8 * (x + 0.044715 * x.powi(3))).tanh()) / 2.0
+}
+
 fn rms(row: &[f32], eps: f64) -> f64 {
     (row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>() / row.len() as f64 + eps).sqrt()
 }
@@ -200,7 +204,8 @@ async fn products(gpu: &mut Gpu) -> Result<Option<String>> {
             return Ok(Some(format!("mat_mul of many rows {}", format.name())));
         }
         let norm = RmsNorm { weight: &norm_weight, eps: eps as f32, scratch: &mut scratch };
-        gpu.norm_gate_up(&x, norm, &first, &second, &mut out, &mut unused, 1);
+        let layers = GateUp { gate: &first, up: &second, gating: Gating::Silu };
+        gpu.norm_gate_up(&x, norm, &layers, &mut out, &mut unused, 1);
         let up = product(&others, &normed, n_in);
         let gated: Vec<f64> = of_normed.iter().zip(&up).map(|(g, u)| silu(*g) * u).collect();
         if !is_near_by_scale(gpu, &out, &gated, TOLERANCE, &SCALES, column_scale).await? {
@@ -229,7 +234,7 @@ async fn activations(gpu: &mut Gpu, x: &Tensor, layer: &Linear<Gpu>, y: &[f64]) 
         gpu.copy_rows(&one, 0, &mut all, row, 1);
         want.extend(y.iter().map(|y| match epilogue {
             Epilogue::Gelu => y * one_plus_erf(y * std::f64::consts::FRAC_1_SQRT_2) / 2.0,
-            Epilogue::GeluTanh => y * (1.0 + (0.797_884_560_8 * (y + 0.044715 * y.powi(3))).tanh()) / 2.0,
+            Epilogue::GeluTanh => gelu_tanh(*y),
             Epilogue::QuickGelu => y / (1.0 + (-1.702 * y).exp()),
             Epilogue::Relu => y.max(0.0),
             Epilogue::HardSigmoid => (y + 3.0).clamp(0.0, 6.0) / 6.0,
@@ -277,10 +282,10 @@ async fn rest(gpu: &mut Gpu) -> Result<Option<String>> {
     if !is_near(gpu, &out, &sum, TOLERANCE).await? {
         return Ok(Some("copy_rows or add_rows".into()));
     }
-    gpu.silu_mul(&mut out, &x, n);
+    gpu.gate_mul(Gating::Silu, &mut out, &x, n);
     let gated: Vec<f64> = sum.iter().zip(wide(&a)).map(|(g, u)| silu(*g) * u).collect();
     if !is_near(gpu, &out, &gated, TOLERANCE).await? {
-        return Ok(Some("silu_mul".into()));
+        return Ok(Some("gate_mul".into()));
     }
     let (mut rms, mut normed) = (Vec::new(), Vec::new());
     for row in wide(&a).chunks(cols) {
@@ -336,6 +341,16 @@ async fn of_families(gpu: &mut Gpu, numbers: &mut Numbers) -> Result<Option<Stri
     want.iter_mut().enumerate().for_each(|(i, x)| *x += f64::from(s[i % cols]) * f64::from(b[i]));
     if !is_near(gpu, &x, &want, TOLERANCE).await? {
         return Ok(Some("add_scaled".into()));
+    }
+    gpu.soft_cap(&mut x, 0.7, n);
+    want.iter_mut().for_each(|x| *x = 0.7 * (*x / 0.7).tanh());
+    if !is_near(gpu, &x, &want, TOLERANCE).await? {
+        return Ok(Some("soft_cap".into()));
+    }
+    gpu.gate_mul(Gating::GeluTanh, &mut x, &y, n);
+    want.iter_mut().zip(&b).for_each(|(x, y)| *x = gelu_tanh(*x) * f64::from(*y));
+    if !is_near(gpu, &x, &want, TOLERANCE).await? {
+        return Ok(Some("gate_mul".into()));
     }
     let mut mean = gpu.tensor(1, cols)?;
     gpu.mean_rows(&x, n, 2.0, &mut mean, 1);
@@ -503,11 +518,11 @@ async fn attention(gpu: &mut Gpu, numbers: &mut Numbers, case: AttentionCase) ->
     let last = n_keys - 1;
     // Scores as large as those of heads of 16.
     let scale = 8.0 / head_dim as f64;
-    let attended = |row: usize| -> Vec<f64> {
+    let attended = |row: usize, end: usize| -> Vec<f64> {
         let mut want = Vec::new();
         for head in queries[n_q * row..n_q * (row + 1)].chunks(head_dim) {
             let score = |key: &[f64]| scale * head.iter().zip(key).map(|(q, k)| q * k).sum::<f64>();
-            let scores: Vec<f64> = keys.chunks(n_kv).take(row + 1).map(score).collect();
+            let scores: Vec<f64> = keys.chunks(n_kv).take(end).map(score).collect();
             let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
             let total: f64 = weights.iter().sum();
@@ -518,8 +533,12 @@ async fn attention(gpu: &mut Gpu, numbers: &mut Numbers, case: AttentionCase) ->
         want
     };
     let op = AttentionOp { scale: scale as f32, ..AttentionOp::causal(heads) };
-    let many: Vec<f64> = (0..last).flat_map(attended).collect();
-    let one = attended(last);
+    let many: Vec<f64> = (0..last).flat_map(|row| attended(row, row + 1)).collect();
+    let one = attended(last, last + 1);
+    // Some that see each other, beyond a tile of keys.
+    let span = 20..90;
+    let both_ways: Vec<f64> =
+        (0..last).flat_map(|row| attended(row, if span.contains(&row) { span.end } else { row + 1 })).collect();
     for format in formats {
         let tolerance = if *format == KvFormat::F16 { TOLERANCE_HALF } else { 5.0 * TOLERANCE };
         // With room for so many keys they are cut into parts.
@@ -527,9 +546,19 @@ async fn attention(gpu: &mut Gpu, numbers: &mut Numbers, case: AttentionCase) ->
         let mut out = gpu.tensor(n_keys, n_q)?;
         // Many rows take the plain kernels, one the fused one.
         gpu.kv_write(&mut cache, 0, 0, &plain_k, &plain_v, last);
-        gpu.attention(&op, &plain_q, KvSource::Cache { cache: &cache, layer: 0, first: 0 }, &mut out, last);
+        gpu.attention(&op, &plain_q, KvSource::Cache { cache: &cache, layer: 0, first: 0, ends: None }, &mut out, last);
         if !is_near(gpu, &out, &many, tolerance).await? {
             return Ok(Some(format!("attention of many rows over {format:?}, heads of {head_dim}")));
+        }
+        if head_dim == 16 {
+            let mut ends = vec![0.0; 2 * SPLIT_KEYS];
+            ends[span.clone()].fill(span.end as f32);
+            let ends = filled(gpu, ends.len(), &ends)?;
+            let kv = KvSource::Cache { cache: &cache, layer: 0, first: 0, ends: Some(&ends) };
+            gpu.attention(&op, &plain_q, kv, &mut out, last);
+            if !is_near(gpu, &out, &both_ways, tolerance).await? {
+                return Ok(Some(format!("attention of spans over {format:?}")));
+            }
         }
         let x = filled(gpu, n_embd, &data[last * n_embd..])?;
         let [qt, kt, vt, scratch] = [n_q, n_kv, n_kv, n_embd].map(|cols| gpu.tensor(1, cols));
@@ -537,7 +566,7 @@ async fn attention(gpu: &mut Gpu, numbers: &mut Numbers, case: AttentionCase) ->
         let place = KvPlace { cache: &mut cache, layer: 0, position: last, rope: &rope, style, heads };
         let norm = RmsNorm { weight: &norm_weight, eps: eps as f32, scratch: &mut scratch };
         gpu.norm_qkv_rope_kv(&x, norm, &Qkv { q, k, v, qk_norm: None }, place, &mut qt, &mut kt, &mut vt, 1);
-        gpu.attention(&op, &qt, KvSource::Cache { cache: &cache, layer: 0, first: last }, &mut out, 1);
+        gpu.attention(&op, &qt, KvSource::Cache { cache: &cache, layer: 0, first: last, ends: None }, &mut out, 1);
         if !is_near(gpu, &out, &one, tolerance).await? {
             return Ok(Some(format!("attention over {format:?}, heads of {head_dim}")));
         }

@@ -2,16 +2,20 @@
 //!
 //! ```text
 //! attention:     h += Wo · attention(rope(Wq·n), rope(Wk·n), Wv·n),   n = rms_norm(h)
-//! feed-forward:  h += Wdown · (silu(Wgate·n) · Wup·n),                n = rms_norm(h)
+//! feed-forward:  h += Wdown · (act(Wgate·n) · Wup·n),                 n = rms_norm(h)
 //! ```
+//!
+//! Some put what a half adds through a norm of its own first.
 
 use std::collections::HashSet;
 
-use crate::backend::{Backend, Epilogue, Expected, KvFormat, KvPlace, KvSource, Linear, QkNorm, Qkv, RmsNorm};
+use crate::backend::{
+    AttentionOp, Backend, Epilogue, Expected, GateUp, KvFormat, KvPlace, KvSource, Linear, QkNorm, Qkv, RmsNorm,
+};
 use crate::error::Result;
 use crate::gguf::Gguf;
 use crate::model::lm::config::LlamaConfig;
-use crate::model::rope;
+use crate::model::rope::{self, RopeConfig};
 use crate::model::weights::{Plan, Weights};
 use crate::quant::Format;
 
@@ -34,6 +38,8 @@ pub(super) struct Scratch<B: Backend> {
     pub(super) gate: B::Tensor,
     /// `[n_chunk, n_ff]`
     pub(super) up: B::Tensor,
+    /// `[n_chunk, n_embd]`: what a half block adds, before its norm; where there are such norms.
+    pub(super) added: Option<B::Tensor>,
 }
 
 impl<B: Backend> Scratch<B> {
@@ -47,13 +53,15 @@ impl<B: Backend> Scratch<B> {
             attn: backend.tensor(n_chunk, n_q)?,
             gate: backend.tensor(n_chunk, n_ff)?,
             up: backend.tensor(n_chunk, n_ff)?,
+            added: if c.post_norms { Some(backend.tensor(n_chunk, n_embd)?) } else { None },
         })
     }
 
     /// Bytes of it, of the ends of the stream, and of the table of angles.
     pub(super) fn n_bytes(c: &LlamaConfig, n_ctx: usize, n_chunk: usize) -> u64 {
         let rows = [c.dims.n_embd, c.dims.n_q(), c.dims.n_kv(), c.n_ff].map(|n| (n as u64).saturating_mul(2 * n_chunk as u64));
-        let rest = [2 * c.dims.n_embd as u64, c.dims.n_vocab as u64, (n_ctx as u64).saturating_mul(c.rope.n_rot as u64)];
+        let added = if c.post_norms { (c.dims.n_embd as u64).saturating_mul(n_chunk as u64) } else { 0 };
+        let rest = [2 * c.dims.n_embd as u64, c.dims.n_vocab as u64, (n_ctx as u64).saturating_mul(c.rope.n_rot as u64), added];
         rows.into_iter().chain(rest).fold(0, u64::saturating_add).saturating_mul(4)
     }
 }
@@ -66,6 +74,29 @@ pub(super) struct At<'a, B: Backend> {
     pub(super) position: usize,
     /// `[n_ctx, n_rot]`: the table of angles.
     pub(super) rope: &'a B::Tensor,
+    /// The attention of the layer.
+    pub(super) op: AttentionOp,
+    /// See [`KvSource::Cache`].
+    pub(super) ends: Option<&'a B::Tensor>,
+}
+
+/// Adds a linear layer of `x` to the first `n` rows of `h`, through a norm where there is one; `norm` is scratch like `added`.
+fn add_back<B: Backend>(
+    backend: &mut B,
+    eps: f32,
+    (x, layer, post_norm): (&B::Tensor, &Linear<B>, Option<&B::Tensor>),
+    (added, norm): (Option<&mut B::Tensor>, &mut B::Tensor),
+    h: &mut B::Tensor,
+    n: usize,
+) {
+    match (post_norm, added) {
+        (Some(weight), Some(added)) => {
+            backend.linear(x, layer, added, n, Epilogue::Store);
+            backend.rms_norm(added, weight, eps, norm, n);
+            backend.add_rows(h, 0, norm, n);
+        }
+        _ => backend.linear(x, layer, h, n, Epilogue::Add),
+    }
 }
 
 /// The half of a block that looks at other positions.
@@ -77,6 +108,8 @@ pub(super) struct Attention<B: Backend> {
     /// Norms of each head of queries and keys, `[1, head_dim]`.
     qk_norm: Option<[B::Tensor; 2]>,
     output: Linear<B>,
+    /// `[1, n_embd]`: the norm of what is added.
+    post_norm: Option<B::Tensor>,
 }
 
 impl<B: Backend> Attention<B> {
@@ -96,6 +129,9 @@ impl<B: Backend> Attention<B> {
             plan.floats(&name("attn_k_norm.weight"), &[head_dim]);
         }
         plan.linear(&name("attn_output"), n_q, n_embd);
+        if c.post_norms {
+            plan.floats(&name("post_attention_norm.weight"), &[n_embd]);
+        }
         // Written by some converters beside the key that holds the same.
         plan.ignore(&name("attn_rot_embd"));
     }
@@ -116,6 +152,7 @@ impl<B: Backend> Attention<B> {
             k: w.linear(backend, &name("attn_k"))?,
             v: w.linear(backend, &name("attn_v"))?,
             output: w.linear(backend, &name("attn_output"))?,
+            post_norm: post_norm(c, backend, w, &name("post_attention_norm.weight"))?,
         })
     }
 
@@ -126,7 +163,7 @@ impl<B: Backend> Attention<B> {
         c: &LlamaConfig,
         (h, s): (&mut B::Tensor, &mut Scratch<B>),
         cache: &mut B::KvCache,
-        At { layer, position, rope }: At<'_, B>,
+        At { layer, position, rope, op, ends }: At<'_, B>,
         n: usize,
     ) {
         let place = KvPlace { cache, layer, position, rope, style: c.rope_style, heads: c.dims.attention.heads };
@@ -134,8 +171,7 @@ impl<B: Backend> Attention<B> {
         let qk_norm = self.qk_norm.as_ref().map(|[q, k]| QkNorm { q, k, eps: c.eps });
         let qkv = Qkv { q: &self.q, k: &self.k, v: &self.v, qk_norm };
         backend.norm_qkv_rope_kv(h, norm, &qkv, place, &mut s.q, &mut s.k, &mut s.v, n);
-        backend.attention(&c.dims.attention, &s.q, KvSource::Cache { cache, layer, first: position }, &mut s.attn, n);
-        backend.linear(&s.attn, &self.output, h, n, Epilogue::Add);
+        self.attend(backend, c, (h, s), (&op, KvSource::Cache { cache, layer, first: position, ends }), n);
     }
 
     /// Runs the first `n` rows of `h` once more: their keys and values are in the cache, which is read and not written. The turned
@@ -146,7 +182,7 @@ impl<B: Backend> Attention<B> {
         c: &LlamaConfig,
         (h, s): (&mut B::Tensor, &mut Scratch<B>),
         cache: &B::KvCache,
-        At { layer, position, rope }: At<'_, B>,
+        At { layer, position, rope, op, ends }: At<'_, B>,
         n: usize,
     ) {
         let heads = c.dims.attention.heads;
@@ -156,9 +192,27 @@ impl<B: Backend> Attention<B> {
             backend.head_norm(&mut s.q, norm, c.eps, n);
         }
         backend.rope(&mut s.q, rope, c.rope_style, heads.n_heads, heads.head_dim, position, n);
-        backend.attention(&c.dims.attention, &s.q, KvSource::Cache { cache, layer, first: position }, &mut s.attn, n);
-        backend.linear(&s.attn, &self.output, h, n, Epilogue::Add);
+        self.attend(backend, c, (h, s), (&op, KvSource::Cache { cache, layer, first: position, ends }), n);
     }
+
+    /// Attention of the queries in the scratch, and what it adds to `h`.
+    fn attend(
+        &self,
+        backend: &mut B,
+        c: &LlamaConfig,
+        (h, s): (&mut B::Tensor, &mut Scratch<B>),
+        (op, kv): (&AttentionOp, KvSource<'_, B>),
+        n: usize,
+    ) {
+        backend.attention(op, &s.q, kv, &mut s.attn, n);
+        let back = (&s.attn, &self.output, self.post_norm.as_ref());
+        add_back(backend, c.eps, back, (s.added.as_mut(), &mut s.norm), h, n);
+    }
+}
+
+/// The norm of what a half block adds, where there is one.
+fn post_norm<B: Backend>(c: &LlamaConfig, backend: &mut B, w: &mut Weights<B>, name: &str) -> Result<Option<B::Tensor>> {
+    if c.post_norms { w.tensor(backend, name, c.dims.n_embd).map(Some) } else { Ok(None) }
 }
 
 /// The gated feed-forward half of a block.
@@ -167,6 +221,8 @@ pub(super) struct FeedForward<B: Backend> {
     gate: Linear<B>,
     up: Linear<B>,
     down: Linear<B>,
+    /// `[1, n_embd]`: the norm of what is added.
+    post_norm: Option<B::Tensor>,
 }
 
 impl<B: Backend> FeedForward<B> {
@@ -181,6 +237,9 @@ impl<B: Backend> FeedForward<B> {
             plan.linear(&name("ffn_up"), n_embd, n_ff);
         }
         plan.linear(&name("ffn_down"), n_ff, n_embd);
+        if c.post_norms {
+            plan.floats(&name("post_ffw_norm.weight"), &[n_embd]);
+        }
     }
 
     pub(super) fn new(c: &LlamaConfig, backend: &mut B, w: &mut Weights<B>, layer: usize) -> Result<Self> {
@@ -191,14 +250,17 @@ impl<B: Backend> FeedForward<B> {
             gate: w.linear(backend, &name("ffn_gate"))?,
             up: w.linear(backend, &up)?,
             down: w.linear(backend, &name("ffn_down"))?,
+            post_norm: post_norm(c, backend, w, &name("post_ffw_norm.weight"))?,
         })
     }
 
     /// Runs the first `n` rows of `h`.
     pub(super) fn run(&self, backend: &mut B, c: &LlamaConfig, h: &mut B::Tensor, s: &mut Scratch<B>, n: usize) {
         let norm = RmsNorm { weight: &self.norm, eps: c.eps, scratch: &mut s.norm };
-        backend.norm_gate_up(h, norm, &self.gate, &self.up, &mut s.gate, &mut s.up, n);
-        backend.linear(&s.gate, &self.down, h, n, Epilogue::Add);
+        let layers = GateUp { gate: &self.gate, up: &self.up, gating: c.gating };
+        backend.norm_gate_up(h, norm, &layers, &mut s.gate, &mut s.up, n);
+        let back = (&s.gate, &self.down, self.post_norm.as_ref());
+        add_back(backend, c.eps, back, (s.added.as_mut(), &mut s.norm), h, n);
     }
 }
 
@@ -262,6 +324,25 @@ impl<B: Backend> Stream<B> {
         backend.embed_chosen(&self.token_embd.weight, &mut self.h);
     }
 
+    /// [`Self::embed`] of embeddings times a factor; `added` and `norm` are scratch of as many rows as there may be ids.
+    pub(super) fn embed_scaled(
+        &mut self,
+        backend: &mut B,
+        (ids, row): (&[u32], usize),
+        factor: f32,
+        (added, norm): (&mut B::Tensor, &mut B::Tensor),
+    ) {
+        backend.embed(&self.token_embd.weight, ids, added, 0);
+        backend.mean_rows(added, 1, factor, norm, ids.len());
+        backend.copy_rows(norm, 0, &mut self.h, row, ids.len());
+    }
+
+    /// [`Self::embed_chosen`] of its embedding times a factor.
+    pub(super) fn embed_chosen_scaled(&mut self, backend: &mut B, factor: f32, added: &mut B::Tensor) {
+        backend.embed_chosen(&self.token_embd.weight, added);
+        backend.mean_rows(added, 1, factor, &mut self.h, 1);
+    }
+
     pub(super) fn compute_logits(&mut self, backend: &mut B, eps: f32, row: usize) {
         let Self { h, logits, token_embd, output_norm, output, last, last_norm } = self;
         let row_h = if row == 0 {
@@ -276,13 +357,13 @@ impl<B: Backend> Stream<B> {
 }
 
 /// The table of angles `[n_ctx, n_rot]`.
-pub(super) fn rope_table<B: Backend>(backend: &mut B, c: &LlamaConfig, n_ctx: usize) -> Result<B::Tensor> {
-    let mut rope = backend.tensor(n_ctx, c.rope.n_rot)?;
-    let angles = rope::angles(&c.rope);
-    let mut rows = vec![0.0; n_ctx.min(ROPE_ROWS) * c.rope.n_rot];
+pub(super) fn rope_table<B: Backend>(backend: &mut B, config: &RopeConfig, n_ctx: usize) -> Result<B::Tensor> {
+    let mut rope = backend.tensor(n_ctx, config.n_rot)?;
+    let angles = rope::angles(config);
+    let mut rows = vec![0.0; n_ctx.min(ROPE_ROWS) * config.n_rot];
     for first in (0..n_ctx).step_by(ROPE_ROWS) {
-        let rows = &mut rows[..ROPE_ROWS.min(n_ctx - first) * c.rope.n_rot];
-        for (row, position) in rows.chunks_exact_mut(c.rope.n_rot).zip(first..) {
+        let rows = &mut rows[..ROPE_ROWS.min(n_ctx - first) * config.n_rot];
+        for (row, position) in rows.chunks_exact_mut(config.n_rot).zip(first..) {
             angles.row(position, row);
         }
         backend.write(&mut rope, first, rows);
@@ -310,7 +391,7 @@ pub(super) fn expect<B: Backend>(c: &LlamaConfig, gguf: &Gguf, backend: &mut B, 
         expected.extend(single.filter(|format| seen.insert(Expected::Linear(*format))).map(Expected::Linear));
         let fused = [
             <[Format; 3]>::try_from(qkv).ok().map(|formats| Expected::Qkv(formats, kv_format)),
-            <[Format; 2]>::try_from(gate_up).ok().map(Expected::GateUp),
+            <[Format; 2]>::try_from(gate_up).ok().map(|formats| Expected::GateUp(formats, c.gating)),
         ];
         expected.extend(fused.into_iter().flatten().filter(|fused| seen.insert(*fused)));
     }

@@ -1,6 +1,6 @@
 //! What a LLaMA-family file says of its network.
 
-use crate::backend::{AttentionOp, Heads, Mask, RopeStyle};
+use crate::backend::{AttentionOp, Gating, Heads, Mask, RopeStyle};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::model::decoder::Dims;
@@ -17,15 +17,26 @@ pub(super) struct Architecture {
     pub(super) fused_gate_up: bool,
     /// Whether each head of the queries and keys passes a norm of its own before it is turned.
     pub(super) qk_norm: bool,
+    /// Whether what each half of a block adds passes a norm of its own.
+    pub(super) post_norms: bool,
+    /// The activation of the feed-forward layer's gate.
+    pub(super) gating: Gating,
+}
+
+impl Architecture {
+    /// One that differs from LLaMA in no more than that.
+    pub(super) const fn new(name: &'static str, rope_style: RopeStyle) -> Self {
+        Self { name, rope_style, fused_gate_up: false, qk_norm: false, post_norms: false, gating: Gating::Silu }
+    }
 }
 
 const ARCHITECTURES: [Architecture; 6] = [
-    Architecture { name: "llama", rope_style: RopeStyle::Adjacent, fused_gate_up: false, qk_norm: false },
-    Architecture { name: "qwen2", rope_style: RopeStyle::Halves, fused_gate_up: false, qk_norm: false },
-    Architecture { name: "qwen2vl", rope_style: RopeStyle::Halves, fused_gate_up: false, qk_norm: false },
-    Architecture { name: "qwen3", rope_style: RopeStyle::Halves, fused_gate_up: false, qk_norm: true },
-    Architecture { name: "qwen3vl", rope_style: RopeStyle::Halves, fused_gate_up: false, qk_norm: true },
-    Architecture { name: "phi3", rope_style: RopeStyle::Halves, fused_gate_up: true, qk_norm: false },
+    Architecture::new("llama", RopeStyle::Adjacent),
+    Architecture::new("qwen2", RopeStyle::Halves),
+    Architecture::new("qwen2vl", RopeStyle::Halves),
+    Architecture { qk_norm: true, ..Architecture::new("qwen3", RopeStyle::Halves) },
+    Architecture { qk_norm: true, ..Architecture::new("qwen3vl", RopeStyle::Halves) },
+    Architecture { fused_gate_up: true, ..Architecture::new("phi3", RopeStyle::Halves) },
 ];
 
 /// More than any model that fits a browser; every width is held to it, so that products of two fit into 64 bits.
@@ -124,6 +135,10 @@ pub struct LlamaConfig {
     pub fused_gate_up: bool,
     /// Whether each head of the queries and keys passes a norm of its own before it is turned.
     pub qk_norm: bool,
+    /// Whether what each half of a block adds passes a norm of its own.
+    pub post_norms: bool,
+    /// The activation of the feed-forward layer's gate.
+    pub gating: Gating,
     /// Whether the output matrix is the embedding table.
     pub tied: bool,
     /// Layers from the first on behind which pictures add to their rows.
@@ -238,7 +253,18 @@ impl LlamaConfig {
         let (n_q, n_kv) = (n_heads * head_dim, n_kv_heads * head_dim);
         let work_per_row = n_embd as u64 * (2 * n_q + 2 * n_kv + 3 * n_ff) as u64;
         Ok(Self {
-            dims: Dims { architecture, n_layers, attention_layers, n_embd, n_vocab, n_ctx_train, attention, work_per_row },
+            dims: Dims {
+                architecture,
+                n_layers,
+                attention_layers,
+                n_embd,
+                n_vocab,
+                n_ctx_train,
+                attention,
+                local: None,
+                pictures_see_themselves: false,
+                work_per_row,
+            },
             n_ff,
             eps,
             rope_style: of_kind.rope_style,
@@ -246,6 +272,8 @@ impl LlamaConfig {
             fused_qkv: gguf.tensor("blk.0.attn_qkv.weight").is_some(),
             fused_gate_up: of_kind.fused_gate_up,
             qk_norm: of_kind.qk_norm,
+            post_norms: of_kind.post_norms,
+            gating: of_kind.gating,
             tied: gguf.tensor("output.weight").is_none(),
             n_deeper,
             rope,

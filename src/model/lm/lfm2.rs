@@ -19,8 +19,7 @@ use crate::model::lm::config::{Architecture, LlamaConfig};
 use crate::model::weights::{Plan, Weights};
 
 /// What it has in common with LLaMA's relatives.
-const ARCHITECTURE: Architecture =
-    Architecture { name: "lfm2", rope_style: RopeStyle::Halves, fused_gate_up: false, qk_norm: true };
+const ARCHITECTURE: Architecture = Architecture { qk_norm: true, ..Architecture::new("lfm2", RopeStyle::Halves) };
 /// Taps of the convolution: the only number there is.
 const TAPS: usize = 3;
 /// The names of the norm behind the last layer; the first one is a historic mistake of nearly all files.
@@ -211,7 +210,7 @@ impl<B: Backend> DecoderConfig<B> for Lfm2Config {
         }
         Ok(Box::new(Lfm2 {
             n_chunk,
-            rope: rope_table(backend, base, n_ctx)?,
+            rope: rope_table(backend, &base.rope, n_ctx)?,
             scratch: Scratch::new(backend, base, n_chunk)?,
             conv_scratch: ConvScratch { thirds: backend.tensor(n_chunk, 3 * n_embd)?, y: backend.tensor(n_chunk, n_embd)? },
             state: ConvState::new(backend, self.n_conv_layers(), n_ctx, n_embd)?,
@@ -262,7 +261,14 @@ impl<B: Backend> Decoder<B> for Lfm2<B> {
         let (mixer, feed_forward) = &layers[layer];
         match mixer {
             Mixer::Attention(attention, layer) => {
-                attention.run(backend, base, (h, scratch), cache, At { layer: *layer, position, rope }, n);
+                attention.run(
+                    backend,
+                    base,
+                    (h, scratch),
+                    cache,
+                    At { layer: *layer, position, rope, op: base.dims.attention, ends: None },
+                    n,
+                );
             }
             Mixer::Convolution(convolution) => {
                 let state = state.advance(convolution.layer, position, n);
@@ -286,7 +292,14 @@ impl<B: Backend> Decoder<B> for Lfm2<B> {
         let (mixer, feed_forward) = &layers[layer];
         match mixer {
             Mixer::Attention(attention, layer) => {
-                attention.run_again(backend, base, (h, scratch), cache, At { layer: *layer, position, rope }, n);
+                attention.run_again(
+                    backend,
+                    base,
+                    (h, scratch),
+                    cache,
+                    At { layer: *layer, position, rope, op: base.dims.attention, ends: None },
+                    n,
+                );
             }
             Mixer::Convolution(convolution) => {
                 let state = state.again(backend, convolution.layer, position);

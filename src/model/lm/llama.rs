@@ -87,7 +87,7 @@ impl<B: Backend> Llama<B> {
         rope_factors(&mut config, &mut w, n_ctx)?;
         Ok(Self {
             n_chunk,
-            rope: rope_table(backend, &config, n_ctx)?,
+            rope: rope_table(backend, &config.rope, n_ctx)?,
             placed: Placed::new(backend, &config, n_ctx)?,
             scratch: Scratch::new(backend, &config, n_chunk)?,
             stream: Stream::new(&config, backend, &mut w, OUTPUT_NORM, n_chunk)?,
@@ -139,7 +139,14 @@ impl<B: Backend> Decoder<B> for Llama<B> {
     fn layer(&mut self, backend: &mut B, cache: &mut B::KvCache, layer: usize, position: usize, n: usize) {
         let Self { config, stream, scratch, layers, rope, .. } = self;
         let (attention, feed_forward) = &layers[layer];
-        attention.run(backend, config, (&mut stream.h, scratch), cache, At { layer, position, rope }, n);
+        attention.run(
+            backend,
+            config,
+            (&mut stream.h, scratch),
+            cache,
+            At { layer, position, rope, op: config.dims.attention, ends: None },
+            n,
+        );
         feed_forward.run(backend, config, &mut stream.h, scratch, n);
     }
 
@@ -153,7 +160,14 @@ impl<B: Backend> Decoder<B> for Llama<B> {
     ) -> Option<&B::Tensor> {
         let Self { config, stream, scratch, layers, rope, .. } = self;
         let (attention, feed_forward) = &layers[layer];
-        attention.run_again(backend, config, (&mut stream.h, scratch), cache, At { layer, position, rope }, n);
+        attention.run_again(
+            backend,
+            config,
+            (&mut stream.h, scratch),
+            cache,
+            At { layer, position, rope, op: config.dims.attention, ends: None },
+            n,
+        );
         feed_forward.run(backend, config, &mut stream.h, scratch, n);
         Some(&scratch.q)
     }

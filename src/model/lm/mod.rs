@@ -3,9 +3,11 @@
 
 mod blocks;
 mod config;
+mod gemma3;
 mod lfm2;
 mod llama;
 mod placed;
 
 pub use config::LlamaConfig;
+pub use gemma3::Gemma3Config;
 pub use lfm2::Lfm2Config;

@@ -30,7 +30,7 @@ impl<B: Backend> Placed<B> {
         if c.rope.sections.is_none() {
             return Ok(None);
         }
-        let text = rope_table(backend, c, n_ctx)?;
+        let text = rope_table(backend, &c.rope, n_ctx)?;
         Ok(Some(Self { angles: rope::angles(&c.rope), text, written: (0..n_ctx).map(|slot| [slot; 3]).collect() }))
     }
 

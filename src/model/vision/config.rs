@@ -89,6 +89,8 @@ pub struct VitConfig {
     pub order: usize,
     /// Patches whose features stand side by side in what the projector takes: all of a block, or 1.
     pub joined: usize,
+    /// Whether the features are the means of those blocks, rather than all of a block's side by side.
+    pub pooled: bool,
     /// Width of the residual stream.
     pub n_embd: usize,
     /// Width inside the feed-forward layer.
@@ -211,9 +213,17 @@ impl VitConfig {
         }
         let has = |name: &str| gguf.tensor(name).is_some();
         let (has_class, has_pre_ln) = (has("v.class_embd"), has("v.pre_ln.weight"));
+        if has_class && projector == ProjectorKind::Gemma3 {
+            return Err(Error::unsupported_architecture(format!(
+                "'{file}' has a class token before the patches whose means the projector '{}' takes, which is not supported.",
+                projector.name()
+            )));
+        }
         let is_siglip = is_siglip(gguf);
         let activation = match projector {
-            ProjectorKind::Idefics3 | ProjectorKind::Lfm2 | ProjectorKind::Qwen3Vl => Activation::GeluTanh,
+            ProjectorKind::Idefics3 | ProjectorKind::Lfm2 | ProjectorKind::Qwen3Vl | ProjectorKind::Gemma3 => {
+                Activation::GeluTanh
+            }
             // Of the gated one it is SiLU.
             ProjectorKind::Qwen2Vl | ProjectorKind::Qwen25Vl => Activation::QuickGelu,
             // Their tower is always OpenAI's.
@@ -232,6 +242,7 @@ impl VitConfig {
             merge,
             order: if projector == ProjectorKind::Ldp { 1 } else { merge },
             joined,
+            pooled: projector == ProjectorKind::Gemma3,
             n_embd,
             n_ff,
             n_heads,
@@ -261,9 +272,9 @@ impl VitConfig {
         AttentionOp { mask: Mask::Full, ..AttentionOp::causal(heads) }
     }
 
-    /// Width of the features: those of [`Self::joined`] patches side by side.
+    /// Width of the features: those of [`Self::joined`] patches side by side, or their means.
     pub fn n_features(&self) -> usize {
-        self.joined * self.n_embd
+        if self.pooled { self.n_embd } else { self.joined * self.n_embd }
     }
 
     /// Rows of features of which the projector makes one.

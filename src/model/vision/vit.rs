@@ -16,7 +16,7 @@
 //! makes one row of ([`in_blocks`]): attention does not care about their order, and then the merge is a mere joining of neighbours, or a mean
 //! of them. Only what convolves over the grid of patches wants them line by line ([`VitConfig::order`]).
 
-use crate::backend::{Backend, Epilogue, KvSource, Linear, Qkv, RopeStyle};
+use crate::backend::{Backend, Epilogue, GateUp, Gating, KvSource, Linear, Qkv, RopeStyle};
 use crate::error::Result;
 use crate::image::in_blocks;
 use crate::model::vision::config::{Activation, Corners, PositionTable, VitConfig};
@@ -362,7 +362,8 @@ impl<B: Backend> Vit<B> {
         };
         let inner = match (&l.gate, &mut job.gate) {
             (Some(layer), Some(gate)) => {
-                backend.gate_up(&job.norm, layer, &l.fc1, gate, &mut job.ff, rows);
+                let layers = GateUp { gate: layer, up: &l.fc1, gating: Gating::Silu };
+                backend.gate_up(&job.norm, &layers, gate, &mut job.ff, rows);
                 &*gate
             }
             _ => {
@@ -392,10 +393,13 @@ impl<B: Backend> Vit<B> {
         }
     }
 
-    /// Puts the rows of [`VitConfig::joined`] patches side by side, without the class token.
+    /// Puts the rows of [`VitConfig::joined`] patches side by side, or takes their mean, without the class token.
     fn join(&self, backend: &mut B, x: &B::Tensor, n_patches: usize, out: &mut B::Tensor) {
         let (joined, first) = (self.config.joined, usize::from(self.config.has_class));
-        if joined == 1 {
+        if self.config.pooled {
+            // No tower whose features are means has a class token.
+            backend.mean_rows(x, joined, 1.0, out, n_patches / joined);
+        } else if joined == 1 {
             backend.copy_rows(x, first, out, 0, n_patches);
         } else {
             backend.join_rows(x, first, joined, out, n_patches / joined);

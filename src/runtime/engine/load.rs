@@ -114,7 +114,11 @@ impl<B: Backend> Engine<B> {
             )));
         }
         // Everything is checked and has its memory before any weight is read: nothing is loaded half.
-        let n_chunk = B::PREFILL_ROWS.min(n_ctx);
+        let picture_rows = match &mmproj {
+            Some((_, config)) if dims.pictures_see_themselves => config.max_tile_rows(),
+            _ => 0,
+        };
+        let n_chunk = B::PREFILL_ROWS.max(picture_rows).min(n_ctx);
         let plan = config.plan(&gguf)?;
         let mut activations = config.scratch_bytes(n_ctx, n_chunk);
         let vision_plan = match &mmproj {

@@ -6,14 +6,15 @@
  *
  * `family`: a word of FAMILIES; without it the model is offered whatever the engine loads. `purpose`: what its pictures are; the smallest one
  * for photographs that fits is suggested first. `bytes`: of both files together, or of each. `roundedBytes`: whether those are rounded, as
- * lists for people have them. `memory`: bytes for weights, a context of 2048 tokens and scratch. `options`: for the engine, where the person
+ * lists for people have them. `memory`: bytes for weights, a context of 2048 tokens and scratch. `needsGpu`: whether it is offered only where
+ * there is one, because a CPU would take minutes for a picture. `options`: for the engine, where the person
  * has set nothing else; `sampling`: for its answers, likewise. `work`: what it computes, to tell how fast it will be: weights of the language
  * model, and of a picture in one piece the operations of the vision tower and the rows that it becomes. `sha256`: of each file, so that a newer
  * version at the same address is not taken for the one that this browser keeps. `description`: a few words; `goodAt`: one sentence; `about`:
  * one line for who has it before them; `questions` and `examples`: what to ask it.
  * @typedef {{
  *   name: string, family?: string, purpose?: "drawings" | "photographs" | "documents", description?: string, goodAt?: string,
- *   licence?: string, model: string, mmproj?: string, bytes: number | { model: number, mmproj: number }, roundedBytes?: boolean, memory?: number,
+ *   licence?: string, model: string, mmproj?: string, bytes: number | { model: number, mmproj: number }, roundedBytes?: boolean, memory?: number, needsGpu?: boolean,
  *   options?: Pick<import("../../llava-web.js").EngineOptions, "contextSize" | "chatTemplate" | "quantizeMmproj" | "kvFormat">,
  *   sampling?: Pick<import("../../llava-web.js").Sampling, "temperature" | "top_p" | "top_k" | "min_p" | "repetition_penalty" | "presence_penalty">,
  *   work?: { weights: number, picture: number, rows: number },
@@ -32,7 +33,7 @@
 /** How a model and this machine go together. @typedef {"fits" | "unknown" | "tight" | "too large"} Fit */
 
 /** The families that the engine loads, each by the name of its projector. A model of another one is not offered. */
-export const FAMILIES = new Set(["llava", "idefics3", "internvl", "ldp", "ldpv2", "lfm2", "qwen2vl", "qwen3vl"]);
+export const FAMILIES = new Set(["llava", "idefics3", "internvl", "ldp", "ldpv2", "lfm2", "qwen2vl", "qwen3vl", "gemma3"]);
 
 /** What WebAssembly's memory of 4 GiB has room for, beside the engine itself. */
 const CPU_MEMORY = 4.1e9;
@@ -60,7 +61,7 @@ export function isLoadable({ family }, families = FAMILIES) {
 export function fit(model, { gpu, memory, isAtLeast }) {
   const needed = model.memory ?? totalBytes(model) * 1.2;
   const forCpu = model.memory === undefined ? totalBytes(model) <= CPU_FILES : needed <= CPU_MEMORY;
-  if (!gpu && !forCpu) return "too large";
+  if (!gpu && (!forCpu || model.needsGpu)) return "too large";
   // What any machine has that runs such a browser.
   if (needed < 64e6) return "fits";
   if (memory === null) return "unknown";

@@ -1,4 +1,4 @@
-// What the attention kernels share: their operands.
+// What the attention kernels share: their operands. A fragment defines keys_of: behind the last key that a query sees.
 // Shapes: q [rows, stride]; k, v [keys, kv_stride], values from v_first on, through a fragment that defines key4 and value4.
 struct Params {
     head_dim: u32,
@@ -9,7 +9,7 @@ struct Params {
     v_first: u32,
     // Queries.
     n: u32,
-    // Keys that each query sees; 0 where query i sees none beyond its own slot, S.position + i.
+    // Keys that each query sees; 0 where it depends on query i's own slot, S.position + i.
     n_keys: u32,
     scale: f32,
     // Parts that a query's keys are cut into.
@@ -28,14 +28,14 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;
 @group(0) @binding(5) var<uniform> S: Step;
 
-// Behind the last key that a query sees.
-fn keys_of(query: u32) -> u32 {
+// Behind the last key that a query sees by its own slot.
+fn own_end(query: u32) -> u32 {
     return select(P.n_keys, S.position + query + 1u, P.n_keys == 0u);
 }
 
 // The first key that it sees.
 fn first_key_of(query: u32) -> u32 {
-    let n = keys_of(query);
+    let n = own_end(query);
     return select(n - min(n, P.window), 0u, P.window == 0u);
 }
 

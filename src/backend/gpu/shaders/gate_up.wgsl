@@ -1,4 +1,4 @@
-// out = silu(n Wgate^T) (n Wup^T), n = rms_norm(x), for few rows of x: decoding.
+// out = gating(n Wgate^T) (n Wup^T), n = rms_norm(x), for few rows of x: decoding.
 // Shapes: gate_w, up_w [n_out, n_in] in planes of blocks of 32, formats apart; x [rows, x_stride], norm [x_stride], x_stride in vec4;
 // out [rows, out_stride].
 // Mapping: four rows of both matrices a workgroup, 16 threads each, so that neither product is ever written and a block of x is loaded once
@@ -35,7 +35,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let total = sum16(thread, sum);
     let y = total.xy * scale_of(total.z);
     if (lane == 0u && row < P.n_out) {
-        // exp(80) is finite, and so large that the quotient is zero in any activation's company.
-        out[group.z * P.out_stride + row] = y.x / (1.0 + exp(min(-y.x, 80.0))) * y.y;
+        out[group.z * P.out_stride + row] = gated(vec4<f32>(y.x)).x * y.y;
     }
 }

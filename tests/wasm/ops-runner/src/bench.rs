@@ -3,7 +3,9 @@
 use std::hint::black_box;
 
 use crate::backend::cpu::{Cpu, Kernels, Tensor};
-use crate::backend::{AttentionOp, Epilogue, Heads, KvFormat, KvSource, KvSpec, Linear, Mask, MatrixSpec, Memory, Ops, Queue};
+use crate::backend::{
+    AttentionOp, Epilogue, Gating, Heads, KvFormat, KvSource, KvSpec, Linear, Mask, MatrixSpec, Memory, Ops, Queue,
+};
 use crate::host::{milliseconds, print};
 use crate::limits::{self, Step};
 use crate::ops::Random;
@@ -148,15 +150,19 @@ pub fn attention() {
         let kv = tensor(&mut cpu, 1200, 1024);
         cpu.kv_write(&mut cache, 0, 0, &kv, &kv, 1200);
         let (q, mut out) = (tensor(&mut cpu, 577, 4096), tensor(&mut cpu, 577, 4096));
-        let prompt = time(|| cpu.attention(&decoder, &q, KvSource::Cache { cache: &cache, layer: 0, first: 0 }, &mut out, 577));
-        let one = time(|| cpu.attention(&decoder, &q, KvSource::Cache { cache: &cache, layer: 0, first: 1000 }, &mut out, 1));
+        let prompt = time(|| {
+            cpu.attention(&decoder, &q, KvSource::Cache { cache: &cache, layer: 0, first: 0, ends: None }, &mut out, 577)
+        });
+        let one = time(|| {
+            cpu.attention(&decoder, &q, KvSource::Cache { cache: &cache, layer: 0, first: 1000, ends: None }, &mut out, 1)
+        });
         print(&format!("attention {format:?}, 32 heads of 128: prompt of 577 {prompt:.1} ms; one token after 1000 {one:.3} ms"));
     }
     let n = 577 * 4096;
     let mut x = tensor(&mut cpu, 577, 4096);
     let y = tensor(&mut cpu, 577, 4096);
-    let silu = time(|| cpu.silu_mul(&mut x, &y, 577));
-    print(&format!("silu_mul: {:.2} ns per element", silu * 1e6 / n as f64));
+    let silu = time(|| cpu.gate_mul(Gating::Silu, &mut x, &y, 577));
+    print(&format!("gate_mul: {:.2} ns per element", silu * 1e6 / n as f64));
     let weight = tensor(&mut cpu, 1, 4096);
     let norm = time(|| cpu.rms_norm(&y, &weight, 1e-5, &mut x, 577));
     print(&format!("rms_norm: {:.2} ns per element", norm * 1e6 / n as f64));
