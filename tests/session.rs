@@ -55,6 +55,50 @@ fn a_follow_up_computes_only_what_is_new_and_does_not_look_again() {
     assert_eq!(second.ids, again.ids);
 }
 
+/// What is asked for goes on exactly where the last message ends: as a raw prompt of the same text does.
+#[test]
+fn the_last_message_is_gone_on_with() {
+    let mut engine = engine();
+    let image = picture("chelsea.png");
+    let messages = json!([question("What is in this image?"), { "role": "assistant", "content": "In this picture there is a " }]);
+    let request = json!({ "messages": messages, "temperature": 0, "max_tokens": 6, "continue_final_message": true });
+    let gone_on = chat(&mut engine, request, std::slice::from_ref(&image)).expect("answers");
+    let prompt = format!("{PROMPT} In this picture there is a ");
+    let raw = complete(
+        &mut self::engine(),
+        json!({ "prompt": prompt, "temperature": 0, "max_tokens": 6 }),
+        std::slice::from_ref(&image),
+    )
+    .expect("answers");
+    assert_eq!((&gone_on.ids, gone_on.usage.prompt_tokens), (&raw.ids, raw.usage.prompt_tokens));
+    assert_eq!(gone_on.text, raw.text, "with the space that the first token begins with, for it is amid a text");
+    let wrong = |more: serde_json::Value| {
+        let mut request = json!({ "messages": [question("What?")], "max_tokens": 2 });
+        request.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        chat(&mut self::engine(), request, std::slice::from_ref(&image)).err().expect("an error").message().to_string()
+    };
+    assert!(wrong(json!({ "continue_final_message": true })).contains("role 'assistant'"));
+    assert!(wrong(json!({ "continue_final_message": true, "add_generation_prompt": true })).contains("one end"));
+}
+
+#[test]
+fn a_developer_speaks_as_the_system_and_turns_may_be_empty() {
+    let mut ids = |messages: serde_json::Value| {
+        chat(&mut engine(), json!({ "messages": messages, "temperature": 0, "max_tokens": 4 }), &[picture("chelsea.png")])
+            .map(|answer| (answer.ids, answer.usage.prompt_tokens))
+            .map_err(|error| error.message().to_string())
+    };
+    let speaking = |role: &str| json!([{ "role": role, "content": "Be brief." }, question("What is this?")]);
+    assert_eq!(ids(speaking("developer")).expect("answers"), ids(speaking("system")).expect("answers"));
+    ids(json!([question("What is this?"), { "role": "assistant", "content": "" }, { "role": "user", "content": "" }]))
+        .expect("answers");
+    ids(json!([question("What is this?"), { "role": "assistant", "content": [] }, { "role": "user", "content": [] }]))
+        .expect("answers");
+    assert!(ids(json!([{ "role": "user", "content": " " }, { "role": "assistant", "content": "Yes?" }, { "role": "user", "content": "" }]))
+        .expect_err("nothing is asked").contains("empty"));
+    assert!(ids(json!([{ "role": "wizard", "content": "x" }])).is_err());
+}
+
 #[test]
 fn an_answer_that_comes_back_in_the_conversation_is_not_computed_again() {
     let mut engine = engine();
@@ -439,8 +483,19 @@ fn pictures_are_kept_and_what_the_context_holds_is_not_looked_at_again() {
 }
 
 #[test]
-fn a_context_larger_than_the_models_is_refused_at_once() {
-    let huge = LoadOptions { context_size: Some(usize::MAX), ..options() };
-    let error = tiny_llava("tiny-llava-q4_0.gguf", "mmproj-legacy-f16.gguf", huge).map(|_| ()).expect_err("is refused");
-    assert_eq!(error.code(), "invalid_request", "more than the model was made for: {error}");
+fn a_context_larger_than_the_models_is_the_models() {
+    let load = |n| {
+        let options = LoadOptions { context_size: Some(n), ..options() };
+        tiny_llava("tiny-llava-q4_0.gguf", "mmproj-legacy-f16.gguf", options)
+    };
+    let huge = load(usize::MAX).expect("loads");
+    let n_ctx = huge.info().context_size;
+    assert!(
+        huge.info().warnings.iter().any(|warning| warning.contains(&format!("made for {n_ctx} tokens"))),
+        "{:?}",
+        huge.info().warnings
+    );
+    let exact = load(n_ctx).expect("loads");
+    assert_eq!((exact.info().context_size, exact.info().warnings.len() + 1), (n_ctx, huge.info().warnings.len()));
+    assert_eq!(load(0).map(|_| ()).expect_err("is refused").code(), "invalid_request");
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use llava_web::gguf::header::{self, Parsed};
 use llava_web::gguf::metadata::{Metadata, Value};
 use llava_web::text::{
-    ChatTemplate, Chunk, Content, Date, ImageText, Message, Part, Segment, Special, StreamDecoder, Tokenizer, encode_segments,
-    parse_prompt,
+    ChatTemplate, Chunk, Content, Date, Ending, ImageText, Message, Part, Segment, Special, StreamDecoder, Tokenizer, Variables,
+    encode_segments, parse_prompt,
 };
 use serde_json::Value as Json;
 
@@ -592,6 +592,66 @@ fn templates_learn_the_date_only_from_the_caller() {
     assert_eq!(template.render(&[], false).unwrap().text(), "no date");
     template.set_date(Some(Date { year: 2026, month: 3, day: 9 }));
     assert_eq!(template.render(&[], false).unwrap().text(), "09 Mar 2026");
+}
+
+#[test]
+fn a_last_message_can_be_gone_on_with() {
+    let ask = |begun: &str| [Message::text("user", "Name three fruits."), Message::text("assistant", begun)];
+    let go_on = |template: &ChatTemplate, messages: &[Message]| {
+        template.render_with(messages, Ending::LastMessage, &Variables::new()).map(|rendered| rendered.text())
+    };
+    let tokenizer = small_ok(true);
+    // Its turn is not closed, and what its text ends with stays, though the template trims it.
+    let trimming = "{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}[end]{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}";
+    let trimming = ChatTemplate::new("custom", trimming, &tokenizer).unwrap();
+    assert_eq!(go_on(&trimming, &ask("1. Apple\n2. ")).unwrap(), "[user]Name three fruits.[end][assistant]1. Apple\n2. ");
+    assert_eq!(go_on(&trimming, &ask("")).unwrap(), "[user]Name three fruits.[end][assistant]");
+    for name in ["vicuna", "llama-2", "mistral", "chatml", "phi-3", "llama-3"] {
+        let template = built_in(name, &tokenizer);
+        let (gone_on, closed) =
+            (go_on(&template, &ask("1. Apple")).unwrap(), template.render(&ask("1. Apple"), false).unwrap().text());
+        assert!(
+            gone_on.ends_with("1. Apple") && closed.starts_with(&gone_on) && closed.len() > gone_on.len(),
+            "{name}: {gone_on:?}"
+        );
+    }
+    for name in TEMPLATES {
+        let (template, ..) = golden_template(name);
+        let parts = [
+            Message::parts("user", vec![Part::Image, Part::Text("Name three fruits.".into())]),
+            Message::parts("assistant", vec![Part::Text("1. Apple".into()), Part::Text("2. ".into())]),
+        ];
+        let text = go_on(&template, &parts).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(text.ends_with("1. Apple\n2. ") && text.matches("<image>").count() == 1, "{name}: {text:?}");
+    }
+    // There must be one, and the template must show it.
+    let user = [Message::text("user", "Name three fruits.")];
+    assert!(go_on(&trimming, &user).unwrap_err().message().contains("continue_final_message"));
+    assert!(go_on(&trimming, &[]).is_err());
+    let silent = ChatTemplate::new(
+        "custom",
+        "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}",
+        &tokenizer,
+    );
+    assert!(go_on(&silent.unwrap(), &ask("x")).unwrap_err().message().contains("does not show"));
+}
+
+#[test]
+fn a_template_gets_the_callers_variables_and_keeps_its_own() {
+    let tokenizer = small_ok(true);
+    let source =
+        "{{ enable_thinking }}|{{ n | default('none') }}|{{ messages | length }}|{{ add_generation_prompt }}|{{ l | join('+') }}";
+    let template = ChatTemplate::new("custom", source, &tokenizer).unwrap();
+    let messages = [Message::text("user", "Hi")];
+    let with = |variables: serde_json::Value| {
+        template.render_with(&messages, Ending::Answer, variables.as_object().unwrap()).map(|rendered| rendered.text())
+    };
+    assert_eq!(with(serde_json::json!({})).unwrap(), "false|none|1|true|");
+    assert_eq!(
+        with(serde_json::json!({ "enable_thinking": true, "n": 7, "l": ["a", "b"], "messages": [1, 2], "add_generation_prompt": false })).unwrap(),
+        "true|7|1|true|a+b"
+    );
+    assert!(with(serde_json::json!({ "n": "x".repeat(70_000) })).unwrap_err().message().contains("chat_template_kwargs"));
 }
 
 #[test]

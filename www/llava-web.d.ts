@@ -28,7 +28,7 @@ export interface EngineOptions {
    * the other threads cannot be started.
    */
   threads?: number;
-  /** In tokens. Default: 4096 or the model's, whichever is less. */
+  /** In tokens. Default: 4096 or the model's, whichever is less. More than the model's is taken down to it, with a line in `info.warnings`. */
   contextSize?: number;
   /** Jinja text or a built-in name. Default: the model file's own. */
   chatTemplate?: "vicuna" | "llama-2" | "mistral" | "chatml" | "phi-3" | "llama-3" | (string & {});
@@ -85,12 +85,14 @@ export interface TextPart { type: "text"; text: string }
 export type ImageDetail = "high" | "low" | "auto";
 export interface ImageUrlPart { type: "image_url"; image_url: { url: string; detail?: ImageDetail | null } | string }
 export interface ImagePart { type: "image"; image: ImageSource; detail?: ImageDetail | null }
-export type ContentPart = TextPart | ImageUrlPart | ImagePart;
+/** What a model would not answer, as OpenAI's replies say it; taken as text. */
+export interface RefusalPart { type: "refusal"; refusal: string }
+export type ContentPart = TextPart | ImageUrlPart | ImagePart | RefusalPart;
 
-export interface Message {
-  role: "system" | "user" | "assistant";
-  content: string | ContentPart[];
-}
+/** `developer` is another name of `system`. OpenAI's `name` changes nothing. An assistant's content may be missing: a text of nothing. */
+export type Message =
+  | { role: "system" | "developer" | "user"; content: string | ContentPart[]; name?: string }
+  | { role: "assistant"; content?: string | ContentPart[] | null; refusal?: string | null; name?: string; tool_calls?: [] | null };
 
 /**
  * `json_object`: any JSON object. `json_schema`: what the schema accepts (README.md says which keywords there are; others fail with
@@ -103,9 +105,34 @@ export type ResponseFormat =
   | { type: "json_object" }
   | { type: "json_schema"; json_schema: { schema: object | boolean; name?: string; description?: string; strict?: boolean | null } };
 
-export interface Sampling {
+/**
+ * OpenAI's fields that ask for nothing an engine in a tab could do otherwise: they are accepted, and change nothing. Fields that would change
+ * the answer and are not supported fail with `invalid_request`, which names them.
+ */
+export interface Ignored {
+  model?: string | null;
+  user?: string | null;
+  metadata?: object | null;
+  store?: boolean | null;
+  service_tier?: string | null;
+  safety_identifier?: string | null;
+  prompt_cache_key?: string | null;
+  prompt_cache_options?: object | null;
+  prompt_cache_retention?: string | null;
+  prediction?: object | null;
+  reasoning_effort?: string | null;
+  verbosity?: string | null;
+  parallel_tool_calls?: boolean | null;
+  /** llama.cpp's. */
+  cache_prompt?: boolean | null;
+  /** One answer is written. */
+  n?: 1 | null;
+}
+
+export interface Sampling extends Ignored {
+  /** At least 1; −1 is no limit. */
   max_tokens?: number | null;
-  /** Another name for `max_tokens`. */
+  /** Another name for `max_tokens`, which counts where both are given. */
   max_completion_tokens?: number | null;
   /** 0 is greedy and deterministic. */
   temperature?: number | null;
@@ -113,16 +140,21 @@ export interface Sampling {
   top_k?: number | null;
   min_p?: number | null;
   repetition_penalty?: number | null;
+  /** Another name for `repetition_penalty`. */
+  repeat_penalty?: number | null;
   frequency_penalty?: number | null;
   presence_penalty?: number | null;
   /** Token id → bias. */
   logit_bias?: Record<string, number> | null;
   seed?: number | null;
+  /** Empty texts among them are left out. */
   stop?: string | string[] | null;
   /** Up to 20. */
   top_logprobs?: number | null;
   /** What the answer is: whatever the model writes parses as JSON and satisfies the schema, unless something else ends it first. */
   response_format?: ResponseFormat | null;
+  /** `include_usage`: the stream's last chunk has `usage` and no choices, as OpenAI's; without, the chunk with the `finish_reason` has it. */
+  stream_options?: { include_usage?: boolean | null } | null;
   /** Stops the generation; what was generated stays, with `finish_reason: "abort"`. */
   signal?: AbortSignal | null;
   /** Told of the work before the first token (images encoded, prompt tokens read), and of a recovery after the GPU went away. */
@@ -143,18 +175,33 @@ export interface ChatCompletionRequest extends Sampling {
   messages: Message[];
   stream?: boolean | null;
   logprobs?: boolean | null;
+  /** Goes on in the last message, which must be the assistant's: the answer is what follows it. */
+  continue_final_message?: boolean | null;
+  /** Whether the prompt ends where an answer begins. Default: yes, unless the last message is gone on with. */
+  add_generation_prompt?: boolean | null;
+  /** Variables for the model's chat template, such as Qwen3's `enable_thinking`. */
+  chat_template_kwargs?: Record<string, unknown> | null;
+  /** Tools are not called: none may be given. */
+  tools?: [] | null;
+  tool_choice?: "none" | "auto" | null;
+  modalities?: "text"[] | null;
 }
 
 export interface CompletionRequest extends Sampling {
-  /** Taken as it is, but for BOS; `<image>` stands for the next of `images`. */
-  prompt: string;
+  /** Taken as it is, but for BOS; `<image>` stands for the next of `images`. An array must have one. */
+  prompt: string | [string];
   images?: ImageSource[] | null;
   stream?: boolean | null;
   /** `true`, or the number of alternatives. */
   logprobs?: boolean | number | null;
 }
 
+/** `abort`, which OpenAI's replies do not have, is told only to who gave a `signal`. */
 export type FinishReason = "stop" | "length" | "abort";
+/** What OpenAI's replies have, too. */
+export type Finished = Exclude<FinishReason, "abort">;
+/** A call that nobody can stop ends by itself. */
+export interface Unstoppable { signal?: null }
 
 export interface Usage {
   prompt_tokens: number;
@@ -165,6 +212,8 @@ export interface Usage {
   image_tiles: number;
   /** Tokens of the prompt that had been computed before. */
   cached_tokens: number;
+  /** The same in OpenAI's place. */
+  prompt_tokens_details: { cached_tokens: number };
   image_ms: number;
   prefill_ms: number;
   decode_ms: number;
@@ -175,7 +224,7 @@ export interface Usage {
 export interface TopLogprob { token: string; logprob: number; bytes: number[] | null }
 export interface TokenLogprob extends TopLogprob { top_logprobs: TopLogprob[] }
 
-export interface ChatCompletion {
+export interface ChatCompletion<Finish extends FinishReason = FinishReason> {
   id: string;
   object: "chat.completion";
   /** Seconds since 1970. */
@@ -184,14 +233,14 @@ export interface ChatCompletion {
   choices: [{
     index: 0;
     message: { role: "assistant"; content: string; refusal: null };
-    finish_reason: FinishReason;
+    finish_reason: Finish;
     logprobs: { content: TokenLogprob[]; refusal: null } | null;
     token_ids: number[];
   }];
   usage: Usage;
 }
 
-export interface ChatCompletionChunk {
+export interface ChatCompletionChunk<Finish extends FinishReason = FinishReason> {
   id: string;
   object: "chat.completion.chunk";
   created: number;
@@ -199,13 +248,23 @@ export interface ChatCompletionChunk {
   choices: [{
     index: 0;
     delta: { role?: "assistant"; content: string };
-    finish_reason: FinishReason | null;
+    finish_reason: Finish | null;
     logprobs: { content: TokenLogprob[]; refusal: null } | null;
     /** This chunk's own. */
     token_ids: number[];
   }];
   /** In the last chunk. */
   usage?: Usage;
+}
+
+/** The last chunk of a stream that was asked for with `stream_options: { include_usage: true }`. */
+export interface UsageChunk<Object extends string = "chat.completion.chunk"> {
+  id: string;
+  object: Object;
+  created: number;
+  model: string;
+  choices: [];
+  usage: Usage;
 }
 
 export interface TextLogprobs {
@@ -216,21 +275,21 @@ export interface TextLogprobs {
   content: TokenLogprob[];
 }
 
-export interface Completion {
+export interface Completion<Finish extends FinishReason = FinishReason> {
   id: string;
   object: "text_completion";
   created: number;
   model: string;
-  choices: [{ index: 0; text: string; finish_reason: FinishReason; logprobs: TextLogprobs | null; token_ids: number[] }];
+  choices: [{ index: 0; text: string; finish_reason: Finish; logprobs: TextLogprobs | null; token_ids: number[] }];
   usage: Usage;
 }
 
-export interface CompletionChunk {
+export interface CompletionChunk<Finish extends FinishReason = FinishReason> {
   id: string;
   object: "text_completion";
   created: number;
   model: string;
-  choices: [{ index: 0; text: string; finish_reason: FinishReason | null; logprobs: TextLogprobs | null; token_ids: number[] }];
+  choices: [{ index: 0; text: string; finish_reason: Finish | null; logprobs: TextLogprobs | null; token_ids: number[] }];
   usage?: Usage;
 }
 
@@ -247,18 +306,29 @@ export interface CallOptions {
   signal?: AbortSignal | null;
 }
 
+/** Asks for the usage in a chunk of its own. */
+export interface WithUsage { stream: true; stream_options: { include_usage: true } }
+
 /** Requests are answered one after another, in the order in which they were made. */
 export interface Engine {
   readonly info: EngineInfo;
   readonly chat: {
     readonly completions: {
+      create(request: ChatCompletionRequest & WithUsage & Unstoppable, options?: Unstoppable): Promise<Stream<ChatCompletionChunk<Finished> | UsageChunk>>;
+      create(request: ChatCompletionRequest & WithUsage, options?: CallOptions): Promise<Stream<ChatCompletionChunk | UsageChunk>>;
+      create(request: ChatCompletionRequest & Unstoppable & { stream: true }, options?: Unstoppable): Promise<Stream<ChatCompletionChunk<Finished>>>;
       create(request: ChatCompletionRequest & { stream: true }, options?: CallOptions): Promise<Stream<ChatCompletionChunk>>;
+      create(request: ChatCompletionRequest & Unstoppable & { stream?: false | null }, options?: Unstoppable): Promise<ChatCompletion<Finished>>;
       create(request: ChatCompletionRequest & { stream?: false | null }, options?: CallOptions): Promise<ChatCompletion>;
       create(request: ChatCompletionRequest, options?: CallOptions): Promise<ChatCompletion | Stream<ChatCompletionChunk>>;
     };
   };
   readonly completions: {
+    create(request: CompletionRequest & WithUsage & Unstoppable, options?: Unstoppable): Promise<Stream<CompletionChunk<Finished> | UsageChunk<"text_completion">>>;
+    create(request: CompletionRequest & WithUsage, options?: CallOptions): Promise<Stream<CompletionChunk | UsageChunk<"text_completion">>>;
+    create(request: CompletionRequest & Unstoppable & { stream: true }, options?: Unstoppable): Promise<Stream<CompletionChunk<Finished>>>;
     create(request: CompletionRequest & { stream: true }, options?: CallOptions): Promise<Stream<CompletionChunk>>;
+    create(request: CompletionRequest & Unstoppable & { stream?: false | null }, options?: Unstoppable): Promise<Completion<Finished>>;
     create(request: CompletionRequest & { stream?: false | null }, options?: CallOptions): Promise<Completion>;
     create(request: CompletionRequest, options?: CallOptions): Promise<Completion | Stream<CompletionChunk>>;
   };

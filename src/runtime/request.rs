@@ -8,7 +8,7 @@ use crate::error::{Error, Result, shown};
 use crate::runtime::grammar::{Grammar, ResponseFormat};
 use crate::runtime::pictures::Detail;
 use crate::runtime::sampler::SamplerConfig;
-use crate::text::{Content, Message, Part};
+use crate::text::{Content, Ending, Message, Part, Variables};
 
 /// The most alternatives that may be asked for per token.
 pub const MAX_TOP_LOGPROBS: usize = 20;
@@ -18,9 +18,34 @@ pub const MAX_TOP_LOGPROBS: usize = 20;
 pub struct ChatRequest {
     /// The conversation.
     pub messages: Vec<RequestMessage>,
+    /// Whether the last message, the model's own, is gone on with instead of a new one begun.
+    #[serde(default)]
+    pub continue_final_message: bool,
+    /// Whether the prompt ends where an answer begins; default: yes, unless the last message is gone on with.
+    pub add_generation_prompt: Option<bool>,
+    /// Variables for the chat template.
+    #[serde(default)]
+    pub chat_template_kwargs: Variables,
     /// How to generate.
     #[serde(flatten)]
     pub options: GenerationOptions,
+}
+
+impl ChatRequest {
+    /// Where its prompt ends.
+    ///
+    /// # Errors
+    /// `invalid_request` where it asks for two ends at once.
+    pub fn ending(&self) -> Result<Ending> {
+        match (self.continue_final_message, self.add_generation_prompt) {
+            (true, Some(true)) => Err(Error::invalid_request(
+                "continue_final_message and add_generation_prompt are both true, but a prompt has one end. Leave add_generation_prompt out.",
+            )),
+            (true, _) => Ok(Ending::LastMessage),
+            (false, Some(false)) => Ok(Ending::Messages),
+            (false, _) => Ok(Ending::Answer),
+        }
+    }
 }
 
 /// A raw completion.
@@ -54,7 +79,7 @@ pub struct LookedAtRequest {
 /// One message of a conversation.
 #[derive(Debug, Clone, Deserialize)]
 pub struct RequestMessage {
-    /// `system`, `user` or `assistant`.
+    /// `system` (or `developer`, which is the same), `user` or `assistant`.
     pub role: String,
     /// Text, or parts.
     pub content: RequestContent,
@@ -231,7 +256,7 @@ pub fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T> {
 /// index among the request's pictures.
 ///
 /// # Errors
-/// `invalid_request` for no messages, an unknown role, an empty question, or a picture that did not come with the request.
+/// `invalid_request` for no messages, an unknown role, questions that are all empty, or a picture that did not come with the request.
 pub fn messages(messages: &[RequestMessage], n_images: usize) -> Result<(Vec<Message>, Vec<UsedImage>)> {
     if messages.is_empty() {
         return Err(Error::invalid_request("There are no messages; give at least one of the role 'user'."));
@@ -239,7 +264,9 @@ pub fn messages(messages: &[RequestMessage], n_images: usize) -> Result<(Vec<Mes
     let mut used = Vec::new();
     let mut out = Vec::with_capacity(messages.len());
     for (i, message) in messages.iter().enumerate() {
-        if !["system", "user", "assistant"].contains(&message.role.as_str()) {
+        // OpenAI's newer name.
+        let role = if message.role == "developer" { "system" } else { message.role.as_str() };
+        if !["system", "user", "assistant"].contains(&role) {
             return Err(Error::invalid_request(format!(
                 "Message {i} has the role '{}'; the roles are 'system', 'user' and 'assistant'.",
                 shown(&message.role)
@@ -266,14 +293,16 @@ pub fn messages(messages: &[RequestMessage], n_images: usize) -> Result<(Vec<Mes
                 Content::Parts(all)
             }
         };
-        let empty = match &content {
-            Content::Text(text) => text.trim().is_empty(),
-            Content::Parts(parts) => parts.iter().all(|p| matches!(p, Part::Text(text) if text.trim().is_empty())),
-        };
-        if empty && message.role == "user" {
-            return Err(Error::invalid_request(format!("Message {i} is empty; write a question or add a picture.")));
-        }
-        out.push(Message { role: message.role.clone(), content });
+        out.push(Message { role: role.to_string(), content });
+    }
+    // An empty turn among others asks for something: what was said before it.
+    let asked = |message: &Message| match &message.content {
+        Content::Text(text) => !text.trim().is_empty(),
+        Content::Parts(parts) => parts.iter().any(|p| !matches!(p, Part::Text(text) if text.trim().is_empty())),
+    };
+    let mut questions = out.iter().filter(|message| message.role == "user").peekable();
+    if questions.peek().is_some() && !questions.any(asked) {
+        return Err(Error::invalid_request("The question is empty; write one or add a picture."));
     }
     Ok((out, used))
 }

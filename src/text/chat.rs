@@ -56,6 +56,24 @@ impl Message {
     }
 }
 
+/// Where a prompt ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// Behind the last message.
+    Messages,
+    /// Where the model's answer begins.
+    #[default]
+    Answer,
+    /// Within the last message, which is the model's own and is to be gone on with: its turn is not closed.
+    LastMessage,
+}
+
+/// A template's own variables, as `chat_template_kwargs` gives them: `enable_thinking` of Qwen3, for one.
+pub type Variables = serde_json::Map<String, serde_json::Value>;
+
+/// The most bytes of [`Variables`] as JSON: templates take switches and short texts.
+const MAX_VARIABLES: usize = 1 << 16;
+
 /// A calendar date, for templates that tell the model what day it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Date {
@@ -306,8 +324,8 @@ impl ChatTemplate {
         environment
     }
 
-    fn run(&self, messages: Value, add_generation_prompt: bool) -> Result<String> {
-        self.try_run(messages, add_generation_prompt).map_err(|error| {
+    fn run(&self, messages: Value, add_generation_prompt: bool, variables: &Variables) -> Result<String> {
+        self.try_run(messages, add_generation_prompt, variables).map_err(|error| {
             let mut cause: Option<&dyn std::error::Error> = Some(&error);
             while let Some(inner) = cause {
                 if let Some(Refusal(message)) = inner.downcast_ref() {
@@ -325,7 +343,13 @@ impl ChatTemplate {
         })
     }
 
-    fn try_run(&self, messages: Value, add_generation_prompt: bool) -> std::result::Result<String, minijinja::Error> {
+    fn try_run(
+        &self,
+        messages: Value,
+        add_generation_prompt: bool,
+        variables: &Variables,
+    ) -> std::result::Result<String, minijinja::Error> {
+        // What every template has stands before a caller's variable of the same name.
         let context = minijinja::context! {
             messages,
             add_generation_prompt,
@@ -333,6 +357,7 @@ impl ChatTemplate {
             eos_token => self.eos,
             tools => Value::from(()),
             documents => Value::from(()),
+            ..Value::from_serialize(variables)
         };
         let with_budget = |environment: &mut Environment<'_>, budget: &Budget| {
             let budget = budget.clone();
@@ -347,7 +372,7 @@ impl ChatTemplate {
     /// # Errors
     /// `invalid_request` where the template refuses or fails.
     pub fn render_verbatim(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        self.run(verbatim(messages), add_generation_prompt)
+        self.run(verbatim(messages), add_generation_prompt, &Variables::new())
     }
 
     /// Finds out by trial what kinds of content the template takes, as it does not say.
@@ -358,7 +383,8 @@ impl ChatTemplate {
         const NEEDLE: &str = "needle";
         let text = || Part::Text(NEEDLE.into());
         let mut too_much = None;
-        let mut run = |content| match self.try_run(verbatim(&[Message { role: "user".into(), content }]), true) {
+        let mut run = |content| match self.try_run(verbatim(&[Message { role: "user".into(), content }]), true, &Variables::new())
+        {
             Ok(text) => Some(text),
             Err(error) => {
                 too_much = too_much.take().or(Some(error).filter(bounded::is_too_much));
@@ -395,6 +421,27 @@ impl ChatTemplate {
     /// # Errors
     /// `invalid_request` for an unknown role, and where the template refuses the conversation or loses an image.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Rendered> {
+        let ending = if add_generation_prompt { Ending::Answer } else { Ending::Messages };
+        self.render_with(messages, ending, &Variables::new())
+    }
+
+    /// [`Self::render`] with another end, or with variables for the template.
+    ///
+    /// # Errors
+    /// As [`Self::render`]; `invalid_request` also where there is no message of the model's to go on with, the template closes it in a way
+    /// that leaves nothing to go on with, or the variables are more than 64 KiB of JSON.
+    pub fn render_with(&self, messages: &[Message], ending: Ending, variables: &Variables) -> Result<Rendered> {
+        if !variables.is_empty() && serde_json::to_string(variables).map_or(usize::MAX, |json| json.len()) > MAX_VARIABLES {
+            return Err(Error::invalid_request(format!(
+                "chat_template_kwargs has more than {MAX_VARIABLES} bytes of JSON. Give the template less, or say it in a message."
+            )));
+        }
+        if ending == Ending::LastMessage && messages.last().is_none_or(|message| message.role != "assistant") {
+            return Err(Error::invalid_request(
+                "continue_final_message goes on in the last message, which must be of the role 'assistant'. Add the beginning of the answer \
+                 as such a message, or leave it out.",
+            ));
+        }
         if let Some(message) = messages.iter().find(|message| !matches!(&*message.role, "system" | "user" | "assistant")) {
             return Err(Error::invalid_request(format!(
                 "A message's role is '{}'; it must be 'system', 'user' or 'assistant'.",
@@ -403,10 +450,38 @@ impl ChatTemplate {
         }
         let n_images: usize = messages.iter().map(Message::n_images).sum();
         let guard = Guard::new(&self.source, messages, &self.escaper);
+        let add_generation_prompt = ending == Ending::Answer;
+        // The message that is gone on with, which ends in a mark; what the template writes behind it closes the turn.
+        let marked = (ending == Ending::LastMessage).then(|| messages.len() - 1);
+        let marked_text = |i: usize, mut text: String| {
+            if marked == Some(i) {
+                text.push(guard.end);
+            }
+            text
+        };
+        let cut = |mut text: String| {
+            if marked.is_some() {
+                let end = text.rfind(guard.end).ok_or_else(|| {
+                    Error::invalid_request(
+                        "The model's chat template does not show the message that is to be gone on with. Leave continue_final_message out, or \
+                         choose another template by name.",
+                    )
+                })?;
+                text.truncate(end);
+                // Templates that look at a message in several places may have shown it before.
+                text = text.replace(guard.end, "");
+            }
+            Ok::<String, Error>(text)
+        };
         if n_images > 0
             && let Some(image_text) = &self.image_text
         {
-            let contents = messages.iter().map(|message| match &message.content {
+            let contents = messages.iter().enumerate().map(|(i, message)| match &message.content {
+                // The model's own messages are text, as every template takes it.
+                Content::Text(_) | Content::Parts(_) if marked == Some(i) => {
+                    let text = marked_text(i, guard.flatten(&message.content));
+                    if self.takes_strings { Value::from(text) } else { parts_value(std::iter::once(Some(text))) }
+                }
                 Content::Text(text) if self.takes_strings => Value::from(guard.text(text)),
                 Content::Text(text) => parts_value(std::iter::once(Some(guard.text(text)))),
                 Content::Parts(parts) => parts_value(parts.iter().map(|part| match part {
@@ -415,18 +490,18 @@ impl ChatTemplate {
                 })),
             });
             let values = messages.iter().zip(contents).map(|(message, content)| message_value(&message.role, content));
-            let text = self.run(values.collect(), add_generation_prompt)?;
+            let text = cut(self.run(values.collect(), add_generation_prompt, variables)?)?;
             if text.matches(image_text.as_str()).count() == n_images {
                 return Ok(guard.rendered(text.replace(image_text.as_str(), &guard.image.to_string())));
             }
             // It numbers its images or leaves some out: say where they stand ourselves.
         }
-        let contents = messages.iter().map(|message| {
-            let text = guard.flatten(&message.content);
+        let contents = messages.iter().enumerate().map(|(i, message)| {
+            let text = marked_text(i, guard.flatten(&message.content));
             if self.takes_strings { Value::from(text) } else { parts_value(std::iter::once(Some(text))) }
         });
         let values = messages.iter().zip(contents).map(|(message, content)| message_value(&message.role, content));
-        let text = self.run(values.collect(), add_generation_prompt)?;
+        let text = cut(self.run(values.collect(), add_generation_prompt, variables)?)?;
         if text.matches(guard.image).count() != n_images {
             return Err(Error::invalid_request(format!(
                 "The chat template loses images of this conversation: {n_images} were given. Choose another template by name."
@@ -543,10 +618,12 @@ fn write_json(
     Ok(())
 }
 
-/// The two characters that a rendering uses for itself, and how message text is kept from meaning anything.
+/// The characters that a rendering uses for itself, and how message text is kept from meaning anything.
 struct Guard<'a> {
     escape: char,
     image: char,
+    /// Where a message ends that is to be gone on with.
+    end: char,
     escaper: &'a Escaper,
 }
 
@@ -569,16 +646,17 @@ impl<'a> Guard<'a> {
             }
         }
         let mut free = ('\u{fdd0}'..='\u{fdef}').filter(|c| used >> (*c as u32 - 0xfdd0) & 1 == 0);
-        // Where somebody used them all, two are taken from the text; they mean nothing there.
-        match (free.next(), free.next()) {
-            (Some(escape), Some(image)) => Self { escape, image, escaper },
-            _ => Self { escape: '\u{fdd0}', image: '\u{fdd1}', escaper },
+        // Where somebody used them all, three are taken from the text; they mean nothing there.
+        match (free.next(), free.next(), free.next()) {
+            (Some(escape), Some(image), Some(end)) => Self { escape, image, end, escaper },
+            _ => Self { escape: '\u{fdd0}', image: '\u{fdd1}', end: '\u{fdd2}', escaper },
         }
     }
 
     fn text(&self, text: &str) -> String {
-        if text.contains([self.escape, self.image]) {
-            return self.escaper.escape(&text.replace([self.escape, self.image], ""), self.escape);
+        let own = [self.escape, self.image, self.end];
+        if text.contains(own) {
+            return self.escaper.escape(&text.replace(own, ""), self.escape);
         }
         self.escaper.escape(text, self.escape)
     }

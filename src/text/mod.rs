@@ -25,7 +25,7 @@ mod unicode_table;
 #[doc(hidden)]
 pub mod words;
 
-pub use chat::{ChatTemplate, Content, Date, Message, Part, Rendered};
+pub use chat::{ChatTemplate, Content, Date, Ending, Message, Part, Rendered, Variables};
 pub use prompt::{Chunk, IMAGE, ImageText, Segment, encode_segments, parse_prompt};
 pub use stream::StreamDecoder;
 pub use tokenizer::{Special, Tokenizer};

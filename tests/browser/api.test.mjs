@@ -168,7 +168,7 @@ describe("the public module", { skip: withoutEngine }, () => {
     assert.ok(chunks.slice(0, -1).every(({ choices, usage }) => choices[0].finish_reason === null && usage === undefined));
     assert.ok(["length", "stop"].includes(last.choices[0].finish_reason));
     assert.deepEqual(Object.keys(last.usage).sort(), ["cached_tokens", "completion_tokens", "decode_ms", "decode_tokens_per_second", "image_ms",
-      "image_tiles", "image_tokens", "prefill_ms", "prefill_tokens_per_second", "prompt_tokens", "total_tokens"]);
+      "image_tiles", "image_tokens", "prefill_ms", "prefill_tokens_per_second", "prompt_tokens", "prompt_tokens_details", "total_tokens"]);
     assert.equal(whole.object, "chat.completion");
     assert.equal(whole.choices[0].message.role, "assistant");
     assert.equal(whole.choices[0].message.content, chunks.map(({ choices }) => choices[0].delta.content).join(""));

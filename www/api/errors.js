@@ -56,6 +56,8 @@ export function shown(value) {
 export function shownJson(value) {
   // Before a text is quoted: it may be megabytes.
   if (typeof value === "string") return JSON.stringify(shown(value));
+  // JSON has no infinities and nothing that is not a number.
+  if (typeof value === "number") return String(value);
   let json;
   try {
     json = JSON.stringify(value);

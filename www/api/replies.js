@@ -51,6 +51,14 @@ class Reply {
   }
 
   /**
+   * The chunk that says what the answer took, where that was asked for apart.
+   * @param {object} usage
+   */
+  usageChunk(usage) {
+    return { id: this.#id, object: this.#kind === "chat" ? "chat.completion.chunk" : "text_completion", created: this.#created, model: this.#model, choices: [], usage };
+  }
+
+  /**
    * The older API's columns, and the newer one's rows beside them.
    * @param {TokenLogprob[]} logprobs
    */
@@ -77,7 +85,10 @@ class ChunkStream {
   #events;
   #reply;
   #onProgress;
+  #usageApart;
   #first = true;
+  /** What is told after the last part of the answer. @type {object | null} */
+  #rest = null;
   /** The chunk that was asked for last: the next one is looked for when it is there, so that each goes to whoever asked for it. @type {Promise<unknown>} */
   #last = Promise.resolve();
 
@@ -85,8 +96,10 @@ class ChunkStream {
    * @param {AsyncIterableIterator<GenerationEvent>} events
    * @param {Reply} reply
    * @param {((progress: object) => void) | undefined} onProgress
+   * @param {boolean} usageApart
    */
-  constructor(events, reply, onProgress) {
+  constructor(events, reply, onProgress, usageApart) {
+    this.#usageApart = usageApart;
     this.#events = events;
     this.#reply = reply;
     this.#onProgress = onProgress;
@@ -105,6 +118,11 @@ class ChunkStream {
 
   /** @returns {Promise<IteratorResult<any, undefined>>} */
   async #next() {
+    if (this.#rest !== null) {
+      const value = this.#reply.usageChunk(this.#rest);
+      this.#rest = null;
+      return { done: false, value };
+    }
     for (;;) {
       const { done, value: event } = await this.#events.next();
       if (done) return { done: true, value: undefined };
@@ -114,18 +132,29 @@ class ChunkStream {
       }
       const first = this.#first;
       this.#first = false;
+      const usage = event.type === "done" ? withDetails(event.usage) : undefined;
+      if (usage && this.#usageApart) this.#rest = usage;
       const value = event.type === "token" ?
         this.#reply.shape({ text: event.text, tokenIds: event.token_ids, logprobs: withAlternatives(event.logprobs), finishReason: null, first }) :
-        this.#reply.shape({ text: event.text, tokenIds: [], logprobs: null, finishReason: event.finish_reason, usage: event.usage, first });
+        this.#reply.shape({ text: event.text, tokenIds: [], logprobs: null, finishReason: event.finish_reason, ...(!this.#usageApart && usage && { usage }), first });
       return { done: false, value };
     }
   }
 
   /** @returns {Promise<IteratorResult<any, undefined>>} */
   async return() {
+    this.#rest = null;
     await this.#events.return?.();
     return { done: true, value: undefined };
   }
+}
+
+/**
+ * A generation's usage with OpenAI's way to say how much of the prompt was known.
+ * @param {import("../wire/protocol.js").Usage} usage
+ */
+function withDetails(usage) {
+  return { ...usage, prompt_tokens_details: { cached_tokens: usage.cached_tokens } };
 }
 
 /**
@@ -143,9 +172,9 @@ function withAlternatives(logprobs) {
  * @param {string} model
  * @returns {any}  typed where it is handed out
  */
-export function respond(kind, events, { stream, onProgress }, model) {
+export function respond(kind, events, { stream, onProgress, usageApart }, model) {
   const reply = new Reply(kind, model);
-  return stream ? new ChunkStream(events, reply, onProgress) : wholeReply(events, reply, onProgress);
+  return stream ? new ChunkStream(events, reply, onProgress, usageApart) : wholeReply(events, reply, onProgress);
 }
 
 /**
@@ -170,7 +199,7 @@ async function wholeReply(events, reply, onProgress) {
       logprobs.push(...withAlternatives(event.logprobs) ?? []);
     } else {
       return reply.shape({
-        text, tokenIds, logprobs: logprobs.length > 0 ? logprobs : null, finishReason: event.finish_reason, usage: event.usage, whole: true,
+        text, tokenIds, logprobs: logprobs.length > 0 ? logprobs : null, finishReason: event.finish_reason, usage: withDetails(event.usage), whole: true,
       });
     }
   }

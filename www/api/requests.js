@@ -1,22 +1,13 @@
 // OpenAI's shape of a caller's request → what the engine is asked.
 
 import { checkListener, checkSignal } from "./checks.js";
-import { LlavaError, shown, shownJson } from "./errors.js";
+import { LlavaError, shownJson } from "./errors.js";
+import { CHAT_FIELDS, COMPLETION_FIELDS, readFields } from "./fields.js";
 import { ImageList } from "./images.js";
 
-/** What the engine understands beside the messages or the prompt; it checks the values. */
-const SAMPLING_FIELDS = [
-  "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty",
-  "logit_bias", "seed", "stop", "logprobs", "top_logprobs",
-];
-/** What is settled on this side of the wire. */
-const CALL_FIELDS = ["stream", "signal", "onProgress"];
-/** What OpenAI's clients send along and what changes nothing here. */
-const IGNORED_FIELDS = ["model", "stream_options", "user"];
-
 /**
- * What a generation is asked for, and how the caller wants to be answered.
- * @typedef {{ fields: Record<string, any>, stream: boolean, signal: AbortSignal | undefined, onProgress: ((progress: any) => void) | undefined }} Asked
+ * What a generation is asked for, and how the caller wants to be answered; `usageApart`: in a chunk of its own.
+ * @typedef {{ fields: Record<string, any>, stream: boolean, usageApart: boolean, signal: AbortSignal | undefined, onProgress: ((progress: any) => void) | undefined }} Asked
  */
 
 /**
@@ -25,7 +16,7 @@ const IGNORED_FIELDS = ["model", "stream_options", "user"];
  * @returns {Asked}
  */
 export function chatRequest(request, options) {
-  return asked(request, options, "chat.completions.create", ["messages"]);
+  return asked(request, options, "chat.completions.create", CHAT_FIELDS);
 }
 
 /**
@@ -34,7 +25,7 @@ export function chatRequest(request, options) {
  * @returns {Asked}
  */
 export function completionRequest(request, options) {
-  const result = asked(request, options, "completions.create", ["prompt", "images"]);
+  const result = asked(request, options, "completions.create", COMPLETION_FIELDS);
   const { fields } = result;
   // The older API's number of alternatives.
   if (typeof fields.logprobs === "number") {
@@ -45,9 +36,11 @@ export function completionRequest(request, options) {
   return result;
 }
 
-/** @param {unknown} prompt */
-export function promptText(prompt) {
-  if (typeof prompt !== "string") throw new LlavaError("invalid_request", "prompt must be a string.");
+/** @param {unknown} given */
+export function promptText(given) {
+  // Clients of the older API send a list of one.
+  const prompt = Array.isArray(given) && given.length === 1 ? given[0] : given;
+  if (typeof prompt !== "string") throw new LlavaError("invalid_request", "prompt must be one string. For token ids see evaluate; several prompts are several calls.");
   return prompt;
 }
 
@@ -66,55 +59,18 @@ export async function addImages(pictures, images) {
  * @param {any} request
  * @param {any} options
  * @param {string} method
- * @param {string[]} ownFields
+ * @param {Record<string, import("./fields.js").Field>} table
  * @returns {Asked}
  */
-function asked(request, options, method, ownFields) {
+function asked(request, options, method, table) {
   if (typeof request !== "object" || request === null) throw new LlavaError("invalid_request", `${method} takes an object.`);
-  /** @type {Record<string, any>} */
-  const fields = {};
-  for (const [name, value] of Object.entries(request)) {
-    if (value === undefined || value === null) continue;
-    if (SAMPLING_FIELDS.includes(name)) fields[name] = value;
-    else if (name === "max_completion_tokens") fields.max_tokens = value;
-    else if (name === "response_format") fields.response_format = responseFormat(value);
-    else if (name === "n" ? value !== 1 : ![...ownFields, ...CALL_FIELDS, ...IGNORED_FIELDS].includes(name)) {
-      throw new LlavaError("invalid_request", `${method} does not support ${shown(name)}${name === "n" ? ` = ${shownJson(value)}; only 1` : ""}. Leave it out.`);
-    }
-  }
   return {
-    fields,
+    fields: readFields(request, table, method),
     stream: Boolean(request.stream),
+    usageApart: request.stream_options?.include_usage === true,
     signal: checkSignal(request.signal ?? options?.signal),
     onProgress: checkListener(request.onProgress ?? options?.onProgress),
   };
-}
-
-/**
- * What can go to the engine of a response format; the engine checks the schema.
- * @param {any} format
- */
-function responseFormat(format) {
-  switch (format?.type) {
-    case "text":
-    case "json_object":
-      return { type: format.type };
-    case "json_schema": {
-      const schema = format.json_schema?.schema;
-      if (typeof schema !== "object" && typeof schema !== "boolean") {
-        throw new LlavaError("invalid_request", "response_format.json_schema.schema must be a JSON schema.");
-      }
-      try {
-        // Schemas are often built by libraries: what is not JSON about them stays here.
-        return { type: "json_schema", json_schema: { schema: JSON.parse(JSON.stringify(schema)) } };
-      } catch (cause) {
-        throw new LlavaError("invalid_request",
-          "response_format.json_schema.schema cannot be written as JSON: it contains itself, or is too deep. Refer to a part of it with $ref.", { cause });
-      }
-    }
-    default:
-      throw new LlavaError("invalid_request", 'response_format.type must be "text", "json_object" or "json_schema".');
-  }
 }
 
 /**
@@ -128,8 +84,13 @@ export async function engineMessages(messages, images) {
   for (const [i, message] of messages.entries()) {
     const where = `messages[${i}]`;
     if (typeof message !== "object" || message === null) throw new LlavaError("invalid_request", `${where} must be an object with role and content.`);
-    const { role, content } = message;
-    if (typeof role !== "string") throw new LlavaError("invalid_request", `${where}.role must be "system", "user" or "assistant".`);
+    const { role } = message;
+    // An answer that was stopped at once has none; OpenAI's clients send it back so.
+    const content = message.content ?? (role === "user" ? undefined : "");
+    if (typeof role !== "string") throw new LlavaError("invalid_request", `${where}.role must be "system", "developer", "user" or "assistant".`);
+    if (role === "tool" || role === "function" || !isNothing(message.tool_calls) || !isNothing(message.function_call)) {
+      throw new LlavaError("invalid_request", `${where} belongs to a tool call, which this engine does not make. Say in a user's message what the tool found.`);
+    }
     if (typeof content !== "string" && !Array.isArray(content)) {
       throw new LlavaError("invalid_request", `${where}.content must be a string or an array of parts.`);
     }
@@ -137,6 +98,9 @@ export async function engineMessages(messages, images) {
   }
   return result;
 }
+
+/** @param {unknown} value  of a field that may be there and empty */
+const isNothing = (value) => value === undefined || value === null || (Array.isArray(value) && value.length === 0);
 
 /**
  * @param {any[]} parts
@@ -151,6 +115,10 @@ async function engineParts(parts, images, message) {
       case "text":
         if (typeof part.text !== "string") throw new LlavaError("invalid_request", `${where}.text must be a string.`);
         result.push({ type: "text", text: part.text });
+        break;
+      case "refusal":
+        if (typeof part.refusal !== "string") throw new LlavaError("invalid_request", `${where}.refusal must be a string.`);
+        result.push({ type: "text", text: part.refusal });
         break;
       case "image_url": {
         const isObject = typeof part.image_url === "object";
@@ -168,7 +136,7 @@ async function engineParts(parts, images, message) {
         break;
       default:
         throw new LlavaError("invalid_request",
-          `${where} has the type ${shownJson(part?.type)}. It must be "text", "image_url" or "image".`);
+          `${where} has the type ${shownJson(part?.type)}. It must be "text", "image_url", "image" or "refusal".`);
     }
   }
   return result;

@@ -76,7 +76,7 @@ impl<B: Backend> Engine<B> {
         let mut gguf = Gguf::open(model).await?;
         let config = registry::decoder::<B>(&gguf)?;
         let dims = config.dims().clone();
-        let n_ctx = context_size(options.context_size, &dims, gguf.name())?;
+        let (n_ctx, context_note) = context_size(options.context_size, &dims, gguf.name())?;
         // Both headers are read before any weight, so that a wrong pair is found out at once.
         let mmproj = match mmproj {
             Some(sources) => {
@@ -173,7 +173,7 @@ impl<B: Backend> Engine<B> {
                 feature_size: v.tower.config.n_embd,
             }),
             bytes: BytesInfo { weights: backend.weight_bytes(), kv_cache: spec.n_bytes(), wasm_heap: 0 },
-            warnings: tokenizer.warning().into_iter().chain(template.warning()).map(str::to_string).collect(),
+            warnings: tokenizer.warning().into_iter().chain(template.warning()).map(str::to_string).chain(context_note).collect(),
         };
         let identity = Identity {
             language_model: fingerprint.finish(),
@@ -214,15 +214,20 @@ fn supported<B: Backend>(backend: &B, file: &str, attention: &AttentionOp) -> Re
         .map_err(|error| Error::from_code(error.code(), format!("'{file}' cannot run here: {}", error.message())))
 }
 
-fn context_size(wanted: Option<usize>, dims: &Dims, file: &str) -> Result<usize> {
-    let n_ctx = wanted.unwrap_or_else(|| dims.default_context());
-    if n_ctx == 0 || n_ctx > dims.n_ctx_train {
-        return Err(Error::invalid_request(format!(
-            "contextSize is {n_ctx}; '{file}' was made for 1 to {} tokens. Give a number in that range.",
-            dims.n_ctx_train
-        )));
+/// The context's positions, and what the caller should know of them: of more than the model was made for it is given what it was made for.
+fn context_size(wanted: Option<usize>, dims: &Dims, file: &str) -> Result<(usize, Option<String>)> {
+    let most = dims.n_ctx_train;
+    match wanted {
+        None => Ok((dims.default_context(), None)),
+        Some(0) => {
+            Err(Error::invalid_request(format!("contextSize is 0; '{file}' was made for 1 to {most} tokens. Give one of these.")))
+        }
+        Some(n) if n > most => {
+            let note = format!("contextSize is {n}, but '{file}' was made for {most} tokens: that many are there.");
+            Ok((most, Some(note)))
+        }
+        Some(n) => Ok((n, None)),
     }
-    Ok(n_ctx)
 }
 
 fn first_name(sources: &[Box<dyn RangedSource>]) -> &str {

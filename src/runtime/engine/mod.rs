@@ -23,7 +23,7 @@ use crate::runtime::sampler::{Sampler, top_logprobs};
 use crate::runtime::saved_session::Identity;
 use crate::runtime::session::{Prefill, Session, Slot};
 use crate::runtime::stop::StopMatcher;
-use crate::text::{ChatTemplate, Chunk, ImageText, Segment, StreamDecoder, Tokenizer, encode_segments, parse_prompt};
+use crate::text::{ChatTemplate, Chunk, Ending, ImageText, Segment, StreamDecoder, Tokenizer, encode_segments, parse_prompt};
 
 mod benchmark;
 mod detail;
@@ -248,10 +248,13 @@ impl<B: Backend> Engine<B> {
     /// `invalid_request`, `context_overflow`; the engine is as before.
     pub fn start_chat(&mut self, request: &ChatRequest, images: &[ImageInput]) -> Result<()> {
         let (messages, used) = request::messages(&request.messages, images.len())?;
-        let segments = self.template.render(&messages, true)?.segments();
+        let ending = request.ending()?;
+        let segments = self.template.render_with(&messages, ending, &request.chat_template_kwargs)?.segments();
+        // Within a message of its own the model goes on in the middle of a text.
+        let decoder = if ending == Ending::Answer { StreamDecoder::new() } else { StreamDecoder::continuing() };
         // The template ends before the space that a SentencePiece answer begins with; the answer is what comes after it, and comes back
         // after it when the conversation goes on.
-        self.start(&segments, &shown(&used, images), &request.options, StreamDecoder::new())
+        self.start(&segments, &shown(&used, images), &request.options, decoder)
     }
 
     /// Begins a raw completion, otherwise as [`Self::start_chat`].
