@@ -30,7 +30,7 @@ const version = /^version = "([^"]+)"/m.exec(readFileSync(path.join(root, "Cargo
 /** Not beside the module: there the compiler would take it for the module, and not look at that. */
 const elementTypes = path.join(root, "tools/web/llava-chat.d.ts");
 /** Modules that pages import; each gets an address that stays. */
-const PUBLIC = ["llava-web.js", "llava-chat.js", "openai.js"];
+const PUBLIC = ["llava-web.js", "llava-chat.js", "openai.js", "prompt-api.js"];
 /** The page's own model and example pictures, which keep their addresses: the model is kept by its hash, see www/models.js. */
 const ASIDE = ["models", "examples"];
 /** The oldest browsers that have all that the page uses: `Intl.Segmenter`, container queries, `dvh`, the private file system's synchronous handles. */
@@ -206,6 +206,8 @@ function npmPackage() {
       "./llava-chat.js": { types: "./llava-chat.d.ts", default: "./llava-chat.js" },
       "./openai": { types: "./openai.d.ts", default: "./openai.js" },
       "./openai.js": { types: "./openai.d.ts", default: "./openai.js" },
+      "./prompt-api": { types: "./prompt-api.d.ts", default: "./prompt-api.js" },
+      "./prompt-api.js": { types: "./prompt-api.d.ts", default: "./prompt-api.js" },
       "./package.json": "./package.json",
     },
     keywords: ["llava", "vision-language model", "gguf", "webgpu", "webassembly", "image captioning", "web component"],

@@ -1,7 +1,7 @@
 // OpenAI's requests over HTTP → calls of an engine in this tab. No address is ever asked: the requests end here.
 
-import { createEngine } from "./create-engine.js";
 import { LlavaError, shown, toLlavaError } from "./errors.js";
+import { SharedEngine, withSignal } from "./shared-engine.js";
 
 /** @typedef {import("../llava-web.js").Engine} Engine */
 /** @typedef {import("../llava-web.js").EngineOptions} EngineOptions */
@@ -16,13 +16,13 @@ const STATUS = {
  * @returns {typeof fetch}
  */
 export function openaiFetch(given) {
-  const model = new Model(given);
+  const shared = new SharedEngine(given, "openaiFetch");
   return async (input, init) => {
     const request = new Request(input, init);
     const { signal } = request;
     signal.throwIfAborted();
     try {
-      return await withSignal(answer(model, request), signal);
+      return await withSignal(answer(shared, request), signal);
     } catch (thrown) {
       // As every `fetch`: a request that was aborted has no answer.
       signal.throwIfAborted();
@@ -31,71 +31,24 @@ export function openaiFetch(given) {
   };
 }
 
-/** The engine that answers, which may be made by the first request. */
-class Model {
-  #given;
-  /** @type {Promise<Engine> | null} */
-  #loading = null;
-  /** @type {Engine | null} */
-  #engine = null;
-
-  /** @param {any} given */
-  constructor(given) {
-    if (typeof given !== "object" || given === null || !(isEngine(given) || typeof given.then === "function" || "model" in given)) {
-      throw new LlavaError("invalid_request", "openaiFetch takes an engine, or the options of one: openaiFetch({ model, mmproj }).");
-    }
-    this.#given = given;
-    if (isEngine(given)) this.#engine = given;
-  }
-
-  /** What it is called: before it is loaded, by its file. */
-  get id() {
-    if (this.#engine) return this.#engine.info.name;
-    const { model } = this.#given;
-    const first = Array.isArray(model) ? model[0] : model;
-    const name = typeof first === "string" || first instanceof URL ? String(first).split(/[?#]/)[0]?.split("/").at(-1) : first?.name;
-    return name || "llava-web";
-  }
-
-  /** @returns {Promise<Engine>} */
-  engine() {
-    if (this.#engine) return Promise.resolve(this.#engine);
-    if (this.#loading === null) {
-      const loading = typeof this.#given.then === "function" ? Promise.resolve(this.#given) : createEngine(this.#given);
-      this.#loading = loading.then((engine) => (this.#engine = engine));
-      // The next request tries once more.
-      this.#loading.catch(() => (this.#loading = null));
-    }
-    return this.#loading;
-  }
-}
-
-/** @param {any} value */
-function isEngine(value) {
-  return typeof value.chat?.completions?.create === "function";
-}
-
 /**
- * Rejects as soon as the signal says so: what is waited for may take longer.
- * @template T
- * @param {Promise<T>} promise
- * @param {AbortSignal} signal
- * @returns {Promise<T>}
+ * What the model is called: before it is loaded, by its file.
+ * @param {SharedEngine} shared
  */
-function withSignal(promise, signal) {
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason);
-    signal.addEventListener("abort", abort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
-  });
+function nameOf({ engine, options }) {
+  if (engine) return engine.info.name;
+  const model = /** @type {any} */ (options?.model);
+  const first = Array.isArray(model) ? model[0] : model;
+  const name = typeof first === "string" || first instanceof URL ? String(first).split(/[?#]/)[0]?.split("/").at(-1) : first?.name;
+  return name || "llava-web";
 }
 
 /**
- * @param {Model} model
+ * @param {SharedEngine} shared
  * @param {Request} request
  * @returns {Promise<Response>}
  */
-async function answer(model, request) {
+async function answer(shared, request) {
   const path = new URL(request.url).pathname.replace(/\/+$/, "");
   const [, route] = /\/(chat\/completions|completions|models(?:\/[^/]+)?)$/.exec(path) ?? [];
   switch (route) {
@@ -103,7 +56,7 @@ async function answer(model, request) {
     case "completions": {
       if (request.method !== "POST") return notAllowed(request.method, "POST");
       const body = await bodyOf(request);
-      const engine = await model.engine();
+      const engine = await shared.load();
       request.signal.throwIfAborted();
       /** @type {{ create(request: any): Promise<any> }} */
       const completions = route === "completions" ? engine.completions : engine.chat.completions;
@@ -115,7 +68,7 @@ async function answer(model, request) {
         `There is no ${shown(path)} here. There are /v1/chat/completions, /v1/completions and /v1/models; of a client that asks for others, choose its way of chat completions.`), 404);
     default: {
       if (request.method !== "GET") return notAllowed(request.method, "GET");
-      const { id } = model;
+      const id = nameOf(shared);
       const entry = { id, object: "model", created: 0, owned_by: "llava-web" };
       if (route === "models") return Response.json({ object: "list", data: [entry] });
       const asked = decodeURIComponent(route.slice("models/".length));

@@ -1,0 +1,223 @@
+// The browser's Prompt API over this engine: what a page that was written for `LanguageModel` does.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+
+import { openTab, start, withoutEngine } from "./support.mjs";
+
+describe("the Prompt API", { skip: withoutEngine }, () => {
+  let host;
+  let page;
+
+  before(async () => {
+    host = await start();
+    ({ page } = await openTab(host.browser));
+    await page.goto(`${host.server.origin}/tests/blank.html`);
+    await page.evaluate(async ({ site }) => {
+      const { LanguageModel, installLanguageModel } = await import(`${site}prompt-api.js`);
+      const options = { model: `${site}models/house.gguf`, mmproj: `${site}models/house-mmproj.gguf`, device: "cpu", cache: "none" };
+      const picture = await (await fetch(`${site}examples/fruit.png`)).blob();
+      Object.assign(globalThis, {
+        Ours: LanguageModel, installLanguageModel, options, picture, site,
+        /** What a promise ends with. */
+        outcome: (promise) => Promise.resolve(promise).then((value) => ({ value }), (error) => ({ name: error.name, message: error.message })),
+        look: (text) => [{ role: "user", content: [{ type: "image", value: picture }, { type: "text", value: text }] }],
+        greedy: { topK: 1, temperature: 0 },
+      });
+    }, { site: host.site });
+  });
+
+  after(() => host?.close());
+
+  test("before a model is given there is none; then it is downloaded, and its progress told", async () => {
+    const seen = await page.evaluate(async () => {
+      const { Ours, installLanguageModel, options, outcome, greedy } = globalThis;
+      const none = [await Ours.availability(), await Ours.params(), (await outcome(Ours.create())).name];
+      const wrong = await outcome((async () => installLanguageModel("model.gguf"))());
+      const native = globalThis.LanguageModel;
+      const installed = installLanguageModel(options, { prefer: true });
+      const before = [
+        await Ours.availability(), await Ours.availability({ expectedInputs: [{ type: "image", languages: ["en"] }] }), await Ours.availability({ expectedInputs: [{ type: "audio" }] }),
+        await Ours.availability({ tools: [{}] }), (await outcome(Ours.availability({ topK: 0 }))).name,
+      ];
+      const told = [];
+      const creating = globalThis.LanguageModel.create({
+        ...greedy, expectedInputs: [{ type: "image" }], monitor: (monitor) => monitor.addEventListener("downloadprogress", ({ loaded, total }) => told.push(loaded / total)),
+      });
+      await new Promise((resolve) => setTimeout(resolve));
+      const during = await Ours.availability();
+      globalThis.session = await creating;
+      return {
+        none, wrong, native: typeof native, installed, before, during, after: await Ours.availability(), told, params: await Ours.params(),
+        is: globalThis.session instanceof Ours && globalThis.session instanceof EventTarget && globalThis.LanguageModel === Ours,
+        built: (await outcome((async () => new Ours())())).name,
+      };
+    });
+    assert.deepEqual(seen.none, ["unavailable", null, "NotSupportedError"]);
+    assert.equal(seen.wrong.name, "LlavaError");
+    assert.equal(seen.installed, true);
+    assert.deepEqual(seen.before, ["downloadable", "downloadable", "unavailable", "unavailable", "RangeError"]);
+    assert.deepEqual([seen.during, seen.after], ["downloading", "available"]);
+    assert.deepEqual([seen.told[0], seen.told.at(-1)], [0, 1]);
+    assert.ok(seen.told.every((loaded) => loaded >= 0 && loaded <= 1), JSON.stringify(seen.told));
+    assert.ok(seen.params.maxTopK > 1 && seen.params.defaultTemperature > 0);
+    assert.equal(seen.is, true);
+    assert.equal(seen.built, "TypeError");
+  });
+
+  test("a question about a picture, whole and in pieces, and the next one", async () => {
+    const seen = await page.evaluate(async () => {
+      const { Ours, look, greedy } = globalThis;
+      const [a, b] = [await Ours.create(greedy), await Ours.create(greedy)];
+      const whole = await a.prompt(look("What do you see?"));
+      const pieces = [];
+      const reader = b.promptStreaming(look("What do you see?")).getReader();
+      for (let part = await reader.read(); !part.done; part = await reader.read()) pieces.push(part.value);
+      const usage = [a.contextUsage, b.contextUsage, a.inputUsage, a.contextWindow, a.inputQuota];
+      const next = [await a.prompt("How many are there?"), await b.prompt([{ role: "user", content: "How many are there?" }])];
+      return { whole, pieces, usage, next, grown: a.contextUsage > usage[0], topK: a.topK, temperature: a.temperature };
+    });
+    assert.ok(seen.whole.length > 10, seen.whole);
+    assert.ok(seen.pieces.length > 3);
+    assert.equal(seen.pieces.join(""), seen.whole);
+    assert.ok(seen.usage[0] > 20 && seen.usage[0] === seen.usage[1] && seen.usage[0] === seen.usage[2] && seen.usage[3] === seen.usage[4] && seen.usage[3] > seen.usage[0]);
+    assert.equal(seen.next[0], seen.next[1]);
+    assert.equal(seen.grown, true);
+    assert.deepEqual([seen.topK, seen.temperature], [1, 0]);
+  });
+
+  test("messages are appended, sessions cloned, and each goes its own way", async () => {
+    const seen = await page.evaluate(async () => {
+      const { Ours, look, greedy } = globalThis;
+      const one = await Ours.create({ ...greedy, initialPrompts: [{ role: "system", content: "Answer questions about drawings." }] });
+      const initial = one.contextUsage;
+      const measured = await one.measureContextUsage(look("Look."));
+      await one.append(look("Look."));
+      const appended = one.contextUsage;
+      const two = await one.clone();
+      const [a, b] = await Promise.all([one.prompt("What do you see?"), two.prompt("What do you see?")]);
+      const usage = two.contextUsage;
+      await one.prompt("How many are there?");
+      const same = await (await two.clone()).prompt("How many are there?") === await two.prompt("How many are there?");
+      return { initial, measured, appended, a, b, same, apart: two.contextUsage > usage, old: await one.measureInputUsage("x") === await one.measureContextUsage("x") };
+    });
+    assert.ok(seen.initial > 3);
+    assert.equal(seen.appended, seen.initial + seen.measured);
+    assert.equal(seen.a, seen.b);
+    assert.deepEqual([seen.same, seen.apart, seen.old], [true, true, true]);
+  });
+
+  test("answers keep to a schema or a regular expression, and go on behind a prefix", async () => {
+    const seen = await page.evaluate(async () => {
+      const { Ours, look, greedy, outcome } = globalThis;
+      const session = () => Ours.create(greedy);
+      const schema = { type: "object", properties: { colour: { enum: ["red", "blue"] }, n: { type: "integer", minimum: 0, maximum: 9 } }, required: ["colour", "n"], additionalProperties: false };
+      const json = JSON.parse(await (await session()).prompt(look("What colour is it?"), { responseConstraint: schema }));
+      const before = await session();
+      const [told, untold] = [before, await session()];
+      await told.prompt("x", { responseConstraint: schema });
+      await untold.prompt("x", { responseConstraint: schema, omitResponseConstraintInput: true });
+      const pattern = await (await session()).prompt(look("How many?"), { responseConstraint: /\d{2}-"(a|b)\\é🙂"/ });
+      const pieces = [];
+      for await (const piece of (await session()).promptStreaming(look("How many?"), { responseConstraint: /[0-9]{3}"\\é🙂/ })) pieces.push(piece);
+      const flags = await outcome((await session()).prompt("x", { responseConstraint: /a/i }));
+      const noConstraint = await outcome((await session()).prompt("x", { responseConstraint: "a" }));
+      const whole = await (await session()).prompt(look("What do you see?"));
+      const begun = whole.split(" ").slice(0, 3).join(" ");
+      const one = await session();
+      const rest = await one.prompt([...look("What do you see?"), { role: "assistant", content: begun, prefix: true }]);
+      const two = await session();
+      await two.append([...look("What do you see?"), { role: "assistant", content: whole }]);
+      return {
+        json, more: told.contextUsage - untold.contextUsage, pattern, pieces, flags: flags.name, noConstraint: noConstraint.name, whole, rest: begun + rest,
+        kept: await one.prompt("How many are there?") === await two.prompt("How many are there?"),
+      };
+    });
+    assert.ok(["red", "blue"].includes(seen.json.colour) && Number.isInteger(seen.json.n));
+    assert.ok(seen.more > 5, `${seen.more} tokens of schema`);
+    assert.match(seen.pattern, /^\d{2}-"(a|b)\\é🙂"$/);
+    assert.match(seen.pieces.join(""), /^[0-9]{3}"\\é🙂$/);
+    assert.ok(seen.pieces.every((piece) => piece.isWellFormed()));
+    assert.deepEqual([seen.flags, seen.noConstraint], ["NotSupportedError", "TypeError"]);
+    assert.equal(seen.rest, seen.whole);
+    assert.equal(seen.kept, true);
+  });
+
+  test("what is stopped ends at once and leaves the conversation as it was", async () => {
+    const seen = await page.evaluate(async () => {
+      const { Ours, look, greedy, outcome } = globalThis;
+      const session = await Ours.create(greedy);
+      const first = await session.prompt(look("What do you see?"));
+      const usage = await session.measureContextUsage("x");
+      const stop = new AbortController();
+      const stopped = outcome(session.prompt("What can you do?", { signal: stop.signal }));
+      const queued = session.prompt("How many are there?");
+      stop.abort();
+      const reader = session.promptStreaming("What can you do?").getReader();
+      await reader.read();
+      await reader.cancel();
+      const other = await Ours.create(greedy);
+      await other.append([...look("What do you see?"), { role: "assistant", content: first }]);
+      const same = await queued === await other.prompt("How many are there?");
+      const waiting = outcome(session.prompt("What can you do?"));
+      session.destroy();
+      const early = await outcome(other.prompt("x", { signal: AbortSignal.abort() }));
+      const cancelled = new AbortController();
+      const creating = outcome(Ours.create({ signal: AbortSignal.abort() }));
+      cancelled.abort();
+      return {
+        stopped: (await stopped).name, same, usage, waiting: (await waiting).name, after: (await outcome(session.prompt("x"))).name, streamed: (await outcome(session.promptStreaming("x").getReader().read())).name,
+        early: early.name, creating: (await creating).name, clone: (await outcome(session.clone())).name, alive: (await other.prompt("What can you do?")).length > 0,
+      };
+    });
+    assert.deepEqual([seen.stopped, seen.waiting, seen.after, seen.streamed], ["AbortError", "AbortError", "InvalidStateError", "InvalidStateError"]);
+    assert.equal(seen.same, true, "the conversation without what was stopped");
+    assert.deepEqual([seen.early, seen.creating, seen.clone, seen.alive], ["AbortError", "AbortError", "InvalidStateError", true]);
+  });
+
+  test("wrong input is refused with the errors of the specification", async () => {
+    const names = await page.evaluate(async () => {
+      const { Ours, outcome, greedy } = globalThis;
+      const session = await Ours.create(greedy);
+      const name = async (promise) => (await outcome(promise)).name;
+      return {
+        audio: await name(session.prompt([{ role: "user", content: [{ type: "audio", value: new Blob() }] }])), number: await name(session.prompt(7)), role: await name(session.prompt([{ role: "wizard", content: "x" }])),
+        system: await name(session.prompt([{ role: "user", content: "x" }, { role: "system", content: "x" }])), part: await name(session.prompt([{ role: "user", content: [{ type: "video", value: 1 }] }])),
+        prefix: await name(session.prompt([{ role: "user", content: "x", prefix: true }])), assistantPicture: await name(session.prompt([{ role: "assistant", content: [{ type: "image", value: globalThis.picture }] }])),
+        picture: await name(session.prompt([{ role: "user", content: [{ type: "image", value: new Blob(["no picture"]) }] }])), noPicture: await name(session.prompt([{ role: "user", content: [{ type: "image", value: 7 }] }])),
+        output: await name(Ours.create({ expectedOutputs: [{ type: "image" }] })), temperature: await name(Ours.create({ temperature: -1 })), initial: await name(Ours.create({ initialPrompts: "x" })).then((found) => found ?? "taken"),
+      };
+    });
+    assert.deepEqual(names, {
+      audio: "NotSupportedError", number: "TypeError", role: "TypeError", system: "TypeError", part: "TypeError", prefix: "SyntaxError", assistantPicture: "NotSupportedError",
+      picture: "EncodingError", noPicture: "NotSupportedError", output: "NotSupportedError", temperature: "RangeError", initial: "taken",
+    });
+  });
+
+  test("a conversation that grows too long forgets its oldest turns, and says so", async () => {
+    const seen = await page.evaluate(async () => {
+      const { Ours, installLanguageModel, options, outcome, greedy, site } = globalThis;
+      const { createEngine } = await import(`${site}llava-web.js`);
+      const engine = await createEngine({ ...options, contextSize: 200 });
+      installLanguageModel(engine, { prefer: true });
+      const session = await Ours.create({ ...greedy, initialPrompts: [{ role: "system", content: "Answer questions." }] });
+      const events = [];
+      session.addEventListener("contextoverflow", () => events.push("contextoverflow"));
+      session.onquotaoverflow = () => events.push("quotaoverflow");
+      const usages = [];
+      for (let i = 0; i < 12 && events.length === 0; i++) {
+        await session.prompt("What can you do? Tell me all about it, please, at some length.");
+        usages.push(session.contextUsage);
+      }
+      const long = await outcome(session.prompt("many words ".repeat(100)));
+      const initial = await outcome(Ours.create({ initialPrompts: [{ role: "user", content: "many words ".repeat(100) }] }));
+      const pictures = await Ours.availability({ expectedInputs: [{ type: "image" }] });
+      await engine.unload();
+      return { events, usages, long, initial: initial.name, pictures, window: session.contextWindow, handler: typeof session.onquotaoverflow };
+    });
+    assert.equal(seen.window, 200);
+    assert.deepEqual(seen.events, ["contextoverflow", "quotaoverflow"]);
+    assert.ok(seen.usages.length > 1 && seen.usages.every((usage) => usage <= 200), JSON.stringify(seen.usages));
+    assert.deepEqual([seen.long.name, seen.initial, seen.pictures, seen.handler], ["QuotaExceededError", "QuotaExceededError", "available", "function"]);
+  });
+});

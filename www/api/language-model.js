@@ -1,0 +1,518 @@
+// The browser's Prompt API → calls of an engine in this tab. What a session is to the browser is a list of messages here: the engine finds
+// those that it has computed before.
+
+import { isKept } from "./kept.js";
+import { toLlavaError } from "./errors.js";
+import { SharedEngine, withSignal } from "./shared-engine.js";
+
+/** @typedef {import("../llava-web.js").Engine} Engine */
+/** @typedef {import("../llava-web.js").Message} Message */
+/** @typedef {{ signal?: AbortSignal, responseConstraint?: object | RegExp, omitResponseConstraintInput?: boolean }} PromptOptions */
+
+/** The model behind it, once a page has said which. @type {SharedEngine | null} */
+let shared = null;
+
+/** What is kept free for an answer: this part of the context. */
+const FOR_ANSWER = 1 / 8;
+const DEFAULT_TOP_K = 40;
+const MAX_TOP_K = 1024;
+/** As the engine's own. */
+const DEFAULT_TEMPERATURE = 0.7;
+const MAX_TEMPERATURE = 2;
+
+/** Errors by the names that the specification gives them. @param {string} message @param {string} name @param {unknown} [cause] */
+function exception(message, name, cause) {
+  const error = new DOMException(message, name);
+  if (cause !== undefined) Object.defineProperty(error, "cause", { value: cause });
+  return error;
+}
+
+/** What an engine's error is called in this API. @type {Partial<Record<import("./errors.js").ErrorCode, string>>} */
+const NAMES = {
+  invalid_request: "NotSupportedError", invalid_image: "EncodingError", context_overflow: "QuotaExceededError", network: "NetworkError",
+  aborted: "AbortError", storage: "QuotaExceededError", unsupported_browser: "NotSupportedError", unsupported_architecture: "NotSupportedError",
+};
+
+/** @param {unknown} thrown */
+function asException(thrown) {
+  if (thrown instanceof DOMException || thrown instanceof TypeError || !(thrown instanceof Error)) return thrown;
+  const error = toLlavaError(thrown);
+  return exception(error.message, NAMES[error.code] ?? "OperationError", error);
+}
+
+/**
+ * @param {any} given
+ * @param {{ prefer?: boolean }} [options]
+ */
+export function installLanguageModel(given, { prefer = false } = {}) {
+  shared = new SharedEngine(given, "installLanguageModel");
+  const global = /** @type {any} */ (globalThis);
+  if (!prefer && global.LanguageModel !== undefined && global.LanguageModel !== LanguageModel) return false;
+  Object.defineProperty(global, "LanguageModel", { value: LanguageModel, writable: true, configurable: true, enumerable: false });
+  return true;
+}
+
+/** Given to the constructor by `create` and `clone` alone. */
+const OWN = Symbol("session");
+
+export class LanguageModel extends EventTarget {
+  #engine;
+  /** @type {Message[]} */
+  #messages;
+  #topK;
+  #temperature;
+  #usage;
+  /** Ends everything that it is doing. */
+  #ended = new AbortController();
+  /** The call before: they are answered in their order. @type {Promise<unknown>} */
+  #last = Promise.resolve();
+  /** @type {Map<string, (event: Event) => unknown>} */
+  #handlers = new Map();
+
+  /**
+   * @param {symbol} own
+   * @param {{ engine: Engine, messages: Message[], topK: number, temperature: number, usage: number }} state
+   */
+  constructor(own, state) {
+    if (own !== OWN) throw new TypeError("Illegal constructor. Use LanguageModel.create().");
+    super();
+    this.#engine = state.engine;
+    this.#messages = state.messages;
+    this.#topK = state.topK;
+    this.#temperature = state.temperature;
+    this.#usage = state.usage;
+  }
+
+  /** @param {any} [options] */
+  static async availability(options = {}) {
+    checkSampling(options);
+    if (shared === null || unsupported(options) !== null) return "unavailable";
+    if (shared.engine) return shared.engine.info.vision === null && wantsImages(options) ? "unavailable" : "available";
+    if (wantsImages(options) && shared.options !== null && !shared.options.mmproj) return "unavailable";
+    if (shared.isLoading) return "downloading";
+    return shared.options === null || await isKept([shared.options.model, shared.options.mmproj]) ? "available" : "downloadable";
+  }
+
+  static async params() {
+    return shared && { defaultTopK: DEFAULT_TOP_K, maxTopK: MAX_TOP_K, defaultTemperature: DEFAULT_TEMPERATURE, maxTemperature: MAX_TEMPERATURE };
+  }
+
+  /** @param {any} [options] */
+  static async create(options = {}) {
+    const { signal, monitor, initialPrompts } = options;
+    signal?.throwIfAborted();
+    const sampling = checkSampling(options);
+    const why = shared === null ? "No model was given: call installLanguageModel first." : unsupported(options);
+    if (shared === null || why !== null) throw exception(String(why), "NotSupportedError");
+    const messages = toMessages(initialPrompts ?? [], { isInitial: true });
+    if (messages.some(isBegun)) throw new TypeError("initialPrompts: a prefix can only be given to prompt.");
+    const told = new EventTarget();
+    monitor?.(told);
+    const progress = (/** @type {number} */ loaded) => told.dispatchEvent(Object.assign(new Event("downloadprogress"), { loaded, total: 1, lengthComputable: true }));
+    try {
+      progress(0);
+      const engine = await withSignal(shared.load(({ loaded, total }) => {
+        // 1 is told once, at the end; and never less than before, though files come one after another.
+        if (total > 0 && loaded < total) progress(loaded / total);
+      }), signal);
+      progress(1);
+      if (engine.info.vision === null && wantsImages(options)) throw exception("This model sees no pictures: it was loaded without a vision file (mmproj).", "NotSupportedError");
+      const usage = messages.length === 0 ? 0 : await engine.countTokens(messages, { signal });
+      if (usage > engine.info.contextSize) {
+        throw exception(`initialPrompts take ${usage} tokens, but the context has ${engine.info.contextSize}. Shorten them.`, "QuotaExceededError");
+      }
+      return new LanguageModel(OWN, { engine, messages, usage, ...sampling });
+    } catch (thrown) {
+      signal?.throwIfAborted();
+      throw asException(thrown);
+    }
+  }
+
+  get topK() {
+    return this.#topK;
+  }
+
+  get temperature() {
+    return this.#temperature;
+  }
+
+  get contextUsage() {
+    return this.#usage;
+  }
+
+  get contextWindow() {
+    return this.#engine.info.contextSize;
+  }
+
+  get inputUsage() {
+    return this.contextUsage;
+  }
+
+  get inputQuota() {
+    return this.contextWindow;
+  }
+
+  get oncontextoverflow() {
+    return this.#handlers.get("contextoverflow") ?? null;
+  }
+
+  set oncontextoverflow(handler) {
+    this.#handle("contextoverflow", handler);
+  }
+
+  get onquotaoverflow() {
+    return this.#handlers.get("quotaoverflow") ?? null;
+  }
+
+  set onquotaoverflow(handler) {
+    this.#handle("quotaoverflow", handler);
+  }
+
+  /**
+   * @param {string} type
+   * @param {unknown} handler
+   */
+  #handle(type, handler) {
+    const before = this.#handlers.get(type);
+    if (before) this.removeEventListener(type, before);
+    this.#handlers.delete(type);
+    if (typeof handler !== "function") return;
+    this.#handlers.set(type, /** @type {(event: Event) => unknown} */ (handler));
+    this.addEventListener(type, /** @type {(event: Event) => unknown} */ (handler));
+  }
+
+  /**
+   * @param {any} input
+   * @param {PromptOptions} [options]
+   */
+  async prompt(input, options = {}) {
+    let text = "";
+    for await (const piece of this.#answer(input, options)) text += piece;
+    return text;
+  }
+
+  /**
+   * @param {any} input
+   * @param {PromptOptions} [options]
+   */
+  promptStreaming(input, options = {}) {
+    const left = new AbortController();
+    const pieces = this.#answer(input, options, left.signal);
+    return new ReadableStream({
+      async pull(controller) {
+        try {
+          const { done, value } = await pieces.next();
+          if (done) controller.close();
+          else controller.enqueue(value);
+        } catch (thrown) {
+          controller.error(thrown);
+        }
+      },
+      async cancel() {
+        left.abort();
+        await pieces.return(undefined).catch(() => {});
+      },
+    }, { highWaterMark: 0 });
+  }
+
+  /**
+   * @param {any} input
+   * @param {{ signal?: AbortSignal }} [options]
+   */
+  append(input, { signal } = {}) {
+    return this.#inTurn(signal, async (stop) => {
+      const added = toMessages(input, { follows: this.#messages });
+      const messages = await this.#fitting(added, stop, 0);
+      this.#usage = await this.#engine.countTokens(messages, { signal: stop });
+      this.#messages = messages;
+    });
+  }
+
+  /**
+   * @param {any} input
+   * @param {PromptOptions} [options]
+   */
+  measureContextUsage(input, { signal } = {}) {
+    return this.#inTurn(signal, async (stop) => {
+      const added = toMessages(input, { follows: this.#messages });
+      const [before, after] = [this.#messages, [...this.#messages, ...added]].map((messages) =>
+        messages.length === 0 ? Promise.resolve(0) : this.#engine.countTokens(messages, { signal: stop }));
+      return Math.max(0, await /** @type {Promise<number>} */ (after) - await /** @type {Promise<number>} */ (before));
+    });
+  }
+
+  /**
+   * @param {any} input
+   * @param {PromptOptions} [options]
+   */
+  measureInputUsage(input, options) {
+    return this.measureContextUsage(input, options);
+  }
+
+  /** @param {{ signal?: AbortSignal }} [options] */
+  clone({ signal } = {}) {
+    return this.#inTurn(signal, async () => new LanguageModel(OWN, {
+      engine: this.#engine, messages: [...this.#messages], topK: this.#topK, temperature: this.#temperature, usage: this.#usage,
+    }));
+  }
+
+  destroy() {
+    this.#ended.abort(exception("The session was destroyed.", "AbortError"));
+  }
+
+  /**
+   * Runs a call behind those before it.
+   * @template T
+   * @param {AbortSignal | undefined} signal
+   * @param {(stop: AbortSignal) => Promise<T>} run
+   * @returns {Promise<T>}
+   */
+  async #inTurn(signal, run) {
+    this.#check(signal);
+    const stop = signal ? AbortSignal.any([signal, this.#ended.signal]) : this.#ended.signal;
+    const turn = this.#last.then(() => {
+      stop.throwIfAborted();
+      return run(stop);
+    });
+    this.#last = turn.catch(() => {});
+    try {
+      return await withSignal(turn, stop);
+    } catch (thrown) {
+      if (stop.aborted) throw stop.reason;
+      throw asException(thrown);
+    }
+  }
+
+  /** @param {AbortSignal | undefined} signal */
+  #check(signal) {
+    if (this.#ended.signal.aborted) throw exception("The session was destroyed. Create a new one.", "InvalidStateError");
+    signal?.throwIfAborted();
+  }
+
+  /**
+   * The pieces of an answer. The conversation has it only when it is whole: one that was stopped leaves the session as it was.
+   * @param {any} input
+   * @param {PromptOptions} options
+   * @param {AbortSignal} [left]  that of a stream that nobody reads any more
+   * @returns {AsyncGenerator<string, void, undefined>}
+   */
+  async *#answer(input, { signal, responseConstraint, omitResponseConstraintInput = false }, left) {
+    this.#check(signal);
+    const stop = AbortSignal.any([this.#ended.signal, ...(signal ? [signal] : []), ...(left ? [left] : [])]);
+    const before = this.#last;
+    let done = () => {};
+    this.#last = new Promise((resolve) => (done = () => resolve(undefined)));
+    try {
+      await withSignal(before.then(() => {}), stop);
+      const added = toMessages(input, { follows: this.#messages });
+      const constraint = constraintOf(responseConstraint);
+      if (constraint.schema !== undefined && !omitResponseConstraintInput) tell(added, constraint.schema);
+      const messages = await this.#fitting(added, stop, FOR_ANSWER);
+      const goesOn = isBegun(messages.at(-1));
+      const stream = await this.#engine.chat.completions.create({
+        messages: messages, stream: true, signal: stop, temperature: this.#temperature, top_k: this.#topK,
+        ...(goesOn && { continue_final_message: true }), ...(constraint.format && { response_format: constraint.format }),
+      });
+      const text = constraint.isPattern ? new JsonString() : new PlainText();
+      for await (const { choices: [choice], usage } of stream) {
+        stop.throwIfAborted();
+        const piece = text.push(choice.delta.content);
+        if (piece !== "") yield piece;
+        if (usage) this.#usage = usage.total_tokens;
+      }
+      stop.throwIfAborted();
+      const content = goesOn ? textOf(messages.pop()) + text.whole : text.whole;
+      this.#messages = [...messages, { role: "assistant", content }];
+    } catch (thrown) {
+      if (stop.aborted) throw stop.reason;
+      throw asException(thrown);
+    } finally {
+      done();
+    }
+  }
+
+  /**
+   * The conversation with what is added, less its oldest turns where it would be too long.
+   * @param {Message[]} added
+   * @param {AbortSignal} signal
+   * @param {number} free  this part of the context is left to an answer, where anything can be forgotten for it
+   */
+  async #fitting(added, signal, free) {
+    const { contextSize } = this.#engine.info;
+    let kept = this.#messages;
+    for (;;) {
+      const messages = [...kept, ...added];
+      const n = await this.#engine.countTokens(messages, { signal });
+      const first = kept[0]?.role === "system" ? 1 : 0;
+      const canForget = kept.length > first;
+      if (n <= contextSize * (1 - free) || (!canForget && n < contextSize)) {
+        if (kept !== this.#messages) {
+          for (const type of ["contextoverflow", "quotaoverflow"]) this.dispatchEvent(new Event(type));
+        }
+        return messages;
+      }
+      if (!canForget) {
+        throw Object.assign(exception(`The input takes ${n} tokens, but the context has ${contextSize}. Shorten it.`, "QuotaExceededError"), { requested: n, quota: contextSize });
+      }
+      // A question goes with its answer: up to the next question.
+      const next = kept.findIndex((message, i) => i > first && message.role === "user");
+      kept = [...kept.slice(0, first), ...(next < 0 ? [] : kept.slice(next))];
+    }
+  }
+}
+
+/** Messages whose last is to be gone on with. @type {WeakSet<Message>} */
+const begun = new WeakSet();
+/** @param {Message | undefined} message */
+const isBegun = (message) => message !== undefined && begun.has(message);
+
+/** @param {Message | undefined} message */
+function textOf(message) {
+  const content = message?.content ?? "";
+  return typeof content === "string" ? content : content.map((part) => (part.type === "text" ? part.text : "")).join("");
+}
+
+/**
+ * What a page gives, as the engine takes it.
+ * @param {any} input
+ * @param {{ isInitial?: boolean, follows?: Message[] }} where
+ * @returns {Message[]}
+ */
+function toMessages(input, { isInitial = false, follows = [] }) {
+  if (typeof input === "string") return [{ role: "user", content: input }];
+  if (!Array.isArray(input)) throw new TypeError("A prompt is a string or an array of messages.");
+  return input.map((given, i) => {
+    const { role = "user", content, prefix = false } = typeof given === "object" && given !== null ? given : {};
+    if (!["system", "user", "assistant"].includes(role)) throw new TypeError(`messages[${i}].role must be "system", "user" or "assistant".`);
+    if (role === "system" && !(i === 0 && (isInitial || follows.length === 0))) throw new TypeError("The system's message must be the first of all: give it in initialPrompts.");
+    if (prefix && !(role === "assistant" && i === input.length - 1)) throw new DOMException("Only the last message can be a prefix, and only the assistant's.", "SyntaxError");
+    /** @type {Message} */
+    const message = { role, content: typeof content === "string" ? content : toParts(content, i, role) };
+    if (prefix) begun.add(message);
+    return message;
+  });
+}
+
+/**
+ * @param {any} parts
+ * @param {number} i
+ * @param {string} role
+ * @returns {import("../llava-web.js").ContentPart[]}
+ */
+function toParts(parts, i, role) {
+  if (!Array.isArray(parts)) throw new TypeError(`messages[${i}].content must be a string or an array of parts.`);
+  return parts.map(({ type, value }) => {
+    if (type === "text") {
+      if (typeof value !== "string") throw new TypeError(`messages[${i}]: the value of a text must be a string.`);
+      return { type: "text", text: value };
+    }
+    if (type === "image" && role !== "user") throw exception(`messages[${i}]: only a user's message can show pictures.`, "NotSupportedError");
+    if (type === "image") return { type: "image", image: value };
+    if (type === "audio") throw exception("Audio is not understood by this model.", "NotSupportedError");
+    throw new TypeError(`messages[${i}]: the type of a part must be "text" or "image".`);
+  });
+}
+
+/**
+ * Puts a schema behind the last text that is asked.
+ * @param {Message[]} messages
+ * @param {object} schema
+ */
+function tell(messages, schema) {
+  const at = messages.findLastIndex(({ role }) => role === "user");
+  const message = messages[at];
+  if (!message) return;
+  const text = `\n\nAnswer in JSON of this schema: ${JSON.stringify(schema)}`;
+  const { content } = message;
+  messages[at] = { role: "user", content: typeof content === "string" ? content + text : [...content ?? [], { type: "text", text }] };
+}
+
+/** @param {unknown} constraint */
+function constraintOf(constraint) {
+  if (constraint === undefined || constraint === null) return {};
+  if (Object.prototype.toString.call(constraint) === "[object RegExp]") {
+    const { source, flags } = /** @type {RegExp} */ (constraint);
+    if (/[imsgy]/.test(flags.replace(/[gy]/g, ""))) throw exception(`responseConstraint: the flags "${flags}" of a regular expression are not supported.`, "NotSupportedError");
+    // The whole answer has to match, whereas a schema's pattern may match a part.
+    const schema = { type: "string", pattern: `^(?:${source})$` };
+    return { isPattern: true, format: /** @type {const} */ ({ type: "json_schema", json_schema: { name: "answer", schema } }) };
+  }
+  if (typeof constraint !== "object") throw new TypeError("responseConstraint must be a JSON schema or a regular expression.");
+  return { schema: constraint, format: /** @type {const} */ ({ type: "json_schema", json_schema: { name: "answer", schema: constraint } }) };
+}
+
+/** An answer as it comes. */
+class PlainText {
+  whole = "";
+
+  /** @param {string} piece */
+  push(piece) {
+    this.whole += piece;
+    return piece;
+  }
+}
+
+/** The most characters of a JSON string that may still mean something else, as a pair of escapes does: `\\ud83d\\ude0`. */
+const LONGEST_BEGINNING = 12;
+
+/** The text of a JSON string that comes in pieces. */
+class JsonString {
+  whole = "";
+  #json = "";
+
+  /** @param {string} piece */
+  push(piece) {
+    this.#json += piece;
+    const text = this.#text();
+    const more = text.slice(this.whole.length);
+    this.whole = text;
+    return more;
+  }
+
+  /** As much of it as is certain. */
+  #text() {
+    const json = this.#json.trimStart();
+    const read = (/** @type {string} */ text) => {
+      try {
+        return String(JSON.parse(text));
+      } catch {
+        return null;
+      }
+    };
+    const whole = read(json);
+    if (whole !== null) return whole;
+    for (let cut = 0; cut < LONGEST_BEGINNING && cut < json.length; cut++) {
+      // A pair of surrogates is one character, which comes at once.
+      const text = read(`${json.slice(0, json.length - cut)}"`)?.replace(/[\ud800-\udbff]$/, "");
+      if (text !== undefined && text.length >= this.whole.length) return text;
+    }
+    return this.whole;
+  }
+}
+
+/** @param {any} options */
+function checkSampling({ topK = DEFAULT_TOP_K, temperature = DEFAULT_TEMPERATURE } = {}) {
+  if (typeof topK !== "number" || typeof temperature !== "number" || !(topK >= 1) || !(temperature >= 0)) {
+    throw new RangeError("topK must be at least 1, and temperature at least 0.");
+  }
+  return { topK: Math.min(Math.floor(topK), MAX_TOP_K), temperature: Math.min(temperature, MAX_TEMPERATURE) };
+}
+
+/** @param {any} options */
+function wantsImages({ expectedInputs = [] } = {}) {
+  return expectedInputs.some((/** @type {any} */ { type }) => type === "image");
+}
+
+/**
+ * What of a session's options there is no way to do, or null.
+ * @param {any} options
+ * @returns {string | null}
+ */
+function unsupported({ expectedInputs = [], expectedOutputs = [], tools = [] } = {}) {
+  const other = expectedInputs.find((/** @type {any} */ { type }) => !["text", "image"].includes(type));
+  if (other) return `Input of the type "${other.type}" is not understood by this model.`;
+  if (expectedOutputs.some((/** @type {any} */ { type }) => type !== "text")) return "Text is all that this model writes.";
+  if (tools.length > 0) return "Tools are not called by this model.";
+  return null;
+}
+
