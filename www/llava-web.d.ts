@@ -42,6 +42,8 @@ export interface EngineOptions {
    * else loaded all the same, with a line in `info.warnings`. `"opfs"` makes it an error (`storage`) where there is no room.
    */
   cache?: "opfs" | "none";
+  /** The address of the folder that has the engine's files (`worker/`, `pkg/` and its like), where they are not beside this module. */
+  assets?: string | URL | null;
   /** SHA-256 in hex, checked while the files are read. For a split file an array, one hash for each part. */
   sha256?: { model?: string | string[]; mmproj?: string | string[] };
   /** Cancels the load, which then fails with the code `aborted`. */

@@ -57,7 +57,7 @@ if (!engines.includes("pkg") || !existsSync(path.join(www, "vendor"))) {
 function entryPoints() {
   const entries = new Set(PUBLIC);
   for (const page of pages) for (const [, name] of read(page).matchAll(/<script type="module" src="([\w./-]+\.js)"/g)) entries.add(name);
-  for (const [, file] of read("assets.js").matchAll(/new URL\("\.\/([\w./-]+\.js)", import\.meta\.url\)/g)) entries.add(file);
+  for (const [, file] of read("assets.js").matchAll(/new URL\("\.\/(worker\/[\w./-]+\.js)", import\.meta\.url\)/g)) entries.add(file);
   return [...entries].sort();
 }
 
@@ -179,13 +179,20 @@ async function dist() {
   return hash;
 }
 
-/** The package as npm would publish it. */
-function npmPackage() {
+/**
+ * The package as npm would publish it. Its modules are as they are here, for whoever takes it in to bundle, or not; the workers are one file
+ * each, for bundlers copy a worker's file as it is.
+ */
+async function npmPackage() {
   const folder = path.join(out, "package");
   mkdirSync(folder, { recursive: true });
   const skipped = new Set([...pages, "models.js", "sw.js", "manifest.webmanifest", "icon.svg"]);
+  const workers = entryPoints().filter((name) => name.startsWith("worker/"));
+  await build({
+    entryPoints: workers.map((name) => path.join(www, name)), outdir: folder, outbase: www, bundle: true, format: "esm", target: TARGET, legalComments: "none", logLevel: "warning",
+  });
   for (const name of filesIn(www)) {
-    if (skipped.has(name) || [...ASIDE, "pages"].some((folder) => name.startsWith(`${folder}/`)) || /(^|\/)\.|wasm\.d\.ts$|^pkg[^/]*\/.*\.(md|json)$|\.gitignore$/.test(name)) continue;
+    if (skipped.has(name) || [...ASIDE, "pages", "worker"].some((folder) => name.startsWith(`${folder}/`)) || /(^|\/)\.|wasm\.d\.ts$|^pkg[^/]*\/.*\.(md|json)$|\.gitignore$/.test(name)) continue;
     mkdirSync(path.dirname(path.join(folder, name)), { recursive: true });
     cpSync(path.join(www, name), path.join(folder, name));
   }
@@ -217,7 +224,7 @@ function npmPackage() {
 }
 
 const hash = await dist();
-npmPackage();
+await npmPackage();
 const sizeOf = (/** @type {string} */ name) => statSync(path.join(out, name)).size;
 for (const name of filesIn(out).filter((name) => /\.(js|css|wasm|html|tgz)$/.test(name))) {
   const compressed = existsSync(path.join(out, `${name}.br`)) ? `, ${sizeOf(`${name}.br`)} as brotli, ${sizeOf(`${name}.gz`)} as gzip` : "";

@@ -3,13 +3,14 @@
 import { checkChoice, checkCount, checkListener, checkSignal, invalid } from "./checks.js";
 import { hasSimd } from "./devices.js";
 import { Engine } from "./engine.js";
-import { LlavaError, shown, toLlavaError } from "./errors.js";
+import { LlavaError, shown, shownJson, toLlavaError } from "./errors.js";
 import { sourceSpecs } from "./sources.js";
 import { keepStorage } from "./storage.js";
+import { assetsIn } from "../assets.js";
 import { EngineClient } from "../wire/client.js";
 
 const OPTIONS = [
-  "model", "mmproj", "device", "threads", "contextSize", "chatTemplate", "quantizeMmproj", "kvFormat", "cache", "sha256", "signal", "onProgress",
+  "model", "mmproj", "device", "threads", "contextSize", "chatTemplate", "quantizeMmproj", "kvFormat", "cache", "assets", "sha256", "signal", "onProgress",
 ];
 
 /**
@@ -18,13 +19,16 @@ const OPTIONS = [
  * @returns {Promise<Engine>}
  */
 export async function createEngine(options) {
+  if (typeof globalThis.Worker !== "function") {
+    throw new LlavaError("unsupported_browser", "The engine runs in a browser, in a worker of its own, and here are no workers. On a server import what you like, and call createEngine in the page.");
+  }
   const { signal, onProgress, request } = loadRequest(options);
   throwIfAborted(signal);
   if (!hasSimd()) {
     throw new LlavaError("unsupported_browser",
       "This browser has no WebAssembly SIMD, which the engine needs. Update it, or use a current Chrome, Edge, Firefox or Safari.");
   }
-  const client = new EngineClient();
+  const client = new EngineClient(request.assets.worker);
   // Ending the worker is the one way to stop a download, a decompression and a computation alike, at once.
   const abort = () => client.stopLoading(aborted(signal));
   signal?.addEventListener("abort", abort, { once: true });
@@ -49,7 +53,7 @@ function loadRequest(options) {
   for (const name of Object.keys(options)) {
     if (!OPTIONS.includes(name)) throw invalid(`createEngine has no option ${shown(name)}. It has ${OPTIONS.join(", ")}.`);
   }
-  const { model, mmproj, device = "auto", threads, contextSize, chatTemplate, quantizeMmproj, kvFormat, cache, sha256 = {}, signal, onProgress } = options;
+  const { model, mmproj, device = "auto", threads, contextSize, chatTemplate, quantizeMmproj, kvFormat, cache, assets, sha256 = {}, signal, onProgress } = options;
   if (model === undefined || model === null) throw invalid("createEngine needs a model: a URL, a File or the bytes of a GGUF file.");
   checkChoice(device, ["auto", "webgpu", "cpu"], "device");
   checkChoice(cache, ["opfs", "none"], "cache");
@@ -72,9 +76,28 @@ function loadRequest(options) {
         mmproj: hashes(sha256?.mmproj, mmprojSpecs?.length ?? 0, "sha256.mmproj"),
       },
       cache,
+      assets: assetsIn(folderOf(assets)),
       options: { device, threads, contextSize, chatTemplate, quantizeMmproj, kvFormat },
     },
   };
+}
+
+/**
+ * @param {unknown} assets
+ * @returns {URL | undefined}
+ */
+function folderOf(assets) {
+  if (assets === undefined || assets === null) return undefined;
+  const address = assets instanceof URL || (typeof assets === "string" && assets.trim() !== "") ? String(assets) : null;
+  if (address !== null) {
+    try {
+      const url = new URL(address, globalThis.document?.baseURI ?? globalThis.location?.href);
+      if (["https:", "http:", "blob:", "file:"].includes(url.protocol) || url.protocol.endsWith("-extension:")) return url;
+    } catch {
+      // Said below.
+    }
+  }
+  throw invalid(`assets is ${shownJson(assets)}; it must be the address of the folder that has the engine's files: worker/, pkg/ and its like.`);
 }
 
 /**

@@ -1,7 +1,6 @@
 // The page's end of the wire: makes the worker, sends requests, gives each answer to whoever asked.
 
 import { LlavaError, reason, toLlavaError } from "../api/errors.js";
-import { WORKER } from "../assets.js";
 import { noUsage } from "./protocol.js";
 import { startWorker } from "./start-worker.js";
 
@@ -27,6 +26,8 @@ export class EngineClient {
   /** The engine's own description, as of the last request that may have changed it. @type {any} */
   info = null;
   #worker;
+  /** Its address. */
+  #script;
   #nextId = 1;
   /** @type {Map<number, Waiting>} */
   #waiting = new Map();
@@ -35,8 +36,10 @@ export class EngineClient {
   /** Why nothing can be asked any more. @type {LlavaError | null} */
   #closed = null;
 
-  constructor() {
-    this.#worker = createWorker();
+  /** @param {string} script  the address of the engine's worker */
+  constructor(script) {
+    this.#script = script;
+    this.#worker = createWorker(script);
     this.#worker.onmessage = ({ data }) => this.#receive(data);
     this.#worker.onerror = (event) => this.#workerFailed(event);
     this.#worker.onmessageerror = () => this.close(new LlavaError("internal", "A message from the engine could not be read. Create the engine again."));
@@ -267,7 +270,7 @@ export class EngineClient {
     // A script that did not load gives no message.
     this.close(event.message ?
       new LlavaError("internal", `The engine's worker failed: ${reason(event.message)}. Create the engine again; if it happens again, please report it.`) :
-      new LlavaError("network", `The engine's worker could not be started from ${WORKER.href}. Check the connection, that worker.js was published beside llava-web.js, and that the page's security policy lets workers run.`));
+      new LlavaError("network", `The engine's worker could not be started from ${this.#script}. Check the connection, that worker.js was published beside llava-web.js, and that the page's security policy lets workers run.`));
   }
 }
 
@@ -350,9 +353,10 @@ function discard(message) {
   Promise.resolve(message).then(({ dispose }) => dispose?.(), () => {});
 }
 
-function createWorker() {
+/** @param {string} script */
+function createWorker(script) {
   try {
-    return startWorker(WORKER);
+    return startWorker(new URL(script));
   } catch (cause) {
     throw new LlavaError("unsupported_browser",
       "This page cannot start a module worker. Update the browser, or let the page's security policy allow workers from its own address (worker-src) and, where it has them, the " +

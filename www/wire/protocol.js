@@ -26,7 +26,7 @@
 /**
  * @typedef {{ id: number } & (
  *   { method: "load", model: SourceSpec[], mmproj: SourceSpec[] | null, sha256: { model: string[], mmproj: string[] },
- *     cache: "opfs" | "none" | undefined,
+ *     cache: "opfs" | "none" | undefined, assets: import("../assets.js").Assets,
  *     options: EngineOptions } |
  *   { method: "startChat" | "startCompletion", request: object, images: ImageSpec[] } |
  *   { method: "tokenize", text: string, special: boolean, bos: boolean } |

@@ -2,7 +2,6 @@
 
 import { hasRelaxedSimd, usableThreads } from "../api/devices.js";
 import { isFault, LlavaError, toLlavaError } from "../api/errors.js";
-import { engineFiles, THREAD } from "../assets.js";
 import { withPieces } from "../fetching/pieces.js";
 import { SourceReader } from "../fetching/source-reader.js";
 import { ModelStore } from "../storage/load-files.js";
@@ -16,6 +15,8 @@ import { startWorker } from "../wire/start-worker.js";
 /** Milliseconds in which a helper has to have begun. */
 const HELPER_PATIENCE = 10_000;
 
+/** Where the engine's files are, as the page said. @type {import("../assets.js").Assets} */
+let assets;
 /** The wasm module's JavaScript side, once it is there. @type {any} */
 let pkg = null;
 /** Where it came from. */
@@ -32,6 +33,7 @@ let store = null;
  *   its rejection ends; `note` with what a call into the module threw
  */
 export async function loadEngine({ sha256, cache, options: { threads, ...options }, ...sources }, chosen, progress, { pause, note: noteError }) {
+  ({ assets } = sources);
   const maxThreads = Math.min(threads ?? Infinity, usableThreads(threads));
   const { gpu, note } = await openDevice(chosen, maxThreads);
   /** Whether the device was handed to the engine, which frees it in any case. */
@@ -144,16 +146,16 @@ async function loadModule(wantsThreads) {
       { cause: causes.at(-1) });
   }
   throw new LlavaError("network",
-    `The engine's own files could not be loaded from ${new URL("./", engineFiles(plain[0]).script).href}. Check the connection, and that this folder was published with the page.`,
+    `The engine's own files could not be loaded from ${new URL("./", assets.builds[plain[0]].script).href}. Check the connection, and that this folder was published with the page.`,
     { cause: causes[wantsThreads ? 1 : 0] });
 }
 
-/** @param {Parameters<typeof engineFiles>[0]} build */
+/** @param {import("../assets.js").Build} build */
 async function instantiate(build) {
-  const files = engineFiles(build);
-  const module = await import(files.script.href);
-  await module.default({ module_or_path: files.module });
-  moduleScript = files.script.href;
+  const files = assets.builds[build];
+  const module = await import(files.script);
+  await module.default({ module_or_path: new URL(files.module) });
+  moduleScript = files.script;
   return module;
 }
 
@@ -187,7 +189,7 @@ function startHelper(start) {
     };
     const timer = setTimeout(() => lost("it does not answer"), HELPER_PATIENCE);
     try {
-      const helper = worker = startWorker(THREAD);
+      const helper = worker = startWorker(new URL(assets.thread));
       helper.onmessage = ({ data }) => {
         if (data !== "ready") return lost(data?.failed);
         clearTimeout(timer);

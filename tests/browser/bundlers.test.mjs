@@ -1,0 +1,167 @@
+// The npm package as people take it in: bundled by Vite (built, and as it serves while one writes), webpack and esbuild, and on a server, where there
+// is no browser. Each of these programs is then run: it loads the page's own model and asks it.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { build as viteBuild, createServer } from "vite";
+import webpack from "webpack";
+
+import { openTab, start, withoutEngine } from "./support.mjs";
+
+const here = path.dirname(fileURLToPath(import.meta.url));
+const root = path.join(here, "../..");
+const { build: esbuild } = createRequire(path.join(root, "tools/web/package.json"))("esbuild");
+
+/** A program that uses the package; `assets` where its bundler does not bring the engine's files along. */
+const program = (/** @type {string | undefined} */ assets) => `
+import { createEngine } from "llava-web";
+import { openaiFetch } from "llava-web/openai";
+import { LanguageModel } from "llava-web/prompt-api";
+
+globalThis.ask = async (site, options) => {
+  const engine = await createEngine({
+    model: site + "models/house.gguf", mmproj: site + "models/house-mmproj.gguf", device: "cpu", cache: "none", ...options${assets === undefined ? "" : `, assets: ${JSON.stringify(assets)}`},
+  });
+  const image = await (await fetch(site + "examples/fruit.png")).blob();
+  const reply = await engine.chat.completions.create({
+    messages: [{ role: "user", content: [{ type: "image", image }, { type: "text", text: "What do you see?" }] }], temperature: 0,
+  });
+  await import("llava-web/element");
+  const { threads } = engine.info.device;
+  await engine.unload();
+  return { text: reply.choices[0].message.content, threads, element: customElements.get("llava-chat") !== undefined, doors: [typeof openaiFetch, typeof LanguageModel] };
+};
+`;
+const PAGE = (/** @type {string} */ script) => `<!doctype html><meta charset="utf-8"><title>An app</title><link rel="icon" href="data:,"><script type="module" src="${script}"></script>`;
+
+describe("bundlers", { skip: withoutEngine }, () => {
+  let folder;
+  let host;
+  let tab;
+  let expected;
+  let vite;
+
+  /** A new app with the package installed. */
+  const app = (/** @type {string} */ name, /** @type {string | undefined} */ assets) => {
+    const at = path.join(folder, name);
+    mkdirSync(at, { recursive: true });
+    writeFileSync(path.join(at, "package.json"), '{ "private": true, "type": "module" }');
+    writeFileSync(path.join(at, "main.js"), program(assets));
+    writeFileSync(path.join(at, "index.html"), PAGE("./main.js"));
+    mkdirSync(path.join(at, "node_modules"));
+    cpSync(path.join(folder, "package"), path.join(at, "node_modules/llava-web"), { recursive: true });
+    return at;
+  };
+  /** What the app at an address answers. @param {string} address @param {object} [options] */
+  const run = async (address, options = {}) => {
+    const { page, complaints } = tab;
+    complaints.length = 0;
+    await page.goto(address);
+    await page.waitForFunction(() => typeof globalThis.ask === "function");
+    const seen = await page.evaluate(({ site, options }) => globalThis.ask(site, options), { site: host.site, options });
+    assert.deepEqual(complaints, []);
+    return seen;
+  };
+  /** Holds an answer against the one without a bundler. */
+  const isRight = (/** @type {any} */ seen) => {
+    assert.equal(seen.text, expected);
+    assert.deepEqual([seen.element, ...seen.doors], [true, "function", "function"]);
+  };
+
+  before(async () => {
+    folder = mkdtempSync(path.join(tmpdir(), "llava-web-bundlers-"));
+    const out = path.join(folder, "dist");
+    execFileSync(process.execPath, [path.join(root, "tools/web/package.mjs"), "--uncompressed", "--out", out], { stdio: "pipe" });
+    execFileSync("tar", ["xzf", path.join(out, readdirSync(out).find((name) => name.endsWith(".tgz"))), "-C", folder]);
+    host = await start({ isolated: true, "/apps/": folder, given: [/^(http|ws):\/\/localhost:\d+\//] });
+    tab = await openTab(host.browser);
+    await tab.page.goto(`${host.server.origin}/tests/blank.html`);
+    expected = await tab.page.evaluate(async ({ site }) => {
+      const { createEngine } = await import(`${site}llava-web.js`);
+      const engine = await createEngine({ model: `${site}models/house.gguf`, mmproj: `${site}models/house-mmproj.gguf`, device: "cpu", cache: "none" });
+      const image = await (await fetch(`${site}examples/fruit.png`)).blob();
+      const reply = await engine.chat.completions.create({ messages: [{ role: "user", content: [{ type: "image", image }, { type: "text", text: "What do you see?" }] }], temperature: 0 });
+      await engine.unload();
+      return reply.choices[0].message.content;
+    }, { site: host.site });
+    assert.ok(expected.length > 10);
+  });
+
+  after(async () => {
+    await vite?.close();
+    await host?.close();
+    rmSync(folder, { recursive: true });
+  });
+
+  test("Vite, built without configuration", async () => {
+    const at = app("vite");
+    await viteBuild({ root: at, base: "./", configFile: false, logLevel: "error", build: { target: "esnext" } });
+    isRight(await run(`${host.server.origin}/apps/vite/dist/index.html`));
+  });
+
+  test("threads start in a bundled program, too", async (t) => {
+    if (!existsSync(path.join(folder, "package/pkg-threads"))) return t.skip("the modules with threads are not built");
+    const seen = await run(`${host.server.origin}/apps/vite/dist/index.html`, { threads: 2 });
+    isRight(seen);
+    assert.equal(seen.threads, 2);
+  });
+
+  test("Vite, as it serves while one writes, with the line that the README names", async () => {
+    const at = app("vite-dev");
+    vite = await createServer({
+      root: at, configFile: false, logLevel: "error", server: { host: "localhost", hmr: false, headers: { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" } },
+      optimizeDeps: { exclude: ["llava-web"] },
+    });
+    await vite.listen();
+    isRight(await run(`http://localhost:${vite.httpServer.address().port}/`));
+  });
+
+  test("webpack 5 without configuration", async () => {
+    const at = app("webpack");
+    await new Promise((resolve, reject) => {
+      webpack({ mode: "production", context: at, entry: "./main.js", output: { path: path.join(at, "dist") }, performance: { hints: false } }, (error, stats) => {
+        if (error || stats.hasErrors()) reject(error ?? new Error(stats.toString("errors-only")));
+        else resolve(undefined);
+      });
+    });
+    writeFileSync(path.join(at, "dist/index.html"), PAGE("main.js").replace(' type="module"', ""));
+    isRight(await run(`${host.server.origin}/apps/webpack/dist/index.html`));
+  });
+
+  test("esbuild, with the engine's files in a folder of their own", async () => {
+    const at = app("esbuild", "./llava-web/");
+    await esbuild({ absWorkingDir: at, entryPoints: ["main.js"], bundle: true, format: "esm", splitting: true, outdir: "dist", logLevel: "error" });
+    cpSync(path.join(folder, "package"), path.join(at, "dist/llava-web"), { recursive: true });
+    writeFileSync(path.join(at, "dist/index.html"), PAGE("main.js"));
+    isRight(await run(`${host.server.origin}/apps/esbuild/dist/index.html`));
+  });
+
+  test("a folder that is none is refused by name, and one without the engine's files too", async () => {
+    await tab.page.goto(`${host.server.origin}/tests/blank.html`);
+    const failures = await tab.page.evaluate(async ({ site }) => {
+      const { createEngine } = await import(`${site}llava-web.js`);
+      const load = (assets) => createEngine({ model: `${site}models/house.gguf`, assets }).then(() => null, ({ code, message }) => ({ code, message }));
+      return [await load(7), await load(""), await load("javascript:0"), await load(site)];
+    }, { site: host.site });
+    assert.deepEqual(failures.map((failure) => failure?.code), ["invalid_request", "invalid_request", "invalid_request", undefined]);
+    for (const { message } of failures.slice(0, 3)) assert.match(message, /assets/);
+  });
+
+  test("on a server every module can be imported, and says where it works", () => {
+    const at = app("server");
+    const script = `
+      const [web, element, openai, prompt] = await Promise.all(["llava-web", "llava-web/element", "llava-web/openai", "llava-web/prompt-api"].map((name) => import(name)));
+      const failed = (promise) => promise.then(() => null, ({ code, message }) => ({ code, message }));
+      console.log(JSON.stringify({ created: await failed(web.createEngine({ model: "x.gguf" })), available: await prompt.LanguageModel.availability(), doors: typeof openai.openaiFetch, element: typeof element }));`;
+    const seen = JSON.parse(execFileSync(process.execPath, ["--input-type=module", "-e", script], { cwd: at, encoding: "utf8" }));
+    assert.equal(seen.created.code, "unsupported_browser", seen.created.message);
+    assert.deepEqual([seen.available, seen.doors, seen.element], ["unavailable", "function", "object"]);
+  });
+});
