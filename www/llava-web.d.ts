@@ -2,8 +2,9 @@
 /** llava-web: LLaVA-family vision-language models inside a browser tab. */
 
 /**
- * A model file, or the parts of a split one in order. `hf:owner/repository/path/file.gguf` is a file on huggingface.co. An address that ends
- * in `.pieces.json` is a manifest that `llava-web pack` wrote, and stands for the file whose pieces it names.
+ * A model file, or the parts of a split one in order. `hf:owner/repository/path/file.gguf` is a file on huggingface.co, and
+ * `hf:owner/repository@revision/…` that of a branch, a tag or a commit. An address that ends in
+ * `.pieces.json` is a manifest that `llava-web pack` wrote, and stands for the file whose pieces it names.
  */
 export type Source = SourcePart | SourcePart[];
 export type SourcePart = string | URL | File | Blob | ArrayBuffer | ArrayBufferView;

@@ -263,12 +263,13 @@ test("every kind of source", () => {
   const spec = (source) => sourceSpecs(source, "model");
   assert.deepEqual(spec("hf:owner/repo/sub dir/a b.gguf"),
     [{ kind: "url", url: "https://huggingface.co/owner/repo/resolve/main/sub%20dir/a%20b.gguf", name: "a b.gguf" }]);
+  assert.equal(spec("hf:owner/repo@v1.0/a.gguf")[0].url, "https://huggingface.co/owner/repo/resolve/v1.0/a.gguf");
   assert.equal(spec("https://huggingface.co/o/r/blob/main/a.gguf")[0].url, "https://huggingface.co/o/r/resolve/main/a.gguf");
   assert.deepEqual(spec(["https://a.example/1.gguf?key=1", "https://a.example/2.gguf"]).map(({ name }) => name), ["1.gguf", "2.gguf"]);
   assert.equal(spec(new File([bytes], "f.gguf"))[0].name, "f.gguf");
   assert.equal(spec(new Uint8Array(7).subarray(2))[0].blob.size, 5);
   assert.equal(spec(new ArrayBuffer(3))[0].blob.size, 3);
-  for (const wrong of ["", "hf:owner/repo", "hf:owner/../x", "ftp://a.example/x", "file:///x", [], 7, {}, null, [[]]]) {
+  for (const wrong of ["", "hf:owner/repo", "hf:owner/../x", "hf:owner/repo@/x", "hf:owner/repo@a@b/x", "hf:owner/repo@../x", "ftp://a.example/x", "file:///x", [], 7, {}, null, [[]]]) {
     assert.throws(() => spec(wrong), withCode("invalid_request", "model"));
   }
   assert.equal(readableUrl("https://user.example/a.gguf?token=secret#x"), "https://user.example/a.gguf");

@@ -63,18 +63,18 @@ function parseUrl(text, option) {
 }
 
 /**
- * `hf:owner/repository/path/file.gguf`
+ * `hf:owner/repository/path/file.gguf`, or `hf:owner/repository@revision/…`
  * @param {string} text
  * @param {string} option
  */
 function huggingFaceUrl(text, option) {
-  const parts = text.slice("hf:".length).split("/").filter((part) => part !== "");
-  if (parts.length < 3 || parts.includes("..")) {
+  const [owner = "", named = "", ...path] = text.slice("hf:".length).split("/").filter((part) => part !== "");
+  const [repository = "", revision = "main", ...rest] = named.split("@");
+  if (path.length === 0 || [owner, repository, revision, ...path].some((part) => part === ".." || part === "") || rest.length > 0) {
     throw new LlavaError("invalid_request",
-      `${option} is "${shown(text)}": write "hf:owner/repository/file.gguf", as the file's address on huggingface.co has it.`);
+      `${option} is "${shown(text)}": write "hf:owner/repository/file.gguf", or "hf:owner/repository@revision/file.gguf", as the file's address on huggingface.co has it.`);
   }
-  const [owner, repository, ...path] = parts.map(encodeURIComponent);
-  return new URL(`https://huggingface.co/${owner}/${repository}/resolve/main/${path.join("/")}`);
+  return new URL(`https://huggingface.co/${[owner, repository, "resolve", revision, ...path].map(encodeURIComponent).join("/")}`);
 }
 
 /** @param {string} text */
