@@ -63,7 +63,9 @@ fn the_last_message_is_gone_on_with() {
     let messages = json!([question("What is in this image?"), { "role": "assistant", "content": "In this picture there is a " }]);
     let request = json!({ "messages": messages, "temperature": 0, "max_tokens": 6, "continue_final_message": true });
     let gone_on = chat(&mut engine, request, std::slice::from_ref(&image)).expect("answers");
-    let prompt = format!("{PROMPT} In this picture there is a ");
+    let asked: Vec<request::RequestMessage> =
+        serde_json::from_value(json!([question("What is in this image?")])).expect("messages");
+    let prompt = engine.apply_chat_template(&asked, true).expect("renders") + " In this picture there is a ";
     let raw = complete(
         &mut self::engine(),
         json!({ "prompt": prompt, "temperature": 0, "max_tokens": 6 }),
@@ -83,7 +85,7 @@ fn the_last_message_is_gone_on_with() {
 
 #[test]
 fn a_developer_speaks_as_the_system_and_turns_may_be_empty() {
-    let mut ids = |messages: serde_json::Value| {
+    let ids = |messages: serde_json::Value| {
         chat(&mut engine(), json!({ "messages": messages, "temperature": 0, "max_tokens": 4 }), &[picture("chelsea.png")])
             .map(|answer| (answer.ids, answer.usage.prompt_tokens))
             .map_err(|error| error.message().to_string())
