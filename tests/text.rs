@@ -274,7 +274,8 @@ fn the_time_of_a_text_grows_with_its_length() {
     let random = random_text(&mut state, 10 * N);
     let random = &random;
     let repeated = |unit: &'static str| move |n: usize| unit.repeat(n / unit.len());
-    let texts: [(&str, Box<dyn Fn(usize) -> String>); 8] = [
+    type OfLength<'a> = Box<dyn Fn(usize) -> String + 'a>;
+    let texts: [(&str, OfLength<'_>); 8] = [
         ("one letter", Box::new(repeated("x"))),
         ("spaces", Box::new(repeated(" "))),
         ("line breaks", Box::new(repeated("\n"))),
@@ -651,10 +652,10 @@ fn a_template_gets_the_callers_variables_and_keeps_its_own() {
     let with = |variables: serde_json::Value| {
         template.render_with(&messages, Ending::Answer, variables.as_object().unwrap()).map(|rendered| rendered.text())
     };
-    assert_eq!(with(serde_json::json!({})).unwrap(), "false|none|1|true|");
+    assert_eq!(with(serde_json::json!({})).unwrap(), "False|none|1|True|");
     assert_eq!(
         with(serde_json::json!({ "enable_thinking": true, "n": 7, "l": ["a", "b"], "messages": [1, 2], "add_generation_prompt": false })).unwrap(),
-        "true|7|1|true|a+b"
+        "True|7|1|True|a+b"
     );
     assert!(with(serde_json::json!({ "n": "x".repeat(70_000) })).unwrap_err().message().contains("chat_template_kwargs"));
 }
