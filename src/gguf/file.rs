@@ -73,11 +73,12 @@ impl Gguf {
         let mut tails = Vec::with_capacity(sources.len());
         let mut n_listed: u64 = 0;
         for (file, source) in sources.iter().enumerate() {
-            let refuse = |e: Error| {
-                source.refuse();
-                e
+            let refuse = |error: &Error| {
+                if is_of_the_file(error) {
+                    source.refuse();
+                }
             };
-            let (header, tail) = read_header(source.as_ref()).await.map_err(refuse)?;
+            let (header, tail) = read_header(source.as_ref()).await.inspect_err(refuse)?;
             tails.push(tail);
             check_split(&header.metadata, file, sources.len(), source.name())?;
             check_same_model(metadata.as_ref().unwrap_or(&header.metadata), &header.metadata, source.name())?;
@@ -110,6 +111,25 @@ impl Gguf {
     /// Tells the source of a tensor that a load failed because of what the tensor holds.
     pub fn refuse(&self, tensor: &Tensor) {
         self.sources[tensor.file].refuse();
+    }
+
+    /// Passes on what was made of the metadata. Where it says nothing sound, the source of the first file, which has it, is told so.
+    pub fn accept<T>(&self, made: Result<T>) -> Result<T> {
+        made.inspect_err(|error| {
+            if is_of_the_file(error) {
+                self.sources[0].refuse();
+            }
+        })
+    }
+
+    /// Passes on what was made of the metadata and the lists of tensors. Where they contradict each other, each of the files may be the one
+    /// that is damaged, and all their sources are told so.
+    pub fn accept_tensors<T>(&self, made: Result<T>) -> Result<T> {
+        made.inspect_err(|error| {
+            if is_of_the_file(error) {
+                self.sources.iter().for_each(|source| source.refuse());
+            }
+        })
     }
 
     /// The name of the first file, for messages.
@@ -167,6 +187,11 @@ impl Gguf {
     pub fn release_prefixes(&self) {
         self.tails.borrow_mut().iter_mut().for_each(|tail| tail.bytes = Vec::new());
     }
+}
+
+/// Whether it is a file's content that an error is about, not what was asked for, how the bytes came, or what there is room for.
+fn is_of_the_file(error: &Error) -> bool {
+    matches!(error, Error::InvalidGguf(_) | Error::UnsupportedArchitecture(_) | Error::UnsupportedQuantization(_))
 }
 
 /// Reads ever longer prefixes until the header is whole; gives also what was read past it.

@@ -74,7 +74,7 @@ impl<B: Backend> Engine<B> {
     ) -> Result<Self> {
         progress(LoadProgress { stage: "header", file: first_name(&model), loaded: 0, total: 0 });
         let mut gguf = Gguf::open(model).await?;
-        let config = registry::decoder::<B>(&gguf)?;
+        let config = gguf.accept(registry::decoder::<B>(&gguf))?;
         let dims = config.dims().clone();
         let (n_ctx, context_note) = context_size(options.context_size, &dims, gguf.name())?;
         // Both headers are read before any weight, so that a wrong pair is found out at once.
@@ -82,7 +82,7 @@ impl<B: Backend> Engine<B> {
             Some(sources) => {
                 progress(LoadProgress { stage: "header", file: first_name(&sources), loaded: 0, total: 0 });
                 let gguf = Gguf::open(sources).await?;
-                let config = VisionConfig::from_gguf::<B>(&gguf, dims.n_embd, config.n_deeper())?;
+                let config = gguf.accept(VisionConfig::from_gguf::<B>(&gguf, dims.n_embd, config.n_deeper()))?;
                 Some((gguf, config))
             }
             None => None,
@@ -91,19 +91,21 @@ impl<B: Backend> Engine<B> {
         if let Some((gguf, config)) = &mmproj {
             supported(&backend, gguf.name(), &config.attention())?;
         }
-        let tokenizer = Tokenizer::from_metadata(&mut gguf.metadata)?;
+        let tokenizer = Tokenizer::from_metadata(&mut gguf.metadata);
+        let tokenizer = gguf.accept(tokenizer)?;
         if tokenizer.n_vocab() > dims.n_vocab {
-            return Err(Error::invalid_gguf(format!(
+            return gguf.accept(Err(Error::invalid_gguf(format!(
                 "'{}' lists {} tokens but embeds {}. It is damaged or was converted wrongly.",
                 gguf.name(),
                 tokenizer.n_vocab(),
                 dims.n_vocab
-            )));
+            ))));
         }
         if let Some((gguf, config)) = &mmproj {
             config.check_vocabulary(gguf.name(), |mark| tokenizer.find_token(mark).is_some())?;
         }
-        let mut template = ChatTemplate::from_gguf_or_builtin(options.chat_template.as_deref(), &gguf.metadata, &tokenizer)?;
+        let template = ChatTemplate::from_gguf_or_builtin(options.chat_template.as_deref(), &gguf.metadata, &tokenizer);
+        let mut template = gguf.accept(template)?;
         template.set_date(options.today);
         let spec = dims.kv_spec(n_ctx, options.kv_format);
         if isize::try_from(spec.n_bytes()).is_err() {
@@ -119,12 +121,12 @@ impl<B: Backend> Engine<B> {
             _ => 0,
         };
         let n_chunk = B::PREFILL_ROWS.max(picture_rows).min(n_ctx);
-        let plan = config.plan(&gguf)?;
+        let plan = gguf.accept_tensors(config.plan(&gguf))?;
         let mut activations = config.scratch_bytes(n_ctx, n_chunk);
         let vision_plan = match &mmproj {
             Some((gguf, config)) => {
                 activations = activations.saturating_add(config.scratch_bytes::<B>());
-                Some((config.plan::<B>(gguf)?, options.quantize_mmproj))
+                Some((gguf.accept_tensors(config.plan::<B>(gguf))?, options.quantize_mmproj))
             }
             None => None,
         };
@@ -144,7 +146,7 @@ impl<B: Backend> Engine<B> {
         let mut fingerprint = SipHasher13::new();
         fingerprint.write(&weights.fingerprint().to_le_bytes());
         tokenizer.fingerprint(&mut fingerprint);
-        let llm = config.load(&mut backend, weights, n_ctx, n_chunk)?;
+        let llm = gguf.accept(config.load(&mut backend, weights, n_ctx, n_chunk))?;
         // With all that scales positions, some of which depends on the context's size.
         fingerprint.write(llm.identity().as_bytes());
         let mut vision = None;
@@ -180,9 +182,16 @@ impl<B: Backend> Engine<B> {
             vision: vision.as_ref().map(|vision: &Vision<B>| vision.fingerprint),
         };
         let seed = (options.now)().to_bits();
+        // No token of an answer has to ask for memory to be noted.
+        let mut slots = Vec::new();
+        slots.try_reserve_exact(n_ctx).map_err(|_| {
+            Error::out_of_memory(format!(
+                "There is not enough memory for a context of {n_ctx} tokens. Load the model with a smaller contextSize."
+            ))
+        })?;
         let mut engine = Self {
             pictures: PictureCache::new(dims.n_embd),
-            session: Session { cache, slots: Vec::new(), places: Vec::new(), n_ctx },
+            session: Session { cache, slots, places: Vec::new(), n_ctx },
             backend,
             llm,
             vision,
