@@ -39,6 +39,7 @@ usage: ./build.sh COMMAND
   fetch-models    small real models for tests and benchmarks, into models/
   fuzz SECONDS [TARGET...]  every fuzz target (or those named) for its share of so many seconds; see tests/fuzz/README.md
   miri            the unsafe code that can be interpreted, under Miri
+  loom            the thread pool in every order in which a few threads can take their steps
 TEXT
 }
 
@@ -284,6 +285,29 @@ miri() {
   MIRIFLAGS="-Zmiri-strict-provenance" cargo +nightly miri test --quiet --package ops-runner --target-dir target/miri --lib -- backend::cpu quant
 }
 
+# Loom has a lock file of its own.
+loom() { cargo test --quiet --manifest-path tests/loom/Cargo.toml --target-dir target/loom; }
+
+# Sizes have 32 bits in the product and 64 on this machine: here too, with checks of overflow, which releases go without. Programs of
+# this kind of machine run on the other too. What is left out needs a GPU, or candle, which knows no such platforms.
+readonly BITS32_TARGET=i686-unknown-linux-gnu
+readonly BITS32_TESTS=(blame families fuzz_corpora gguf grammar image lfm2 looked_at memory_ends metadata models ops quant sampler saved_session session text)
+bits32() {
+  local name="32-bit tests" why=
+  if ! command -v rustup >/dev/null || ! rustup target add "$BITS32_TARGET" >/dev/null 2>&1; then
+    why="the Rust target $BITS32_TARGET cannot be added"
+  elif ! links_32_bits && ! { debian_package gcc-multilib && links_32_bits; }; then
+    why="no program of 32 bits can be linked (gcc-multilib)"
+  elif ! /lib/ld-linux.so.2 --help >/dev/null 2>&1; then
+    why="programs of 32 bits do not run here"
+  fi
+  if [ -n "$why" ]; then skip "$name" "$why"; return; fi
+  suite "$name" env LLAVA_WEB_GPU= cargo test --quiet --no-fail-fast --no-default-features --target "$BITS32_TARGET" --target-dir target/bits32 \
+    --config 'profile.dev.opt-level=1' --lib "${BITS32_TESTS[@]/#/--test=}"
+}
+
+links_32_bits() { printf 'int main(void) { return 0; }' | cc -m32 -x c -o /dev/null - 2>/dev/null; }
+
 bench() {
   build
   browser
@@ -423,7 +447,7 @@ test_native() {
 }
 
 # Checks that wait for none of the others: each is done by whoever of the two above comes to it first.
-readonly REST=(swiftshader kernels_in_chromium kernels_in_firefox kernels_in_wasm training)
+readonly REST=(swiftshader bits32 kernels_in_chromium kernels_in_firefox kernels_in_wasm loom_models training)
 test_rest() {
   local name
   for name in "${REST[@]}"; do
@@ -438,6 +462,8 @@ kernels_in_chromium() { check "kernels on Chromium's GPU" node tests/wasm/ops.mj
 kernels_in_firefox() {
   if [ -x "$FIREFOX" ]; then check "kernels on Firefox's GPU" node tests/wasm/ops.mjs run firefox-gpu; else skip "kernels on Firefox's GPU" "$FIREFOX is missing"; fi
 }
+
+loom_models() { suite "thread pool under loom" loom; }
 
 training() { suite "training tests" training_tests; }
 
@@ -475,6 +501,7 @@ case ${1:-help} in
   fetch-models) fetch_models ;;
   fuzz) shift; fuzz "$@" ;;
   miri) miri ;;
+  loom) loom ;;
   help | -h | --help) usage ;;
   *) usage >&2; exit 2 ;;
 esac

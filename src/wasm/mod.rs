@@ -15,6 +15,6 @@ use wasm_bindgen::prelude::*;
 pub fn start() {
     std::panic::set_hook(Box::new(|panic| {
         console_error_panic_hook::hook(panic);
-        crate::backend::cpu::pool::thread_is_lost();
+        crate::backend::cpu::sync::thread_is_lost();
     }));
 }

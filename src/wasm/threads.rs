@@ -53,5 +53,5 @@ pub fn help(helper: usize) {
 /// What a worker calls whose [`help`] did not come back but trapped: its part of an op will never be done.
 #[wasm_bindgen]
 pub fn thread_is_lost() {
-    crate::backend::cpu::pool::thread_is_lost();
+    crate::backend::cpu::sync::thread_is_lost();
 }

@@ -16,8 +16,8 @@ use std::sync::Mutex;
 
 use super::math::{exp, float_to_half, max, sum};
 use super::panel::{self, ShrunkHalf, Stored, WIDTH};
-use super::pool::{Disjoint, Pool};
-use super::zeroed;
+use super::pool::{Disjoint, MAX_THREADS, Pool};
+use super::{grow, reserve, zeroed};
 use crate::backend::{AttentionOp, Heads, KvFormat, KvPart, KvSpec};
 use crate::error::Result;
 
@@ -205,9 +205,10 @@ impl KvCache {
 
 impl KvCache {
     /// [`crate::backend::Queue::kv_read`]
-    pub(super) fn read(&self, part: KvPart, layers: Range<usize>, position: usize, n: usize, out: &mut Vec<u8>) {
+    pub(super) fn read(&self, part: KvPart, layers: Range<usize>, position: usize, n: usize, out: &mut Vec<u8>) -> Result<()> {
         assert!(layers.end <= self.spec.n_layers && position + n <= self.spec.n_ctx, "kv_read: beyond the cache");
         out.clear();
+        reserve(out, layers.len().saturating_mul(n).saturating_mul(self.spec.row_bytes()), "a copy of keys or values")?;
         for layer in layers {
             for position in position..position + n {
                 match &self.rows {
@@ -219,6 +220,7 @@ impl KvCache {
                 }
             }
         }
+        Ok(())
     }
 
     /// [`crate::backend::Queue::kv_restore`]
@@ -240,7 +242,7 @@ impl KvCache {
 #[derive(Debug, Default)]
 pub struct Scratch {
     /// Each thread's.
-    tiles: Vec<Mutex<Tile>>,
+    tiles: [Mutex<Tile>; MAX_THREADS],
     /// What blocks of keys gave a single query: for each head that shares keys and values, and each block, for each of its
     /// queries the sum of the values, the largest score and the sum of the weights.
     partial: Vec<f32>,
@@ -277,16 +279,19 @@ struct Head<'a, S> {
 
 impl Tile {
     /// Makes room for queries and keys of this length.
-    fn fit(&mut self, head_dim: usize) {
-        let fit = |x: &mut Vec<f32>, n: usize| x.resize(x.len().max(n), 0.0);
-        fit(&mut self.q, QUERY_TILE * head_dim);
-        fit(&mut self.weights, QUERY_TILE * BLOCK);
-        fit(&mut self.sums, QUERY_TILE * head_dim.next_multiple_of(WIDTH));
-        fit(&mut self.largest, QUERY_TILE);
-        fit(&mut self.total, QUERY_TILE);
-        let fit = |x: &mut Vec<[f32; WIDTH]>, n: usize| x.resize(x.len().max(n), [0.0; WIDTH]);
-        fit(&mut self.k, head_dim);
-        fit(&mut self.v, BLOCK);
+    fn fit(&mut self, head_dim: usize) -> Result<()> {
+        let what = "a thread's part of attention";
+        for (scratch, n) in [
+            (&mut self.q, QUERY_TILE * head_dim),
+            (&mut self.weights, QUERY_TILE * BLOCK),
+            (&mut self.sums, QUERY_TILE * head_dim.next_multiple_of(WIDTH)),
+            (&mut self.largest, QUERY_TILE),
+            (&mut self.total, QUERY_TILE),
+        ] {
+            grow(scratch, n, what)?;
+        }
+        grow(&mut self.k, head_dim, what)?;
+        grow(&mut self.v, BLOCK, what)
     }
 
     /// Takes in `n` queries.
@@ -392,6 +397,9 @@ impl Tile {
 impl Scratch {
     /// [`crate::backend::Ops::attention`] over a layer of a cache, on slices, from a position on; with the slots behind the last that each
     /// sees, where there are such.
+    ///
+    /// # Errors
+    /// `out_of_memory`; then `out` is as before.
     pub fn over_cache(
         &mut self,
         pool: &Pool,
@@ -400,7 +408,7 @@ impl Scratch {
         (cache, layer): (&KvCache, usize),
         (position, ends): (usize, Option<&[f32]>),
         out: &mut [f32],
-    ) {
+    ) -> Result<()> {
         let Heads { n_heads, n_kv_heads, head_dim } = op.heads;
         let n = q.len() / (n_heads * head_dim);
         assert!(
@@ -413,39 +421,41 @@ impl Scratch {
             ends.is_none_or(|ends| ends.len() == n_ctx && ends[position..position + n].iter().all(|end| *end <= n_ctx as f32)),
             "attention: its ends"
         );
-        self.fit(pool, head_dim);
+        self.fit(pool, head_dim)?;
         let Self { tiles, partial, .. } = self;
         let whole = Whole { tiles, layer, op };
         let end = |slot: usize| ends.map_or(0, |ends| ends[slot] as usize);
         let visible = |row: usize| op.mask.keys(position + row, position + n, end(position + row));
         match (&cache.rows, n) {
-            (Rows::F32(panels), 1) => whole.one_row(pool, panels, partial, q, &visible(0), out),
-            (Rows::F16(panels), 1) => whole.one_row(pool, panels, partial, q, &visible(0), out),
+            (Rows::F32(panels), 1) => whole.one_row(pool, panels, partial, q, &visible(0), out)?,
+            (Rows::F16(panels), 1) => whole.one_row(pool, panels, partial, q, &visible(0), out)?,
             (Rows::F32(panels), _) => whole.rows(pool, panels, q, visible, out),
             (Rows::F16(panels), _) => whole.rows(pool, panels, q, visible, out),
         }
+        Ok(())
     }
 
     /// The same over rows of keys and values.
-    pub fn over_rows(&mut self, pool: &Pool, op: &AttentionOp, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]) {
+    pub fn over_rows(&mut self, pool: &Pool, op: &AttentionOp, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]) -> Result<()> {
         let Heads { n_heads, n_kv_heads, head_dim } = op.heads;
         let n = q.len() / (n_heads * head_dim);
-        self.fit(pool, head_dim);
+        self.fit(pool, head_dim)?;
         let Self { tiles, full, .. } = self;
         let n_ctx = n.next_multiple_of(BLOCK);
         full.shape = Shape { n_ctx, n_heads: n_kv_heads, head_dim };
-        full.k.resize(full.k.len().max(n_ctx / WIDTH * full.shape.n_kv()), [0.0; WIDTH]);
-        full.v.resize(full.v.len().max(n_ctx / WIDTH * n_kv_heads * head_dim.next_multiple_of(WIDTH)), [0.0; WIDTH]);
+        let (n_groups, what) = (n_ctx / WIDTH, "a picture's keys and values");
+        grow(&mut full.k, n_groups.saturating_mul(full.shape.n_kv()), what)?;
+        grow(&mut full.v, n_groups.saturating_mul(n_kv_heads).saturating_mul(head_dim.next_multiple_of(WIDTH)), what)?;
         full.write(pool, 0, 0, k, v, |x| x);
         Whole { tiles, layer: 0, op }.rows(pool, full, q, |row| op.mask.keys(row, n, 0), out);
+        Ok(())
     }
 
     /// Sees to it that every thread has the memory it needs.
-    fn fit(&mut self, pool: &Pool, head_dim: usize) {
-        self.tiles.resize_with(self.tiles.len().max(pool.n_numbers()), Mutex::default);
-        for tile in &mut self.tiles {
-            tile.get_mut().expect("no part panics while it holds this").fit(head_dim);
-        }
+    fn fit(&mut self, pool: &Pool, head_dim: usize) -> Result<()> {
+        self.tiles[..pool.n_numbers()]
+            .iter_mut()
+            .try_for_each(|tile| tile.get_mut().expect("no part panics while it holds this").fit(head_dim))
     }
 }
 
@@ -504,14 +514,14 @@ impl Whole<'_> {
         q: &[f32],
         visible: &Range<usize>,
         out: &mut [f32],
-    ) {
+    ) -> Result<()> {
         let Heads { n_heads, n_kv_heads, head_dim } = self.op.heads;
         let group = n_heads / n_kv_heads;
         let first_block = visible.start / BLOCK;
         let n_blocks = visible.end.div_ceil(BLOCK) - first_block;
         // Sums, largest score, sum of weights.
         let (stride, width) = (head_dim.next_multiple_of(WIDTH), head_dim.next_multiple_of(WIDTH) + 2);
-        partial.resize(partial.len().max(n_heads * n_blocks * width), 0.0);
+        grow(partial, n_heads.saturating_mul(n_blocks).saturating_mul(width), "attention to the whole context")?;
         let least = PART_WORK.div_ceil(2 * group * head_dim * BLOCK.min(visible.len()));
         let shared = Disjoint::new(partial);
         pool.for_ranges(n_kv_heads * n_blocks, 1, least, |parts, thread| {
@@ -547,5 +557,6 @@ impl Whole<'_> {
                 }
             }
         }
+        Ok(())
     }
 }

@@ -10,10 +10,11 @@ use std::sync::Mutex;
 use super::kernel::{QUAD, QUADS, Quant, scalar, simd, with_quant};
 use super::matrix::{Matrix, ROW_GROUP, Weights};
 use super::panel::{self, Stored, WIDTH};
-use super::pool::{Disjoint, Pool};
+use super::pool::{Disjoint, MAX_THREADS, Pool};
 use super::quantize_activations::{BLOCK, Block, Element, quantize};
-use super::{Cpu, Tensor, elementwise};
+use super::{Cpu, Tensor, elementwise, grow};
 use crate::backend::{Epilogue, Gating, Linear};
+use crate::error::Result;
 
 #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
 use super::kernel::relaxed::{self, WideOperand};
@@ -104,7 +105,7 @@ pub struct Scratch {
     /// `[n, n_in / BLOCK]`
     words: Vec<Block<i16>>,
     /// For each thread, panels as 32-bit floats: `[panels][n_in][WIDTH]`.
-    panels: Vec<Mutex<Vec<[f32; WIDTH]>>>,
+    panels: [Mutex<Vec<[f32; WIDTH]>>; MAX_THREADS],
 }
 
 /// One of the layers that are applied to the same rows.
@@ -151,8 +152,11 @@ impl Scratch {
     }
 
     /// Applies layers to the first `n` rows of `x`.
-    pub fn apply(&mut self, pool: &Pool, x: &Tensor, n: usize, layers: &[Layer<'_>]) {
-        let product = self.prepare(pool, x, n, layers);
+    ///
+    /// # Errors
+    /// `out_of_memory`; the outputs are then as before.
+    pub fn apply(&mut self, pool: &Pool, x: &Tensor, n: usize, layers: &[Layer<'_>]) -> Result<()> {
+        let product = self.prepare(pool, x, n, layers)?;
         let n_groups = layers.iter().map(Layer::n_groups).sum();
         pool.for_ranges(n_groups, 1, least_groups(n, x.cols), |groups, thread| {
             let mut first = 0;
@@ -166,13 +170,17 @@ impl Scratch {
                 first = end;
             }
         });
+        Ok(())
     }
 
     /// `gate = gating(gate) · up` of the first `n` rows of `x`; the output of `up` is scratch.
-    pub fn gate_up(&mut self, pool: &Pool, x: &Tensor, n: usize, gating: Gating, gate: Layer<'_>, up: Layer<'_>) {
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn gate_up(&mut self, pool: &Pool, x: &Tensor, n: usize, gating: Gating, gate: Layer<'_>, up: Layer<'_>) -> Result<()> {
         assert_eq!(gate.weight.n_out(), up.weight.n_out(), "gate_up: shapes differ");
         let layers = [gate, up];
-        let product = self.prepare(pool, x, n, &layers);
+        let product = self.prepare(pool, x, n, &layers)?;
         let [gate, up] = &layers;
         pool.for_ranges(gate.n_groups(), 1, least_groups(n, 2 * x.cols), |groups, thread| {
             for layer in [gate, up] {
@@ -185,10 +193,11 @@ impl Scratch {
                 elementwise::gate_mul(gating, gate, up);
             }
         });
+        Ok(())
     }
 
     /// Quantizes the rows if a layer wants them so, and sees to it that every thread has the memory it needs.
-    fn prepare<'a>(&'a mut self, pool: &Pool, x: &'a Tensor, n: usize, layers: &[Layer<'_>]) -> Product<'a> {
+    fn prepare<'a>(&'a mut self, pool: &Pool, x: &'a Tensor, n: usize, layers: &[Layer<'_>]) -> Result<Product<'a>> {
         let n_in = x.cols;
         let x = x.rows_at(0, n);
         let (mut takes_words, mut takes_bytes, mut converts) = (false, false, false);
@@ -205,20 +214,18 @@ impl Scratch {
             }
         }
         if takes_words {
-            quantize_rows(pool, x, &mut self.words);
+            quantize_rows(pool, x, &mut self.words)?;
         }
         if takes_bytes {
-            quantize_rows(pool, x, &mut self.bytes);
+            quantize_rows(pool, x, &mut self.bytes)?;
         }
         if converts {
-            self.panels.resize_with(self.panels.len().max(pool.n_numbers()), Mutex::default);
             let len = chunk_len(n_in) * n_in;
-            for panels in &mut self.panels {
-                let panels = panels.get_mut().expect("no part panics while it holds this");
-                panels.resize(panels.len().max(len), [0.0; WIDTH]);
+            for panels in &mut self.panels[..pool.n_numbers()] {
+                grow(panels.get_mut().expect("no part panics while it holds this"), len, "a thread's weights as floats")?;
             }
         }
-        Product { kernels: self.kernels, x, n, n_in, bytes: &self.bytes, words: &self.words, panels: &self.panels }
+        Ok(Product { kernels: self.kernels, x, n, n_in, bytes: &self.bytes, words: &self.words, panels: &self.panels })
     }
 }
 
@@ -232,15 +239,16 @@ fn chunk_len(n_in: usize) -> usize {
     (CHUNK_BYTES / (n_in * WIDTH * size_of::<f32>())).max(1)
 }
 
-fn quantize_rows<E: Element>(pool: &Pool, x: &[f32], out: &mut Vec<Block<E>>) {
+fn quantize_rows<E: Element>(pool: &Pool, x: &[f32], out: &mut Vec<Block<E>>) -> Result<()> {
     let n_blocks = x.len() / BLOCK;
-    out.resize(out.len().max(n_blocks), Block::default());
+    grow(out, n_blocks, "a layer's input in 8 bits")?;
     let out = Disjoint::new(&mut out[..n_blocks]);
     pool.for_ranges(n_blocks, 1, PART_BLOCKS, |blocks, _| {
         // SAFETY: parts of an op have different ranges.
         let out = unsafe { out.part(blocks.clone()) };
         quantize(&x[blocks.start * BLOCK..blocks.end * BLOCK], out);
     });
+    Ok(())
 }
 
 /// Rows that are to be multiplied with weights.

@@ -8,9 +8,10 @@
 //! * `lanes`: the vector instructions that kernels and panels are made of;
 //! * `linear`: linear layers made of these;
 //! * `warm_up`: kernels run ahead of time, for compilers that compile what runs much;
-//! * [`pool`]: the threads.
+//! * [`pool`]: the threads; `sync`: what they are made of.
 //!
-//! Ops allocate nothing per token: scratch belongs to [`Cpu`] and grows to the largest size it has seen. Whatever the number
+//! Ops allocate nothing per token: scratch belongs to [`Cpu`] and grows to the largest size it has seen. An op whose scratch cannot grow
+//! computes nothing, and whoever waits for its result ([`Queue`], [`Choose::chosen`]) is told `out_of_memory`. Whatever the number
 //! of threads, each element of a result is computed by one of them, by the same instructions: results are the same to the
 //! last bit.
 
@@ -41,6 +42,7 @@ pub mod pool;
 mod quantize_activations;
 mod rope;
 mod short_conv;
+pub(crate) mod sync;
 mod warm_up;
 
 pub use attention::KvCache;
@@ -94,6 +96,8 @@ pub struct Cpu {
     /// The token that was chosen last, and scratch for choosing.
     chosen: Option<u32>,
     candidates: Vec<Ranked>,
+    /// Why the first op since somebody last waited computed nothing.
+    failed: Option<Error>,
 }
 
 impl Cpu {
@@ -122,6 +126,18 @@ impl Cpu {
         &self.pool
     }
 
+    /// Notes how an op ended, for whoever waits for its result.
+    fn note(&mut self, done: Result<()>) {
+        if let Err(error) = done {
+            self.failed.get_or_insert(error);
+        }
+    }
+
+    /// Fails where an op has, since this was last asked.
+    fn check(&mut self) -> Result<()> {
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
     /// Calls `op(rows, x)` for ranges of the `n` rows of `cols` elements that are to be written.
     fn for_rows(&self, n: usize, cols: usize, out: &mut [f32], op: impl Fn(Range<usize>, &mut [f32]) + Sync) {
         let out = Disjoint::new(out);
@@ -137,14 +153,29 @@ impl Cpu {
 /// product that `n` is: on wasm32 it may be beyond a `usize`, and then it must fail here, not wrap to something small.
 pub(crate) fn zeroed<T: Clone + Default>(n: usize, what: &str) -> Result<Vec<T>> {
     let mut data = Vec::new();
+    reserve(&mut data, n, what)?;
+    data.resize(n, T::default());
+    Ok(data)
+}
+
+/// Makes room for `n` elements more, or fails as [`zeroed`] does.
+fn reserve<T>(data: &mut Vec<T>, n: usize, what: &str) -> Result<()> {
     data.try_reserve_exact(n).map_err(|_| {
         let bytes = (n as u64).saturating_mul(size_of::<T>() as u64);
         Error::out_of_memory(format!(
             "There is not enough memory for {what}: {bytes} bytes were needed. Close other tabs, or choose a smaller model or context."
         ))
-    })?;
-    data.resize(n, T::default());
-    Ok(data)
+    })
+}
+
+/// Sees to it that scratch has at least `n` elements, or fails as [`zeroed`] does. Where it grows, what it held is given back first, so that
+/// there need not be memory for both.
+fn grow<T: Clone + Default>(scratch: &mut Vec<T>, n: usize, what: &str) -> Result<()> {
+    if scratch.len() < n {
+        *scratch = Vec::new();
+        *scratch = zeroed(n, what)?;
+    }
+    Ok(())
 }
 
 impl Types for Cpu {
@@ -217,7 +248,9 @@ impl Queue for Cpu {
     }
 
     async fn read(&mut self, x: &Tensor, row: usize, n: usize, out: &mut Vec<f32>) -> Result<()> {
+        self.check()?;
         out.clear();
+        reserve(out, n.saturating_mul(x.cols), "a result")?;
         out.extend_from_slice(x.rows_at(row, n));
         Ok(())
     }
@@ -227,7 +260,16 @@ impl Queue for Cpu {
         if cfg!(target_family = "wasm") {
             // Without memory for so little the load is about to fail with a reason of its own.
             warm_up::warm_up(self, expected).ok();
+            self.failed = None;
         }
+    }
+
+    async fn settle(&mut self, _all: bool) -> Result<()> {
+        self.check()
+    }
+
+    async fn cause(&mut self, error: Error) -> Error {
+        self.failed.take().unwrap_or(error)
     }
 
     async fn kv_read(
@@ -239,8 +281,8 @@ impl Queue for Cpu {
         n: usize,
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        cache.read(part, layers, position, n, out);
-        Ok(())
+        self.check()?;
+        cache.read(part, layers, position, n, out)
     }
 
     fn kv_restore(&mut self, cache: &mut KvCache, part: KvPart, layers: Range<usize>, position: usize, bytes: &[u8]) {
@@ -338,17 +380,20 @@ impl Ops for Cpu {
     }
 
     fn linear(&mut self, x: &Tensor, layer: &Linear<Self>, out: &mut Tensor, n: usize, epilogue: Epilogue) {
-        self.linear.apply(&self.pool, x, n, &[Layer::new(layer, out, n, epilogue)]);
+        let done = self.linear.apply(&self.pool, x, n, &[Layer::new(layer, out, n, epilogue)]);
+        self.note(done);
     }
 
     fn qkv(&mut self, x: &Tensor, layers: &Qkv<'_, Self>, q: &mut Tensor, k: &mut Tensor, v: &mut Tensor, n: usize) {
         let layers = [(layers.q, q), (layers.k, k), (layers.v, v)].map(|(layer, out)| Layer::new(layer, out, n, Epilogue::Store));
-        self.linear.apply(&self.pool, x, n, &layers);
+        let done = self.linear.apply(&self.pool, x, n, &layers);
+        self.note(done);
     }
 
     fn gate_up(&mut self, x: &Tensor, layers: &GateUp<'_, Self>, gate: &mut Tensor, up: &mut Tensor, n: usize) {
         let [gate, up] = [(layers.gate, gate), (layers.up, up)].map(|(layer, out)| Layer::new(layer, out, n, Epilogue::Store));
-        self.linear.gate_up(&self.pool, x, n, layers.gating, gate, up);
+        let done = self.linear.gate_up(&self.pool, x, n, layers.gating, gate, up);
+        self.note(done);
     }
 
     fn gate_mul(&mut self, gating: Gating, gate: &mut Tensor, up: &Tensor, n: usize) {
@@ -387,22 +432,29 @@ impl Ops for Cpu {
         let Heads { n_heads, n_kv_heads, head_dim } = op.heads;
         assert!(q.cols == n_heads * head_dim && out.cols == q.cols, "attention: shapes differ");
         let (q, out) = (q.rows_at(0, n), out.rows_at_mut(0, n));
-        match kv {
+        let done = match kv {
             KvSource::Cache { cache, layer, first, ends } => {
                 let ends = ends.map(|ends| ends.rows_at(0, 1));
-                self.attention.over_cache(&self.pool, op, q, (cache, layer), (first, ends), out);
+                self.attention.over_cache(&self.pool, op, q, (cache, layer), (first, ends), out)
             }
             KvSource::Rows { k, v } => {
                 assert!(k.cols == n_kv_heads * head_dim && v.cols == k.cols, "attention: shapes differ");
-                self.attention.over_rows(&self.pool, op, q, k.rows_at(0, n), v.rows_at(0, n), out);
+                self.attention.over_rows(&self.pool, op, q, k.rows_at(0, n), v.rows_at(0, n), out)
             }
-        }
+        };
+        self.note(done);
     }
 }
 
 impl Choose for Cpu {
     fn choose(&mut self, logits: &Tensor, choice: &Choice, unit: f64) -> Option<u32> {
-        self.chosen = choose(logits.rows_at(0, 1), choice, unit, &mut self.candidates);
+        self.chosen = None;
+        self.candidates.clear();
+        let room = if choice.is_greedy() { 0 } else { logits.cols };
+        match reserve(&mut self.candidates, room, "choosing a token") {
+            Ok(()) => self.chosen = choose(logits.rows_at(0, 1), choice, unit, &mut self.candidates),
+            failed => self.note(failed),
+        }
         self.chosen
     }
 
@@ -413,6 +465,7 @@ impl Choose for Cpu {
     }
 
     async fn chosen(&mut self, token: Option<u32>) -> Result<Option<u32>> {
+        self.check()?;
         Ok(token)
     }
 }

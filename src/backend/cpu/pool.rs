@@ -8,23 +8,25 @@
 //! for some microseconds before it sleeps ([`SPINS`]), and so does the caller that waits for the last part. Idle threads
 //! sleep.
 //!
+//! `tests/loom` tries every order in which a few threads can do what is here.
+//!
 //! Natively helpers are threads of the standard library. In a browser they are workers that share the module's memory; what
 //! starts them is the page's business, they come in through [`Helper::work`].
 
-use std::cell::{Cell, UnsafeCell};
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::{self, Thread};
+use std::sync::atomic::Ordering;
+use std::sync::{OnceLock, PoisonError};
 use std::time::Duration;
+
+use super::sync::{
+    self, Arc, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Handed, Mutex, SPINS, Thread, current, park, park_timeout,
+    spin_loop,
+};
 
 /// The most threads there can be: more share one memory bus without getting faster.
 pub const MAX_THREADS: usize = 8;
-
-/// How often a thread without work looks for some before it sleeps: some 20 µs. WebAssembly has no instruction that waits
-/// a moment, so a look is much shorter there.
-const SPINS: u32 = if cfg!(target_family = "wasm") { 30_000 } else { 500 };
 
 /// Parts that each thread gets on average where there are enough: one that is held up leaves the others at most one part behind.
 const PARTS_PER_THREAD: usize = 4;
@@ -48,7 +50,7 @@ struct Shared {
     /// word, so that a thread that comes late can take no part of an op that is over.
     ticket: AtomicU64,
     /// Written while no part is open, read only by threads that have taken one.
-    work: UnsafeCell<Option<Work>>,
+    work: Handed<Option<Work>>,
     /// Parts that are not done yet.
     open: AtomicU32,
     /// Whether the caller sleeps until there are none.
@@ -64,9 +66,6 @@ struct Shared {
     is_closed: AtomicBool,
 }
 
-// SAFETY: `work` is the one field that is not; see there.
-unsafe impl Sync for Shared {}
-
 /// A helper as the caller sees it.
 #[derive(Default)]
 struct Seat {
@@ -78,7 +77,7 @@ impl Shared {
     fn new() -> Self {
         Self {
             ticket: AtomicU64::new(0),
-            work: UnsafeCell::new(None),
+            work: Handed::new(None),
             open: AtomicU32::new(0),
             is_waiting: AtomicBool::new(false),
             caller: Mutex::new(None),
@@ -110,12 +109,9 @@ impl Shared {
         while let Some(part) = self.take() {
             has_helped = true;
             // SAFETY: the part was taken, so the op goes on until it is done, and until then nobody writes this.
-            let work = unsafe { *self.work.get() }.expect("there is work while parts are left");
-            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                // SAFETY: as above: `Pool::run`, whose caller lent it, has not returned.
-                unsafe { (*work.0)(part, thread) }
-            }));
-            if done.is_err() {
+            let work = unsafe { self.work.get() }.expect("there is work while parts are left");
+            // SAFETY: as above: `Pool::run`, whose caller lent it, has not returned.
+            if !sync::returns(|| unsafe { (*work.0)(part, thread) }) {
                 self.has_failed.store(true, Ordering::SeqCst);
             }
             if self.open.fetch_sub(1, Ordering::SeqCst) == 1 && self.is_waiting.swap(false, Ordering::SeqCst) {
@@ -133,20 +129,20 @@ impl Shared {
         let number = self.n_helpers.fetch_add(1, Ordering::SeqCst);
         // A seat too many would be a fault of whoever starts helpers; such a one has nothing to do.
         let Some(seat) = self.helpers.get(number) else { return };
-        seat.thread.get_or_init(thread::current);
+        seat.thread.get_or_init(current);
         let mut looks = 0;
         while !self.is_closed.load(Ordering::SeqCst) {
             if self.help(number + 1) {
                 looks = 0;
             } else if looks < SPINS {
                 looks += 1;
-                std::hint::spin_loop();
+                spin_loop();
             } else {
                 // Store `is_asleep`, then look at the ticket again; `run` stores the ticket, then reads `is_asleep`. So one of the
                 // two sees the other, and no wake-up is lost.
                 seat.is_asleep.store(true, Ordering::SeqCst);
                 if !self.help(number + 1) && !self.is_closed.load(Ordering::SeqCst) {
-                    thread::park();
+                    park();
                 }
                 seat.is_asleep.store(false, Ordering::SeqCst);
                 looks = 0;
@@ -174,7 +170,7 @@ pub struct Pool {
     /// One thread at a time hands out work.
     not_sync: PhantomData<Cell<()>>,
     #[cfg(not(target_family = "wasm"))]
-    handles: Vec<thread::JoinHandle<()>>,
+    handles: Vec<sync::JoinHandle<()>>,
 }
 
 impl std::fmt::Debug for Pool {
@@ -204,7 +200,7 @@ impl Pool {
         let mut pool = Self::default();
         for number in 1..n_threads.min(MAX_THREADS) {
             let helper = pool.helper();
-            let Ok(handle) = thread::Builder::new().name(format!("llava {number}")).spawn(move || helper.work()) else { break };
+            let Ok(handle) = sync::Builder::new().name(format!("llava {number}")).spawn(move || helper.work()) else { break };
             pool.handles.push(handle);
         }
         pool.n_threads = pool.handles.len() + 1;
@@ -286,7 +282,7 @@ impl Pool {
         let work: *const Part<'static> = unsafe { std::mem::transmute(work) };
         // SAFETY: no part is open: the last call saw all of them done before it returned, and `&self` is not shared among
         // threads, for `Pool` is not `Sync`.
-        unsafe { *shared.work.get() = Some(Work(work)) };
+        unsafe { shared.work.set(Some(Work(work))) };
         shared.open.store(n_parts as u32, Ordering::SeqCst);
         let op = (shared.ticket.load(Ordering::SeqCst) >> 32).wrapping_add(1);
         shared.ticket.store(op << 32 | (n_parts as u64) << 16, Ordering::SeqCst);
@@ -311,18 +307,17 @@ impl Pool {
         while shared.open.load(Ordering::SeqCst) > 0 {
             if looks < SPINS {
                 looks += 1;
-                std::hint::spin_loop();
+                spin_loop();
                 continue;
             }
-            *shared.caller.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current());
+            *shared.caller.lock().unwrap_or_else(PoisonError::into_inner) = Some(current());
             shared.is_waiting.store(true, Ordering::SeqCst);
             if shared.open.load(Ordering::SeqCst) > 0 {
                 // Woken by whoever does the last part; the limit is for one that ended without doing it.
-                thread::park_timeout(Duration::from_millis(200));
+                park_timeout(Duration::from_millis(200));
             }
             // Where this can be, a panic ends the program: nothing unwinds while helpers use what the caller lent them.
-            #[cfg(target_family = "wasm")]
-            assert!(!IS_THREAD_LOST.load(Ordering::SeqCst), "pool: a helper has ended");
+            assert!(!sync::is_thread_lost(), "pool: a helper has ended");
             shared.is_waiting.store(false, Ordering::SeqCst);
         }
     }
@@ -368,17 +363,6 @@ fn fewest_worth(most: usize, mut time: impl FnMut(usize) -> f64) -> usize {
     best
 }
 
-/// Whether a thread has panicked where a panic ends it, as in WebAssembly.
-#[cfg(target_family = "wasm")]
-static IS_THREAD_LOST: AtomicBool = AtomicBool::new(false);
-
-/// What the panic hook of such a build calls: a thread that ended took its part with it, so nobody must wait for it.
-#[cfg(target_family = "wasm")]
-#[allow(dead_code, reason = "the kernels' own test runner has no such hook")]
-pub(crate) fn thread_is_lost() {
-    IS_THREAD_LOST.store(true, Ordering::SeqCst);
-}
-
 /// Elements that several threads write, each its own.
 pub struct Disjoint<'a, T> {
     data: *mut T,
@@ -413,6 +397,8 @@ impl<'a, T> Disjoint<'a, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -436,14 +422,17 @@ mod tests {
     fn helpers_that_sleep_wake_up() {
         let pool = Pool::new(3);
         for _ in 0..5 {
-            thread::sleep(std::time::Duration::from_millis(20));
-            let seen = Mutex::new(std::collections::HashSet::new());
-            // Long enough for everybody to come.
-            pool.run(12, &|_, thread| {
-                seen.lock().expect("no panic").insert(thread);
-                thread::sleep(std::time::Duration::from_millis(3));
+            thread::sleep(Duration::from_millis(20));
+            // Nobody ends a part before everybody has begun one, however long a busy machine lets them wait.
+            let begun = AtomicU32::new(0);
+            pool.run(3, &|_, _| {
+                let start = std::time::Instant::now();
+                begun.fetch_add(1, Ordering::SeqCst);
+                while begun.load(Ordering::SeqCst) < 3 {
+                    assert!(start.elapsed() < Duration::from_secs(60), "a helper sleeps on");
+                    thread::yield_now();
+                }
             });
-            assert_eq!(seen.into_inner().expect("no panic").len(), 3);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Kernels run on nothing, before there is anything to do: browsers compile WebAssembly quickly at first, and the functions that turn out
 //! to be used much once more, well, beside what goes on. Done when a load begins, that is over before the first prompt.
 
-use super::Cpu;
+use super::{Cpu, zeroed};
 use crate::backend::{
     AttentionOp, Epilogue, Expected, Heads, KvFormat, KvSource, KvSpec, Linear, Mask, MatrixSpec, Memory, Ops, Types,
 };
@@ -49,7 +49,7 @@ fn linear(cpu: &mut Cpu, format: Format) -> Result<()> {
     let spec = MatrixSpec { name: "a warm-up".to_string(), format, n_in: N_IN, n_out: N_OUT };
     let mut builder = cpu.matrix_begin(&spec)?;
     // All formats store zeros as zeros.
-    cpu.matrix_rows(&mut builder, &vec![0; N_OUT * format.row_bytes(N_IN)])?;
+    cpu.matrix_rows(&mut builder, &zeroed::<u8>(N_OUT * format.row_bytes(N_IN), "a warm-up")?)?;
     let layer = Linear { weight: cpu.matrix_end(builder)?, bias: None };
     let (x, mut out) = (cpu.tensor(ROWS, N_IN)?, cpu.tensor(ROWS, N_OUT)?);
     for (rows, runs) in [(ROWS, PREFILL_RUNS), (1, DECODE_RUNS)] {
