@@ -3,16 +3,20 @@
 //! the GPU activations are 32-bit floats in every format.
 
 mod common;
+#[cfg(feature = "gpu")]
 #[path = "common/gpu.rs"]
 mod gpu;
 
+#[cfg(feature = "gpu")]
 use std::rc::Rc;
 
 use common::families::{Bounds, FAMILIES, Family, check, check_going_on, check_pixels, check_text};
 use common::gguf_writer::{GgufWriter, Val};
 use common::llava::{file, golden, inputs, max_diff, memory, options, picture};
 use llava_web::backend::cpu::Cpu;
+#[cfg(feature = "gpu")]
 use llava_web::backend::gpu::kernels::Products;
+#[cfg(feature = "gpu")]
 use llava_web::backend::gpu::{Device, DeviceOptions, Gpu};
 use llava_web::gguf::Gguf;
 use llava_web::runtime::engine::Engine;
@@ -20,6 +24,7 @@ use llava_web::runtime::request;
 use serde_json::json;
 
 const CPU: Bounds = Bounds { embeds: 1e-3, logits: [("f16", 2e-3), ("q4_0", 0.6)] };
+#[cfg(feature = "gpu")]
 const GPU: Bounds = Bounds { embeds: 1e-3, logits: [("f16", 2e-3), ("q4_0", 2e-3)] };
 
 fn family(name: &str) -> &'static Family {
@@ -30,6 +35,7 @@ fn on_cpu(name: &str) {
     check(family(name), Cpu::new, &options(), &CPU);
 }
 
+#[cfg(feature = "gpu")]
 fn on_gpu(name: &str) {
     if gpu::is_missing() {
         return;
@@ -39,6 +45,7 @@ fn on_gpu(name: &str) {
 }
 
 /// A device that computes products of many rows in 32-bit floats.
+#[cfg(feature = "gpu")]
 fn float_device() -> Rc<Device> {
     gpu::device(DeviceOptions { products: Some(Products::Float), ..DeviceOptions::default() })
 }
@@ -62,6 +69,7 @@ fn smolvlm_is_the_references_on_the_cpu() {
 }
 
 #[test]
+#[cfg(feature = "gpu")]
 fn smolvlm_is_the_references_on_the_gpu() {
     on_gpu("tiny-smolvlm");
 }
@@ -72,6 +80,7 @@ fn internvl_is_the_references_on_the_cpu() {
 }
 
 #[test]
+#[cfg(feature = "gpu")]
 fn internvl_is_the_references_on_the_gpu() {
     on_gpu("tiny-internvl3");
 }
@@ -82,6 +91,7 @@ fn llava_with_siglip_is_the_references_on_the_cpu() {
 }
 
 #[test]
+#[cfg(feature = "gpu")]
 fn llava_with_siglip_is_the_references_on_the_gpu() {
     on_gpu("tiny-llava-qwen2.pad");
 }
@@ -92,6 +102,7 @@ fn qwen3_is_the_references_on_the_cpu() {
 }
 
 #[test]
+#[cfg(feature = "gpu")]
 fn qwen3_is_the_references_on_the_gpu() {
     if gpu::is_missing() {
         return;
@@ -193,6 +204,7 @@ fn lfm2_vl_is_the_references_on_the_cpu() {
 }
 
 #[test]
+#[cfg(feature = "gpu")]
 fn lfm2_vl_is_the_references_on_the_gpu() {
     on_gpu("tiny-lfm2vl");
 }
@@ -203,6 +215,7 @@ fn qwen2_vl_is_the_references_on_the_cpu() {
 }
 
 #[test]
+#[cfg(feature = "gpu")]
 fn qwen2_vl_is_the_references_on_the_gpu() {
     on_gpu("tiny-qwen2vl");
 }
@@ -213,6 +226,7 @@ fn qwen25_vl_is_the_references_on_the_cpu() {
 }
 
 #[test]
+#[cfg(feature = "gpu")]
 fn qwen25_vl_is_the_references_on_the_gpu() {
     on_gpu("tiny-qwen25vl");
 }
@@ -223,6 +237,7 @@ fn qwen3_vl_is_the_references_on_the_cpu() {
 }
 
 #[test]
+#[cfg(feature = "gpu")]
 fn qwen3_vl_is_the_references_on_the_gpu() {
     on_gpu("tiny-qwen3vl");
 }
@@ -266,6 +281,7 @@ fn conversations_with_pictures_go_on_where_they_stood_on_the_cpu() {
 }
 
 #[test]
+#[cfg(feature = "gpu")]
 fn conversations_with_pictures_go_on_where_they_stood_on_the_gpu() {
     if gpu::is_missing() {
         return;

@@ -1,6 +1,8 @@
 //! Parity with the reference implementation on the WebGPU backend, at every stage, as `models.rs` has it for the CPU. Activations are
 //! 32-bit floats in every format here, so the bounds are those of float kernels; keys and values in 16 bits have their own.
 
+#![cfg(feature = "gpu")]
+
 mod common;
 #[path = "common/gpu.rs"]
 mod gpu;

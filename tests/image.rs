@@ -4,16 +4,18 @@
 //! from them (transparency over white); `tiles.safetensors`, the 8-bit levels of the tiles that transformers 5.23.0
 //! makes of the pictures for LLaVA-1.6 and SmolVLM.
 
-use std::collections::HashMap;
 use std::io::Cursor;
 
-use candle_core::{DType, Device, Tensor};
 use image::{DynamicImage, ImageFormat};
 use llava_web::Error;
 use llava_web::gguf::{Metadata, Value};
 use llava_web::image::decode::MAX_SIDE;
 use llava_web::image::resample::{Canvas, Filter, Window, resize, resize_whole};
 use llava_web::image::{Grid, Layout, Mode, Pixels, Place, PreprocessSpec, RgbImage, decode, from_rgba, patches};
+use safetensors::Safetensors;
+
+#[path = "common/safetensors.rs"]
+mod safetensors;
 
 const IMAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/images");
 
@@ -26,16 +28,8 @@ fn file(name: &str) -> Vec<u8> {
     std::fs::read(format!("{IMAGES}/{name}")).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
-fn tensors(path: &str) -> HashMap<String, Tensor> {
-    candle_core::safetensors::load(format!("{}/tests/golden/{path}", env!("CARGO_MANIFEST_DIR")), &Device::Cpu).unwrap()
-}
-
-fn flat_f32(tensor: &Tensor) -> Vec<f32> {
-    tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
-}
-
-fn flat_u8(tensor: &Tensor) -> Vec<u8> {
-    tensor.flatten_all().unwrap().to_vec1().unwrap()
+fn golden(path: &str) -> Safetensors {
+    Safetensors::open(&format!("tests/golden/{path}"))
 }
 
 fn max_diff(a: &[f32], b: &[f32]) -> f32 {
@@ -103,13 +97,12 @@ fn jpeg_pictures_are_near_their_png() {
 
 #[test]
 fn every_kind_of_file_reads_as_pillow_reads_it() {
-    for (name, expected) in tensors("images/small.safetensors") {
-        let picture = decode(&file(&name)).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let (height, width, channels) = expected.dims3().unwrap();
-        assert_eq!((picture.height(), picture.width(), 3), (height, width, channels), "{name}");
-        let expected = flat_u8(&expected);
-        let worst = picture.data().iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
-        let bound = match name.as_str() {
+    let golden = golden("images/small.safetensors");
+    for name in golden.names() {
+        let picture = decode(&file(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!([picture.height(), picture.width(), 3], golden.shape(name)[..], "{name}");
+        let worst = picture.data().iter().zip(golden.bytes(name)).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        let bound = match name {
             n if n.ends_with(".jpg") => JPEG_MAX_LEVELS,
             _ => 0,
         };
@@ -302,9 +295,7 @@ fn a_gif_frame_larger_than_its_screen_is_harmless() {
 }
 
 fn all_kinds() -> Vec<(String, Vec<u8>)> {
-    let mut names: Vec<String> = tensors("images/small.safetensors").into_keys().collect();
-    names.sort();
-    names.into_iter().map(|name| (name.clone(), file(&name))).collect()
+    golden("images/small.safetensors").names().into_iter().map(|name| (name.to_string(), file(name))).collect()
 }
 
 #[test]
@@ -479,7 +470,7 @@ fn a_border_that_is_not_stored_counts_as_one_that_is() {
 
 #[test]
 fn llava_15_pixels_equal_the_reference() {
-    let golden = tensors("tiny-llava/preprocess.safetensors");
+    let golden = golden("tiny-llava/preprocess.safetensors");
     let pad = spec(&[]);
     let crop = spec(&[("clip.vision.image_aspect_ratio", text("square"))]);
     for name in ["astronaut", "chelsea", "coffee_tall"] {
@@ -487,7 +478,7 @@ fn llava_15_pixels_equal_the_reference() {
         for (variant, spec) in [("pad", &pad), ("crop", &crop)] {
             let pixels = spec.preprocess(&image, usize::MAX).unwrap();
             assert_eq!((pixels.tiles.as_slice(), pixels.place.layout), ([[56, 56]].as_slice(), Layout::Single));
-            let diff = max_diff(&pixels.data, &flat_f32(&golden[&format!("{name}.{variant}")]));
+            let diff = max_diff(&pixels.data, &golden.floats(&format!("{name}.{variant}")));
             assert_eq!(diff, 0.0, "{name}.{variant}");
         }
     }
@@ -495,11 +486,11 @@ fn llava_15_pixels_equal_the_reference() {
 
 #[test]
 fn jpeg_input_stays_near_the_reference() {
-    let golden = tensors("tiny-llava/preprocess.safetensors");
+    let golden = golden("tiny-llava/preprocess.safetensors");
     for name in ["astronaut", "chelsea", "coffee_tall"] {
         let pixels = spec(&[]).preprocess(&decode(&file(&format!("{name}.jpg"))).unwrap(), usize::MAX).unwrap();
         // The loss of quality 90, averaged by shrinking: measured up to 0.071, five levels.
-        let diff = max_diff(&pixels.data, &flat_f32(&golden[&format!("{name}.pad")]));
+        let diff = max_diff(&pixels.data, &golden.floats(&format!("{name}.pad")));
         assert!(diff < 0.1, "{name}: {diff}");
     }
 }
@@ -521,7 +512,7 @@ fn anyres() -> PreprocessSpec {
 
 #[test]
 fn llava_16_tiles_equal_the_reference() {
-    let golden = tensors("images/tiles.safetensors");
+    let golden = golden("images/tiles.safetensors");
     let spec = anyres();
     for name in ["chelsea", "coffee_tall"] {
         let image = decode(&file(&format!("{name}.png"))).unwrap();
@@ -530,8 +521,8 @@ fn llava_16_tiles_equal_the_reference() {
         let place =
             Place { layout: Layout::Anyres(grid), width: image_width, height: image_height, tile: [4; 2], overview: [4; 2] };
         assert_eq!((pixels.tiles.len(), pixels.place), (5, place));
-        let levels = flat_u8(&golden[&format!("tiny-llava-next.{name}")]);
-        assert_eq!(max_diff(&pixels.data, &normalised(&levels, &spec)), 0.0, "{name}");
+        let levels = golden.bytes(&format!("tiny-llava-next.{name}"));
+        assert_eq!(max_diff(&pixels.data, &normalised(levels, &spec)), 0.0, "{name}");
     }
 }
 
@@ -562,13 +553,13 @@ fn idefics3() -> PreprocessSpec {
 
 #[test]
 fn idefics3_tiles_equal_the_reference() {
-    let golden = tensors("images/tiles.safetensors");
+    let golden = golden("images/tiles.safetensors");
     let spec = idefics3();
     for name in ["chelsea", "coffee_tall"] {
         let pixels = spec.preprocess(&decode(&file(&format!("{name}.png"))).unwrap(), usize::MAX).unwrap();
         assert_eq!((pixels.tiles.len(), pixels.place.layout), (5, Layout::Tiles(Grid { rows: 2, cols: 2 })));
-        let levels = flat_u8(&golden[&format!("tiny-smolvlm.{name}")]);
-        assert_eq!(max_diff(&pixels.data, &normalised(&levels, &spec)), 0.0, "{name}");
+        let levels = golden.bytes(&format!("tiny-smolvlm.{name}"));
+        assert_eq!(max_diff(&pixels.data, &normalised(levels, &spec)), 0.0, "{name}");
     }
 }
 
@@ -587,16 +578,17 @@ fn lfm2() -> PreprocessSpec {
 #[test]
 fn lfm2s_pictures_equal_the_reference() {
     let expected: serde_json::Value = serde_json::from_slice(&file("../tiny-lfm2vl/expected.json")).unwrap();
-    let golden = tensors("tiny-lfm2vl/expected.safetensors");
+    let golden = golden("tiny-lfm2vl/expected.safetensors");
     let spec = lfm2();
     for name in ["astronaut", "chelsea", "coffee_tall"] {
         let pixels = spec.preprocess(&decode(&file(&format!("{name}.png"))).unwrap(), usize::MAX).unwrap();
         let side = |i: usize| expected["results"][name]["resized_hw"][i].as_u64().unwrap() as usize;
         assert_eq!(pixels.tiles, [[side(0), side(1)]], "{name}");
         assert_eq!(pixels.place.n_rows() as u64, expected["results"][name]["rows"].as_u64().unwrap(), "{name}");
-        if let Some(levels) = golden.get(&format!("{name}.pixels_u8")) {
+        let levels = format!("{name}.pixels_u8");
+        if golden.names().contains(&levels.as_str()) {
             // Pixel by pixel, where ours are plane by plane.
-            let levels = flat_u8(levels);
+            let levels = golden.bytes(&levels);
             let value = |i: usize| {
                 let (c, at) = (i / (levels.len() / 3), i % (levels.len() / 3));
                 ((f64::from(levels[3 * at + c]) * (1.0 / 255.0)) as f32 - spec.mean[c]) / spec.std[c]
@@ -605,7 +597,7 @@ fn lfm2s_pictures_equal_the_reference() {
             assert_eq!(max_diff(&pixels.data, &want), 0.0, "{name}");
         }
     }
-    assert!(golden.contains_key("coffee_tall.pixels_u8"));
+    assert!(golden.names().contains(&"coffee_tall.pixels_u8"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! restored or looked into is what a fresh one would be, on either device.
 
 mod common;
+#[cfg(feature = "gpu")]
 #[path = "common/gpu.rs"]
 mod gpu;
 
@@ -10,7 +11,9 @@ use std::hash::Hasher;
 use common::llava::{Answer, chat, complete, file, golden, max_diff, options, picture};
 use llava_web::Error;
 use llava_web::backend::cpu::Cpu;
+#[cfg(feature = "gpu")]
 use llava_web::backend::gpu::kernels::Products;
+#[cfg(feature = "gpu")]
 use llava_web::backend::gpu::{DeviceOptions, Gpu};
 use llava_web::backend::{Backend, KvFormat};
 use llava_web::image::RgbImage;
@@ -33,6 +36,7 @@ fn cpu() -> Engine<Cpu> {
     load(Cpu::new(), options())
 }
 
+#[cfg(feature = "gpu")]
 fn gpu_backend() -> Gpu {
     Gpu::new(gpu::device(DeviceOptions { products: Some(Products::Float), ..DeviceOptions::default() })).expect("a backend")
 }
@@ -95,6 +99,7 @@ fn a_context_that_is_cut_back_is_a_fresh_one_on_the_cpu() {
 }
 
 #[test]
+#[cfg(feature = "gpu")]
 fn a_context_that_is_cut_back_is_a_fresh_one_on_the_gpu() {
     if gpu::is_missing() {
         return;
@@ -146,6 +151,7 @@ fn a_conversation_goes_on_as_if_it_were_new_on_the_cpu() {
 }
 
 #[test]
+#[cfg(feature = "gpu")]
 fn a_conversation_goes_on_as_if_it_were_new_on_the_gpu() {
     if gpu::is_missing() {
         return;
@@ -195,6 +201,7 @@ fn a_saved_conversation_goes_on_to_the_bit_on_the_cpu() {
 }
 
 #[test]
+#[cfg(feature = "gpu")]
 fn a_saved_conversation_goes_on_to_the_bit_on_the_gpu() {
     if gpu::is_missing() {
         return;
@@ -279,6 +286,7 @@ fn where_it_looked_does_not_depend_on_what_came_after_on_the_cpu() {
 }
 
 #[test]
+#[cfg(feature = "gpu")]
 fn where_it_looked_does_not_depend_on_what_came_after_on_the_gpu() {
     if gpu::is_missing() {
         return;

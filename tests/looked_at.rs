@@ -1,6 +1,7 @@
 //! Where the model looked, against the whole decoder in double precision: attention is what is compared, after everything before it.
 
 mod common;
+#[cfg(feature = "gpu")]
 #[path = "common/gpu.rs"]
 mod gpu;
 
@@ -10,7 +11,9 @@ use std::ops::Range;
 use common::gguf_writer::{GgufWriter, Val};
 use common::llava::{Answer, chat, complete, file, golden, inputs, memory, options, picture, tiny_llava, tiny_llava_on};
 use llava_web::backend::cpu::Cpu;
+#[cfg(feature = "gpu")]
 use llava_web::backend::gpu::kernels::Products;
+#[cfg(feature = "gpu")]
 use llava_web::backend::gpu::{DeviceOptions, Gpu};
 use llava_web::backend::{Backend, KvFormat};
 use llava_web::gguf::Gguf;
@@ -362,6 +365,7 @@ fn saved<B: Backend>(engine: &mut Engine<B>) -> Vec<u8> {
 }
 
 #[test]
+#[cfg(feature = "gpu")]
 fn both_devices_and_both_formats_see_the_same() {
     if gpu::is_missing() {
         return;

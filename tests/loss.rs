@@ -1,5 +1,7 @@
 //! What happens when the GPU goes away, or has not the memory that a model needs.
 
+#![cfg(feature = "gpu")]
+
 mod common;
 #[path = "common/gpu.rs"]
 mod gpu;

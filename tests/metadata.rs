@@ -3,17 +3,21 @@
 //! is taken for them.
 
 mod common;
+#[cfg(feature = "gpu")]
 #[path = "common/gpu.rs"]
 mod gpu;
 
 use std::collections::HashMap;
+#[cfg(feature = "gpu")]
 use std::rc::Rc;
 
 use common::gguf_writer::{GgufWriter, Val};
 use common::llava::{complete, file, golden, memory, options, picture};
 use common::random::Random;
 use llava_web::backend::cpu::{Cpu, Pool};
+#[cfg(feature = "gpu")]
 use llava_web::backend::gpu::kernels::Products;
+#[cfg(feature = "gpu")]
 use llava_web::backend::gpu::{Device, DeviceOptions, Gpu};
 use llava_web::backend::{AttentionOp, Backend, Heads, Memory};
 use llava_web::gguf::Gguf;
@@ -202,6 +206,7 @@ fn difference(got: &[f32], want: &[f64]) -> f64 {
 }
 
 /// A GPU that rounds nothing to 16 bits: the bounds are those of 32-bit floats.
+#[cfg(feature = "gpu")]
 fn gpu_device() -> Rc<Device> {
     gpu::device(DeviceOptions { products: Some(Products::Float), ..DeviceOptions::default() })
 }
@@ -267,6 +272,7 @@ fn attention_is_that_of_the_metadata_on_the_cpu() {
 }
 
 #[test]
+#[cfg(feature = "gpu")]
 fn attention_is_that_of_the_metadata_on_the_gpu() {
     let device = gpu_device();
     attention_is_that_of_the_metadata(|| Gpu::new(device.clone()).expect("a backend"));
@@ -427,6 +433,7 @@ fn tower(n_embd: usize, n_heads: usize) -> GgufWriter {
 
 /// Shapes that would have met an assertion when the loaded model was asked something.
 #[test]
+#[cfg(feature = "gpu")]
 fn shapes_that_the_gpu_has_no_kernel_for_are_refused_before_memory_is_taken() {
     // Not enough for either model: whoever asks for memory first is told that there is none.
     let backend =
@@ -468,9 +475,11 @@ fn any_number_of_heads_may_share_keys() {
         assert!(diff < LOGITS, "{n} tokens on the {on}: {diff}");
     };
     let mut cpu = many.load(Cpu::new().with_pool(Pool::new(2)), &many.writer(), options()).expect("loads");
+    #[cfg(feature = "gpu")]
     let mut gpu = many.load(Gpu::new(gpu_device()).expect("a backend"), &many.writer(), options()).expect("loads");
     for n in [1, 2, 40] {
         check(evaluate(&mut cpu, &ids(n)), n, "CPU");
+        #[cfg(feature = "gpu")]
         check(evaluate(&mut gpu, &ids(n)), n, "GPU");
     }
 }

@@ -3,6 +3,8 @@
 //! `build.sh` runs these tests on two drivers that compute on the CPU: Mesa's lavapipe and Chromium's SwiftShader, whose
 //! `pack4xI8Clamp` is known to be wrong.
 
+#![cfg(feature = "gpu")]
+
 #[path = "common/decode_ops.rs"]
 mod decode_ops;
 #[path = "common/gpu.rs"]

@@ -2,6 +2,7 @@
 //! engine as it was before.
 
 mod common;
+#[cfg(feature = "gpu")]
 #[path = "common/gpu.rs"]
 mod gpu;
 
@@ -10,6 +11,7 @@ use std::hash::Hasher;
 use common::llava::{Answer, chat, complete, file, golden, options, picture, tiny_llava, tiny_llava_on};
 use llava_web::Error;
 use llava_web::backend::cpu::Cpu;
+#[cfg(feature = "gpu")]
 use llava_web::backend::gpu::{DeviceOptions, Gpu};
 use llava_web::backend::{Backend, KvFormat};
 use llava_web::image::RgbImage;
@@ -26,6 +28,7 @@ fn engine(kv_format: KvFormat) -> Engine<Cpu> {
     tiny_llava(MODEL, MMPROJ, LoadOptions { kv_format, ..options() }).expect("loads")
 }
 
+#[cfg(feature = "gpu")]
 fn gpu_engine(kv_format: KvFormat) -> Engine<Gpu> {
     let backend = Gpu::new(gpu::device(DeviceOptions::default())).expect("a backend");
     tiny_llava_on(backend, MODEL, MMPROJ, LoadOptions { kv_format, ..options() }).expect("loads")
@@ -83,6 +86,7 @@ fn a_restored_conversation_goes_on_as_if_it_had_never_been_interrupted() {
 }
 
 #[test]
+#[cfg(feature = "gpu")]
 fn a_session_goes_over_to_another_device_and_back() {
     if gpu::is_missing() {
         return;

@@ -1,5 +1,7 @@
 //! Every shader, in every format and form, is sound WGSL with the bindings that the table says. Needs no GPU.
 
+#![cfg(feature = "gpu")]
+
 use llava_web::backend::gpu::kernels::{Bindings, Kernel, Variant};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 

@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use candle_core::{DType, Device};
 use llava_web::backend::cpu::Cpu;
 use llava_web::backend::{Backend, KvFormat};
 use llava_web::gguf::source::FileSource;
@@ -14,6 +13,8 @@ use llava_web::gguf::{MemorySource, RangedSource};
 use llava_web::image::RgbImage;
 use llava_web::runtime::engine::{Engine, Event, FinishReason, ImageInput, LoadOptions, Usage};
 use llava_web::runtime::request;
+
+use super::safetensors::Safetensors;
 
 /// A file under `tests/golden`.
 pub fn golden(path: &str) -> PathBuf {
@@ -41,14 +42,8 @@ pub fn fetched_model(name: &str) -> PathBuf {
 
 /// Arrays of a safetensors file as floats, with their shapes.
 pub fn tensors(path: &str) -> HashMap<String, (Vec<f32>, Vec<usize>)> {
-    let all = candle_core::safetensors::load(golden(path), &Device::Cpu).unwrap_or_else(|e| panic!("tests/golden/{path}: {e}"));
-    all.into_iter()
-        .map(|(name, tensor)| {
-            let shape = tensor.dims().to_vec();
-            let flat = tensor.to_dtype(DType::F32).and_then(|t| t.flatten_all()).and_then(|t| t.to_vec1()).expect("numbers");
-            (name, (flat, shape))
-        })
-        .collect()
+    let all = Safetensors::open(&format!("tests/golden/{path}"));
+    all.names().into_iter().map(|name| (name.to_string(), (all.numbers(name), all.shape(name)))).collect()
 }
 
 /// A golden picture.

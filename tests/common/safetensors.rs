@@ -38,7 +38,18 @@ impl Safetensors {
     /// The elements of an F32 tensor.
     pub fn floats(&self, name: &str) -> Vec<f32> {
         assert_eq!(self.entry(name)["dtype"], "F32", "{name}");
-        self.bytes(name).as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+        self.numbers(name)
+    }
+
+    /// The elements of a tensor of floats, 32-bit integers or bytes, as floats.
+    pub fn numbers(&self, name: &str) -> Vec<f32> {
+        let bytes = self.bytes(name);
+        match self.entry(name)["dtype"].as_str() {
+            Some("F32") => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+            Some("I32") => bytes.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b) as f32).collect(),
+            Some("U8") => bytes.iter().map(|b| f32::from(*b)).collect(),
+            other => panic!("{name} is of {other:?}"),
+        }
     }
 
     fn entry(&self, name: &str) -> &serde_json::Value {

@@ -263,7 +263,10 @@ impl File {
                 let n = self.data.len();
                 let from = random.below(n + 1);
                 let window = (n - from).min(1 + random.below(64));
-                mutate(&mut self.data[from..from + window], window, window);
+                // libFuzzer ends the program where there is nothing to change.
+                if window > 0 {
+                    mutate(&mut self.data[from..from + window], window, window);
+                }
             }
             _ => self.numbers(random),
         }
