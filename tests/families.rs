@@ -248,6 +248,7 @@ fn mobilevlm_is_the_references_on_the_cpu() {
 }
 
 #[test]
+#[cfg(feature = "gpu")]
 fn mobilevlm_is_the_references_on_the_gpu() {
     on_gpu("tiny-mobilevlm.ldp");
 }
@@ -258,6 +259,7 @@ fn mobilevlm_v2_is_the_references_on_the_cpu() {
 }
 
 #[test]
+#[cfg(feature = "gpu")]
 fn mobilevlm_v2_is_the_references_on_the_gpu() {
     on_gpu("tiny-mobilevlm.ldpv2");
 }
