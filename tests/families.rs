@@ -270,6 +270,7 @@ fn gemma3_is_the_references_on_the_cpu() {
 }
 
 #[test]
+#[cfg(feature = "gpu")]
 fn gemma3_is_the_references_on_the_gpu() {
     on_gpu("tiny-gemma3");
 }
@@ -297,6 +298,7 @@ fn conversations_with_pictures_go_on_where_they_stood_on_the_gpu() {
 /// Rows of a picture that see each other are run together wherever the pieces end in which a prompt is run: those of the CPU are so short that
 /// some of these end within a picture, those of the GPU hold the whole prompt.
 #[test]
+#[cfg(feature = "gpu")]
 fn pictures_whose_rows_see_each_other_are_never_cut() {
     if gpu::is_missing() {
         return;

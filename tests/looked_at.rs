@@ -318,6 +318,7 @@ fn windows_and_spans_are_seen_on_the_cpu() {
 }
 
 #[test]
+#[cfg(feature = "gpu")]
 fn windows_and_spans_are_seen_on_the_gpu() {
     if gpu::is_missing() {
         return;
