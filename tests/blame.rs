@@ -175,7 +175,7 @@ fn a_fault_of_a_part_is_put_down_to_that_part() {
 fn what_is_no_files_fault_is_put_down_to_none() {
     let (model, mmproj) = (golden_bytes(MODEL), golden_bytes(MMPROJ));
     let load = || Load::new(vec![model.clone()], vec![mmproj.clone()]);
-    let context = LoadOptions { context_size: Some(1 << 20), ..options() };
+    let context = LoadOptions { context_size: Some(0), ..options() };
     assert_eq!(Load { options: context, ..load() }.fails(), ("invalid_request", vec![]));
     let template = LoadOptions { chat_template: Some("{% nothing %}".into()), ..options() };
     assert_eq!(Load { options: template, ..load() }.fails(), ("invalid_request", vec![]));

@@ -77,7 +77,7 @@ fn the_last_message_is_gone_on_with() {
     let wrong = |more: serde_json::Value| {
         let mut request = json!({ "messages": [question("What?")], "max_tokens": 2 });
         request.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
-        chat(&mut self::engine(), request, std::slice::from_ref(&image)).err().expect("an error").message().to_string()
+        chat(&mut self::engine(), request, std::slice::from_ref(&image)).expect_err("an error").message().to_string()
     };
     assert!(wrong(json!({ "continue_final_message": true })).contains("role 'assistant'"));
     assert!(wrong(json!({ "continue_final_message": true, "add_generation_prompt": true })).contains("one end"));
