@@ -77,6 +77,22 @@ pub fn shown(text: &str) -> std::borrow::Cow<'_, str> {
 /// A message whose words are all of a length that somebody could have written: names from a file and what parsers quote of it may be of
 /// any length, and come into messages in many places. Values that may have blanks in them take [`shown`].
 fn without_long_words(message: String) -> String {
+    without_long_middle(with_words_cut(message))
+}
+
+/// Bytes of a message at most: names from a file may have blanks in them too.
+const MOST_SAID: usize = 3000;
+
+/// The beginning and the end, which says what to do.
+fn without_long_middle(message: String) -> String {
+    if message.len() <= MOST_SAID {
+        return message;
+    }
+    let (end, start) = (message.floor_char_boundary(MOST_SAID / 2), message.ceil_char_boundary(message.len() - MOST_SAID / 4));
+    format!("{} … {}", &message[..end], &message[start..])
+}
+
+fn with_words_cut(message: String) -> String {
     if message.split_ascii_whitespace().all(|word| word.len() <= MOST_SHOWN) {
         return message;
     }
@@ -108,6 +124,9 @@ mod tests {
             assert!(message.contains("(2"), "it says how long it was: {message}");
         }
         assert!(Error::invalid_gguf(format!("The tensor '{name}' is listed twice.")).message().ends_with("is listed twice."));
+        let name = "ä b".repeat(4000);
+        let error = Error::invalid_gguf(format!("The tensor '{name}' is listed twice."));
+        assert!(error.message().len() <= MOST_SAID && error.message().ends_with("is listed twice."), "{error}");
         assert_eq!(shown("short"), "short");
         assert!(shown(&"a b ".repeat(100)).len() <= MOST_SHOWN);
         let plain = "Words of the usual length. ".repeat(100);

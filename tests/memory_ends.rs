@@ -211,3 +211,13 @@ fn what_is_read_back_may_be_refused_too() {
     let chosen = cpu.choose(&logits, &choice, 0.5);
     assert!(pollster::block_on(cpu.chosen(chosen)).expect("chooses").is_some());
 }
+
+#[test]
+fn a_picture_that_there_is_no_memory_for_is_refused() {
+    let mut png = std::io::Cursor::new(Vec::new());
+    image::DynamicImage::new_rgba8(700, 900).write_to(&mut png, image::ImageFormat::Png).expect("writes");
+    let end = End { large: 1 << 20, granted: 0, once: false };
+    let (decoded, _) = within(end, || llava_web::image::decode(png.get_ref()));
+    assert_says_so(&decoded.expect_err("it is refused"), "700 by 900");
+    assert!(llava_web::image::decode(png.get_ref()).is_ok());
+}

@@ -250,7 +250,7 @@ fn seems_to_be(bytes: &[u8]) -> &'static str {
 ///
 /// # Errors
 /// `invalid_image` where the bytes are not such a file, are cut short or damaged, or the picture is empty or over
-/// [`MAX_SIDE`], [`MAX_PIXELS`] or [`MAX_DECODED_BYTES`].
+/// [`MAX_SIDE`], [`MAX_PIXELS`] or [`MAX_DECODED_BYTES`]; `out_of_memory` where there is none for its pixels.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
     if bytes.is_empty() {
         return Err(Error::invalid_image("The picture's file is empty (0 bytes); choose another one."));
@@ -320,6 +320,9 @@ fn explain(format: Format, error: ImageError) -> Error {
 }
 
 /// The pixels of an opened file, flattened and turned upright.
+///
+/// # Errors
+/// `invalid_image`; `out_of_memory` where there is none for the pixels.
 fn upright(format: Format, mut decoder: impl ImageDecoder, mut limits: image::Limits) -> Result<RgbImage> {
     let failed = |error| explain(format, error);
     // The decoder's word on the size is final; the header was read only to refuse early.
@@ -327,6 +330,15 @@ fn upright(format: Format, mut decoder: impl ImageDecoder, mut limits: image::Li
     check_size(width, height)?;
     limits.reserve(decoder.total_bytes()).map_err(failed)?;
     decoder.set_limits(limits).map_err(failed)?;
+    // The decoders take no for no answer: whether there is room for what they write, and as much to work in, is asked beforehand.
+    let n_bytes = decoder.total_bytes().saturating_add(4 * u64::from(width) * u64::from(height));
+    let room = usize::try_from(n_bytes).is_ok_and(|n| Vec::<u8>::new().try_reserve_exact(n).is_ok());
+    if !room {
+        return Err(Error::out_of_memory(format!(
+            "There is not enough memory for a picture of {width} by {height} pixels: {n_bytes} bytes were needed. Close other tabs, or use a \
+             smaller picture."
+        )));
+    }
     // A damaged note about the orientation is no reason to refuse the picture.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let decoded = DynamicImage::from_decoder(decoder).map_err(failed)?;

@@ -1,6 +1,6 @@
 //! Pictures: any bytes decoded, and what comes of it made into tiles in each of the ways that models want.
 //!
-//! * A picture is taken, or refused as `invalid_image`.
+//! * A picture is taken, or refused as `invalid_image`, or for want of memory.
 //! * Memory: at most 64 MiB. Pictures of more than [`MAX_PIXELS`] that are not refused by their size alone are left to one run in 256, for
 //!   each of them takes as long as a hundred others.
 //! * Tiles have the shape that was asked for, and numbers in them.
@@ -31,7 +31,7 @@ pub fn run(data: &[u8]) {
         }
         let picture = match llava_web::image::decode(file) {
             Ok(picture) => picture,
-            Err(error) => return expect_code(&error, &["invalid_image"]),
+            Err(error) => return expect_code(&error, &["invalid_image", "out_of_memory"]),
         };
         assert_eq!(picture.data().len(), 3 * picture.width() * picture.height());
         let side = [4, 6, 14, 16][usize::from(how >> 2 & 3)];
