@@ -291,7 +291,7 @@ loom() { cargo test --quiet --manifest-path tests/loom/Cargo.toml --target-dir t
 # Sizes have 32 bits in the product and 64 on this machine: here too, with checks of overflow, which releases go without. Programs of
 # this kind of machine run on the other too. What is left out needs a GPU, or candle, which knows no such platforms.
 readonly BITS32_TARGET=i686-unknown-linux-gnu
-readonly BITS32_TESTS=(blame gguf image memory_ends models ops quant saved_session session)
+readonly BITS32_TESTS=(blame gguf image memory_ends ops quant saved_session session)
 bits32() {
   local name="32-bit tests" why=
   if ! command -v rustup >/dev/null || ! rustup target add "$BITS32_TARGET" >/dev/null 2>&1; then
