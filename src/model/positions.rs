@@ -44,9 +44,9 @@ pub fn positions<'a>(slots: impl Iterator<Item = Standing<'a>>) -> (Vec<Position
                 // A row that the picture does not have stands behind its last one.
                 let (y, x) = if row < rows * cols { (row / cols, row % cols) } else { (rows, cols) };
                 out.push([begin, begin + y, begin + x]);
-                following = row + 1;
+                following = row.saturating_add(1);
                 // Behind the last row is behind the picture, in whichever direction it is longer.
-                next = if row + 1 == rows * cols { begin + rows.max(cols) } else { next.max(begin + y.max(x) + 1) };
+                next = if row.saturating_add(1) == rows * cols { begin + rows.max(cols) } else { next.max(begin + y.max(x) + 1) };
             }
             Standing::Text | Standing::Row { .. } => {
                 out.push([next; 3]);
