@@ -218,7 +218,7 @@ describe("threads", { timeout: 600_000, skip: withoutEngine || withoutThreads },
     let patched = 0;
     await other.page.context().route("**/load.js", async (route) => {
       const response = await route.fetch();
-      const text = (await response.text()).replace("startWorker(THREAD)", `startWorker(new URL(URL.createObjectURL(new Blob([${JSON.stringify(bad)}], { type: "text/javascript" }))))`);
+      const text = (await response.text()).replace("startWorker(new URL(assets.thread))", `startWorker(new URL(URL.createObjectURL(new Blob([${JSON.stringify(bad)}], { type: "text/javascript" }))))`);
       if (text.includes("unreachable")) patched += 1;
       await route.fulfill({ response, body: text });
     });
@@ -253,7 +253,7 @@ describe("threads", { timeout: 600_000, skip: withoutEngine || withoutThreads },
         const response = await route.fetch();
         const text = (await response.text())
           .replace("HELPER_PATIENCE = 10_000", `HELPER_PATIENCE = ${which === "all" ? "200" : "10_000"}`)
-          .replace("startWorker(THREAD)", `startWorker((globalThis.nStarted = (globalThis.nStarted ?? 0) + 1) <= ${which === "all" ? 2 : 1} ? new URL(${bad}, location.origin) : THREAD)`);
+          .replace("startWorker(new URL(assets.thread))", `startWorker((globalThis.nStarted = (globalThis.nStarted ?? 0) + 1) <= ${which === "all" ? 2 : 1} ? new URL(${bad}, location.origin) : new URL(assets.thread))`);
         if (/HELPER_PATIENCE = (200|10_000);/.test(text) && text.includes("nStarted")) patched += 1;
         await route.fulfill({ response, body: text });
       });
