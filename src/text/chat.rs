@@ -478,7 +478,7 @@ impl ChatTemplate {
         {
             let contents = messages.iter().enumerate().map(|(i, message)| match &message.content {
                 // The model's own messages are text, as every template takes it.
-                Content::Text(_) | Content::Parts(_) if marked == Some(i) => {
+                _ if marked == Some(i) => {
                     let text = marked_text(i, guard.flatten(&message.content));
                     if self.takes_strings { Value::from(text) } else { parts_value(std::iter::once(Some(text))) }
                 }

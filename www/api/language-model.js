@@ -1,8 +1,10 @@
 // The browser's Prompt API → calls of an engine in this tab. What a session is to the browser is a list of messages here: the engine finds
 // those that it has computed before.
 
+import { constraintOf, JsonString, PlainText } from "./constraint.js";
+import { asException, exception } from "./dom-exception.js";
 import { isKept } from "./kept.js";
-import { toLlavaError } from "./errors.js";
+import { isBegun, tell, toMessages } from "./prompt-input.js";
 import { SharedEngine, withSignal } from "./shared-engine.js";
 
 /** @typedef {import("../llava-web.js").Engine} Engine */
@@ -19,26 +21,6 @@ const MAX_TOP_K = 1024;
 /** As the engine's own. */
 const DEFAULT_TEMPERATURE = 0.7;
 const MAX_TEMPERATURE = 2;
-
-/** Errors by the names that the specification gives them. @param {string} message @param {string} name @param {unknown} [cause] */
-function exception(message, name, cause) {
-  const error = new DOMException(message, name);
-  if (cause !== undefined) Object.defineProperty(error, "cause", { value: cause });
-  return error;
-}
-
-/** What an engine's error is called in this API. @type {Partial<Record<import("./errors.js").ErrorCode, string>>} */
-const NAMES = {
-  invalid_request: "NotSupportedError", invalid_image: "EncodingError", context_overflow: "QuotaExceededError", network: "NetworkError",
-  aborted: "AbortError", storage: "QuotaExceededError", unsupported_browser: "NotSupportedError", unsupported_architecture: "NotSupportedError",
-};
-
-/** @param {unknown} thrown */
-function asException(thrown) {
-  if (thrown instanceof DOMException || thrown instanceof TypeError || !(thrown instanceof Error)) return thrown;
-  const error = toLlavaError(thrown);
-  return exception(error.message, NAMES[error.code] ?? "OperationError", error);
-}
 
 /**
  * @param {any} given
@@ -361,133 +343,10 @@ export class LanguageModel extends EventTarget {
   }
 }
 
-/** Messages whose last is to be gone on with. @type {WeakSet<Message>} */
-const begun = new WeakSet();
-/** @param {Message | undefined} message */
-const isBegun = (message) => message !== undefined && begun.has(message);
-
 /** @param {Message | undefined} message */
 function textOf(message) {
   const content = message?.content ?? "";
   return typeof content === "string" ? content : content.map((part) => (part.type === "text" ? part.text : "")).join("");
-}
-
-/**
- * What a page gives, as the engine takes it.
- * @param {any} input
- * @param {{ isInitial?: boolean, follows?: Message[] }} where
- * @returns {Message[]}
- */
-function toMessages(input, { isInitial = false, follows = [] }) {
-  if (typeof input === "string") return [{ role: "user", content: input }];
-  if (!Array.isArray(input)) throw new TypeError("A prompt is a string or an array of messages.");
-  return input.map((given, i) => {
-    const { role = "user", content, prefix = false } = typeof given === "object" && given !== null ? given : {};
-    if (!["system", "user", "assistant"].includes(role)) throw new TypeError(`messages[${i}].role must be "system", "user" or "assistant".`);
-    if (role === "system" && !(i === 0 && (isInitial || follows.length === 0))) throw new TypeError("The system's message must be the first of all: give it in initialPrompts.");
-    if (prefix && !(role === "assistant" && i === input.length - 1)) throw new DOMException("Only the last message can be a prefix, and only the assistant's.", "SyntaxError");
-    /** @type {Message} */
-    const message = { role, content: typeof content === "string" ? content : toParts(content, i, role) };
-    if (prefix) begun.add(message);
-    return message;
-  });
-}
-
-/**
- * @param {any} parts
- * @param {number} i
- * @param {string} role
- * @returns {import("../llava-web.js").ContentPart[]}
- */
-function toParts(parts, i, role) {
-  if (!Array.isArray(parts)) throw new TypeError(`messages[${i}].content must be a string or an array of parts.`);
-  return parts.map(({ type, value }) => {
-    if (type === "text") {
-      if (typeof value !== "string") throw new TypeError(`messages[${i}]: the value of a text must be a string.`);
-      return { type: "text", text: value };
-    }
-    if (type === "image" && role !== "user") throw exception(`messages[${i}]: only a user's message can show pictures.`, "NotSupportedError");
-    if (type === "image") return { type: "image", image: value };
-    if (type === "audio") throw exception("Audio is not understood by this model.", "NotSupportedError");
-    throw new TypeError(`messages[${i}]: the type of a part must be "text" or "image".`);
-  });
-}
-
-/**
- * Puts a schema behind the last text that is asked.
- * @param {Message[]} messages
- * @param {object} schema
- */
-function tell(messages, schema) {
-  const at = messages.findLastIndex(({ role }) => role === "user");
-  const message = messages[at];
-  if (!message) return;
-  const text = `\n\nAnswer in JSON of this schema: ${JSON.stringify(schema)}`;
-  const { content } = message;
-  messages[at] = { role: "user", content: typeof content === "string" ? content + text : [...content ?? [], { type: "text", text }] };
-}
-
-/** @param {unknown} constraint */
-function constraintOf(constraint) {
-  if (constraint === undefined || constraint === null) return {};
-  if (Object.prototype.toString.call(constraint) === "[object RegExp]") {
-    const { source, flags } = /** @type {RegExp} */ (constraint);
-    if (/[imsgy]/.test(flags.replace(/[gy]/g, ""))) throw exception(`responseConstraint: the flags "${flags}" of a regular expression are not supported.`, "NotSupportedError");
-    // The whole answer has to match, whereas a schema's pattern may match a part.
-    const schema = { type: "string", pattern: `^(?:${source})$` };
-    return { isPattern: true, format: /** @type {const} */ ({ type: "json_schema", json_schema: { name: "answer", schema } }) };
-  }
-  if (typeof constraint !== "object") throw new TypeError("responseConstraint must be a JSON schema or a regular expression.");
-  return { schema: constraint, format: /** @type {const} */ ({ type: "json_schema", json_schema: { name: "answer", schema: constraint } }) };
-}
-
-/** An answer as it comes. */
-class PlainText {
-  whole = "";
-
-  /** @param {string} piece */
-  push(piece) {
-    this.whole += piece;
-    return piece;
-  }
-}
-
-/** The most characters of a JSON string that may still mean something else, as a pair of escapes does: `\\ud83d\\ude0`. */
-const LONGEST_BEGINNING = 12;
-
-/** The text of a JSON string that comes in pieces. */
-class JsonString {
-  whole = "";
-  #json = "";
-
-  /** @param {string} piece */
-  push(piece) {
-    this.#json += piece;
-    const text = this.#text();
-    const more = text.slice(this.whole.length);
-    this.whole = text;
-    return more;
-  }
-
-  /** As much of it as is certain. */
-  #text() {
-    const json = this.#json.trimStart();
-    const read = (/** @type {string} */ text) => {
-      try {
-        return String(JSON.parse(text));
-      } catch {
-        return null;
-      }
-    };
-    const whole = read(json);
-    if (whole !== null) return whole;
-    for (let cut = 0; cut < LONGEST_BEGINNING && cut < json.length; cut++) {
-      // A pair of surrogates is one character, which comes at once.
-      const text = read(`${json.slice(0, json.length - cut)}"`)?.replace(/[\ud800-\udbff]$/, "");
-      if (text !== undefined && text.length >= this.whole.length) return text;
-    }
-    return this.whole;
-  }
 }
 
 /** @param {any} options */

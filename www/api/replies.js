@@ -32,13 +32,12 @@ class Reply {
    */
   shape({ text, tokenIds, logprobs, finishReason, usage, first = false, whole = false }) {
     const chat = this.#kind === "chat";
-    const object = chat ? (whole ? "chat.completion" : "chat.completion.chunk") : "text_completion";
     const content = !chat ? { text } :
       whole ? { message: { role: "assistant", content: text, refusal: null } } :
       // A string in every chunk, the last one too: callers add them up.
       { delta: first ? { role: "assistant", content: text } : { content: text } };
     return {
-      id: this.#id, object, created: this.#created, model: this.#model,
+      ...this.#head(whole),
       choices: [{
         index: 0,
         ...content,
@@ -55,7 +54,16 @@ class Reply {
    * @param {object} usage
    */
   usageChunk(usage) {
-    return { id: this.#id, object: this.#kind === "chat" ? "chat.completion.chunk" : "text_completion", created: this.#created, model: this.#model, choices: [], usage };
+    return { ...this.#head(false), choices: [], usage };
+  }
+
+  /**
+   * What each part of it says of the whole.
+   * @param {boolean} whole  whether it is all that there is
+   */
+  #head(whole) {
+    const object = this.#kind !== "chat" ? "text_completion" : whole ? "chat.completion" : "chat.completion.chunk";
+    return { id: this.#id, object, created: this.#created, model: this.#model };
   }
 
   /**
