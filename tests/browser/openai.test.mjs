@@ -98,6 +98,8 @@ describe("openai", { skip: withoutEngine }, () => {
   test("fields that would change the answer are refused by name, numbers with their range", async () => {
     const failures = await page.evaluate(async () => {
       const { chat, engine, failure } = globalThis;
+      const circle = {};
+      circle.itself = circle;
       const wrong = {
         tools: { tools: [{ type: "function", function: { name: "f" } }] }, tool_choice: { tool_choice: "required" }, audio: { audio: { voice: "x", format: "wav" } },
         modalities: { modalities: ["text", "audio"] }, web_search_options: { web_search_options: {} }, n: { n: 2 }, functions: { functions: [{ name: "f" }] },
@@ -106,6 +108,7 @@ describe("openai", { skip: withoutEngine }, () => {
         "top_p is -0.1; it must be a number from 0 to 1": { top_p: -0.1 }, "seed is 42.5": { seed: 42.5 }, "seed is 18446744073709552000": { seed: 2 ** 64 }, "top_k is -3": { top_k: -3 },
         "top_logprobs is 21; it must be a whole number from 0 to 20": { logprobs: true, top_logprobs: 21 }, "stop is 7": { stop: 7 }, "logprobs is 3": { logprobs: 3 },
         "repeat_penalty is 0; it must be a number from 0.1 to 10": { repeat_penalty: 0 }, "frequency_penalty is NaN": { frequency_penalty: NaN }, maxTokens: { maxTokens: 5 },
+        "chat_template_kwargs cannot be written as JSON": { chat_template_kwargs: circle }, "logit_bias cannot be written as JSON": { logit_bias: { 5: 5n } },
         constructor: { constructor: 1 }, chat_template_kwargs: { chat_template_kwargs: [1] }, "continue_final_message": { continue_final_message: true },
       };
       const found = {};
@@ -319,7 +322,7 @@ describe("openai", { skip: withoutEngine }, () => {
       const raw = (init, address = "chat/completions") => fetch(`${baseURL}/${address}`, init).then(async (response) => [response.status, (await response.json()).error.message]);
       return {
         before, after, loads, a: a.choices[0].finish_reason, b: b.choices[0].finish_reason, failures,
-        raw: [await raw({ method: "GET" }), await raw({ method: "POST", body: "{" }), await raw({ method: "POST", body: "[]" }), await raw({ method: "POST" }, "models"), await raw({}, "files")],
+        raw: [await raw({ method: "GET" }), await raw({ method: "POST", body: "{" }), await raw({ method: "POST", body: "[]" }), await raw({ method: "POST" }, "models"), await raw({}, "files"), await raw({}, "models/%E0%A4%A")],
         wrong: [undefined, 7, {}, "model.gguf"].map((given) => {
           try {
             openaiFetch(given);
@@ -335,7 +338,7 @@ describe("openai", { skip: withoutEngine }, () => {
     assert.equal(seen.loads, 1);
     assert.deepEqual([seen.a, seen.b], ["length", "length"]);
     assert.deepEqual(seen.failures, [[502, "network"], [502, "network"]]);
-    assert.deepEqual(seen.raw.map(([status]) => status), [405, 400, 400, 405, 404]);
+    assert.deepEqual(seen.raw.map(([status]) => status), [405, 400, 400, 405, 404, 404]);
     assert.deepEqual(seen.wrong, Array(4).fill("invalid_request"));
   });
 });

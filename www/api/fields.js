@@ -93,10 +93,25 @@ const STOP = {
 const OBJECT = {
   kind: "engine",
   read(value, field) {
-    if (typeof value === "object" && !Array.isArray(value)) return value;
+    if (typeof value === "object" && !Array.isArray(value)) return asJson(value, field, "");
     throw wrong(field, value, "an object");
   },
 };
+
+/**
+ * What of a value can be written as JSON, which is all that goes to the engine: such values are often built by libraries, and what is not JSON
+ * about them stays here.
+ * @param {object | boolean} value
+ * @param {string} field
+ * @param {string} remedy  what else can be done, or nothing
+ */
+function asJson(value, field, remedy) {
+  try {
+    return JSON.parse(JSON.stringify(value));
+  } catch (cause) {
+    throw new LlavaError("invalid_request", `${field} cannot be written as JSON: it contains itself, is too deep, or has a value that JSON has not.${remedy}`, { cause });
+  }
+}
 
 /**
  * Refused unless it asks for nothing.
@@ -237,13 +252,10 @@ function responseFormat(format) {
       if (typeof schema !== "object" && typeof schema !== "boolean") {
         throw new LlavaError("invalid_request", "response_format.json_schema.schema must be a JSON schema.");
       }
-      try {
-        // Schemas are often built by libraries: what is not JSON about them stays here.
-        return { type: "json_schema", json_schema: { schema: JSON.parse(JSON.stringify(schema)) } };
-      } catch (cause) {
-        throw new LlavaError("invalid_request",
-          "response_format.json_schema.schema cannot be written as JSON: it contains itself, or is too deep. Refer to a part of it with $ref.", { cause });
-      }
+      return {
+        type: "json_schema",
+        json_schema: { schema: asJson(schema, "response_format.json_schema.schema", " Refer to a part of it with $ref.") },
+      };
     }
     default:
       throw new LlavaError("invalid_request", 'response_format.type must be "text", "json_object" or "json_schema".');

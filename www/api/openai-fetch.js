@@ -2,6 +2,7 @@
 
 import { LlavaError, shown, toLlavaError } from "./errors.js";
 import { SharedEngine, withSignal } from "./shared-engine.js";
+import { safeDecode } from "./sources.js";
 
 /** @typedef {import("../llava-web.js").Engine} Engine */
 /** @typedef {import("../llava-web.js").EngineOptions} EngineOptions */
@@ -71,7 +72,7 @@ async function answer(shared, request) {
       const id = nameOf(shared);
       const entry = { id, object: "model", created: 0, owned_by: "llava-web" };
       if (route === "models") return Response.json({ object: "list", data: [entry] });
-      const asked = decodeURIComponent(route.slice("models/".length));
+      const asked = safeDecode(route.slice("models/".length));
       return asked === id ? Response.json(entry) : failure(new LlavaError("invalid_request", `There is no model '${shown(asked)}' here, but '${id}'.`), 404);
     }
   }

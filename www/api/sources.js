@@ -77,8 +77,11 @@ function huggingFaceUrl(text, option) {
   return new URL(`https://huggingface.co/${[owner, repository, "resolve", revision, ...path].map(encodeURIComponent).join("/")}`);
 }
 
-/** @param {string} text */
-function safeDecode(text) {
+/**
+ * A part of an address as a person reads it; one that is not encoded as it should be stays as it is.
+ * @param {string} text
+ */
+export function safeDecode(text) {
   try {
     return decodeURIComponent(text);
   } catch {
