@@ -34,7 +34,7 @@ usage: ./build.sh COMMAND
   test            run every test; ends with a line of counts
   build           the wasm modules and their JavaScript, into www/pkg, www/pkg-relaxed, and the same with -threads behind; the page's
                   libraries, into www/vendor. With NAMES=1 the modules keep the names of their functions, for profilers
-  package         build, then everything a static host needs, and the npm package, into dist (--no-isolation: see README)
+  package         build, then everything a static host needs, and the npm package, into dist (--no-isolation: see docs/publish.md)
   bench [ARGS]    build, then measure in Chromium (see tests/tools/bench.mjs)
   fetch-models    small real models for tests and benchmarks, into models/
   fuzz SECONDS [TARGET...]  every fuzz target (or those named) for its share of so many seconds; see tests/fuzz/README.md

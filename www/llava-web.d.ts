@@ -98,7 +98,7 @@ export type Message =
   | { role: "assistant"; content?: string | ContentPart[] | null; refusal?: string | null; name?: string; tool_calls?: [] | null };
 
 /**
- * `json_object`: any JSON object. `json_schema`: what the schema accepts (README.md says which keywords there are; others fail with
+ * `json_object`: any JSON object. `json_schema`: what the schema accepts (docs/json-and-tools.md says which keywords there are; others fail with
  * `invalid_request`, which names the keyword and its place). Members are written in the order of the schema's `properties`. An answer with
  * the `finish_reason` `"length"` or `"abort"`, or that a `stop` text ended, is only the beginning of such a JSON text. The model is not
  * told of the form: say in the prompt what is wanted.

@@ -113,7 +113,7 @@ describe("bundlers", { skip: withoutEngine }, () => {
     assert.equal(seen.threads, 2);
   });
 
-  test("Vite, as it serves while one writes, with the line that the README names", async () => {
+  test("Vite, as it serves while one writes, with the line that docs/embed.md names", async () => {
     const at = app("vite-dev");
     vite = await createServer({
       root: at, configFile: false, logLevel: "error", server: { host: "localhost", hmr: false, headers: { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" } },

@@ -197,7 +197,7 @@ async function npmPackage() {
     cpSync(path.join(www, name), path.join(folder, name));
   }
   cpSync(elementTypes, path.join(folder, "llava-chat.d.ts"));
-  for (const name of ["README.md", "LICENSE-MIT", "LICENSE-APACHE"]) cpSync(path.join(root, name), path.join(folder, name));
+  for (const name of ["README.md", "docs", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"]) cpSync(path.join(root, name), path.join(folder, name), { recursive: true });
   writeFileSync(path.join(folder, "package.json"), `${JSON.stringify({
     name: "llava-web",
     version,
