@@ -289,7 +289,8 @@ miri() {
 loom() { cargo test --quiet --manifest-path tests/loom/Cargo.toml --target-dir target/loom; }
 
 # Sizes have 32 bits in the product and 64 on this machine: here too, with checks of overflow, which releases go without. Programs of
-# this kind of machine run on the other too. What is left out needs a GPU, or candle, which knows no such platforms.
+# this kind of machine run on the other too. These are the tests that sizes go through; the others need a GPU or candle, which knows no
+# such platforms, or take long here.
 readonly BITS32_TARGET=i686-unknown-linux-gnu
 readonly BITS32_TESTS=(blame gguf image memory_ends ops quant saved_session session)
 bits32() {

@@ -1,11 +1,14 @@
 //! Conversations to prompts, through the chat template that a model comes with or one of ours.
 
-use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, ErrorKind};
 
 use super::bounded::{self, Budget};
+use super::date::Date;
 use super::escape::Escaper;
-use super::prompt::{IMAGE, Segment, split_at_images};
+use super::guard::{Guard, Rendered};
+use super::prompt::IMAGE;
+use super::to_json::to_json;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result, shown};
 use crate::gguf::metadata::Metadata;
@@ -73,68 +76,6 @@ pub type Variables = serde_json::Map<String, serde_json::Value>;
 
 /// The most bytes of [`Variables`] as JSON: templates take switches and short texts.
 const MAX_VARIABLES: usize = 1 << 16;
-
-/// A calendar date, for templates that tell the model what day it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Date {
-    /// The year, as in 2026.
-    pub year: i32,
-    /// 1 to 12.
-    pub month: u32,
-    /// 1 to 31.
-    pub day: u32,
-}
-
-const MONTHS: [&str; 12] =
-    ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
-const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
-
-impl Date {
-    /// The day of the week, 0 being Sunday.
-    fn weekday(self) -> usize {
-        // Years begin in March here, so that the leap day is the last; weeks repeat every 400 years.
-        let (year, month) = if self.month < 3 { (self.year - 1, self.month + 9) } else { (self.year, self.month - 3) };
-        let year = year.rem_euclid(400) as u32;
-        ((year + year / 4 - year / 100 + (13 * month + 2) / 5 + self.day + 2) % 7) as usize
-    }
-
-    /// The date in the manner of C's `strftime`; there is no time of day, so hours, minutes and seconds are 0.
-    fn format(self, format: &str) -> String {
-        let month = MONTHS[(self.month.clamp(1, 12) - 1) as usize];
-        let weekday = DAYS[self.weekday()];
-        let mut out = String::new();
-        let mut chars = format.chars();
-        while let Some(c) = chars.next() {
-            if c != '%' {
-                out.push(c);
-                continue;
-            }
-            let (mut spec, mut padded) = (chars.next(), true);
-            if spec == Some('-') {
-                (spec, padded) = (chars.next(), false);
-            }
-            match spec {
-                Some('Y') => out += &self.year.to_string(),
-                Some('y') => out += &format!("{:02}", self.year.rem_euclid(100)),
-                Some('m') if padded => out += &format!("{:02}", self.month),
-                Some('m') => out += &self.month.to_string(),
-                Some('d') if padded => out += &format!("{:02}", self.day),
-                Some('d') => out += &self.day.to_string(),
-                Some('e') => out += &format!("{:2}", self.day),
-                Some('B') => out += month,
-                Some('b' | 'h') => out += &month[..3],
-                Some('A') => out += weekday,
-                Some('a') => out += &weekday[..3],
-                Some('F') => out += &format!("{}-{:02}-{:02}", self.year, self.month, self.day),
-                Some('H' | 'M' | 'S') => out += "00",
-                Some('%') => out.push('%'),
-                Some(other) => out.extend(['%', other]),
-                None => out.push('%'),
-            }
-        }
-        out
-    }
-}
 
 /// The built-in templates, as LLaVA uses them.
 const BUILT_IN: [(&str, &str); 6] = [
@@ -555,193 +496,9 @@ fn image_text(without: &str, with: &str) -> Option<String> {
     known.map(|text| text.to_string()).or_else(|| Some(middle.trim().to_owned()).filter(|text| text.len() > 2))
 }
 
-/// Python's `json.dumps`: `", "` and `": "` between, nothing escaped for HTML; with `indent` over several lines.
-fn to_json(value: &Value, options: &Kwargs, budget: &Budget) -> std::result::Result<String, minijinja::Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    // Other options of Python's (ensure_ascii, separators, sort_keys) are accepted and ignored.
-    let mut out = String::new();
-    write_json(value, indent, 0, &mut out, budget)?;
-    Ok(out)
-}
-
-fn write_json(
-    value: &Value,
-    indent: Option<usize>,
-    depth: usize,
-    out: &mut String,
-    budget: &Budget,
-) -> std::result::Result<(), minijinja::Error> {
-    const MAX_DEPTH: usize = 64;
-    if depth > MAX_DEPTH {
-        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "a value is nested too deeply for JSON"));
-    }
-    let new_line = |out: &mut String, depth: usize| match indent {
-        Some(indent) => {
-            out.push('\n');
-            out.extend(std::iter::repeat_n(' ', indent.min(16) * depth));
-        }
-        None if out.ends_with(',') => out.push(' '),
-        None => {}
-    };
-    match value.kind() {
-        ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => {
-            let map = value.kind() == ValueKind::Map;
-            out.push(if map { '{' } else { '[' });
-            let mut empty = true;
-            for item in value.try_iter()? {
-                if !empty {
-                    out.push(',');
-                }
-                empty = false;
-                // What stands in the value is charged where the filter is called; what is added to it is not.
-                budget.charge((indent.unwrap_or(0).min(16) * depth + 8) as u64)?;
-                new_line(out, depth + 1);
-                if map {
-                    *out += &serde_json::Value::from(item.to_string()).to_string();
-                    *out += ": ";
-                    write_json(&value.get_item(&item)?, indent, depth + 1, out, budget)?;
-                } else {
-                    write_json(&item, indent, depth + 1, out, budget)?;
-                }
-            }
-            if !empty && indent.is_some() {
-                new_line(out, depth);
-            }
-            out.push(if map { '}' } else { ']' });
-        }
-        ValueKind::String => *out += &serde_json::Value::from(value.as_str().unwrap_or("")).to_string(),
-        ValueKind::None | ValueKind::Undefined => *out += "null",
-        ValueKind::Bool => *out += if value.is_true() { "true" } else { "false" },
-        ValueKind::Number => *out += &value.to_string(),
-        _ => *out += &serde_json::Value::from(value.to_string()).to_string(),
-    }
-    Ok(())
-}
-
-/// The characters that a rendering uses for itself, and how message text is kept from meaning anything.
-struct Guard<'a> {
-    escape: char,
-    image: char,
-    /// Where a message ends that is to be gone on with.
-    end: char,
-    escaper: &'a Escaper,
-}
-
-impl<'a> Guard<'a> {
-    /// Picks noncharacters that occur nowhere in the template and the messages.
-    fn new(source: &str, messages: &[Message], escaper: &'a Escaper) -> Self {
-        let mut used = 0u32;
-        let mut note = |text: &str| {
-            text.chars().filter(|c| ('\u{fdd0}'..='\u{fdef}').contains(c)).for_each(|c| used |= 1 << (c as u32 - 0xfdd0));
-        };
-        note(source);
-        for message in messages {
-            match &message.content {
-                Content::Text(text) => note(text),
-                Content::Parts(parts) => parts.iter().for_each(|part| {
-                    if let Part::Text(text) = part {
-                        note(text);
-                    }
-                }),
-            }
-        }
-        let mut free = ('\u{fdd0}'..='\u{fdef}').filter(|c| used >> (*c as u32 - 0xfdd0) & 1 == 0);
-        // Where somebody used them all, three are taken from the text; they mean nothing there.
-        match (free.next(), free.next(), free.next()) {
-            (Some(escape), Some(image), Some(end)) => Self { escape, image, end, escaper },
-            _ => Self { escape: '\u{fdd0}', image: '\u{fdd1}', end: '\u{fdd2}', escaper },
-        }
-    }
-
-    fn text(&self, text: &str) -> String {
-        let own = [self.escape, self.image, self.end];
-        if text.contains(own) {
-            return self.escaper.escape(&text.replace(own, ""), self.escape);
-        }
-        self.escaper.escape(text, self.escape)
-    }
-
-    /// A message as one string, with `self.image` for each image.
-    fn flatten(&self, content: &Content) -> String {
-        let parts = match content {
-            Content::Text(text) => return self.text(text),
-            Content::Parts(parts) => parts,
-        };
-        let n_images = parts.iter().filter(|part| **part == Part::Image).count();
-        let mut out = String::new();
-        let mut after_text = false;
-        if n_images == 1 {
-            out.extend([self.image, '\n']);
-        }
-        for part in parts {
-            match part {
-                Part::Image if n_images == 1 => {}
-                Part::Image => {
-                    if after_text && !out.ends_with(char::is_whitespace) {
-                        out.push('\n');
-                    }
-                    out.extend([self.image, '\n']);
-                    after_text = false;
-                }
-                Part::Text(text) => {
-                    if after_text {
-                        out.push('\n');
-                    }
-                    out += &self.text(text);
-                    after_text = true;
-                }
-            }
-        }
-        out
-    }
-
-    fn rendered(&self, text: String) -> Rendered {
-        Rendered { text, escape: self.escape, image: self.image }
-    }
-}
-
-/// A rendered conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rendered {
-    text: String,
-    escape: char,
-    image: char,
-}
-
-impl Rendered {
-    /// The prompt as a person reads it, with [`IMAGE`] for each image.
-    pub fn text(&self) -> String {
-        let mut out = String::with_capacity(self.text.len());
-        for c in self.text.chars() {
-            if c == self.image {
-                out.push_str(IMAGE);
-            } else if c != self.escape {
-                out.push(c);
-            }
-        }
-        out
-    }
-
-    /// The prompt in stretches, for [`super::encode_segments`].
-    pub fn segments(&self) -> Vec<Segment> {
-        split_at_images(&self.text, self.image.encode_utf8(&mut [0; 4]), Some(self.escape))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_print_as_strftime_prints_them() {
-        let date = Date { year: 2024, month: 7, day: 6 };
-        assert_eq!(
-            date.format("%d %b %Y|%B %-d, %y|%A %a|%F %H:%M|%%|%q%"),
-            "06 Jul 2024|July 6, 24|Saturday Sat|2024-07-06 00:00|%|%q%"
-        );
-        assert_eq!(DAYS[Date { year: 2000, month: 2, day: 29 }.weekday()], "Tuesday");
-        assert_eq!(DAYS[Date { year: 2026, month: 1, day: 1 }.weekday()], "Thursday");
-    }
 
     #[test]
     fn generation_tags_become_conditions() {

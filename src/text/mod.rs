@@ -11,7 +11,9 @@
 mod bounded;
 mod bpe;
 mod chat;
+mod date;
 mod escape;
+mod guard;
 mod pattern;
 mod pieces;
 mod pretokenize;
@@ -19,13 +21,16 @@ mod prompt;
 mod special;
 mod spm;
 mod stream;
+mod to_json;
 mod tokenizer;
 mod unicode;
 mod unicode_table;
 #[doc(hidden)]
 pub mod words;
 
-pub use chat::{ChatTemplate, Content, Date, Ending, Message, Part, Rendered, Variables};
+pub use chat::{ChatTemplate, Content, Ending, Message, Part, Variables};
+pub use date::Date;
+pub use guard::Rendered;
 pub use prompt::{Chunk, IMAGE, ImageText, Segment, encode_segments, parse_prompt};
 pub use stream::StreamDecoder;
 pub use tokenizer::{Special, Tokenizer};
