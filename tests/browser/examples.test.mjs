@@ -2,7 +2,7 @@
 // built by Vite with their own configuration.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -85,6 +85,16 @@ describe("examples", { skip: withoutEngine }, () => {
       const out = path.join(folder, "dist");
       execFileSync(process.execPath, [path.join(root, "tools/web/package.mjs"), "--uncompressed", "--out", out], { stdio: "pipe" });
       execFileSync("tar", ["xzf", path.join(out, readdirSync(out).find((name) => name.endsWith(".tgz"))), "-C", folder]);
+    });
+
+    test("npm would publish it as it is", () => {
+      const tarball = path.join(folder, "dist", readdirSync(path.join(folder, "dist")).find((name) => name.endsWith(".tgz")));
+      // Of no registry: a dry run asks none.
+      const { status, stdout, stderr } = spawnSync("npm", ["publish", "--dry-run", "--ignore-scripts", "--offline", "--registry=http://127.0.0.1:9", tarball], { encoding: "utf8", cwd: folder });
+      assert.equal(status, 0, stderr);
+      assert.match(stdout, /^\+ llava-web@\d+\.\d+\.\d+$/m);
+      // What npm would correct, or doubts; but not that nobody is logged in.
+      assert.deepEqual(stderr.split("\n").filter((line) => /^npm (warn|error)/i.test(line) && !/requires you to be logged in/.test(line)), []);
     });
 
     /** Installs and builds an example, and says where it is then. @param {string} name @param {string[]} packages  what it has of npm beside llava-web */

@@ -26,7 +26,10 @@ const isolate = !args.includes("--no-isolation");
 /** Compressing takes longer than all the rest. */
 const compress = !args.includes("--uncompressed");
 
-const version = /^version = "([^"]+)"/m.exec(readFileSync(path.join(root, "Cargo.toml"), "utf8"))?.[1];
+const manifest = readFileSync(path.join(root, "Cargo.toml"), "utf8");
+const version = /^version = "([^"]+)"/m.exec(manifest)?.[1];
+/** Where the sources are, as Cargo.toml says or, built on GitHub, there: npm attests where a package was built only if the package names this place. */
+const repository = /^repository = "([^"]+)"/m.exec(manifest)?.[1] ?? (process.env.GITHUB_REPOSITORY && `${process.env.GITHUB_SERVER_URL}/${process.env.GITHUB_REPOSITORY}`);
 /** Not beside the module: there the compiler would take it for the module, and not look at that. */
 const elementTypes = path.join(root, "tools/web/llava-chat.d.ts");
 /** Modules that pages import; each gets an address that stays. */
@@ -218,6 +221,7 @@ async function npmPackage() {
       "./package.json": "./package.json",
     },
     keywords: ["llava", "vision-language model", "gguf", "webgpu", "webassembly", "image captioning", "web component"],
+    ...(repository && { repository: { type: "git", url: `git+${repository}.git` }, homepage: `${repository}#readme`, bugs: { url: `${repository}/issues` } }),
   }, null, 2)}\n`);
   execFileSync("npm", ["pack", "--ignore-scripts", "--silent", "--pack-destination", out], { cwd: folder, stdio: ["ignore", "ignore", "inherit"] });
   rmSync(folder, { recursive: true });
