@@ -1,15 +1,21 @@
-// The npm package as people take it in: bundled by Vite (built, and as it serves while one writes), webpack and esbuild, and on a server, where there
-// is no browser. Each of these programs is then run: it loads the page's own model and asks it.
+// The npm package as people take it in: bundled by Vite (built, and as it serves while one writes), webpack and esbuild, not bundled at all, in a
+// browser's extension, and on a server, where there is no browser. Each of these programs is then run: it loads the page's own model and asks it.
+// And what tools read of the package: its exports, its types, its manifest of elements. Next.js is tests/tools/next.mjs's, for its size.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
+import { checkPackage, createPackageFromTarballData } from "@arethetypeswrong/core";
+import { chromium } from "playwright-core";
+import { publint } from "publint";
+import { formatMessage } from "publint/utils";
 import { build as viteBuild, createServer } from "vite";
 import webpack from "webpack";
 
@@ -22,6 +28,7 @@ const { build: esbuild } = createRequire(path.join(root, "tools/web/package.json
 /** A program that uses the package; `assets` where its bundler does not bring the engine's files along. */
 const program = (/** @type {string | undefined} */ assets) => `
 import { createEngine } from "llava-web";
+import "llava-web/element";
 import { openaiFetch } from "llava-web/openai";
 import { LanguageModel } from "llava-web/prompt-api";
 
@@ -33,7 +40,6 @@ globalThis.ask = async (site, options) => {
   const reply = await engine.chat.completions.create({
     messages: [{ role: "user", content: [{ type: "image", image }, { type: "text", text: "What do you see?" }] }], temperature: 0,
   });
-  await import("llava-web/element");
   const { threads } = engine.info.device;
   await engine.unload();
   return { text: reply.choices[0].message.content, threads, element: customElements.get("llava-chat") !== undefined, doors: [typeof openaiFetch, typeof LanguageModel] };
@@ -43,6 +49,7 @@ const PAGE = (/** @type {string} */ script) => `<!doctype html><meta charset="ut
 
 describe("bundlers", { skip: withoutEngine }, () => {
   let folder;
+  let archive;
   let host;
   let tab;
   let expected;
@@ -79,7 +86,8 @@ describe("bundlers", { skip: withoutEngine }, () => {
     folder = mkdtempSync(path.join(tmpdir(), "llava-web-bundlers-"));
     const out = path.join(folder, "dist");
     execFileSync(process.execPath, [path.join(root, "tools/web/package.mjs"), "--uncompressed", "--out", out], { stdio: "pipe" });
-    execFileSync("tar", ["xzf", path.join(out, readdirSync(out).find((name) => name.endsWith(".tgz"))), "-C", folder]);
+    archive = path.join(out, readdirSync(out).find((name) => name.endsWith(".tgz")));
+    execFileSync("tar", ["xzf", archive, "-C", folder]);
     host = await start({ isolated: true, "/apps/": folder, given: [/^(http|ws):\/\/localhost:\d+\//] });
     tab = await openTab(host.browser);
     await tab.page.goto(`${host.server.origin}/tests/blank.html`);
@@ -163,5 +171,76 @@ describe("bundlers", { skip: withoutEngine }, () => {
     const seen = JSON.parse(execFileSync(process.execPath, ["--input-type=module", "-e", script], { cwd: at, encoding: "utf8" }));
     assert.equal(seen.created.code, "unsupported_browser", seen.created.message);
     assert.deepEqual([seen.available, seen.doors, seen.element], ["unavailable", "function", "object"]);
+  });
+
+  test("not bundled at all, from another origin, as from a CDN", async () => {
+    const at = app("plain");
+    const map = (/** @type {string} */ base) => JSON.stringify({ imports: Object.fromEntries([["", "llava-web"], ["/element", "llava-chat"], ["/openai", "openai"], ["/prompt-api", "prompt-api"]].map(([entry, file]) => [`llava-web${entry}`, `${base}${file}.js`])) });
+    writeFileSync(path.join(at, "index.html"), PAGE("./main.js").replace("<script", `<script type="importmap">${map(`${host.other.origin}/apps/package/`)}</script><script`));
+    isRight(await run(`${host.server.origin}/apps/plain/index.html`));
+  });
+
+  test("an extension's page (manifest version 3), with the line that its policy needs; without it, that is said", { timeout: 90_000 }, async () => {
+    for (const policy of ["script-src 'self' 'wasm-unsafe-eval'; object-src 'self'", null]) {
+      const at = app(policy ? "extension" : "extension-without");
+      await esbuild({ absWorkingDir: at, entryPoints: ["main.js"], bundle: true, format: "esm", outfile: "bundle.js", logLevel: "error" });
+      cpSync(path.join(folder, "package"), path.join(at, "llava-web"), { recursive: true });
+      rmSync(path.join(at, "node_modules"), { recursive: true });
+      writeFileSync(path.join(at, "index.html"), PAGE("./bundle.js"));
+      writeFileSync(path.join(at, "manifest.json"), JSON.stringify({
+        manifest_version: 3, name: "An extension", version: "1", host_permissions: [`${host.server.origin}/*`], ...(policy ? { content_security_policy: { extension_pages: policy } } : {}),
+      }));
+      // An extension that is not packed has its name from where it is.
+      const id = [...createHash("sha256").update(at).digest("hex").slice(0, 32)].map((digit) => String.fromCharCode(97 + parseInt(digit, 16))).join("");
+      const context = await chromium.launchPersistentContext(path.join(at, "profile"), {
+        executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", headless: true,
+        args: ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", `--disable-extensions-except=${at}`, `--load-extension=${at}`],
+        ignoreDefaultArgs: ["--disable-extensions"],
+      });
+      try {
+        const page = await context.newPage();
+        await page.goto(`chrome-extension://${id}/index.html`);
+        await page.waitForFunction(() => typeof globalThis.ask === "function");
+        const seen = await page.evaluate(({ site, options }) => globalThis.ask(site, options).catch(({ code, message }) => ({ code, message })), { site: host.site, options: { assets: `chrome-extension://${id}/llava-web/` } });
+        if (policy) isRight(seen);
+        else assert.match(`${seen.code} ${seen.message}`, /^unsupported_browser .*'wasm-unsafe-eval'/);
+      } finally {
+        await context.close();
+      }
+    }
+  });
+
+  test("publint has nothing to say about it", async () => {
+    const { messages, pkg } = await publint({ pkgDir: path.join(folder, "package"), pack: false, strict: true });
+    assert.deepEqual(messages.map((message) => formatMessage(message, pkg, { color: false })), []);
+  });
+
+  test("its types are right wherever modules are", async () => {
+    const { problems } = await checkPackage(createPackageFromTarballData(new Uint8Array(readFileSync(archive))));
+    // What is left out: that it is ES modules only, and that TypeScript's resolution of before 2020 knows no exports.
+    const wrong = problems.filter(({ kind, resolutionKind }) => kind !== "CJSResolvesToESM" && resolutionKind !== "node10");
+    assert.deepEqual(wrong, []);
+  });
+
+  test("the element is known in JSX: of React, Preact and Solid", () => {
+    const at = app("jsx");
+    mkdirSync(path.join(at, "node_modules/@types"));
+    for (const name of ["react", "@types/react", "csstype", "preact", "solid-js"]) symlinkSync(path.join(here, "../node_modules", name), path.join(at, "node_modules", name));
+    const component = (/** @type {string} */ source, /** @type {string} */ entry, /** @type {string} */ attributes) => `
+      /** @jsxImportSource ${source} */
+      import type { LlavaChat } from "llava-web/${entry}";
+      export const use = (chat: LlavaChat) => chat.ask("What is it?");
+      export const App = () => <main>
+        <llava-chat model="a.gguf" mmproj="b.gguf" device="auto" image-detail="low" autoload ${attributes}><p slot="intro">Hello</p></llava-chat>
+        {/* @ts-expect-error: there is no such device */}
+        <llava-chat device="gpu" />
+      </main>;`;
+    writeFileSync(path.join(at, "react.tsx"), component("react", "react", 'className="x" models={[]} onllava-ready={({ detail }) => console.log(detail.info.name.length)}'));
+    writeFileSync(path.join(at, "preact.tsx"), component("preact", "preact", 'class="x" models={[]} onllava-error={({ detail }) => console.log(detail.code.length)}'));
+    writeFileSync(path.join(at, "solid.tsx"), component("solid-js", "solid", 'class="x" prop:models={[]} on:llava-message={({ detail }) => console.log(detail.content.length)}'));
+    const tsc = createRequire(import.meta.url).resolve("typescript/lib/tsc.js");
+    const { status, stdout } = spawnSync(process.execPath, [tsc, "--noEmit", "--strict", "--skipLibCheck", "--target", "es2022", "--module", "esnext", "--moduleResolution", "bundler", "--jsx", "react-jsx",
+      "--lib", "esnext,dom,dom.iterable,dom.asynciterable", "react.tsx", "preact.tsx", "solid.tsx"], { cwd: at, encoding: "utf8" });
+    assert.equal(status, 0, stdout);
   });
 });

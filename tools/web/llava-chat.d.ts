@@ -47,6 +47,8 @@ export class LlavaChat extends HTMLElement {
   system: string;
   /** What stands in the question's field at first. */
   prompt: string;
+  /** `auto`, `high` or `low`: how finely pictures are looked at, where the person has not set it. */
+  imageDetail: string;
   /** Whether the model is loaded without being asked for. */
   autoload: boolean;
   /** Models to choose from. */
@@ -71,6 +73,24 @@ export interface LlavaChatEventMap {
   "llava-message": CustomEvent<{ role: "user" | "assistant"; content: string; finish_reason?: ChatCompletionChunk["choices"][0]["finish_reason"]; usage?: Usage }>;
   "llava-error": CustomEvent<{ code: ErrorCode; message: string; error: unknown }>;
 }
+
+/** The attributes, as they are written in HTML. */
+export interface LlavaChatAttributes {
+  model?: string;
+  mmproj?: string;
+  device?: "auto" | "webgpu" | "cpu";
+  system?: string;
+  prompt?: string;
+  "image-detail"?: "auto" | "high" | "low";
+  /** Present or not: React 18 writes `false` as a text, which is present. */
+  autoload?: boolean;
+}
+
+/** The properties that have no attribute. */
+export type LlavaChatProperties = Pick<LlavaChat, "models">;
+
+/** What the element takes in JSX that sets properties, and listens to events by their names, as React 19 and Preact do. */
+export type LlavaChatProps = LlavaChatAttributes & Partial<LlavaChatProperties> & { [Name in keyof LlavaChatEventMap as `on${Name}`]?: (event: LlavaChatEventMap[Name]) => void };
 
 declare global {
   interface HTMLElementTagNameMap {

@@ -32,6 +32,8 @@ const version = /^version = "([^"]+)"/m.exec(manifest)?.[1];
 const repository = /^repository = "([^"]+)"/m.exec(manifest)?.[1] ?? (process.env.GITHUB_REPOSITORY && `${process.env.GITHUB_SERVER_URL}/${process.env.GITHUB_REPOSITORY}`);
 /** Not beside the module: there the compiler would take it for the module, and not look at that. */
 const elementTypes = path.join(root, "tools/web/llava-chat.d.ts");
+/** Frameworks whose JSX knows only the elements that it is told of; each has an entry that defines the element and has its types. */
+const JSX = ["react", "preact", "solid"];
 /** Modules that pages import; each gets an address that stays. */
 const PUBLIC = ["llava-web.js", "llava-chat.js", "openai.js", "prompt-api.js"];
 /** The page's own model and example pictures, which keep their addresses: the model is kept by its hash, see www/models.js. */
@@ -200,6 +202,8 @@ async function npmPackage() {
     cpSync(path.join(www, name), path.join(folder, name));
   }
   cpSync(elementTypes, path.join(folder, "llava-chat.d.ts"));
+  for (const name of ["custom-elements.json", ...JSX.map((name) => `${name}.d.ts`)]) cpSync(path.join(root, "tools/web", name), path.join(folder, name));
+  for (const name of JSX) writeFileSync(path.join(folder, `${name}.js`), 'export * from "./llava-chat.js";\n');
   for (const name of ["README.md", "docs", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"]) cpSync(path.join(root, name), path.join(folder, name), { recursive: true });
   writeFileSync(path.join(folder, "package.json"), `${JSON.stringify({
     name: "llava-web",
@@ -207,8 +211,10 @@ async function npmPackage() {
     description: "LLaVA-family vision-language models inside a browser tab: GGUF, WebAssembly, WebGPU",
     license: "MIT OR Apache-2.0",
     type: "module",
-    sideEffects: ["./llava-chat.js"],
+    sideEffects: ["./llava-chat.js", "./chat/element.js", ...JSX.map((name) => `./${name}.js`)],
+    main: "./llava-web.js",
     types: "./llava-web.d.ts",
+    customElements: "custom-elements.json",
     exports: {
       ".": { types: "./llava-web.d.ts", default: "./llava-web.js" },
       "./llava-web.js": { types: "./llava-web.d.ts", default: "./llava-web.js" },
@@ -218,6 +224,8 @@ async function npmPackage() {
       "./openai.js": { types: "./openai.d.ts", default: "./openai.js" },
       "./prompt-api": { types: "./prompt-api.d.ts", default: "./prompt-api.js" },
       "./prompt-api.js": { types: "./prompt-api.d.ts", default: "./prompt-api.js" },
+      ...Object.fromEntries(JSX.map((name) => [`./${name}`, { types: `./${name}.d.ts`, default: `./${name}.js` }])),
+      "./custom-elements.json": "./custom-elements.json",
       "./package.json": "./package.json",
     },
     keywords: ["llava", "vision-language model", "gguf", "webgpu", "webassembly", "image captioning", "web component"],

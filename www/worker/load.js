@@ -140,6 +140,13 @@ async function loadModule(wantsThreads) {
       causes.push(cause);
     }
   }
+  const forbidden = causes.find((cause) => cause instanceof Error && /unsafe-eval|content.security.policy|\bCSP\b/i.test(cause.message));
+  if (forbidden) {
+    throw new LlavaError("unsupported_browser",
+      "A security policy forbids WebAssembly here. Add 'wasm-unsafe-eval' to its script-src; in the manifest of an extension: " +
+      "\"content_security_policy\": { \"extension_pages\": \"script-src 'self' 'wasm-unsafe-eval'; object-src 'self'\" }.",
+      { cause: forbidden });
+  }
   if (causes.at(-1) instanceof WebAssembly.CompileError) {
     throw new LlavaError("unsupported_browser",
       "This browser cannot run the engine's WebAssembly, which needs SIMD. Update the browser, or use a current Chrome, Edge, Firefox or Safari.",
