@@ -17,6 +17,9 @@ export type ImageSource =
   | Blob | ImageBitmap | ImageData | HTMLImageElement | HTMLCanvasElement | OffscreenCanvas | HTMLVideoElement | VideoFrame | SVGImageElement
   | string | URL | ArrayBuffer | ArrayBufferView;
 
+/** Headers of a request, as `fetch` takes them. */
+export type RequestHeaders = Record<string, string> | Headers | [string, string][];
+
 export interface EngineOptions {
   /** The language model, GGUF. */
   model: Source;
@@ -43,6 +46,13 @@ export interface EngineOptions {
    * else loaded all the same, with a line in `info.warnings`. `"opfs"` makes it an error (`storage`) where there is no room.
    */
   cache?: "opfs" | "none";
+  /**
+   * What is sent with the requests for the files at `https:` addresses: a token, where a model is gated or private. The same for all files, which
+   * must then be of one origin, or for each file what a function of its address returns. They go to the host that the address names and are
+   * never stored. Where that host redirects to another origin, `Authorization` is not sent on; with any other header a redirect fails the load
+   * with `network`. The host must allow the headers in its answer to the browser's preflight request (CORS).
+   */
+  headers?: RequestHeaders | ((url: string) => RequestHeaders | null | undefined | Promise<RequestHeaders | null | undefined>) | null;
   /** The address of the folder that has the engine's files (`worker/`, `pkg/` and its like), where they are not beside this module. */
   assets?: string | URL | null;
   /** SHA-256 in hex, checked while the files are read. For a split file an array, one hash for each part. */

@@ -19,7 +19,7 @@ export async function use(file: File, parts: Blob[], bytes: ArrayBuffer, canvas:
   const sources: [Source, ...Source[]] = ["hf:owner/repository/model.gguf", ["a.gguf", "b.gguf"], file, parts, bytes, new Uint8Array(bytes)];
   const engine: Engine = await createEngine({
     model: sources[0], mmproj: file, device: "auto", threads: 4, contextSize: 2048, chatTemplate: "vicuna", cache: "none",
-    sha256: { model: "0".repeat(64) }, signal: new AbortController().signal,
+    sha256: { model: "0".repeat(64) }, signal: new AbortController().signal, headers: async (url) => (url.startsWith("https://huggingface.co/") ? { Authorization: "Bearer …" } : null),
     onProgress: ({ stage, file, loaded, total, bytesPerSecond, cached }: LoadProgress) => console.log(stage, file, loaded / total, bytesPerSecond, cached),
   });
   const vision = engine.info.vision?.tokensPerImage ?? 0;

@@ -5,7 +5,7 @@ import { existsSync, readFileSync } from "node:fs";
 
 /** What a query may hold: how the tests' server is to misbehave, and the parameters of the project's own pages. */
 const QUERY = new Set(["drop", "times", "stall", "noranges", "rate", "announce", "chunked", "newetag", "noetag", "etag", "hashetag", "wrongrange", "status",
-  "connections", "html", "redirect", "nocors", "model", "mmproj", "device", "isolate", "worker", "download", "v"]);
+  "connections", "html", "needs", "allow", "redirect", "nocors", "model", "mmproj", "device", "isolate", "worker", "download", "v"]);
 
 /** @typedef {{ method: string, url: string }} Asked */
 

@@ -23,6 +23,8 @@
 //   ?html            a web page with status 200
 //   ?redirect        302 to the same path without a query
 //   ?nocors          no CORS headers
+//   ?needs=N:V       401 without the header N: V
+//   ?allow=N,M       pages of other origins may send these headers, beside Range
 //
 // usage: node serve.mjs [--port N] [--host H] [--isolated] [ROOT]
 // A root may have mounts: { "/models/": "somewhere/else" }. Isolated, pages are cut off from other sites as threads want it
@@ -47,10 +49,10 @@ const TYPES = {
  *   `elsewhere`: the origin that signed addresses lead to; `bare`: pages are shown without the ending of their names
  */
 export async function serve({ root, mounts = {}, host = "127.0.0.1", port = 0, isolated = false, elsewhere = "", bare = false }) {
-  /** What was asked for, how much of it was sent, and between which times. @type {{ method: string, url: string, range: string | undefined, sent: number, from: number, to: number }[]} */
+  /** What was asked for, how much of it was sent, and between which times. @type {{ method: string, url: string, range: string | undefined, sent: number, from: number, to: number, headers: import("node:http").IncomingHttpHeaders }[]} */
   const requests = [];
   const server = createServer((request, response) => {
-    const record = { method: request.method ?? "", url: request.url ?? "", range: request.headers.range, sent: 0, from: performance.now(), to: Infinity };
+    const record = { method: request.method ?? "", url: request.url ?? "", range: request.headers.range, headers: request.headers, sent: 0, from: performance.now(), to: Infinity };
     requests.push(record);
     response.once("close", () => {
       record.to = performance.now();
@@ -120,11 +122,13 @@ async function answer(request, response, { root, mounts, isolated, elsewhere, ba
   }
   if (!has("nocors")) {
     headers["access-control-allow-origin"] = "*";
-    headers["access-control-allow-headers"] = "range";
+    headers["access-control-allow-headers"] = ["range", ...url.searchParams.getAll("allow")].join(", ");
     if (!has("hidden")) headers["access-control-expose-headers"] = "etag, content-range, accept-ranges, retry-after";
   }
   if (has("rangefails") && request.headers.range === "bytes=0-") return void response.destroy();
   if (request.method === "OPTIONS") return void response.writeHead(204, headers).end();
+  const [needed, value] = (url.searchParams.get("needs") ?? "").split(":");
+  if (needed && request.headers[needed] !== value) return void response.writeHead(401, { ...headers, "content-type": "text/plain" }).end("not without it");
   const still = !has("times") || times <= number("times");
   if (has("status") && still) {
     if (has("retryafter")) headers["retry-after"] = number("retryafter");

@@ -3,6 +3,15 @@
 import { LlavaError, shownJson } from "./errors.js";
 
 /**
+ * What kind of object this is, by the name of its class: an object of another frame has another class of that name.
+ * @param {any} value
+ * @returns {string}
+ */
+export function kindOf(value) {
+  return Object.prototype.toString.call(value).slice("[object ".length, -1);
+}
+
+/**
  * @param {unknown} value
  * @param {string} option
  */
@@ -19,6 +28,37 @@ export function checkChoice(value, choices, option) {
   if (value !== undefined && !choices.includes(/** @type {string} */ (value))) {
     throw invalid(`${option} is ${shownJson(value)}; it must be one of ${choices.map((choice) => `"${choice}"`).join(", ")}.`);
   }
+}
+
+/** What browsers let no page set (Fetch standard, "forbidden request-header"), and what the loader sets by itself. */
+const NOT_SETTABLE = new Set([
+  "accept-charset", "accept-encoding", "access-control-request-headers", "access-control-request-method", "connection", "content-length", "cookie", "cookie2", "date",
+  "dnt", "expect", "host", "keep-alive", "origin", "referer", "set-cookie", "te", "trailer", "transfer-encoding", "upgrade", "via", "range", "if-range", "if-none-match",
+]);
+
+/**
+ * Headers of a request, by their names in small letters. No message shows what they hold.
+ * @param {any} headers  as `fetch` takes them
+ * @param {string} what  for messages
+ * @returns {Record<string, string>}
+ */
+export function checkHeaders(headers, what) {
+  /** @type {Record<string, string>} */
+  const checked = {};
+  const isList = typeof headers === "object" && headers !== null && typeof headers[Symbol.iterator] === "function";
+  if (typeof headers !== "object" || headers === null) throw invalid(`${what} must be an object of names and values: { Authorization: "Bearer …" }.`);
+  for (const [name, value] of isList ? headers : Object.entries(headers)) {
+    if (typeof name !== "string" || typeof value !== "string") throw invalid(`${what} must have texts for values: ${shownJson(name)} has ${typeof value}.`);
+    const lower = name.toLowerCase();
+    if (NOT_SETTABLE.has(lower) || /^(proxy|sec)-/.test(lower)) throw invalid(`${what} cannot set ${shownJson(name)}: ${lower.includes("range") ? "which bytes are asked for is the loader's to say" : "browsers let no page do so"}.`);
+    try {
+      new Headers([[name, value]]);
+    } catch {
+      throw invalid(`${what} has ${shownJson(name)}, whose name or value no request can have. A line break at the end of a token that was read from a file is one reason.`);
+    }
+    checked[lower] = value.trim();
+  }
+  return checked;
 }
 
 /** @param {string} message */

@@ -1,16 +1,18 @@
 // Loads a model: the options, held to what they may be, and the worker that is asked.
 
-import { checkChoice, checkCount, checkListener, checkSignal, invalid } from "./checks.js";
+import { checkChoice, checkCount, checkListener, checkSignal, invalid, kindOf } from "./checks.js";
 import { hasSimd } from "./devices.js";
+import { draw } from "./drawing.js";
 import { Engine } from "./engine.js";
 import { LlavaError, shown, shownJson, toLlavaError } from "./errors.js";
+import { addHeaders } from "./headers.js";
 import { sourceSpecs } from "./sources.js";
 import { keepStorage } from "./storage.js";
 import { assetsIn } from "../assets.js";
 import { EngineClient } from "../wire/client.js";
 
 const OPTIONS = [
-  "model", "mmproj", "device", "threads", "contextSize", "chatTemplate", "quantizeMmproj", "kvFormat", "cache", "assets", "sha256", "signal", "onProgress",
+  "model", "mmproj", "device", "threads", "contextSize", "chatTemplate", "quantizeMmproj", "kvFormat", "cache", "headers", "assets", "sha256", "signal", "onProgress",
 ];
 
 /**
@@ -28,7 +30,9 @@ export async function createEngine(options) {
     throw new LlavaError("unsupported_browser",
       "This browser has no WebAssembly SIMD, which the engine needs. Update it, or use a current Chrome, Edge, Firefox or Safari.");
   }
-  const client = new EngineClient(request.assets.worker);
+  await addHeaders([request.model, request.mmproj], options.headers);
+  throwIfAborted(signal);
+  const client = new EngineClient(request.assets.worker, draw);
   // Ending the worker is the one way to stop a download, a decompression and a computation alike, at once.
   const abort = () => client.stopLoading(aborted(signal));
   signal?.addEventListener("abort", abort, { once: true });
@@ -88,7 +92,7 @@ function loadRequest(options) {
  */
 function folderOf(assets) {
   if (assets === undefined || assets === null) return undefined;
-  const address = assets instanceof URL || (typeof assets === "string" && assets.trim() !== "") ? String(assets) : null;
+  const address = kindOf(assets) === "URL" || (typeof assets === "string" && assets.trim() !== "") ? String(assets) : null;
   if (address !== null) {
     try {
       const url = new URL(address, globalThis.document?.baseURI ?? globalThis.location?.href);

@@ -1,6 +1,7 @@
 // A caller's picture → what is sent to the worker. The page only hands things over; decoding is done on the other side.
 
 import { base64Bytes, isBase64Picture, isDataUrl, isTooLongForPath } from "../fetching/data-url.js";
+import { kindOf } from "./checks.js";
 import { LlavaError, reason, shown } from "./errors.js";
 
 /** @typedef {import("../wire/protocol.js").ImageSpec} ImageSpec */
@@ -52,15 +53,6 @@ export class ImageList {
 }
 
 /**
- * What kind of object this is, by the name of its class: an object of another frame has another class of that name.
- * @param {any} value
- * @returns {string}
- */
-function kindOf(value) {
-  return Object.prototype.toString.call(value).slice("[object ".length, -1);
-}
-
-/**
  * @param {any} image
  * @param {string} where
  * @returns {Promise<ImageSpec>}
@@ -68,7 +60,7 @@ function kindOf(value) {
 async function imageSpec(image, where) {
   if (typeof image === "string" || kindOf(image) === "URL") return urlSpec(String(image), where);
   const kind = kindOf(image);
-  if (kind === "Blob" || kind === "File") return isSvg(image) ? { kind: "bitmap", bitmap: await drawnSvg(image, where) } : { kind: "blob", blob: image };
+  if (kind === "Blob" || kind === "File") return { kind: "blob", blob: image };
   if (kind === "ArrayBuffer" || ArrayBuffer.isView(image)) return { kind: "blob", blob: new Blob([/** @type {BlobPart} */ (image)]) };
   if (kind === "ImageData") {
     if (kindOf(image.data) !== "Uint8ClampedArray") {
@@ -120,27 +112,6 @@ async function withoutSize(image) {
   }
 }
 
-/** @param {Blob} blob */
-function isSvg(blob) {
-  return /^image\/svg\+xml\b/i.test(blob.type) && typeof globalThis.Image === "function";
-}
-
-/**
- * A drawing that is a file: only a document can draw it.
- * @param {Blob} blob
- * @param {string} where
- */
-async function drawnSvg(blob, where) {
-  const url = URL.createObjectURL(blob);
-  try {
-    const image = new Image();
-    image.src = url;
-    return await bitmapOf(image, where);
-  } finally {
-    URL.revokeObjectURL(url);
-  }
-}
-
 /**
  * @param {unknown} url
  * @param {string} where
@@ -152,7 +123,8 @@ function urlSpec(url, where) {
   }
   // Parsing megabytes of base64 as a URL would only cost time.
   if (isDataUrl(url)) return { kind: "url", url };
-  // Resolved against the page, the picture itself would be sent to its host as a path.
+  // Resolved against the page, the picture itself would be sent to its host as a path. No address begins as a drawing's text does.
+  if (/^\s*</.test(url.slice(0, 1000))) return { kind: "blob", blob: new Blob([url]) };
   if (isBase64Picture(url)) return { kind: "blob", blob: new Blob([base64Bytes(url)]) };
   if (isTooLongForPath(url)) {
     throw new LlavaError("invalid_image",

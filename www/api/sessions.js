@@ -1,5 +1,6 @@
 // A saved context, on its way back into an engine.
 
+import { kindOf } from "./checks.js";
 import { LlavaError } from "./errors.js";
 
 /**
@@ -8,7 +9,7 @@ import { LlavaError } from "./errors.js";
  * @returns {Uint8Array<ArrayBuffer>}
  */
 export function sessionToRestore(bytes) {
-  if (bytes instanceof ArrayBuffer) return new Uint8Array(bytes.slice(0));
+  if (kindOf(bytes) === "ArrayBuffer") return new Uint8Array(/** @type {ArrayBuffer} */ (bytes).slice(0));
   if (!ArrayBuffer.isView(bytes)) {
     throw new LlavaError("invalid_request", "restoreSession takes the bytes that saveSession returned, as a Uint8Array.");
   }

@@ -1,5 +1,6 @@
 // What a caller may give as a model file → the list of files the worker reads, in order.
 
+import { kindOf } from "./checks.js";
 import { LlavaError, shown } from "./errors.js";
 
 /** @typedef {import("../wire/protocol.js").SourceSpec} SourceSpec */
@@ -21,12 +22,15 @@ export function sourceSpecs(source, option) {
  * @returns {SourceSpec}
  */
 function sourceSpec(source, option) {
-  if (source instanceof URL) return urlSpec(source.href, option);
   if (typeof source === "string") return urlSpec(source.trim(), option);
-  if (source instanceof Blob) return { kind: "blob", blob: source, name: source instanceof File ? shown(source.name) : option };
-  if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) {
+  // Whatever frame it comes from.
+  const given = /** @type {any} */ (source);
+  const kind = kindOf(given);
+  if (kind === "URL") return urlSpec(given.href, option);
+  if (kind === "File" || kind === "Blob") return { kind: "blob", blob: given, name: kind === "File" ? shown(given.name) : option };
+  if (kind === "ArrayBuffer" || ArrayBuffer.isView(given)) {
     // A Blob, because it is handed over without a second copy in this page and without taking the caller's buffer away.
-    return { kind: "blob", blob: new Blob([/** @type {BlobPart} */ (source)]), name: option };
+    return { kind: "blob", blob: new Blob([/** @type {BlobPart} */ (given)]), name: option };
   }
   throw new LlavaError("invalid_request",
     `${option} must be a URL, "hf:owner/repository/path/file.gguf", a File, a Blob, an ArrayBuffer, a Uint8Array, or an array of those.`);

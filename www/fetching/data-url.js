@@ -56,9 +56,9 @@ export function base64Bytes(text) {
 
 /**
  * Base64 as somebody has it who took a picture for its address: what such a text begins with where it is PNG, JPEG, WebP, GIF, BMP, or a file
- * of the kind of AVIF and HEIC.
+ * of the kind of AVIF and HEIC, or SVG.
  */
-const PICTURE_IN_BASE64 = /^(?:iVBORw0KGgo|\/9j\/|UklGR|R0lGOD|Qk[0-3]|AAAA[A-Za-z0-9+/][GWm2]Z0eX)/;
+const PICTURE_IN_BASE64 = /^(?:iVBORw0KGgo|PHN2Zy|PD94bWwg|\/9j\/|UklGR|R0lGOD|Qk[0-3]|AAAA[A-Za-z0-9+/][GWm2]Z0eX)/;
 /** What base64 is not made of, but for the padding at its end. */
 const NOT_BASE64 = /[^A-Za-z0-9+/_\s-]/;
 /** No address that a page has of its own files is longer. */

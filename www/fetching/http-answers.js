@@ -81,13 +81,15 @@ export function retryAfter(response) {
   return Number.isFinite(seconds) ? Math.min(Math.max(seconds, 0), 300) * 1000 : 0;
 }
 
+const TOKEN = 'with a token in headers ({ Authorization: "Bearer …" })';
+
 /**
  * What Hugging Face says beside the status, in a header that pages may read. It answers with 401 for a repository that is not there, too: that
  * might be somebody's private one.
  * @type {Record<string, string>}
  */
 const HUB_ERRORS = {
-  GatedRepo: "its publisher wants the terms accepted first. Sign in there, accept them on the model's page, download the file, and choose it from disk.",
+  GatedRepo: `gated: its publisher wants the terms accepted first. Sign in there, accept them, then load it ${TOKEN}, or download the file and choose it from disk.`,
   RepoNotFound: "there is no such repository, or it is private. It may have been renamed: look for the model there.",
   RevisionNotFound: "the repository has no such version. Check the address.",
   EntryNotFound: "the repository has no such file. It may have been renamed: look at its list of files.",
@@ -96,17 +98,17 @@ const HUB_ERRORS = {
 /**
  * @param {string} where
  * @param {number} status
- * @param {string} [url]
- * @param {Headers} [headers]  the answer's
+ * @param {{ url?: string, answer?: Headers, sent?: import("./ask.js").RequestHeaders }} [more]  `answer`: its headers; `sent`: the caller's, where it
+ *   is a file that they can be given for
  */
-export function refused(where, status, url, headers) {
-  const hub = HUB_ERRORS[headers?.get("x-error-code") ?? ""];
+export function refused(where, status, { url, answer, sent } = {}) {
+  const hub = HUB_ERRORS[answer?.get("x-error-code") ?? ""];
   const isExpired = (status === 401 || status === 403) && url !== undefined && isSigned(url);
   const why =
     hub ? hub :
     isExpired ? "the address is signed, and the signature no longer holds. Get a new address of the file; what is stored of it is used." :
     status === 404 || status === 410 ? "there is no such file. Check the address." :
-    status === 401 || status === 403 ? "this file isn't public. Download it while signed in there, and choose it from disk." :
+    status === 401 || status === 403 ? notAllowed(sent) :
     status === 429 ? "the host is receiving too many requests right now. Wait a few minutes and try again." :
     status === 204 || status === 205 ? "it sent no file. Check the address." :
     status >= 500 ? "the host has a problem right now. Try again later." :
@@ -114,17 +116,29 @@ export function refused(where, status, url, headers) {
   return new LlavaError("network", `${where} answered with status ${status}: ${why}`);
 }
 
+/** @param {import("./ask.js").RequestHeaders} [sent] */
+function notAllowed(sent) {
+  if (!sent) return "this file isn't public. Download it while signed in there, and choose it from disk.";
+  if (Object.keys(sent).length === 0) {
+    return `this file isn't public: the model may be gated or private. Load it ${TOKEN} of an account that may read it, or download it while signed in there and choose it from disk.`;
+  }
+  return "the headers that were sent do not open it. The token may be wrong or have expired, or the model may be gated and its terms not accepted by that account.";
+}
+
 /**
  * @param {string} where
  * @param {string} url
  * @param {unknown} cause
+ * @param {import("./ask.js").RequestHeaders} [sent]  the caller's
  */
-export function unreachable(where, url, cause) {
+export function unreachable(where, url, cause, sent = {}) {
   const mixed = globalThis.location?.protocol === "https:" && url.startsWith("http:");
+  const names = Object.keys(sent);
   return new LlavaError("network",
     `${where} could not be fetched. ` + (mixed ?
       "A page loaded over https: cannot read http: addresses. Use an https: address, or download the file and choose it from disk." :
-      "Either there is no connection, or the host does not exist, or it does not let web pages read its files (CORS). " +
+      "Either there is no connection, or the host does not exist, or it does not let web pages read its files (CORS)" +
+      `${names.length > 0 ? ` or send it ${names.join(", ")} (Access-Control-Allow-Headers)` : ""}. ` +
       "Check the address and the connection, or download the file and choose it from disk."),
     { cause });
 }

@@ -2,6 +2,7 @@
 
 import { LlavaError } from "../api/errors.js";
 import { readableUrl } from "./address.js";
+import { ask } from "./ask.js";
 import { announcedLength, contentRange, isOtherVersion, isStrong, proves, refused, retryAfter, unreachable } from "./http-answers.js";
 import { skipBytes, takeBytes } from "./reading.js";
 
@@ -52,6 +53,8 @@ export class HttpBytes {
   /** Whether the answer came from another address than was asked. */
   redirected = false;
   #url;
+  /** The caller's, for the host of `#url`. */
+  #headers;
   #options;
   /** @type {ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | null} */
   #body = null;
@@ -82,12 +85,13 @@ export class HttpBytes {
   #wake = () => {};
 
   /**
-   * @param {{ url: string, name: string }} spec
+   * @param {{ url: string, name: string, headers?: import("./ask.js").RequestHeaders }} spec
    * @param {ReaderOptions} options
    * @param {Resume | null} [resume]  where the server does not go on there, the file is read from its start: see `resumed`
    */
-  constructor({ url, name }, options, resume = null) {
+  constructor({ url, name, headers }, options, resume = null) {
     this.#url = url;
+    this.#headers = headers;
     this.#resume = resume;
     this.#options = { retries: 5, retryDelay: 500, stallLimit: 60_000, ...options };
     this.#isPlain = !/^https?:/.test(url);
@@ -235,18 +239,17 @@ export class HttpBytes {
     this.#connection = new AbortController();
     let response;
     try {
-      response = await this.#withinStallLimit(fetch(this.#url, {
+      response = await this.#withinStallLimit(ask(this.#url, this.#headers, {
         headers,
         signal: this.#connection.signal,
         // Gigabytes that are read once would only push everything else out of the HTTP cache.
         cache: "no-store",
-        referrerPolicy: "no-referrer",
       }));
     } catch (cause) {
-      if (cause instanceof Dropped) throw cause;
+      if (cause instanceof Dropped || cause instanceof LlavaError) throw cause;
       // Older browsers ask whether the header may be sent, and hosts that do not expect the question refuse it.
       if (from === 0 && to === undefined) this.#isPlain = !this.#isPlain || !/^https?:/.test(this.#url);
-      throw new Dropped(unreachable(this.#where(), this.#url, cause), { retries: this.#received > 0 ? Infinity : 2 });
+      throw new Dropped(unreachable(this.#where(), this.#url, cause, this.#headers), { retries: this.#received > 0 ? Infinity : 2 });
     }
     if (this.#resume && (response.ok || response.status === 416)) {
       const resume = this.#resume;
@@ -283,7 +286,7 @@ export class HttpBytes {
     const { status } = response;
     if (status === 416) throw this.#changed("it is shorter now");
     if (!response.ok || !response.body) {
-      const error = refused(this.#where(), status, this.#url, response.headers);
+      const error = refused(this.#where(), status, { url: this.#url, answer: response.headers, sent: this.#headers ?? {} });
       if (PASSING_STATUSES.has(status)) throw new Dropped(error, { retryAfter: retryAfter(response), isThrottled: status === 429, retries: status === 429 ? this.#options.throttledRetries : undefined });
       // A signature that the host itself has handed out can be renewed where it did.
       if (EXPIRED_STATUSES.has(status) && (response.redirected || from > 0)) throw new Dropped(error, { retries: RENEWALS });

@@ -3,6 +3,7 @@
 
 import { LlavaError, shownJson } from "../api/errors.js";
 import { readableUrl } from "./address.js";
+import { ask } from "./ask.js";
 import { refused, unreachable, wholeBody } from "./http-answers.js";
 import { HttpBytes } from "./http-bytes.js";
 import { CHUNK } from "../storage/file-log.js";
@@ -25,7 +26,7 @@ const HASH = /^[0-9a-f]{64}$/;
 /** What a connection to a file, whole or in pieces, is to whoever reads from it. @typedef {HttpBytes | PieceBytes} RemoteBytes */
 
 /**
- * @param {{ url: string, name: string, pieces?: Pieces }} spec
+ * @param {{ url: string, name: string, headers?: import("./ask.js").RequestHeaders, pieces?: Pieces }} spec
  * @param {ReaderOptions} options
  * @param {Resume | null} [resume]
  * @returns {RemoteBytes}
@@ -44,7 +45,7 @@ export function withPieces(specs) {
     if (spec.kind !== "url" || !new URL(spec.url).pathname.endsWith(ENDING)) return spec;
     const name = spec.name.endsWith(ENDING) ? spec.name.slice(0, -ENDING.length) : spec.name;
     try {
-      return { ...spec, name, pieces: await readManifest(spec.url) };
+      return { ...spec, name, pieces: await readManifest(spec.url, spec.headers) };
     } catch (error) {
       if (error instanceof LlavaError && error.code === "network") return { ...spec, name };
       throw error;
@@ -54,23 +55,25 @@ export function withPieces(specs) {
 
 /**
  * @param {string} url
+ * @param {import("./ask.js").RequestHeaders} [headers]
  * @returns {Promise<Pieces>}
  */
-async function readManifest(url) {
+async function readManifest(url, headers) {
   const where = readableUrl(url);
   const controller = new AbortController();
   const timer = setTimeout(() => controller.abort(), PATIENCE);
   let response;
   let bytes;
   try {
-    response = await fetch(url, { cache: "no-cache", referrerPolicy: "no-referrer", signal: controller.signal });
+    response = await ask(url, headers, { cache: "no-cache", signal: controller.signal });
     bytes = await wholeBody(response, MAX_MANIFEST);
   } catch (cause) {
-    throw unreachable(where, url, cause);
+    if (cause instanceof LlavaError) throw cause;
+    throw unreachable(where, url, cause, headers);
   } finally {
     clearTimeout(timer);
   }
-  if (!response.ok) throw refused(where, response.status, url, response.headers);
+  if (!response.ok) throw refused(where, response.status, { url, answer: response.headers, sent: headers ?? {} });
   if (!bytes) throw invalid(where, "it is too large");
   let manifest;
   try {
@@ -109,18 +112,21 @@ export class PieceBytes {
   resumed = false;
   redirected = false;
   #pieces;
+  /** The manifest's; the pieces are of the same origin. */
+  #headers;
   #options;
   /** @type {{ net: HttpBytes, piece: Piece, hasher: import("./source-reader.js").Hasher | null } | null} */
   #current = null;
   #closed = false;
 
   /**
-   * @param {{ name: string, pieces: Pieces }} spec
+   * @param {{ name: string, headers?: import("./ask.js").RequestHeaders, pieces: Pieces }} spec
    * @param {ReaderOptions} options
    * @param {Resume | null} resume
    */
-  constructor({ name, pieces }, options, resume) {
+  constructor({ name, headers, pieces }, options, resume) {
     this.name = name;
+    this.#headers = headers;
     this.#pieces = pieces;
     this.#options = options;
     /** @type {number | undefined} */
@@ -187,7 +193,7 @@ export class PieceBytes {
     const from = this.position - piece.at;
     // The whole is proven by its hash, so a host need not prove a part.
     const resume = from > 0 ? { from, size: piece.size, etag: null, checked: true } : null;
-    const net = new HttpBytes({ url: piece.url, name: this.name }, this.#options, resume);
+    const net = new HttpBytes({ url: piece.url, name: this.name, headers: this.#headers }, this.#options, resume);
     await net.open();
     if (net.size !== undefined && net.size !== piece.size) {
       net.close();

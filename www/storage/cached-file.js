@@ -136,7 +136,7 @@ export class StoredFile {
       if (!stored.record.isHashed) this.#hasher = this.#createHasher();
       return;
     }
-    const pointer = asked ? null : lfsHash(this.#spec.url);
+    const pointer = asked ? null : lfsHash(this.#spec);
     this.#hadParts = stored.present.size > 0;
     if (this.#hadParts) {
       this.#expected ??= await pointer;

@@ -7,6 +7,7 @@ import { startWorker } from "./start-worker.js";
 /** @typedef {import("./protocol.js").Request} Request */
 /** @typedef {import("./protocol.js").Answer} Answer */
 /** @typedef {import("./protocol.js").GenerationEvent} GenerationEvent */
+/** @typedef {import("./protocol.js").Draw} Draw */
 /**
  * @template T
  * @typedef {T extends { id: number } ? Omit<T, "id"> : never} WithoutId
@@ -35,10 +36,15 @@ export class EngineClient {
   #outbox = [];
   /** Why nothing can be asked any more. @type {LlavaError | null} */
   #closed = null;
+  #draw;
 
-  /** @param {string} script  the address of the engine's worker */
-  constructor(script) {
+  /**
+   * @param {string} script  the address of the engine's worker
+   * @param {(blob: Blob) => Promise<ImageBitmap>} draw  decodes what only a document can
+   */
+  constructor(script, draw) {
     this.#script = script;
+    this.#draw = draw;
     this.#worker = createWorker(script);
     this.#worker.onmessage = ({ data }) => this.#receive(data);
     this.#worker.onerror = (event) => this.#workerFailed(event);
@@ -249,8 +255,23 @@ export class EngineClient {
     this.#worker.postMessage({ abort: id });
   }
 
-  /** @param {Answer} answer */
+  /** @param {Draw} asked */
+  async #drawFor({ drawing, blob }) {
+    try {
+      const bitmap = await this.#draw(blob);
+      if (this.#closed) bitmap.close();
+      else this.#worker.postMessage({ drawn: drawing, bitmap }, { transfer: [bitmap] });
+    } catch (error) {
+      if (!this.#closed) this.#worker.postMessage({ drawn: drawing, why: reason(error) });
+    }
+  }
+
+  /** @param {Answer | Draw} answer */
   #receive(answer) {
+    if (answer.kind === "draw") {
+      this.#drawFor(answer);
+      return;
+    }
     if (answer.kind === "result" && answer.info) this.info = answer.info;
     const waiting = this.#waiting.get(answer.id);
     if (!waiting) return;

@@ -4,12 +4,15 @@
 //                   Abort   { abort: id }            seen between two steps of that request; a generation then ends with what it has, all else
 //                                                    with an error
 //                   End     { end: true }            the worker is about to be ended: what it stores comes to an end
+//                   Drawn   { drawn, … }             the answer to Draw
 //   worker → page   Answer  { id, kind, … }          progress* (started event*)? then one result or error
+//                   Draw    { kind: "draw", … }      a picture that only a document can decode
 //                   Ended   { kind: "ended" }        nothing more is written
 
 /**
- * A file as it is sent to the worker. Bytes in memory travel as a `Blob` too. `pieces`: what a manifest said, once the worker has read it.
- * @typedef {{ kind: "url", url: string, name: string, pieces?: import("../fetching/pieces.js").Pieces } | { kind: "blob", blob: Blob, name: string }} SourceSpec
+ * A file as it is sent to the worker. Bytes in memory travel as a `Blob` too. `headers`: what its host is sent, and
+ * nobody else. `pieces`: what a manifest said, once the worker has read it.
+ * @typedef {{ kind: "url", url: string, name: string, headers?: import("../fetching/ask.js").RequestHeaders, pieces?: import("../fetching/pieces.js").Pieces } | { kind: "blob", blob: Blob, name: string }} SourceSpec
  */
 
 /**
@@ -44,6 +47,11 @@
  */
 
 /** @typedef {{ abort: number }} Abort */
+
+/**
+ * @typedef {{ kind: "draw", drawing: number, blob: Blob }} Draw
+ * @typedef {{ drawn: number, bitmap?: ImageBitmap, why?: string }} Drawn  `why`: a sentence's end, where it could not be drawn
+ */
 
 /**
  * @typedef {{ stage: "header" | "model" | "mmproj" | "recovering" | "ready", file: string, loaded: number, total: number,

@@ -1,9 +1,11 @@
 // Pictures as the engine takes them, in the worker: the bytes of an encoded file, or RGBA.
 
-import { LlavaError } from "../api/errors.js";
+import { LlavaError, reason } from "../api/errors.js";
 import { dataUrlBytes, isDataUrl } from "../fetching/data-url.js";
 import { readableUrl } from "../fetching/address.js";
 import { refused, unreachable, wholeBody } from "../fetching/http-answers.js";
+import { drawnByPage } from "./drawn.js";
+import { svgDrawing } from "./svg.js";
 
 /** @typedef {import("../wire/protocol.js").ImageSpec} ImageSpec */
 /** @typedef {Uint8Array | { width: number, height: number, data: Uint8Array }} Decoded */
@@ -34,9 +36,9 @@ export async function decodeImage(image, signal) {
   if (signal?.aborted) throw stopped();
   switch (image.kind) {
     case "blob":
-      return readable(await readBlob(image.blob));
+      return readable(await readBlob(image.blob), signal);
     case "url":
-      return readable(isDataUrl(image.url) ? dataUrlBytes(image.url) : await fetchImage(image.url, signal));
+      return readable(isDataUrl(image.url) ? dataUrlBytes(image.url) : await fetchImage(image.url, signal), signal);
     case "pixels":
       return { width: image.width, height: image.height, data: new Uint8Array(image.data.buffer, image.data.byteOffset, image.data.byteLength) };
     case "bitmap":
@@ -45,26 +47,72 @@ export async function decodeImage(image, signal) {
 }
 
 /**
- * A file as it is, where the engine knows its format. Of others the browser may: AVIF, HEIC and what is yet to come.
+ * A file as it is, where the engine knows its format. Of others the browser may: SVG, AVIF, HEIC and what is yet to come. What a file is called,
+ * and what type it is said to have, says nothing.
  * @param {Uint8Array<ArrayBuffer>} bytes
+ * @param {AbortSignal} [signal]
  * @returns {Promise<Decoded>}
  */
-async function readable(bytes) {
+async function readable(bytes, signal) {
   if (isKnown(bytes)) return bytes;
-  let bitmap;
+  const drawing = svgDrawing(bytes);
   try {
-    bitmap = await createImageBitmap(new Blob([bytes]), { imageOrientation: "from-image" });
-  } catch {
+    return bitmapPixels(drawing ? await drawnByPage(drawing.blob, signal) : await decodedByBrowser(bytes, signal));
+  } catch (cause) {
+    if (signal?.aborted) throw stopped(cause);
+    if (cause instanceof LlavaError) throw cause;
+    if (drawing) {
+      throw new LlavaError("invalid_image", `The picture is an SVG drawing that could not be drawn: ${reason(cause)} Save it as a PNG file, or mend it.`, { cause });
+    }
     // The engine says what it reads, and what this is instead.
     return bytes;
   }
-  return bitmapPixels(bitmap);
+}
+
+/**
+ * @param {Uint8Array<ArrayBuffer>} bytes
+ * @param {AbortSignal} [signal]
+ */
+async function decodedByBrowser(bytes, signal) {
+  const blob = new Blob([bytes], { type: typeOf(bytes) });
+  try {
+    return await createImageBitmap(blob, { imageOrientation: "from-image" });
+  } catch (error) {
+    // What is no picture need not be tried twice.
+    if (blob.type === "") throw error;
+    return await drawnByPage(blob, signal);
+  }
 }
 
 /** @param {Uint8Array} bytes */
+function startOf(bytes) {
+  return String.fromCharCode(...bytes.subarray(0, 32));
+}
+
+/**
+ * Whether the engine decodes it.
+ * @param {Uint8Array} bytes
+ */
 function isKnown(bytes) {
-  const text = String.fromCharCode(...bytes.subarray(0, 12));
-  return text.startsWith("\xff\xd8\xff") || text.startsWith("\x89PNG") || text.startsWith("GIF8") || text.startsWith("BM") || /^RIFF[^]{4}WEBP/.test(text);
+  const start = startOf(bytes);
+  return start.startsWith("\xff\xd8\xff") || start.startsWith("\x89PNG\r\n\x1a\n") || /^GIF8[79]a/.test(start) || /^RIFF[^]{4}WEBP/.test(start) ||
+    // Two letters are little to go by; the second header has one of a few known lengths.
+    (start.startsWith("BM") && [12, 16, 40, 52, 56, 64, 108, 124].includes(start.charCodeAt(14)) && start.startsWith("\0\0\0", 15));
+}
+
+/**
+ * The type of a picture that some browsers decode, where it is one: not all of them look for themselves.
+ * @param {Uint8Array} bytes
+ */
+function typeOf(bytes) {
+  const start = startOf(bytes);
+  if (/^[^]{4}ftypavi[fs]/.test(start)) return "image/avif";
+  if (/^[^]{4}ftyp(?:hei[cmsx]|hev[cmsx]|mif1|msf1)/.test(start)) return "image/heic";
+  if (/^(?:\xff\x0a|\0\0\0\x0cJXL )/.test(start)) return "image/jxl";
+  if (/^(?:II\*\0|MM\0\*)/.test(start)) return "image/tiff";
+  if (/^\0\0[\x01\x02]\0/.test(start)) return "image/x-icon";
+  if (/^\0\0\0\x0cjP {2}\r\n/.test(start)) return "image/jp2";
+  return "";
 }
 
 /** @param {Blob} blob */

@@ -3,6 +3,7 @@
 import { LlavaError, toLlavaError } from "../api/errors.js";
 import { toJson } from "../wire/json.js";
 import { decodeImage, decodeImages } from "./decode-image.js";
+import { takeDrawn } from "./drawn.js";
 import { generate, stoppedBefore } from "./generate.js";
 import { EngineHost } from "./host.js";
 import { endLoading } from "./load.js";
@@ -28,6 +29,7 @@ const host = new EngineHost(async () => {
 self.onmessage = ({ data }) => {
   if ("end" in data) end();
   else if ("abort" in data) abort(data.abort);
+  else if ("drawn" in data) takeDrawn(data);
   else enqueue(data);
 };
 
