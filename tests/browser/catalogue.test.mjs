@@ -7,17 +7,19 @@ import { after, before, describe, test } from "node:test";
 
 import { FAMILIES, fit, fitWords, forPhotographs, hasRoom, isLoadable, secondsToFirstWord, speedWords, totalBytes } from "../../www/chat/model/catalogue.js";
 import { MODELS } from "../../www/models.js";
+import { Language } from "../../www/strings/language.js";
 import { standIn } from "./stand-in.mjs";
 import { golden, openTab, start, withoutEngine } from "./support.mjs";
 
 const GB = 1e9;
 /** A laptop with Chrome and no GPU that WebGPU knows. */
+const words = new Language();
 const LAPTOP = { gpu: false, memory: 8 * GB, isAtLeast: true, free: 100 * GB, kept: new Set(), rate: null };
 
 describe("the list of models", () => {
   test("has at least eight for photographs, each with what a person and the engine have to know", () => {
     assert.ok(MODELS.filter(({ purpose }) => purpose === "photographs").length >= 8);
-    assert.equal(new Set(MODELS.map(({ name }) => name)).size, MODELS.length);
+    assert.equal(new Set(MODELS.map(({ name }) => String(name))).size, MODELS.length);
     assert.equal(MODELS[0].purpose, "drawings");
     const FILE = /^hf:[\w.-]+\/[\w.-]+\/[\w.-]+\.gguf$/;
     for (const { name, family, purpose, goodAt, licence, model, mmproj, bytes, memory, work, sampling = {} } of MODELS.slice(1)) {
@@ -28,7 +30,7 @@ describe("the list of models", () => {
       // Keys, values and scratch beside the weights; 16-bit vision files are loaded in 8 bits on the CPU.
       assert.ok(memory > 0.9 * (bytes.model + bytes.mmproj), `${name}: ${memory} bytes are less than the files`);
       assert.ok(family && licence && ["photographs", "documents"].includes(purpose), name);
-      assert.match(goodAt, /^[A-Z].{30,110}\.$/, name);
+      assert.match(String(goodAt), /^[A-Z].{30,110}\.$/, name);
       // A weight takes between 4 and 9 bits.
       const bits = (8 * bytes.model) / work.weights;
       assert.ok(bits > 4 && bits < 9, `${name}: ${bits} bits a weight`);
@@ -78,7 +80,7 @@ describe("what fits", () => {
     assert.equal(fit(of(0.4 * GB), silent), "unknown");
     assert.equal(fit(of(5 * GB), silent), "too large");
     assert.equal(fit(MODELS[0], silent), "fits");
-    assert.equal(fitWords(of(0.4 * GB), silent), "not known whether it fits this device");
+    assert.equal(String(fitWords(words, of(0.4 * GB), silent)), "can’t tell whether it fits this device");
     // Only the files' size is known.
     assert.equal(fit({ name: "x", model: "x", bytes: 3.2 * GB }, LAPTOP), "too large");
     assert.equal(fit({ name: "x", model: "x", bytes: 2.5 * GB }, LAPTOP), "fits");
@@ -106,13 +108,13 @@ describe("what fits", () => {
   test("how fast: from what was measured, in words; not known where nothing was", () => {
     const model = { name: "x", model: "x", bytes: 1, work: { weights: 1e8, picture: 0.2e12, rows: 70 } };
     assert.equal(secondsToFirstWord(model, LAPTOP), null);
-    assert.equal(speedWords(model, LAPTOP), "speed here not known yet");
-    assert.equal(speedWords({ ...model, work: undefined }, { ...LAPTOP, rate: 1e12 }), "speed here not known yet");
+    assert.equal(String(speedWords(words, model, LAPTOP)), "speed not measured yet");
+    assert.equal(String(speedWords(words, { ...model, work: undefined }, { ...LAPTOP, rate: 1e12 })), "speed not measured yet");
     assert.equal(secondsToFirstWord(model, { ...LAPTOP, rate: 22e9 }), 10);
-    assert.equal(speedWords(model, { ...LAPTOP, rate: 220e9 }), "fast here: first words within 4 s");
-    assert.equal(speedWords(model, { ...LAPTOP, rate: 22e9 }), "first words within about 10 s here");
-    assert.equal(speedWords(model, { ...LAPTOP, rate: 22e9 / 3.2 }), "first words within about 35 s here");
-    assert.equal(speedWords(model, { ...LAPTOP, rate: 2.2e9 }), "slow here: up to about 2 min to the first words");
+    assert.equal(String(speedWords(words, model, { ...LAPTOP, rate: 220e9 })), "fast here: first words within 4 s");
+    assert.equal(String(speedWords(words, model, { ...LAPTOP, rate: 22e9 })), "first words within about 10 s here");
+    assert.equal(String(speedWords(words, model, { ...LAPTOP, rate: 22e9 / 3.2 })), "first words within about 35 s here");
+    assert.equal(String(speedWords(words, model, { ...LAPTOP, rate: 2.2e9 })), "slow here: up to about 2 min to the first words");
   });
 });
 
@@ -228,7 +230,7 @@ describe("models in the page", { skip: withoutEngine }, () => {
     }, LLAVA());
     const card = page.getByRole("region", { name: "For photographs: Small eyes" });
     await card.getByText("Sees a little.").waitFor();
-    await card.getByText(/2\.4 MB to download · fits this device · .* · licence: CC0/).waitFor();
+    await card.getByText(/2\.4 MB to download · fits this device · .* · license: CC0/).waitFor();
     // By keyboard: the list, opened, has the focus where it goes on.
     await card.getByRole("button", { name: "More models" }).focus();
     await page.keyboard.press("Enter");
@@ -258,7 +260,7 @@ describe("models in the page", { skip: withoutEngine }, () => {
       chat.models = [chat.models[0], { name: "Huge", purpose: "photographs", model: "hf:owner/repo/huge.gguf", bytes: 9e9 }];
     });
     const card = page.getByRole("region", { name: "For photographs" });
-    await card.getByText("No model of the list fits this device and browser. You can still load files of your own.").waitFor();
+    await card.getByText("None of the suggested models fits this device and browser. You can still load files of your own.").waitFor();
     assert.equal(await card.getByRole("button", { name: /^Load/ }).count(), 0);
     await card.getByRole("button", { name: "More models" }).click();
     await page.getByRole("button", { name: "Language model: choose file" }).waitFor();
@@ -289,7 +291,7 @@ describe("models in the page", { skip: withoutEngine }, () => {
     const endless = standIn().replace(/async benchmark\(\) \{/, "async benchmark() { for (;;) await this.pause();");
     assert.notEqual(endless, standIn());
     await withStandIn(page, endless);
-    await page.getByRole("region", { name: /^For photographs/ }).getByText("speed here not known yet").waitFor();
+    await page.getByRole("region", { name: /^For photographs/ }).getByText("speed not measured yet").waitFor();
     await question(page).fill("say:Good day.");
     await question(page).press("Enter");
     await page.locator(".answer").getByText("Good day.").waitFor();

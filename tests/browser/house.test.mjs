@@ -66,7 +66,7 @@ describe("the page with its own model", { skip: withoutEngine }, () => {
     await page.getByText(/recognizes drawings of everyday objects, shapes and colors/).waitFor();
     // Beside it, what is for photographs: its size, its licence, and how fast it will be, which is measured with the model that is loaded.
     const offer = page.getByRole("region", { name: "For photographs: SmolVLM 256M" });
-    await offer.getByText(/279 MB to download · .* · (fast here: first words within 4 s|first words within about \d+ s here|slow here: .*) · licence: Apache-2\.0/).waitFor();
+    await offer.getByText(/279 MB to download · .* · (fast here: first words within 4 s|first words within about \d+ s here|slow here: .*) · license: Apache-2\.0/).waitFor();
     await offer.getByRole("button", { name: "Load SmolVLM 256M" }).waitFor();
     await offer.getByRole("button", { name: "More models" }).waitFor();
     await sample(page, /Is there a dog/).click();

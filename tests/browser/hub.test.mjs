@@ -148,7 +148,7 @@ describe("models on a hub", { skip: withoutEngine }, () => {
     await page.context().route(`${host.other.origin}/**`, () => {});
     await load(page, "Slow");
     await page.getByRole("button", { name: "Cancel" }).click();
-    await page.getByRole("button", { name: "Back to llava-web house model" }).click();
+    await page.getByRole("button", { name: "Back to Built-in mini model" }).click();
     await question(page).waitFor();
     await page.getByRole("region", { name: /^For photographs/ }).waitFor();
   });

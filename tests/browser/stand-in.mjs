@@ -3,6 +3,7 @@
 //
 //   "say:WORDS"                     answers WORDS
 //   "echo"                          answers with the request, as JSON
+//   "fill: N"                       answers, and the context has N tokens then
 //   "on and on"                     does not come to an end soon
 //   "too long"                      fails, as a question does that does not fit into the context
 //   "fail: CODE"                    fails with this code; "… once" only for the first time; "… in engine 1" in that one only
@@ -16,7 +17,7 @@ const SOURCE = `
       const engine = new Engine();
       engine.pause = pause;
       engine.options = options;
-      engine.vision = mmproj ? { projector: "mlp", imageSize: 336, patchSize: 14, tokensPerImage: 576, featureSize: 8 } : null;
+      engine.vision = mmproj ? { projector: "mlp", imageSize: 336, patchSize: 14, tokensPerImage: 144, featureSize: 8 } : null;
       return engine;
     }
     static simd() { return "simd128"; }
@@ -36,6 +37,7 @@ const SOURCE = `
         throw Object.assign(new Error("It failed: " + code), { code });
       }
       this.aborted = false;
+      this.fill = Number(/^fill: (\\d+)/.exec(text)?.[1] ?? 0);
       // What it was asked is told as a whole.
       this.most = text === "echo" || text === "on and on" ? Infinity : request.max_tokens ?? Infinity;
       this.images = images.length;
@@ -49,7 +51,7 @@ const SOURCE = `
       await new Promise((resolve) => setTimeout(resolve, 2));
       if (!this.aborted && this.count < Math.min(this.pieces.length, this.most)) return JSON.stringify({ type: "token", text: this.pieces[this.count++], token_ids: [this.count], logprobs: null });
       return JSON.stringify({ type: "done", text: "", finish_reason: this.aborted ? "abort" : this.count === this.most ? "length" : "stop", usage: {
-        prompt_tokens: 9, completion_tokens: this.count, total_tokens: 9 + this.count, image_tokens: 0, image_tiles: 0, cached_tokens: 0, image_ms: 1, prefill_ms: 1,
+        prompt_tokens: 9, completion_tokens: this.count, total_tokens: this.fill || 9 + this.count, image_tokens: 0, image_tiles: 0, cached_tokens: 0, image_ms: 1, prefill_ms: 1,
         decode_ms: 100, prefill_tokens_per_second: 9, decode_tokens_per_second: 12.3 } });
     }
     sessionBytes() { return 4; }

@@ -184,7 +184,7 @@ if (process.argv[1] && path.resolve(process.argv[1]) === fileURLToPath(import.me
   const list = option("--list") ?? path.join(here, "../../www/models.js");
   const hub = option("--hub");
   const { MODELS } = await import(pathToFileURL(path.resolve(list)).href);
-  const wanted = MODELS.filter((/** @type {KnownModel} */ { name }) => args.length === 0 || args.some((part) => name.toLowerCase().includes(part.toLowerCase())));
+  const wanted = MODELS.filter((/** @type {KnownModel} */ { name }) => args.length === 0 || args.some((part) => String(name).toLowerCase().includes(part.toLowerCase())));
   const checked = await checkModels(wanted, { hub, root: path.dirname(path.resolve(list)) });
   for (const { model, file, address, bytes, faults } of checked) {
     console.log(`${faults.length === 0 ? "ok   " : "FAULT"} ${model}, ${file}: ${bytes === null ? "size unknown" : `${bytes} bytes`}, ${address}`);

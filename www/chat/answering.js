@@ -1,8 +1,9 @@
 // Questions and answers in a <llava-chat>: asked, asked again, edited, taken back.
 
 import { LlavaError } from "../llava-web.js";
-import { bytes } from "./base/format.js";
+import { Complaint } from "../strings/language.js";
 import { totalBytes } from "./model/catalogue.js";
+import { ALMOST_FULL, costOf, earliestTurns, usedTokens } from "./talk/context.js";
 import { messagesOf, userMessage } from "./talk/messages.js";
 import { fetchPicture } from "./talk/address-dialog.js";
 import { isPhotograph } from "./talk/photograph.js";
@@ -14,6 +15,7 @@ import { responseFormat, sampling } from "./tools/settings.js";
 /** @typedef {import("./talk/conversation.js").Cut} Cut */
 /** @typedef {import("./talk/pictures.js").Picture} Picture */
 /** @typedef {import("./talk/turn.js").Turn} Turn */
+/** @typedef {import("./base/dom.js").Text} Text */
 
 /** After these the engine cannot go on. */
 const FATAL = ["internal", "out_of_memory", "device_lost"];
@@ -28,6 +30,8 @@ export class Answering {
   #isRecovering = false;
   /** Whether an example is on its way. */
   #hasExample = false;
+  /** Whether it was said that the context is almost full. */
+  #isFullTold = false;
 
   /** @param {Chat} chat */
   constructor(chat) {
@@ -144,31 +148,34 @@ export class Answering {
    * @returns {Promise<string>}
    */
   async #write(turn) {
-    const { state, view, settings, emit } = this.#chat;
+    const { state, view, settings, emit, words } = this.#chat;
     const answering = state.answer(turn);
     this.#chat.loading.stopMeasuring();
     view.alert.hide();
     view.lookedAt.close();
     turn.begin({ json: settings.json });
-    view.announce("Working on the answer");
+    view.announce(words.say("answer.working"));
     if (view.known?.purpose === "drawings") this.#tellOfPhotographs(answering);
     /** @type {{ finish: string, usage?: import("../llava-web.js").Usage, firstTokenSeconds?: number }} */
     let ended;
     try {
       ended = await this.#generate(answering);
-    } catch (error) {
+    } catch (thrown) {
+      const error = thrown instanceof Complaint ? new LlavaError("invalid_request", thrown.message, { cause: thrown }) : thrown;
       this.#failed(answering, error);
       throw error;
     }
     const { finish, usage, firstTokenSeconds } = ended;
     turn.end(finish, usage, view.conversation.turns.reduce((n, { pictures }) => n + pictures.length, 0));
+    turn.cost = costOf(turn, view.conversation.turns);
     this.#replaced.get(turn)?.cut.release();
     this.#replaced.delete(turn);
     state.answered(answering);
     view.conversation.scrollAlong();
     if (view.conversation.turns.includes(turn)) this.#chat.keeping.save();
-    view.announce(turn.text === "" ? "Stopped before the first word" : [`Answer: ${turn.text}`, turn.remark].filter(Boolean).join(" "));
+    view.announce(turn.text === "" ? words.say("answer.none") : words.join([words.say("answer.whole", { text: turn.text }), turn.remark], " "));
     view.showStatus({ usage, firstTokenSeconds });
+    this.#tellOfContext(answering);
     emit("llava-message", { role: "assistant", content: turn.text, finish_reason: finish, usage });
     return turn.text;
   }
@@ -179,32 +186,64 @@ export class Answering {
    * @param {AnsweringState} answering
    */
   async #tellOfPhotographs({ turn, engine }) {
-    const { state, view, loading } = this.#chat;
+    const { state, view, loading, words } = this.#chat;
     const found = await Promise.all(turn.pictures.map(({ file }) => isPhotograph(file)));
     const count = found.filter((is) => is === true).length;
     if (count === 0 || state.engine !== engine || !view.conversation.turns.includes(turn)) return;
     const { known } = view.panel;
     const [model] = known.photographs;
-    const what = count === 1 ? (found.length === 1 ? "This looks like a photograph." : "One of these looks like a photograph.") : "These look like photographs.";
-    const other = model ? ` ${model.name} sees photographs${known.isHere(model) ? "" : `: ${bytes(totalBytes(model))} to download`}.` : "";
-    turn.tell(`${what} The loaded model knows drawings only, and is guessing here.${other}`, [
+    const what = words.say(count > 1 ? "photograph.several" : found.length === 1 ? "photograph.one" : "photograph.oneOf");
+    const other = model && words.say(known.isHere(model) ? "photograph.other" : "photograph.download", { model: model.name, size: words.bytes(totalBytes(model)) });
+    turn.tell(words.join([what, other], " "), [
       ...(model ? [{
-        text: `Ask ${model.name}`,
+        text: words.say("photograph.ask", { model: model.name }),
         onclick: () => {
           view.panel.setAddresses({ model: model.model, mmproj: model.mmproj ?? "" });
           loading.begin({ model: model.model, mmproj: model.mmproj }, { focus: true, turn });
         },
       }] : []),
-      { text: "More models", quiet: true, onclick: () => view.showMoreModels() },
+      { text: words.say("known.more"), quiet: true, onclick: () => view.showMoreModels() },
     ]);
     view.conversation.scrollAlong();
     // Otherwise it is read out with the answer.
     if (turn.isAnswered) view.announce(turn.remark);
   }
 
+  /** Says that the context is almost full, once until there is room again. @param {AnsweringState} answering */
+  #tellOfContext({ engine }) {
+    const { state, view, words } = this.#chat;
+    const isAlmostFull = usedTokens(view.conversation.turns) >= ALMOST_FULL * engine.info.contextSize;
+    if (isAlmostFull && !this.#isFullTold && state.engine === engine) {
+      view.alert.show(words.say("context.almostFull"), { notice: true, actions: [
+        ...(this.#canForget(engine) ? [{ text: words.say("context.forget"), onclick: () => this.#forgetEarliest(engine) }] : []),
+        { text: words.say("bar.newConversation"), onclick: () => this.reset() },
+      ] });
+    }
+    this.#isFullTold = isAlmostFull;
+  }
+
+  /** @param {import("../llava-web.js").Engine} engine */
+  #canForget(engine) {
+    return earliestTurns(this.#chat.view.conversation.turns, engine.info.contextSize).length > 0;
+  }
+
+  /** The model is no longer sent the earliest questions; they stay on the screen. @param {import("../llava-web.js").Engine} engine */
+  #forgetEarliest(engine) {
+    const { state, view, keeping, words } = this.#chat;
+    if (state.now.is !== "ready") return;
+    const earliest = earliestTurns(view.conversation.turns, engine.info.contextSize);
+    for (const turn of earliest) turn.leaveOut();
+    this.#isFullTold = false;
+    view.alert.hide();
+    view.showStatus();
+    view.announce(words.say("context.forgotten", { count: earliest.length }));
+    view.focus();
+    keeping.save();
+  }
+
   /** @param {AnsweringState} answering */
   async #generate({ engine, turn, abort }) {
-    const { view, settings, emit } = this.#chat;
+    const { view, settings, emit, words } = this.#chat;
     const { conversation } = view;
     const system = this.#system ? [{ role: /** @type {const} */ ("system"), content: this.#system }] : [];
     const askedAt = performance.now();
@@ -214,7 +253,7 @@ export class Answering {
       messages: [...system, ...messagesOf(conversation.turns, this.#chat.detail)],
       stream: true,
       ...view.known?.sampling, ...sampling(settings),
-      response_format: responseFormat(settings),
+      response_format: responseFormat(words, settings),
       signal: abort.signal,
       onProgress: (progress) => {
         turn.progress(progress);
@@ -246,28 +285,34 @@ export class Answering {
    * @param {unknown} thrown
    */
   #failed(answering, thrown) {
-    const { state, view, emit, keeping } = this.#chat;
+    const { state, view, emit, keeping, words } = this.#chat;
     const { turn, engine, abort } = answering;
     const error = thrown instanceof LlavaError ? thrown : new LlavaError("internal", thrown instanceof Error ? thrown.message : String(thrown));
     if (error.code === "aborted" || abort.signal.aborted) {
       // Stopped together with its engine: what was written stays.
       turn.end("abort", undefined);
       state.answered(answering);
-      view.announce("Stopped");
+      view.announce(words.say("state.stopped"));
       return;
     }
     const { code } = error;
     const message = forPeople(error.message);
-    /** @type {{ text: string, onclick: () => void }[]} */
+    /** @type {{ text: Text, onclick: () => void }[]} */
     const actions = [];
     if (FATAL.includes(code)) this.#broken = engine;
     if (code === "device_lost" && state.last) {
       const { plan } = state.last;
-      actions.push({ text: "Continue on the CPU", onclick: () => this.#chat.loading.begin({ ...plan, device: "cpu" }, { focus: true, turn }) });
+      actions.push({ text: words.say("answer.onCpu"), onclick: () => this.#chat.loading.begin({ ...plan, device: "cpu" }, { focus: true, turn }) });
     }
     const replaced = this.#replaced.get(turn);
-    if (replaced) actions.push({ text: "Undo the edit", onclick: () => this.#undoEdit(turn, replaced) });
-    turn.fail({ code, message }, actions);
+    if (code === "context_overflow" && this.#canForget(engine)) {
+      actions.push({ text: words.say("context.forget"), onclick: () => {
+        this.#forgetEarliest(engine);
+        this.again(turn);
+      } });
+    }
+    if (replaced) actions.push({ text: words.say("answer.undoEdit"), onclick: () => this.#undoEdit(turn, replaced) });
+    turn.fail({ code, message }, actions, words.explain(error.cause instanceof Complaint ? error.cause : { code, message }));
     state.answered(answering);
     view.conversation.scrollAlong();
     if (!replaced && view.conversation.turns.includes(turn)) keeping.save();
@@ -307,7 +352,7 @@ export class Answering {
 
   /** Begins a new conversation. The one before can be had back for a while. */
   reset() {
-    const { state, view, host, keeping } = this.#chat;
+    const { state, view, host, keeping, words } = this.#chat;
     state.stop();
     view.undo.end();
     view.alert.hide();
@@ -318,10 +363,11 @@ export class Answering {
       const cut = view.conversation.cut();
       const saved = keeping.begin({ discard: true });
       const { engine } = state;
-      view.undo.offer("Conversation cleared.", {
+      view.undo.offer(words.say("chat.cleared"), {
         putBack: () => {
           cut.putBack();
           saved.putBack();
+          view.showStatus();
           view.render();
           view.focus();
         },
@@ -332,7 +378,7 @@ export class Answering {
           if (engine === state.engine && view.conversation.turns.length === 0) engine?.reset().catch(() => {});
         },
       });
-      view.announce("Conversation cleared");
+      view.announce(words.say("chat.cleared"));
     }
     view.composer.setPrompt(host.prompt);
     view.showStatus();
@@ -368,14 +414,14 @@ export class Answering {
    * @param {import("./model/catalogue.js").Example} example
    */
   async example({ picture, question }) {
-    const { state, view } = this.#chat;
+    const { state, view, words } = this.#chat;
     if (this.#hasExample || state.now.is !== "ready") return;
     this.#hasExample = true;
     try {
       const file = await fetchPicture(picture);
-      if (!this.submit(question, [await openPicture(file)])) view.alert.show("The model was busy. Choose the example again.", { notice: true });
+      if (!this.submit(question, [await openPicture(file)])) view.alert.show(words.say("start.busy"), { notice: true });
     } catch (error) {
-      view.alert.show(/** @type {Error} */ (error).message);
+      view.alert.show(words.explain(error));
     } finally {
       this.#hasExample = false;
     }
@@ -387,8 +433,8 @@ export class Answering {
    */
   async whereItLooked({ tokens, usage }, index) {
     const { now } = this.#chat.state;
-    if (now.is === "answering") throw new LlavaError("invalid_request", "An answer is still being written. Where the model looked can be seen when it is finished.");
-    if (now.is !== "ready" || !usage) throw new LlavaError("invalid_request", "No model is loaded yet.");
+    if (now.is === "answering") throw new Complaint("looked.answering");
+    if (now.is !== "ready" || !usage) throw new Complaint("looked.notLoaded");
     return now.engine.lookedAt({ position: usage.prompt_tokens + index, token: tokens[index]?.id });
   }
 
@@ -422,13 +468,13 @@ export class Answering {
    * @param {import("../llava-web.js").GenerationProgress | null} progress  null: there is a word again
    */
   #recovering(progress) {
-    const { view } = this.#chat;
+    const { view, words } = this.#chat;
     const now = progress ? progress.stage === "recovering" : false;
     // The prompt's own stages may follow: they are a part of it.
     if (progress && !now) return;
-    if (now && !this.#isRecovering) view.announce("The GPU was lost. The model is being loaded again, then the answer continues.");
-    if (!now && this.#isRecovering) view.announce("The answer continues");
-    if (now || this.#isRecovering) view.showStatus({ note: now ? "The GPU was lost. Reloading the model" : undefined });
+    if (now && !this.#isRecovering) view.announce(words.say("answer.recovering"));
+    if (!now && this.#isRecovering) view.announce(words.say("answer.goesOn"));
+    if (now || this.#isRecovering) view.showStatus({ note: now ? words.say("turn.recovering") : undefined });
     this.#isRecovering = now;
   }
 }

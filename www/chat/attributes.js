@@ -4,7 +4,7 @@
 const Base = globalThis.HTMLElement ?? /** @type {any} */ (class {});
 
 export class ChatAttributes extends Base {
-  static observedAttributes = ["model", "mmproj", "device", "system", "prompt", "image-detail", "autoload"];
+  static observedAttributes = ["model", "mmproj", "device", "system", "prompt", "image-detail", "autoload", "lang"];
 
   get model() {
     return this.getAttribute("model") ?? "";

@@ -5,10 +5,11 @@
 /**
  * @typedef {{ id: string, name: string }} StoredPicture
  * @typedef {{ question: string, pictures: StoredPicture[], answer: string, finish: string, failure?: { code: string, message: string },
+ *   cost?: number, leftOut?: boolean,
  *   usage?: import("../llava-web.js").Usage, tokens?: { id: number, end: number }[] }} StoredTurn
  */
 /**
- * With which model: its addresses, or null where it came from files of the disk, which cannot be opened again unasked.
+ * With which model: its name, "" where its file has none; its addresses, or null where it came from files of the disk, which cannot be opened again unasked.
  * @typedef {{ name: string, sources: { model: string, mmproj?: string } | null }} StoredModel
  */
 /**
@@ -85,7 +86,7 @@ async function readFirstLayout(transaction) {
       pictures.push({ id, file });
       return { id, name };
     }) }));
-    const model = kept.model ?? { name: "another model", sources: null };
+    const model = kept.model ?? { name: "", sources: null };
     found.push({ conversation: { id: newId(), turns, pictures: pictures.map(({ id }) => id), model, at: kept.at ?? 0 }, pictures });
   }
   return found;

@@ -3,21 +3,24 @@
 //   <script type="module" src="llava-chat.js"></script>
 //   <llava-chat model="hf:…/model.gguf" mmproj="hf:…/mmproj.gguf" prompt="Describe this image"></llava-chat>
 //
-// attributes (and properties): model, mmproj, device, system, prompt, autoload; property: models, those to choose from
+// attributes (and properties): model, mmproj, device, system, prompt, image-detail, autoload; lang: the language of its words (en, de), else the
+// one around it, else the browser’s; property: models, those to choose from
 // events: llava-ready { info }, llava-progress { stage, … }, llava-message { role, content, … }, llava-error { code, message, error }
 // methods: load(options), ask(text, image), stop(), reset()
 // slots: brand (in the bar at the top), intro (beside the model panel), note (in the model panel, above its button)
 // parts: bar model card input load known more stored progress cancel chat log offer offer-load exchange image turn asked answer example composer question picture ask stop
-//   error remark status button dialog alt-texts word heat heat-legend
+//   error remark status context button dialog alt-texts word heat heat-legend
 // properties: --llava-background --llava-surface --llava-text --llava-muted --llava-line --llava-accent --llava-on-accent
 //   --llava-danger --llava-radius --llava-font
 //
 // This file is the element as a page has it. What it does is in state.js, view.js, loading.js, answering.js and keeping.js.
 
+import { Language, languageOf } from "../strings/language.js";
 import { Answering } from "./answering.js";
 import { ChatAttributes, takeEarlierProperties } from "./attributes.js";
 import { listenForDrops } from "./base/drops.js";
 import { styles } from "./base/styles.js";
+import { sayAgain } from "./base/dom.js";
 import { Keeping } from "./keeping.js";
 import { Loading } from "./loading.js";
 import { ModelPanel } from "./model/panel.js";
@@ -32,12 +35,15 @@ import { View } from "./view.js";
 /** @typedef {import("./tools/settings.js").Settings} Settings */
 /**
  * What the parts of the element know of each other.
- * @typedef {{ host: LlavaChat, state: ChatState, view: View, loading: Loading, answering: Answering, keeping: Keeping,
+ * @typedef {{ host: LlavaChat, words: Language, state: ChatState, view: View, loading: Loading, answering: Answering, keeping: Keeping,
  *   readonly settings: Settings, readonly detail: import("../llava-web.js").ImageDetail, settingsChangedElsewhere: () => void, emit: (name: string, detail: object) => void }} Chat
  */
 
 export class LlavaChat extends ChatAttributes {
   #settings = loadSettings();
+  #words = new Language();
+  /** Notices that the page changes its language. */
+  #languageObserver = new MutationObserver(() => this.#speak());
   #chat;
   /** Whether it was suspended, having been taken out of the document. */
   #isSuspended = false;
@@ -52,7 +58,7 @@ export class LlavaChat extends ChatAttributes {
     const settings = () => this.#settings;
     const detail = () => this.#settings.detail ?? detailOf(this.imageDetail);
     const chat = /** @type {Chat} */ (/** @type {unknown} */ ({
-      host: this, state,
+      host: this, words: this.#words, state,
       get detail() {
         return detail();
       },
@@ -70,14 +76,14 @@ export class LlavaChat extends ChatAttributes {
     chat.answering = new Answering(chat);
     chat.keeping = new Keeping(chat);
     const { loading, answering } = chat;
-    chat.view = view = new View(root, state, {
+    chat.view = view = new View(root, this.#words, state, {
       load: ({ model, mmproj }) => loading.begin({ model, mmproj }, { focus: true }),
       changeModel: () => loading.change(),
       back: () => loading.back(),
       stop: () => this.stop(),
       reset: () => this.reset(),
-      save: () => showExport(root, answering.forExport),
-      settings: () => showSettings(root, {
+      save: () => showExport(root, this.#words, answering.forExport),
+      settings: () => showSettings(root, this.#words, {
         settings: this.#settings, system: this.system, device: this.device, detail: detailOf(this.imageDetail), onChange: (settings) => this.#changeSettings(settings),
       }),
       submit: (text, pictures) => answering.submit(text, pictures),
@@ -92,6 +98,9 @@ export class LlavaChat extends ChatAttributes {
   connectedCallback() {
     takeEarlierProperties(this, [...LlavaChat.observedAttributes, "models"]);
     const { state, view, keeping, loading } = this.#chat;
+    this.#speak();
+    // Of what is around the element, the document is what may change its language.
+    this.#languageObserver.observe(this.ownerDocument.documentElement, { attributeFilter: ["lang"] });
     view.urls.resume();
     keeping.connect();
     view.panel.refresh();
@@ -107,6 +116,7 @@ export class LlavaChat extends ChatAttributes {
       if (this.isConnected || this.#isSuspended) return;
       const { state, view, keeping } = this.#chat;
       this.#isSuspended = true;
+      this.#languageObserver.disconnect();
       view.altTexts.stop();
       view.lookedAt.close();
       view.undo.end();
@@ -124,9 +134,26 @@ export class LlavaChat extends ChatAttributes {
   attributeChangedCallback(name, before, now) {
     if (before === now) return;
     const { view, loading } = this.#chat;
+    if (name === "lang") this.#speak();
     if (name === "model" || name === "mmproj") view.panel.setAddresses({ model: this.model, mmproj: this.mmproj });
     if (name === "prompt") view.composer.setPrompt(this.prompt);
     if (name === "autoload" && now !== null && this.isConnected) loading.autoload();
+  }
+
+  /** Speaks the language of what is around it. */
+  async #speak() {
+    if (!this.isConnected) return;
+    const { view } = this.#chat;
+    const wished = languageOf(this);
+    // What nobody has read yet is not shown in another language first.
+    if (!view.isRead && this.#words.isElsewhere(wished)) view.shell.classList.add("unread");
+    if (await this.#words.use(wished)) {
+      view.shell.lang = this.#words.tag;
+      sayAgain(view.shell);
+      view.altTexts.propose();
+    }
+    view.isRead = true;
+    view.shell.classList.remove("unread");
   }
 
   get models() {
@@ -212,11 +239,11 @@ export class LlavaChat extends ChatAttributes {
 
   /** Files that were dropped or pasted. @param {File[]} files */
   #take(files) {
-    const { view, state, loading } = this.#chat;
+    const { view, state, loading, words } = this.#chat;
     if (!state.isChatting) {
       loading.take(files);
     } else if (files.some((file) => ModelPanel.accepts(file))) {
-      view.alert.show("A model is loaded already. Press “Change model” first, then drop the other one.");
+      view.alert.show(words.say("model.isLoaded"));
     } else if (view.isDescribing) {
       view.altTexts.add(files);
     } else {

@@ -16,9 +16,6 @@ import { openPicture } from "./talk/pictures.js";
  * million parameters is within it; with LLaVA-1.5-7B no picture is, and where that runs, a GPU reads the conversation again in a second.
  */
 const MAX_SESSION_BYTES = 64 << 20;
-const NOT_SAVED = "The conversation couldn’t be saved: browser storage is full or turned off for this page.";
-const NOT_DELETED = "The saved conversations couldn’t be deleted. Clear this site’s data in your browser’s settings to be sure.";
-const NOT_OPENED = "Your saved conversation couldn’t be opened. It stays saved, and is tried again with the next load.";
 
 /** Told to the site's other tabs when everything is deleted. */
 const FORGOTTEN = "forgotten";
@@ -116,7 +113,7 @@ export class Keeping {
       return { turns, needsVision };
     } catch (error) {
       console.error(error);
-      this.#chat.view.alert.show(NOT_OPENED, { notice: true });
+      this.#chat.view.alert.show(this.#chat.words.say("saved.notOpened"), { notice: true });
       // What is asked now must not be written over it.
       this.#current?.release();
       this.#current = null;
@@ -130,16 +127,19 @@ export class Keeping {
    * @param {import("../llava-web.js").Engine} engine
    */
   show({ turns }, engine) {
-    const { view, answering } = this.#chat;
-    for (const { question, opened, answer, finish, usage, tokens, failure } of turns) {
+    const { view, answering, words } = this.#chat;
+    for (const { question, opened, answer, finish, usage, tokens, failure, cost = 0, leftOut } of turns) {
       const turn = answering.addTurn(question, opened);
       if (failure) turn.begin();
       if (finish) turn.show({ text: answer, finish, usage, tokens: tokens ?? [] });
       if (failure) turn.fail(failure);
+      turn.cost = cost;
+      if (leftOut) turn.leaveOut();
     }
+    view.showStatus();
     view.render();
     view.conversation.scrollAlong();
-    view.announce("Your saved conversation is back");
+    view.announce(words.say("saved.isBack"));
     const id = this.#current?.id;
     // It only saves time: that of another model, for one, is refused.
     if (id) getSession(id).then((session) => session && engine.restoreSession(session)).catch(() => {});
@@ -156,12 +156,12 @@ export class Keeping {
     this.#remember(id);
     const { model, mmproj } = state.last?.plan ?? {};
     const isAddress = typeof model === "string" && (mmproj === undefined || mmproj === null || typeof mmproj === "string");
-    const storedModel = { name: engine.info.name || "another model", sources: isAddress ? { model, mmproj: mmproj ?? undefined } : null };
+    const storedModel = { name: engine.info.name, sources: isAddress ? { model, mmproj: mmproj ?? undefined } : null };
     const now = turns.map((turn) => ({
-      question: turn.question, shown: turn.pictures, answer: turn.text, finish: turn.finish, usage: turn.usage, tokens: turn.tokens,
-      ...(turn.failure ? { failure: turn.failure } : {}),
+      question: turn.question, shown: turn.pictures, answer: turn.text, finish: turn.finish, usage: turn.usage, tokens: turn.tokens, cost: turn.cost,
+      ...(turn.failure ? { failure: turn.failure } : {}), ...(turn.isLeftOut ? { leftOut: true } : {}),
     }));
-    this.#write(NOT_SAVED, async () => {
+    this.#write("saved.failed", async () => {
       /** @type {Map<string, Blob>} */
       const files = new Map();
       /** @type {StoredTurn[]} */
@@ -207,7 +207,7 @@ export class Keeping {
     const before = this.#current;
     this.#current = null;
     this.#remember(null);
-    if (before && discard && this.#isOn) this.#write(NOT_DELETED, () => markDiscarded(before.id));
+    if (before && discard && this.#isOn) this.#write("saved.notDeleted", () => markDiscarded(before.id));
     return {
       putBack: () => {
         const since = this.#current;
@@ -223,7 +223,7 @@ export class Keeping {
 
   /** @param {Claim} claim */
   #delete({ id, release }) {
-    if (this.#isOn) this.#write(NOT_DELETED, () => deleteConversations([id]));
+    if (this.#isOn) this.#write("saved.notDeleted", () => deleteConversations([id]));
     this.#writing = this.#writing.then(release);
   }
 
@@ -231,8 +231,8 @@ export class Keeping {
   async changed(isOn) {
     if (isOn) return this.save();
     this.#letGo();
-    const isDeleted = await this.#write(NOT_DELETED, deleteEverything);
-    if (isDeleted) this.#chat.view.announce("All saved conversations of this site are deleted");
+    const isDeleted = await this.#write("saved.notDeleted", deleteEverything);
+    if (isDeleted) this.#chat.view.announce(this.#chat.words.say("saved.allDeleted"));
     this.#channel?.postMessage(FORGOTTEN);
   }
 
@@ -241,12 +241,12 @@ export class Keeping {
     const id = this.#current?.id;
     this.#letGo();
     // What was on its way when the other tab deleted everything.
-    if (id) this.#write(NOT_DELETED, () => deleteConversations([id]));
+    if (id) this.#write("saved.notDeleted", () => deleteConversations([id]));
   }
 
   /** Deletes what may be left of a time when conversations were saved, for instance at another path of this site. */
   #tidy() {
-    this.#write("", async () => {
+    this.#write(null, async () => {
       if (await mayExist()) await deleteEverything();
     });
   }
@@ -259,14 +259,14 @@ export class Keeping {
 
   /**
    * One after another, in the order in which they were wished.
-   * @param {string} fault  what to say where it fails
+   * @param {import("../strings/language.js").Key | null} fault  what to say where it fails
    * @param {() => Promise<unknown>} task
    * @returns {Promise<boolean>}
    */
   #write(fault, task) {
     const done = this.#writing.then(task).then(() => true, (error) => {
       console.warn(error);
-      if (fault) this.#chat.view.alert.show(fault, { notice: true });
+      if (fault) this.#chat.view.alert.show(this.#chat.words.say(fault), { notice: true });
       return false;
     });
     this.#writing = done;
@@ -302,7 +302,7 @@ export class Keeping {
       }
     } catch (error) {
       console.warn(error);
-      this.#chat.view.alert.show(NOT_OPENED, { notice: true });
+      this.#chat.view.alert.show(this.#chat.words.say("saved.notOpened"), { notice: true });
     }
     return null;
   }

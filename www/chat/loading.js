@@ -1,16 +1,17 @@
 // Loading a model into a <llava-chat>: because somebody asked, because the page wishes it, or once more.
 
 import { createEngine, listCachedModels, LlavaError } from "../llava-web.js";
-import { bytes } from "./base/format.js";
 import { totalBytes } from "./model/catalogue.js";
 import { ModelPanel } from "./model/panel.js";
 import { isKept } from "./model/facts.js";
+import { rememberPair } from "./model/pairs.js";
 import { measuredRate } from "./model/speed.js";
 import { prepareMarkdown } from "./talk/markdown.js";
 
 /** @typedef {import("./element.js").Chat} Chat */
 /** @typedef {import("./state.js").Plan} Plan */
 /** @typedef {import("./talk/turn.js").Turn} Turn */
+/** @typedef {import("./base/dom.js").Text} Text */
 /** @typedef {{ signal?: AbortSignal, onProgress?: (progress: import("../llava-web.js").LoadProgress) => void }} Watching */
 
 /** After these another model of the list may do. */
@@ -34,7 +35,7 @@ export class Loading {
    * @param {{ focus?: boolean, turn?: Turn | null } & Watching} [options]  `focus`: the person began it; `turn`: what to answer then
    */
   async load(plan, { focus = false, turn = null, signal, onProgress } = {}) {
-    const { state, view, settings, host, keeping } = this.#chat;
+    const { state, view, settings, host, keeping, words } = this.#chat;
     view.alert.hide();
     view.altTexts.stop();
     view.lookedAt.close();
@@ -42,7 +43,7 @@ export class Loading {
     const abort = () => loading.abort.abort(signal?.reason);
     if (signal?.aborted) abort();
     signal?.addEventListener("abort", abort, { once: true });
-    view.announce("Loading the model");
+    view.announce(words.say("loading.bar"));
     // Needed with the first answer, and small beside what is loaded meanwhile.
     prepareMarkdown();
     /** @type {import("../llava-web.js").Engine | undefined} */
@@ -73,6 +74,7 @@ export class Loading {
     } finally {
       signal?.removeEventListener("abort", abort);
     }
+    rememberPair(plan.model, plan.mmproj);
     this.#chat.emit("llava-ready", { info: engine.info });
     this.#measure(engine, known);
     if (turn && turn === view.conversation.turns.at(-1)) await this.#chat.answering.again(turn);
@@ -94,7 +96,7 @@ export class Loading {
   async autoload() {
     // Once the parser or the script has set every attribute.
     await null;
-    const { host, state, view, keeping } = this.#chat;
+    const { host, state, view, keeping, words } = this.#chat;
     const isWanted = () => host.isConnected && host.autoload && host.model !== "" && state.now.is === "choosing" && !state.last;
     if (!isWanted()) return;
     const model = await keeping.model();
@@ -107,9 +109,7 @@ export class Loading {
     if (sources && stored) return this.begin(sources);
     // Gigabytes are downloaded for nobody who did not ask.
     if (sources) view.panel.setAddresses({ mmproj: "", ...sources });
-    view.alert.show(sources ?
-      `Your saved conversation used “${name}”, which is no longer stored in this browser. Load it again to continue.` :
-      `Your saved conversation used “${name}”, which was loaded from files on this device. Choose them again to continue.`, { notice: true });
+    view.alert.show(words.say(sources ? "saved.notStored" : "saved.fromFiles", { model: name || words.say("saved.anotherModel") }), { notice: true });
   }
 
   /**
@@ -156,21 +156,22 @@ export class Loading {
    * @param {import("./keeping.js").Kept | null} kept
    */
   #conversationGoesOn(engine, kept) {
-    const { view, keeping, host } = this.#chat;
+    const { view, keeping, host, words } = this.#chat;
     const { info } = engine;
-    const notices = [...info.warnings ?? []];
-    view.announce("The model is ready");
+    /** @type {Text[]} */
+    const notices = (info.warnings ?? []).map((warning) => words.quote(warning));
+    view.announce(words.say("loading.isReady"));
     if (info.vision && this.#aside) {
       this.#aside.putBack();
       this.#aside = null;
-      view.announce("The model is ready, and your conversation is back");
+      view.announce(words.say("loading.isReadyAgain"));
     } else if (!info.vision && view.conversation.turns.some(({ pictures }) => pictures.length > 0)) {
       this.#aside = this.#chat.answering.setAside();
-      notices.push("Your conversation contains pictures and this model can’t see pictures. It will come back with a model that can.");
+      notices.push(words.say("saved.aside"));
     }
-    if (kept?.needsVision) notices.push("Your saved conversation contains pictures and this model can’t see pictures. It will come back with a model that can.");
+    if (kept?.needsVision) notices.push(words.say("saved.needsVision"));
     else if (kept) keeping.show(kept, engine);
-    if (notices.length > 0) view.alert.show(notices.join(" "), { notice: true });
+    if (notices.length > 0) view.alert.show(words.join(notices, " "), { notice: true });
     view.composer.setPrompt(host.prompt);
     view.render();
   }
@@ -180,35 +181,36 @@ export class Loading {
    * @param {import("./state.js").Loading} loading
    */
   #failed(thrown, { plan, turn, focus }) {
-    const { view } = this.#chat;
+    const { view, words } = this.#chat;
     const error = thrown instanceof LlavaError ? thrown : new LlavaError("internal", thrown instanceof Error ? thrown.message : String(thrown));
     const { code, message } = error;
     if (code === "aborted") {
-      view.announce("Stopped");
+      view.announce(words.say("state.stopped"));
       return;
     }
-    /** @type {{ text: string, onclick: () => void }[]} */
+    /** @type {{ text: Text, onclick: () => void }[]} */
     const actions = [];
     if (plan.mmproj && ["mmproj_mismatch", "unsupported_architecture"].includes(code)) {
-      actions.push({ text: "Swap the two files", onclick: () => {
+      actions.push({ text: words.say("loading.swap"), onclick: () => {
         view.alert.hide();
         view.panel.swap();
         view.panel.focus();
       } });
     }
     if (code === "device_lost" || (code === "out_of_memory" && message.includes('device "cpu"'))) {
-      actions.push({ text: "Load it on the CPU", onclick: () => this.begin({ ...plan, device: "cpu" }, { focus: true, turn }) });
+      actions.push({ text: words.say("loading.onCpu"), onclick: () => this.begin({ ...plan, device: "cpu" }, { focus: true, turn }) });
     }
     const known = view.panel.known.find(plan.model, plan.mmproj ?? undefined);
     const next = known?.purpose === "photographs" && ANOTHER_HELPS.includes(code) ? view.panel.known.after(known) : undefined;
     if (next) {
-      actions.push({ text: `Load ${next.name} instead, ${bytes(totalBytes(next))}`, onclick: () => {
+      actions.push({ text: words.say("loading.instead", { model: next.name, size: words.bytes(totalBytes(next)) }), onclick: () => {
         view.panel.setAddresses({ model: next.model, mmproj: next.mmproj ?? "" });
         this.begin({ model: next.model, mmproj: next.mmproj }, { focus: true, turn });
       } });
     }
-    if (known && code === "network") actions.push({ text: "Choose the two files", onclick: () => view.panel.choose() });
-    view.alert.show(known && code === "network" ? `${known.name} could not be downloaded. ${message}` : message, { actions });
+    if (known && code === "network") actions.push({ text: words.say("loading.choose"), onclick: () => view.panel.choose() });
+    const why = words.explain(error);
+    view.alert.show(known && code === "network" ? words.say("loading.notDownloaded", { model: known.name, why }) : why, { actions });
     // It stands above a long form: whoever began it is led there, before what can be done about it.
     if (focus && actions.length > 0) view.alert.focus();
     else view.alert.element.scrollIntoView({ block: "nearest" });
@@ -217,7 +219,7 @@ export class Loading {
 
   /** Files that were dropped or pasted where a model is chosen. @param {File[]} files */
   async take(files) {
-    const { view, state } = this.#chat;
+    const { view, state, words } = this.#chat;
     view.alert.hide();
     const models = files.filter((file) => ModelPanel.accepts(file));
     const others = files.filter((file) => !models.includes(file));
@@ -228,8 +230,7 @@ export class Loading {
     await view.composer.attachAll(others);
     const count = view.composer.pictures.length - before;
     if (count > 0 && !state.isChatting) {
-      const what = count === 1 ? `“${view.composer.pictures.at(-1)?.name}” is attached` : `${count} pictures are attached`;
-      view.alert.show(`${what}. Load a model, then ask about ${count === 1 ? "it" : "them"}.`, { notice: true });
+      view.alert.show(count === 1 ? words.say("loading.attached", { file: view.composer.pictures.at(-1)?.name ?? "" }) : words.say("loading.attachedSeveral", { count }), { notice: true });
     }
   }
 }

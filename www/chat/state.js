@@ -27,7 +27,7 @@ export class ChatState {
   /** What was going on when the element was taken out. @type {{ plan: Plan, turn: Turn | null } | null} */
   #suspended = null;
   #onChange;
-  /** The model that was loaded last, whether or not it still is. @type {{ plan: Plan, name: string } | null} */
+  /** The model that was loaded last, whether or not it still is. `name`: "" where its file has none. @type {{ plan: Plan, name: string } | null} */
   last = null;
 
   /** @param {() => void} onChange */
@@ -74,7 +74,7 @@ export class ChatState {
       engine.unload();
       return false;
     }
-    this.last = { plan: loading.plan, name: engine.info.name || "the last model" };
+    this.last = { plan: loading.plan, name: engine.info.name };
     this.#set({ is: "ready", engine });
     return true;
   }

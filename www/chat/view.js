@@ -1,17 +1,20 @@
 // What a <llava-chat> shows: built once, and brought into line with the state by `render`, the one place that shows and hides its parts.
 
 import { Alert } from "./base/alert.js";
-import { button, element } from "./base/dom.js";
-import { bytes } from "./base/format.js";
+import { button, element, setAttribute, setText } from "./base/dom.js";
 import { ImageUrls } from "./base/image-urls.js";
 import { Undo } from "./base/undo.js";
 import { ModelPanel } from "./model/panel.js";
 import { Composer } from "./talk/composer.js";
+import { MAX_PICTURES } from "./talk/pictures.js";
+import { ALMOST_FULL, usedTokens } from "./talk/context.js";
 import { Conversation, statusText } from "./talk/conversation.js";
 import { LookedAt } from "./talk/looked-at.js";
 import { AltTexts } from "./tools/alt-texts.js";
 
 /** @typedef {import("./state.js").ChatState} ChatState */
+/** @typedef {import("./base/dom.js").Text} Text */
+/** @typedef {import("../strings/language.js").Language} Language */
 /** @typedef {import("./talk/pictures.js").Picture} Picture */
 /** @typedef {import("./talk/turn.js").Turn} Turn */
 
@@ -34,6 +37,7 @@ import { AltTexts } from "./tools/alt-texts.js";
 
 export class View {
   #root;
+  #words;
   #state;
   #act;
   /** The state that is shown. @type {import("./state.js").State | null} */
@@ -42,29 +46,39 @@ export class View {
   #engine = null;
   /** Whether many pictures are described, instead of a conversation. */
   #isDescribing = false;
+  /** Whether the element has spoken already. */
+  isRead = false;
   urls = new ImageUrls();
-  alert = new Alert();
-  undo = new Undo();
   modelName = element("div", { class: "model-name" });
   status = element("p", { class: "status", part: "status" });
   announcer = element("div", { class: "visually-hidden", "aria-live": "polite" });
 
   /**
    * @param {ShadowRoot} root
+   * @param {Language} words
    * @param {ChatState} state
    * @param {Actions} act
    */
-  constructor(root, state, act) {
+  constructor(root, words, state, act) {
     this.#root = root;
+    this.#words = words;
+    this.alert = new Alert(words);
+    this.undo = new Undo(words);
     this.#state = state;
     this.#act = act;
-    const onError = (/** @type {string} */ message) => this.alert.show(message);
-    const onTell = (/** @type {string} */ message) => this.announce(message);
-    this.panel = new ModelPanel({ onLoad: act.load, onCancel: act.stop, onBack: act.back, onSettings: act.settings, onError, onTell, onKnown: () => this.#showOffer() });
-    this.composer = new Composer(this.urls, {
+    const onError = (/** @type {Text} */ message, /** @type {{ text: Text, onclick: () => void } | undefined} */ action = undefined) =>
+      this.alert.show(message, { actions: action ? [action] : [] });
+    const onTell = (/** @type {Text} */ message) => this.announce(message);
+    this.panel = new ModelPanel(words, { onLoad: act.load, onCancel: act.stop, onBack: act.back, onSettings: act.settings, onError, onTell, onKnown: () => this.#showOffer() });
+    this.composer = new Composer(words, this.urls, {
       onAsk: act.submit, onStop: act.stop, onError, onTell, onPicture: () => this.#showStart(), onCancelEdit: act.endEdit,
+      onMany: (files) => {
+        this.composer.clearPictures();
+        this.showAltTexts(true);
+        this.altTexts.add(files);
+      },
     });
-    this.conversation = new Conversation(this.urls, {
+    this.conversation = new Conversation(words, this.urls, {
       onChoosePicture: () => this.composer.choose(),
       onQuestion: (text) => this.composer.ask(text),
       onExample: act.example,
@@ -73,28 +87,29 @@ export class View {
       onLoadKnown: (model) => this.panel.load(model),
       onMoreModels: () => this.showMoreModels(),
     });
-    this.altTexts = new AltTexts(this.urls, {
+    this.altTexts = new AltTexts(words, this.urls, {
       onDescribe: act.describe, onBack: () => this.showAltTexts(false), onTell, onError, onUndoable: (message, what) => this.undo.offer(message, what),
     });
-    this.lookedAt = new LookedAt({
-      onAsk: act.look, onTell, onError: (error) => this.alert.show(error instanceof Error ? error.message : String(error), { notice: true }),
+    this.lookedAt = new LookedAt(words, {
+      onAsk: act.look, onTell, onError: (error) => this.alert.show(words.explain(error), { notice: true }),
     });
-    this.newButton = button({ text: "New conversation", icon: "plus", onclick: act.reset });
-    this.newButton.title = "New conversation";
-    this.saveButton = button({ label: "Save the conversation", icon: "save", onclick: act.save });
-    this.settingsButton = button({ label: "Settings", icon: "settings", onclick: act.settings });
-    this.changeButton = button({ text: "Change model", icon: "file", onclick: act.changeModel });
-    this.changeButton.title = "Change model";
+    this.newButton = button({ text: words.say("bar.newConversation"), icon: "plus", onclick: act.reset });
+    setAttribute(this.newButton, "title", words.say("bar.newConversation"));
+    this.saveButton = button({ label: words.say("bar.save"), icon: "save", onclick: act.save });
+    this.settingsButton = button({ label: words.say("bar.settings"), icon: "settings", onclick: act.settings });
+    this.changeButton = button({ text: words.say("bar.changeModel"), icon: "file", onclick: act.changeModel });
+    setAttribute(this.changeButton, "title", words.say("bar.changeModel"));
     this.brand = element("slot", { name: "brand", class: "brand-slot", onslotchange: () => this.render() });
+    this.tools = element("div", { class: "bar-tools" }, this.modelName, this.newButton, this.saveButton, this.changeButton, this.settingsButton);
     this.bar = element("header", { class: "bar-top", part: "bar" },
-      this.brand, this.modelName, this.newButton, this.saveButton, this.changeButton, this.settingsButton);
-    this.chat = element("section", { class: "chat", part: "chat", "aria-label": "Chat", hidden: true },
+      this.brand, this.tools);
+    this.chat = element("section", { class: "chat", part: "chat", "aria-label": words.say("chat.title"), hidden: true },
       this.conversation.element,
       element("div", { class: "foot" }, this.undo.element, this.composer.element),
       this.status,
       this.altTexts.element);
-    // The words in here are English, whatever the page's are; models' and people's words are of no known language.
-    this.shell = element("div", { class: "shell", part: "shell", lang: "en" }, this.bar, this.panel.element, this.chat, this.announcer);
+    // The words in here may be of another language than the page's; models' and people's words are of no known one.
+    this.shell = element("div", { class: "shell", part: "shell", lang: words.tag }, this.bar, this.panel.element, this.chat, this.announcer);
     root.append(this.shell);
     this.render();
   }
@@ -107,7 +122,8 @@ export class View {
     const focused = /** @type {HTMLElement | null} */ (this.#root.activeElement);
     this.panel.element.hidden = isChatting;
     this.chat.hidden = !isChatting;
-    this.panel.setBack(now.is !== "choosing" || !last ? "" : engine ? "Back to the chat" : `Back to ${last.name}`);
+    const words = this.#words;
+    this.panel.setBack(now.is !== "choosing" || !last ? null : engine ? words.say("model.backToChat") : words.say("model.backTo", { model: this.known?.name ?? (last.name || words.say("model.lastModel")) }));
     if (isNew && now.is === "loading") this.panel.showProgress();
     if (isNew && now.is === "choosing") this.panel.showForm();
     if (!isChatting) {
@@ -116,8 +132,8 @@ export class View {
       this.composer.element.before(this.alert.element);
     }
     this.bar.hidden = !isChatting && this.brand.assignedElements().length === 0;
-    this.modelName.hidden = this.changeButton.hidden = this.settingsButton.hidden = !isChatting;
-    this.composer.setVision(isChatting && engine ? engine.info.vision !== null : null);
+    this.tools.hidden = !isChatting;
+    this.composer.setVision(isChatting && engine ? engine.info.vision !== null : null, isChatting && engine ? mostPictures(engine.info) : undefined);
     this.composer.setBusy(now.is !== "ready");
     this.altTexts.element.hidden = !this.#isDescribing;
     this.conversation.element.hidden = this.composer.element.hidden = this.#isDescribing;
@@ -159,8 +175,8 @@ export class View {
     this.#engine = engine;
     const { info } = engine;
     this.modelName.replaceChildren(
-      element("bdi", { class: "name", lang: "" }, info.name || "Model"),
-      element("span", { class: "size" }, [info.quantization, `${info.contextSize} tokens of context`].filter(Boolean).join(" · ")));
+      element("bdi", { class: "name", lang: "" }, this.known?.name ?? (info.name || this.#words.say("bar.model"))),
+      element("span", { class: "size" }, this.#words.join([info.quantization, this.#words.say("bar.context", { count: info.contextSize })])));
     this.conversation.setModel(this.known);
     this.showStatus();
   }
@@ -188,17 +204,47 @@ export class View {
     this.newButton.hidden = this.saveButton.hidden = !isChatting || length === 0 || this.#isDescribing;
   }
 
-  /** @param {{ usage?: import("../llava-web.js").Usage, firstTokenSeconds?: number, note?: string }} [last] */
+  /** @param {{ usage?: import("../llava-web.js").Usage, firstTokenSeconds?: number, note?: Text }} [last] */
   showStatus(last = {}) {
     const { engine } = this.#state;
     if (!engine) return;
     const { info } = engine;
-    const parts = [...(last.note ? [last.note] : []), ...statusText(info, last), `${bytes(Math.max(info.bytes.wasmHeap, info.bytes.weights + info.bytes.kvCache))} of memory`];
-    this.status.replaceChildren(...parts.map((part) => element("span", {}, part)));
+    const words = this.#words;
+    const memory = Math.max(info.bytes.wasmHeap, info.bytes.weights + info.bytes.kvCache);
+    const parts = [...(last.note ? [last.note] : []), ...statusText(words, info, last), words.say("status.memory", { size: words.bytes(memory) })];
+    const meter = this.#meter(info.contextSize);
+    this.status.replaceChildren(...parts.map((part) => element("span", {}, part)), ...(meter ? [meter] : []));
   }
 
-  /** For screen readers. @param {string} text */
-  announce(text) {
-    this.announcer.textContent = text;
+  /**
+   * How much of the context the conversation fills; null before there is one.
+   * @param {number} total  in tokens
+   */
+  #meter(total) {
+    const used = Math.min(total, usedTokens(this.conversation.turns));
+    if (used === 0) return null;
+    const words = this.#words;
+    const share = used / total;
+    const text = words.say("context.used", { used, total });
+    const filled = element("span", { class: "meter-filled" });
+    filled.style.inlineSize = `${100 * share}%`;
+    return element("span", { class: share >= ALMOST_FULL ? "context almost-full" : "context", part: "context" },
+      element("span", { class: "meter", role: "meter", "aria-label": words.say("context.label"), "aria-valuemin": 0, "aria-valuemax": total, "aria-valuenow": used, "aria-valuetext": text }, filled), text);
   }
+
+  /** For screen readers. @param {Text} text */
+  announce(text) {
+    // Said twice, it is to be heard twice: only what changes is read out.
+    setText(this.announcer, String(text) === this.announcer.textContent ? this.#words.join([text, "\u00a0"], "") : text);
+  }
+}
+
+/** Tokens that are left for the question and its answer, beside its pictures; of a small context half. */
+const TOKENS_BESIDE_PICTURES = 512;
+
+/** How many pictures one question may have, so that it fits into the context. @param {import("../llava-web.js").EngineInfo} info */
+function mostPictures({ contextSize, vision }) {
+  if (!vision) return undefined;
+  const room = contextSize - Math.min(TOKENS_BESIDE_PICTURES, contextSize / 2);
+  return Math.max(1, Math.min(MAX_PICTURES, Math.floor(room / vision.tokensPerImage)));
 }

@@ -2,19 +2,27 @@
 
 import { button, element } from "./dom.js";
 
+/** @typedef {import("./dom.js").Text} Text */
+/** @typedef {import("../../strings/language.js").Language} Language */
+
 export class Alert {
   element;
+  #words;
   /** Told when the message goes, whoever took it away. @type {(() => void) | null} */
   #onGone = null;
 
-  /** @param {{ role?: "alert" | "note", part?: string, label?: string }} [options]  a note is not read out by itself */
-  constructor({ role = "alert", part = "error", label } = {}) {
+  /**
+   * @param {Language} words
+   * @param {{ role?: "alert" | "note", part?: string, label?: Text }} [options]  a note is not read out by itself
+   */
+  constructor(words, { role = "alert", part = "error", label } = {}) {
+    this.#words = words;
     this.element = element("div", { class: "alert", part, role, "aria-label": label ?? null, tabindex: "-1", hidden: true });
   }
 
   /**
-   * @param {string} message
-   * @param {{ actions?: { text: string, onclick: () => void, quiet?: boolean }[], notice?: boolean, closable?: boolean, onGone?: () => void }} [options]
+   * @param {Text} message
+   * @param {{ actions?: { text: Text, onclick: () => void, quiet?: boolean }[], notice?: boolean, closable?: boolean, onGone?: () => void }} [options]
    *   `notice`: no failure; `closable`: whether the person can take it away; `onGone`: told when it goes
    */
   show(message, { actions = [], notice = false, closable = true, onGone } = {}) {
@@ -24,7 +32,7 @@ export class Alert {
     this.element.replaceChildren(
       element("p", { dir: "auto" }, message),
       ...actions.map(({ quiet, ...action }) => button({ ...action, class: quiet ? "quiet" : "plain" })),
-      ...(closable ? [button({ label: "Close this message", icon: "close", class: "quiet round", onclick: () => this.hide() })] : []));
+      ...(closable ? [button({ label: this.#words.say("do.closeMessage"), icon: "close", class: "quiet round", onclick: () => this.hide() })] : []));
     this.element.hidden = false;
   }
 

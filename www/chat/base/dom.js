@@ -1,10 +1,19 @@
-// Elements without markup: what a model or a file says only ever becomes text.
+// Elements without markup: what a model or a file says only ever becomes text. Those that are made with a Phrase can be said anew in another
+// language.
+
+import { Phrase } from "../../strings/language.js";
+
+/** @typedef {import("../../strings/language.js").Language} Language */
+/** @typedef {string | Phrase} Text */
+
+/** The phrases that a node shows, by attribute; "" is its text. @type {WeakMap<Node, Map<string, Phrase>>} */
+const phrases = new WeakMap();
 
 /**
  * @template {keyof HTMLElementTagNameMap} Tag
  * @param {Tag} tag
- * @param {Record<string, string | boolean | number | null | ((event: any) => void)>} [attributes]  functions are listeners: `onclick`
- * @param {...(Node | string | null)} children
+ * @param {Record<string, Text | boolean | number | null | ((event: any) => void)>} [attributes]  functions are listeners: `onclick`
+ * @param {...(Node | Text | null)} children
  * @returns {HTMLElementTagNameMap[Tag]}
  */
 export function element(tag, attributes = {}, ...children) {
@@ -12,10 +21,59 @@ export function element(tag, attributes = {}, ...children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") node.addEventListener(name.slice("on".length), value);
     else if (value === true) node.setAttribute(name, "");
-    else if (value !== false && value !== null) node.setAttribute(name, String(value));
+    else if (value !== false && value !== null) setAttribute(node, name, value instanceof Phrase ? value : String(value));
   }
-  node.append(...children.filter((child) => child !== null));
+  node.append(...children.filter((child) => child !== null).map((child) => (child instanceof Phrase ? nodeOf(child) : child)));
   return node;
+}
+
+/** @param {Phrase} phrase */
+function nodeOf(phrase) {
+  const isText = phrase.parts.every((part) => typeof part === "string");
+  const node = isText ? document.createTextNode("") : document.createElement("span");
+  setText(node, phrase);
+  return node;
+}
+
+/**
+ * @param {Node} node
+ * @param {Text} text
+ */
+export function setText(node, text) {
+  remember(node, "", text);
+  if (text instanceof Phrase && node instanceof Element) node.replaceChildren(...text.parts);
+  else node.textContent = String(text);
+}
+
+/**
+ * @param {Element} node
+ * @param {string} name
+ * @param {Text} text
+ */
+export function setAttribute(node, name, text) {
+  remember(node, name, text);
+  node.setAttribute(name, String(text));
+}
+
+/** @param {Node} node @param {string} name @param {Text} text */
+function remember(node, name, text) {
+  const own = phrases.get(node) ?? new Map();
+  if (text instanceof Phrase) phrases.set(node, own.set(name, text));
+  else own.delete(name);
+}
+
+/** Says everything under a node anew, in the language that is read now. @param {Node} root */
+export function sayAgain(root) {
+  const walker = document.createTreeWalker(root, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT);
+  /** @type {Node[]} */
+  const all = [root];
+  while (walker.nextNode()) all.push(walker.currentNode);
+  for (const node of all) {
+    for (const [name, phrase] of phrases.get(node) ?? []) {
+      if (name === "") setText(node, phrase);
+      else if (node instanceof Element) setAttribute(node, name, phrase);
+    }
+  }
 }
 
 /** Drawn here, in one stroke width, on a grid of 24. */
@@ -52,28 +110,36 @@ export function icon(name) {
 
 /**
  * A button with words, an icon, or both; `label` is its name where it has no words.
- * @param {{ text?: string, label?: string, icon?: keyof typeof ICONS, class?: string, part?: string, type?: string, onclick?: (event: MouseEvent) => void }} options
+ * @param {{ text?: Text, label?: Text, icon?: keyof typeof ICONS, class?: string, part?: string, type?: string, onclick?: (event: MouseEvent) => void }} options
  */
 export function button({ text, label, icon: name, class: kind = "quiet", part, type = "button", onclick }) {
   const node = element("button", { type, class: `button ${kind}`, part: part ? `button ${part}` : "button" });
   if (name) node.append(icon(name));
   if (text) node.append(element("span", {}, text));
-  if (label) {
-    node.setAttribute("aria-label", label);
-    node.title = label;
-  }
+  if (label) nameButton(node, label);
   if (onclick) node.addEventListener("click", onclick);
   return node;
 }
 
+/** Names a button that has no words, for screen readers and for the pointer. @param {HTMLElement} node @param {Text} label */
+export function nameButton(node, label) {
+  setAttribute(node, "aria-label", label);
+  setAttribute(node, "title", label);
+}
+
+/** Changes the words of a button. @param {HTMLElement} node @param {Text} text */
+export function setButtonText(node, text) {
+  setText(/** @type {HTMLElement} */ (node.querySelector("span")), text);
+}
+
 /**
  * A dialog over everything, which takes the focus and gives it back; Escape closes it. It is gone when it is closed.
- * @param {{ root: ShadowRoot, title: string, onclose?: () => void }} options
+ * @param {{ root: ShadowRoot, words: Language, title: Text, onclose?: () => void }} options
  * @param {...Node} children
  */
-export function dialog({ root, title, onclose }, ...children) {
+export function dialog({ root, words, title, onclose }, ...children) {
   const before = /** @type {HTMLElement | null} */ (root.activeElement);
-  const close = button({ label: "Close", icon: "close", class: "quiet round", onclick: () => box.close() });
+  const close = button({ label: words.say("do.close"), icon: "close", class: "quiet round", onclick: () => box.close() });
   const box = element("dialog", { class: "dialog", part: "dialog", "aria-label": title },
     element("div", { class: "dialog-head" }, element("h2", {}, title), close), ...children);
   box.addEventListener("close", () => {

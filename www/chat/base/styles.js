@@ -90,11 +90,15 @@ button, input, textarea { font: inherit; color: inherit; letter-spacing: inherit
 /* The whole: a bar, and under it either the model panel or the chat. */
 .shell { position: relative; display: grid; block-size: 100%; grid-template: auto minmax(0, 1fr) / minmax(0, 1fr); }
 .shell > section { grid-row: 2; }
+.shell.unread { visibility: hidden; }
 .shell.dropping::after {
   content: ""; position: absolute; inset: 0.5rem; border: 2px dashed var(--accent); border-radius: var(--radius);
   background: color-mix(in oklab, var(--accent) 8%, transparent); pointer-events: none;
 }
-.bar-top { display: flex; align-items: center; gap: 0.25rem; padding-inline: 1.25rem 0.625rem; min-block-size: 3.25rem; border-block-end: 1px solid var(--line); }
+/* The page's own words, then the model and what can be done: in one line, or in two where it is narrow. */
+.bar-top { display: flex; flex-wrap: wrap; align-items: center; padding-inline: 1.25rem 0.625rem; min-block-size: 3.25rem; border-block-end: 1px solid var(--line); }
+.bar-tools { display: flex; align-items: center; gap: 0.25rem; flex: 999 1 32rem; min-inline-size: 0; min-block-size: 3rem; }
+::slotted([slot="brand"]) { flex: 1 0 auto; max-inline-size: 100%; }
 .model-name { flex: 1; min-inline-size: 0; display: flex; align-items: baseline; justify-content: center; gap: 0.625rem; }
 .model-name .name { flex: 0 1 auto; font-weight: 550; }
 .model-name .size { overflow: hidden; text-overflow: ellipsis; }
@@ -182,7 +186,14 @@ p.stored-text { display: block; margin-inline-end: 0.5rem; }
 .exchange { inline-size: 100%; max-inline-size: var(--measure); margin-inline: auto; }
 .exchange + .exchange { margin-block-start: 2.5rem; padding-block-start: 2.5rem; border-block-start: 1px solid var(--line); }
 .picture { display: block; max-inline-size: 100%; max-block-size: min(24rem, 50dvh); border-radius: var(--radius); margin-block-end: 1.25rem; }
-.turn + .turn { margin-block-start: 2rem; }
+/* Turns out of sight are neither laid out nor painted: long conversations stay quick. The last ones always are, so that scrolling to the end
+   ends there. What is clipped begins beside the buttons of the foot. */
+.turn { content-visibility: auto; contain-intrinsic-block-size: auto 12rem; margin-inline: -0.625rem; padding-inline: 0.625rem; padding-block-end: 0.25rem; }
+.exchange:last-child .turn:nth-last-child(-n + 3) { content-visibility: visible; }
+.turn + .turn { margin-block-start: 1.75rem; }
+.turn.left-out > :not(.left-out-note) { opacity: 0.6; }
+.left-out-note { margin-block-end: 0.5rem; }
+.left-out + .left-out > .left-out-note { display: none; }
 .question { font-size: 1.125rem; line-height: 1.4; font-weight: 620; letter-spacing: -0.006em; white-space: pre-wrap; overflow-wrap: anywhere; }
 .answer { margin-block-start: 0.625rem; font-size: 1.0625rem; line-height: 1.65; white-space: pre-wrap; overflow-wrap: anywhere; }
 .answer:empty { display: none; }
@@ -258,6 +269,11 @@ figure.with-heat { position: relative; }
 .thumb img { inline-size: 3.5rem; block-size: 3.5rem; object-fit: cover; border-radius: calc(var(--radius) - 0.25rem); }
 .thumb-text { flex: 1; min-inline-size: 0; display: grid; }
 .status { display: flex; flex-wrap: wrap; justify-content: center; column-gap: 1.25rem; padding: 0.5rem 1rem 0.625rem; min-block-size: 2.5rem; font-size: 0.8125rem; color: var(--muted); font-variant-numeric: tabular-nums; }
+.context { display: inline-flex; align-items: center; gap: 0.5rem; }
+.meter { inline-size: 3.5rem; block-size: 0.375rem; border-radius: 1rem; overflow: hidden; background: var(--line); }
+.meter-filled { display: block; block-size: 100%; background: var(--muted); }
+.almost-full { color: var(--danger); }
+.almost-full .meter-filled { background: var(--danger); }
 
 /* Dialogs */
 .dialog {
@@ -323,7 +339,10 @@ textarea.alt-text { field-sizing: content; inline-size: 100%; }
   .stored-row.asked { flex-wrap: wrap; gap: 0.5rem; padding-block-end: 0.5rem; }
   .stored-row.asked .stored-text { flex-basis: 100%; }
   .stored-row.asked .button { flex: 1; }
-  .model-name { justify-content: start; margin-inline-start: 0.75rem; }
+  .bar-top { padding-inline: 1rem 0.5rem; }
+  .model-name { justify-content: start; }
+  /* Whole, however long it is. */
+  .model-name .name { white-space: normal; overflow-wrap: anywhere; line-height: 1.25; }
   .model-name .size { display: none; }
   .bar-top .button span { position: absolute; inline-size: 1px; block-size: 1px; overflow: hidden; clip-path: inset(50%); }
   .log { padding-block: 1rem; }
@@ -354,6 +373,8 @@ textarea.alt-text { field-sizing: content; inline-size: 100%; }
 }
 @media (forced-colors: active) {
   .button, .card, .composer, .field { border-color: ButtonBorder; }
+  .meter { outline: 1px solid CanvasText; }
+  .meter-filled { background: CanvasText; }
   .icon { stroke: ButtonText; }
 }
 `;

@@ -11,20 +11,26 @@ export class Undo {
   /** @type {Alert | null} */
   #alert = null;
   #timer = 0;
+  #words;
+
+  /** @param {import("../../strings/language.js").Language} words */
+  constructor(words) {
+    this.#words = words;
+  }
 
   /**
-   * @param {string} message
+   * @param {import("./dom.js").Text} message
    * @param {{ putBack: () => void, letGo: () => void }} what  exactly one of them is called
    */
   offer(message, { putBack, letGo }) {
     this.end();
     let undone = false;
     // A new one each time: browsers may go on to say of one that was hidden that the pointer is over it.
-    const alert = this.#alert = new Alert();
+    const alert = this.#alert = new Alert(this.#words);
     this.element.replaceChildren(alert.element);
     alert.show(message, {
       notice: true,
-      actions: [{ text: "Undo", onclick: () => {
+      actions: [{ text: this.#words.say("do.undo"), onclick: () => {
         undone = true;
         this.end();
         putBack();

@@ -1,10 +1,10 @@
 // The models that are kept in the browser's storage: to use again, to resume, to delete.
 
 import { deleteCachedModel, listCachedModels, LlavaError, storageEstimate } from "../../llava-web.js";
-import { button, element } from "../base/dom.js";
-import { ago, bytes } from "../base/format.js";
+import { button, element, setAttribute, setText } from "../base/dom.js";
 
 /** @typedef {import("../../llava-web.js").CachedModel} CachedModel */
+/** @typedef {import("../base/dom.js").Text} Text */
 /**
  * What is one model to a person: a file, or all parts of a split one.
  * @typedef {{ name: string, fileName: string, where: string, address: string, files: CachedModel[], complete: boolean, bytes: number, allocated: number, total: number | null, lastUsed: number }} Stored
@@ -14,6 +14,7 @@ import { ago, bytes } from "../base/format.js";
 const PART = /-(\d{5})-of-(\d{5})(?=\.gguf)/;
 
 export class StoredModels {
+  #words;
   #handlers;
   #list = element("ul", { class: "stored-list" });
   #room = element("p", { class: "hint" });
@@ -23,13 +24,15 @@ export class StoredModels {
   #turn = 0;
 
   /**
-   * @param {{ onUse: (name: string, address: string) => void, onError: (message: string) => void, onTell: (message: string) => void,
+   * @param {import("../../strings/language.js").Language} words
+   * @param {{ onUse: (name: string, address: string) => void, onError: (message: Text) => void, onTell: (message: Text) => void,
    *   onEmpty: () => void }} handlers  `onEmpty`: the last one was deleted, and the focus went with it
    */
-  constructor(handlers) {
+  constructor(words, handlers) {
+    this.#words = words;
     this.#handlers = handlers;
     this.element = element("section", { class: "stored", part: "stored", "aria-labelledby": "stored-title", hidden: true },
-      element("h3", { id: "stored-title" }, "On this device"), this.#list, this.#room);
+      element("h3", { id: "stored-title" }, words.say("stored.title")), this.#list, this.#room);
   }
 
   async refresh() {
@@ -41,8 +44,11 @@ export class StoredModels {
     this.element.hidden = models.length === 0;
     this.#room.hidden = !storage;
     if (storage) {
-      this.#room.textContent = `${bytes(storage.usage)} of storage used, about ${bytes(Math.max(0, storage.quota - storage.usage))} free. ` +
-        (storage.persisted ? "Stored until you delete it." : "Your browser may delete it when disk space runs low, and some do so after a week without a visit.");
+      const words = this.#words;
+      setText(this.#room, words.join([
+        words.say("stored.room", { used: words.bytes(storage.usage), free: words.bytes(Math.max(0, storage.quota - storage.usage)) }),
+        words.say(storage.persisted ? "stored.forGood" : "stored.forNow"),
+      ], " "));
     }
   }
 
@@ -66,19 +72,23 @@ export class StoredModels {
 
   /** @param {Stored} model */
   #row(model) {
+    const words = this.#words;
     const row = element("li", { class: "stored-row" });
-    const use = button({ text: model.complete ? "Use" : "Resume", class: "plain", onclick: () => this.#handlers.onUse(model.name, model.address) });
-    use.setAttribute("aria-label", `${model.complete ? "Use" : "Resume"} ${model.name}`);
-    const remove = button({ text: "Delete", class: "quiet", onclick: () => this.#confirm(model, row, show) });
-    remove.setAttribute("aria-label", `Delete ${model.name}`);
-    const size = model.complete ? bytes(model.allocated) : `Incomplete: ${bytes(model.bytes)}${model.total ? ` of ${bytes(model.total)}` : ""}`;
+    const use = button({ text: words.say(model.complete ? "stored.use" : "stored.resume"), class: "plain", onclick: () => this.#handlers.onUse(model.name, model.address) });
+    setAttribute(use, "aria-label", words.say(model.complete ? "stored.useModel" : "stored.resumeModel", { model: model.name }));
+    const remove = button({ text: words.say("do.delete"), class: "quiet", onclick: () => this.#confirm(model, row, show) });
+    setAttribute(remove, "aria-label", words.say("stored.deleteModel", { model: model.name }));
+    const here = words.bytes(model.bytes);
+    const size = model.complete ? words.bytes(model.allocated) :
+      model.total ? words.say("stored.incompleteOf", { here, total: words.bytes(model.total) }) : words.say("stored.incomplete", { here });
     // Room is reserved for what is still to come, and stays so for a moment where a tab was closed.
-    const reserved = !model.complete && model.allocated > model.bytes ? `${bytes(model.allocated)} reserved` : "";
+    const reserved = !model.complete && model.allocated > model.bytes && words.say("stored.reserved", { size: words.bytes(model.allocated) });
+    const used = model.lastUsed > 0 && words.say("stored.used", { when: words.ago(model.lastUsed) });
     const show = () => {
       row.replaceChildren(
         element("div", { class: "stored-text" },
           element("bdi", { class: "name", title: model.address }, model.fileName),
-          element("span", { class: "size" }, [size, reserved, model.lastUsed > 0 ? `used ${ago(model.lastUsed)}` : "", model.where].filter(Boolean).join(" · "))),
+          element("span", { class: "size" }, words.join([size, reserved, used, model.where]))),
         use, remove);
     };
     show();
@@ -92,16 +102,18 @@ export class StoredModels {
    * @param {() => void} show  puts the row back
    */
   #confirm(model, row, show) {
+    const words = this.#words;
     const keep = () => {
       show();
       /** @type {HTMLElement | null} */ (row.querySelector(".quiet"))?.focus();
     };
-    const no = button({ text: "Keep", class: "plain", onclick: keep });
-    const yes = button({ text: "Delete", class: "danger", onclick: () => this.#delete(model, row, show) });
-    no.setAttribute("aria-label", `Keep ${model.name}`);
-    yes.setAttribute("aria-label", `Delete ${model.name} from this device`);
-    const question = element("p", { class: "stored-text" }, "Delete ", element("bdi", {}, model.fileName), `? This frees up ${bytes(model.allocated)}.`);
-    const asked = element("div", { class: "stored-row asked", role: "group", "aria-label": `Delete ${model.name}?`, onkeydown: (event) => {
+    const no = button({ text: words.say("do.keep"), class: "plain", onclick: keep });
+    const yes = button({ text: words.say("do.delete"), class: "danger", onclick: () => this.#delete(model, row, show) });
+    setAttribute(no, "aria-label", words.say("stored.keepModel", { model: model.name }));
+    setAttribute(yes, "aria-label", words.say("stored.deleteForGood", { model: model.name }));
+    const size = words.bytes(model.allocated);
+    const question = element("p", { class: "stored-text" }, words.say("stored.deleteFrees", { model: element("bdi", {}, model.fileName), size }));
+    const asked = element("div", { class: "stored-row asked", role: "group", "aria-label": words.say("stored.deleteAsk", { model: model.name }), onkeydown: (event) => {
       if (event.key !== "Escape") return;
       event.stopPropagation();
       keep();
@@ -109,7 +121,7 @@ export class StoredModels {
     row.replaceChildren(asked);
     // The safe one: a key that is held down must not answer.
     no.focus();
-    this.#handlers.onTell(`Delete ${model.name}? This frees up ${bytes(model.allocated)}.`);
+    this.#handlers.onTell(words.say("stored.deleteFrees", { model: model.name, size }));
   }
 
   /**
@@ -121,10 +133,10 @@ export class StoredModels {
     const at = [...this.#list.children].indexOf(row);
     try {
       for (const { url } of model.files) await deleteCachedModel(url);
-      this.#handlers.onTell(`${model.name} was deleted`);
+      this.#handlers.onTell(this.#words.say("stored.deleted", { model: model.name }));
     } catch (error) {
       // What another tab has deleted is as gone as it should be.
-      if (!(error instanceof LlavaError && error.code === "invalid_request")) this.#handlers.onError(error instanceof Error ? error.message : String(error));
+      if (!(error instanceof LlavaError && error.code === "invalid_request")) this.#handlers.onError(this.#words.explain(error));
     }
     show();
     await this.refresh();

@@ -1,6 +1,7 @@
 // The models that a page offers: which of them the engine loads, which fit this machine, and which to suggest for photographs. Only reckoning:
 // what is known of the machine comes from facts.js.
 
+/** @typedef {import("../base/dom.js").Text} Text */
 /**
  * A model that a page offers.
  *
@@ -13,16 +14,16 @@
  * version at the same address is not taken for the one that this browser keeps. `description`: a few words; `goodAt`: one sentence; `about`:
  * one line for who has it before them; `questions` and `examples`: what to ask it.
  * @typedef {{
- *   name: string, family?: string, purpose?: "drawings" | "photographs" | "documents", description?: string, goodAt?: string,
- *   licence?: string, model: string, mmproj?: string, bytes: number | { model: number, mmproj: number }, roundedBytes?: boolean, memory?: number, needsGpu?: boolean,
+ *   name: Text, family?: string, purpose?: "drawings" | "photographs" | "documents", description?: Text, goodAt?: Text,
+ *   licence?: Text, model: string, mmproj?: string, bytes: number | { model: number, mmproj: number }, roundedBytes?: boolean, memory?: number, needsGpu?: boolean,
  *   options?: Pick<import("../../llava-web.js").EngineOptions, "contextSize" | "chatTemplate" | "quantizeMmproj" | "kvFormat">,
  *   sampling?: Pick<import("../../llava-web.js").Sampling, "temperature" | "top_p" | "top_k" | "min_p" | "repetition_penalty" | "presence_penalty">,
  *   work?: { weights: number, picture: number, rows: number },
- *   sha256?: { model: string, mmproj?: string }, about?: string, questions?: string[], examples?: Example[],
+ *   sha256?: { model: string, mmproj?: string }, about?: Text, questions?: string[], examples?: Example[],
  * }} KnownModel
  */
 
-/** A picture to begin with, by its address, and what is asked about it. @typedef {{ picture: string, alt: string, question: string }} Example */
+/** A picture to begin with, by its address, and what is asked about it. @typedef {{ picture: string, alt: Text, question: string }} Example */
 
 /**
  * What is known of this machine; null where the browser does not tell. `memory`: of the machine, in bytes; `isAtLeast`: whether it may have
@@ -30,6 +31,7 @@
  * @typedef {{ gpu: boolean, memory: number | null, isAtLeast: boolean, free: number | null, kept: Set<string>, rate: number | null }} Facts
  */
 
+/** @typedef {import("../../strings/language.js").Language} Language */
 /** How a model and this machine go together. @typedef {"fits" | "unknown" | "tight" | "too large"} Fit */
 
 /** The families that the engine loads, each by the name of its projector. A model of another one is not offered. */
@@ -70,20 +72,16 @@ export function fit(model, { gpu, memory, isAtLeast }) {
   return forCpu ? "fits" : "unknown";
 }
 
-/** @type {Record<Fit, string>} */
-const FIT_WORDS = {
-  fits: "fits this device",
-  unknown: "not known whether it fits this device",
-  tight: "may be too large for this device",
-  "too large": "too large for this browser without WebGPU",
-};
+/** @type {Record<Fit, import("../../strings/language.js").Key>} */
+const FIT_WORDS = { fits: "fit.fits", unknown: "fit.unknown", tight: "fit.tight", "too large": "fit.tooLarge" };
 
 /**
+ * @param {Language} words
  * @param {KnownModel} model
  * @param {Facts} facts
  */
-export function fitWords(model, facts) {
-  return FIT_WORDS[fit(model, facts)];
+export function fitWords(words, model, facts) {
+  return words.say(FIT_WORDS[fit(model, facts)]);
 }
 
 /**
@@ -99,17 +97,21 @@ export function secondsToFirstWord({ work }, { rate }) {
   return (work.picture + 2 * work.weights * (work.rows + question)) / rate;
 }
 
+/** Seconds to the first words within which a model is called fast. */
+const FAST_SECONDS = 4;
+
 /**
  * How fast it is here, in plain words.
+ * @param {Language} words
  * @param {KnownModel} model
  * @param {Facts} facts
  */
-export function speedWords(model, facts) {
+export function speedWords(words, model, facts) {
   const seconds = secondsToFirstWord(model, facts);
-  if (seconds === null) return "speed here not known yet";
-  if (seconds <= 4) return "fast here: first words within 4 s";
-  if (seconds < 55) return `first words within about ${seconds < 15 ? Math.ceil(seconds) : Math.ceil(seconds / 5) * 5} s here`;
-  return `slow here: up to about ${Math.ceil(seconds / 60)} min to the first words`;
+  if (seconds === null) return words.say("speed.unknown");
+  if (seconds <= FAST_SECONDS) return words.say("speed.fast", { time: words.duration(FAST_SECONDS) });
+  if (seconds < 55) return words.say("speed.moderate", { time: words.duration(seconds < 15 ? Math.ceil(seconds) : Math.ceil(seconds / 5) * 5) });
+  return words.say("speed.slow", { time: words.say("unit.minutes", { value: Math.ceil(seconds / 60) }) });
 }
 
 /** @param {KnownModel} model @param {Facts} facts */

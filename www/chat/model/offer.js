@@ -1,7 +1,8 @@
 // At the beginning of a conversation with a model that knows drawings: the model for photographs that fits this machine, one click away.
 
-import { button, element } from "../base/dom.js";
+import { button, element, setButtonText, setText } from "../base/dom.js";
 
+/** @typedef {import("../base/dom.js").Text} Text */
 /** @typedef {import("./catalogue.js").KnownModel} KnownModel */
 
 export class PhotographOffer {
@@ -10,11 +11,16 @@ export class PhotographOffer {
   #line = element("p", { class: "hint" });
   /** @type {KnownModel | null} */
   #model = null;
+  #words;
 
-  /** @param {{ onLoad: (model: KnownModel) => void, onMore: () => void }} handlers */
-  constructor({ onLoad, onMore }) {
-    this.load = button({ text: "Load", icon: "file", class: "plain", part: "offer-load", onclick: () => this.#model && onLoad(this.#model) });
-    this.more = button({ text: "More models", class: "quiet", onclick: onMore });
+  /**
+   * @param {import("../../strings/language.js").Language} words
+   * @param {{ onLoad: (model: KnownModel) => void, onMore: () => void }} handlers
+   */
+  constructor(words, { onLoad, onMore }) {
+    this.#words = words;
+    this.load = button({ text: words.say("known.load"), icon: "file", class: "plain", part: "offer-load", onclick: () => this.#model && onLoad(this.#model) });
+    this.more = button({ text: words.say("known.more"), class: "quiet", onclick: onMore });
     this.element = element("section", { class: "offer", part: "offer", "aria-labelledby": "offer-title", hidden: true },
       element("div", { class: "offer-text" }, this.#title, this.#goodAt, this.#line),
       element("div", { class: "offer-actions" }, this.load, this.more));
@@ -22,16 +28,16 @@ export class PhotographOffer {
 
   /**
    * @param {KnownModel | undefined} model  undefined: the list has none that is not too large
-   * @param {string} line  what is to be said of it on this machine
+   * @param {Text} line  what is to be said of it on this machine
    */
   show(model, line) {
     this.#model = model ?? null;
-    this.#title.textContent = model ? `For photographs: ${model.name}` : "For photographs";
-    this.#goodAt.textContent = model?.goodAt ?? "No model of the list fits this device and browser. You can still load files of your own.";
-    this.#line.textContent = line;
+    const words = this.#words;
+    setText(this.#title, model ? words.say("known.offer", { model: model.name }) : words.say("known.offerTitle"));
+    setText(this.#goodAt, model ? model.goodAt ?? "" : words.say("known.noneFits"));
+    setText(this.#line, line);
     this.#line.hidden = line === "";
     this.load.hidden = !model;
-    if (!model) return;
-    /** @type {HTMLElement} */ (this.load.querySelector("span")).textContent = `Load ${model.name}`;
+    if (model) setButtonText(this.load, words.say("known.loadModel", { model: model.name }));
   }
 }

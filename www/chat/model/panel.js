@@ -1,54 +1,60 @@
 // Before the conversation: which two files, and how far they are loaded.
 
-import { button, element } from "../base/dom.js";
-import { bytes, duration } from "../base/format.js";
+import { button, element, setAttribute, setButtonText, setText } from "../base/dom.js";
 import { KnownModels } from "./suggested.js";
 import { kindOfName, sortFiles } from "./gguf-files.js";
+import { addressOf, pairOf } from "./pairs.js";
 import { StoredModels } from "./cached.js";
 
 /** @typedef {"model" | "mmproj"} Slot */
+/** @typedef {import("../base/dom.js").Text} Text */
+/** @typedef {import("../../strings/language.js").Language} Language */
 
 const SLOTS = /** @type {const} */ ({
-  model: { title: "Language model", hint: "A GGUF file: the larger of the two." },
-  mmproj: { title: "Vision file", hint: "The one named “mmproj”. Without it the model cannot see pictures." },
+  model: { title: "slot.model", hint: "slot.modelHint" },
+  mmproj: { title: "slot.mmproj", hint: "slot.mmprojHint" },
 });
 
-const TWO_FILES = "A model is two GGUF files. Select both, drop them here, or paste their URLs.";
-
 /** What is being done, in the order in which it is done. */
-const STAGES = {
-  header: "Reading the file’s header", model: "Loading the language model", mmproj: "Loading the vision file",
-  recovering: "The GPU was lost. Loading the model again", ready: "Ready",
-};
+const STAGES = /** @type {const} */ ({
+  header: "loading.header", model: "loading.model", mmproj: "loading.mmproj", recovering: "loading.recovering", ready: "loading.ready",
+});
+
+/** Phones’ pickers know no files that end in .gguf, and would show all of them grey. */
+const isPhone = () => matchMedia("(hover: none) and (pointer: coarse)").matches;
 
 /** One of the two files: an address somebody typed, or files somebody chose. */
 class FileSlot {
   /** @type {File[]} */
   #files = [];
+  #words;
   #onChange;
 
   /**
+   * @param {Language} words
    * @param {Slot} slot
    * @param {{ onFiles: (files: File[]) => void, onChange: () => void }} handlers
    */
-  constructor(slot, { onFiles, onChange }) {
+  constructor(words, slot, { onFiles, onChange }) {
+    this.#words = words;
     this.#onChange = onChange;
-    const { title, hint } = SLOTS[slot];
+    const title = words.say(SLOTS[slot].title);
+    const hint = words.say(SLOTS[slot].hint);
     this.input = element("input", {
       type: "text", id: slot, class: "field", part: "input", inputmode: "url", autocomplete: "off", autocapitalize: "off", spellcheck: "false",
-      placeholder: "URL or hf:owner/repo/file.gguf", "aria-describedby": `${slot}-hint`, oninput: onChange,
+      placeholder: words.say("slot.placeholder"), "aria-describedby": `${slot}-hint`, oninput: onChange,
     });
     this.chosen = element("output", { class: "field chosen", for: slot, hidden: true });
     const picker = element("input", {
-      type: "file", accept: ".gguf", multiple: true, class: "visually-hidden", tabindex: "-1", "aria-label": `${title}: choose a file`, "data-slot": slot,
+      type: "file", accept: isPhone() ? null : ".gguf", multiple: true, class: "visually-hidden", tabindex: "-1", "aria-label": words.say("slot.pick", { slot: title }), "data-slot": slot,
       onchange: () => {
         onFiles([...(picker.files ?? [])]);
         picker.value = "";
       },
     });
-    this.choose = button({ text: "Choose file", icon: "file", class: "plain", onclick: () => picker.click() });
-    this.choose.setAttribute("aria-label", `${title}: choose file`);
-    this.clear = button({ label: `${title}: remove`, icon: "close", class: "quiet round", onclick: () => {
+    this.choose = button({ text: words.say("slot.choose"), icon: "file", class: "plain", onclick: () => picker.click() });
+    setAttribute(this.choose, "aria-label", words.say("slot.chooseFor", { slot: title }));
+    this.clear = button({ label: words.say("slot.removeFrom", { slot: title }), icon: "close", class: "quiet round", onclick: () => {
       this.set([]);
       this.choose.focus();
     } });
@@ -91,14 +97,15 @@ class FileSlot {
     this.choose.hidden = has;
     const size = files.reduce((sum, file) => sum + file.size, 0);
     this.chosen.replaceChildren(
-      element("bdi", { class: "name" }, files.length > 1 ? `${files[0]?.name} and ${files.length - 1} more` : files[0]?.name ?? ""),
-      element("span", { class: "size" }, has ? bytes(size) : ""));
+      element("bdi", { class: "name" }, files.length > 1 ? this.#words.say("slot.several", { file: files[0]?.name ?? "", count: files.length - 1 }) : files[0]?.name ?? ""),
+      element("span", { class: "size" }, has ? this.#words.bytes(size) : ""));
   }
 }
 
 export class ModelPanel {
   /** @type {Record<Slot, FileSlot>} */
   #slots;
+  #words;
   #handlers;
   /** When what is being read began to come from where it comes from. */
   #startedAt = 0;
@@ -106,41 +113,43 @@ export class ModelPanel {
   #from = { cached: false, stage: "", resumed: 0 };
 
   /**
-   * @param {{ onLoad: (sources: { model: any, mmproj: any }) => void, onCancel: () => void, onBack: () => void, onSettings: () => void, onError: (message: string) => void,
-   *   onTell: (message: string) => void, onKnown: () => void }} handlers  `onTell`: for screen readers; `onKnown`: something else is to be said of
+   * @param {Language} words
+   * @param {{ onLoad: (sources: { model: any, mmproj: any }) => void, onCancel: () => void, onBack: () => void, onSettings: () => void, onError: (message: Text) => void,
+   *   onTell: (message: Text) => void, onKnown: () => void }} handlers  `onTell`: for screen readers; `onKnown`: something else is to be said of
    *   the models that the page offers
    */
-  constructor(handlers) {
+  constructor(words, handlers) {
+    this.#words = words;
     this.#handlers = handlers;
     const slotHandlers = { onFiles: (/** @type {File[]} */ files) => this.#take(files), onChange: () => this.#update() };
-    this.#slots = { model: new FileSlot("model", slotHandlers), mmproj: new FileSlot("mmproj", slotHandlers) };
-    this.known = new KnownModels({ onUse: (model) => this.load(model), onChange: () => {
+    this.#slots = { model: new FileSlot(words, "model", slotHandlers), mmproj: new FileSlot(words, "mmproj", slotHandlers) };
+    this.known = new KnownModels(words, { onUse: (model) => this.load(model), onChange: () => {
       this.#update();
       handlers.onKnown();
     } });
-    this.submit = button({ text: "Load model", class: "primary", type: "submit", part: "load" });
-    this.back = button({ text: "Back", class: "plain", onclick: handlers.onBack });
+    this.submit = button({ text: words.say("model.load"), class: "primary", type: "submit", part: "load" });
+    this.back = button({ text: words.say("model.back"), class: "plain", onclick: handlers.onBack });
     this.back.hidden = true;
     this.lead = element("p", { class: "lead" });
-    this.own = element("div", { class: "own-files" }, element("h3", {}, "Your own files"), element("p", { class: "hint" }, TWO_FILES));
+    this.own = element("div", { class: "own-files" }, element("h3", {}, words.say("model.ownFiles")), element("p", { class: "hint" }, words.say("model.twoFiles")));
     this.form = element("form", { novalidate: true, onsubmit: (event) => this.#submit(event) },
-      element("h2", {}, "Load a model"),
+      element("h2", {}, words.say("model.title")),
       this.lead,
       this.known.element,
       this.own,
       this.#slots.model.element,
       this.#slots.mmproj.element,
       element("slot", { name: "note" }),
-      element("div", { class: "card-actions" }, this.submit, this.back, button({ text: "Settings", icon: "settings", class: "quiet", onclick: handlers.onSettings })));
+      element("div", { class: "card-actions" }, this.submit, this.back, button({ text: words.say("bar.settings"), icon: "settings", class: "quiet", onclick: handlers.onSettings })));
 
-    this.what = element("h2", { tabindex: "-1" }, "Loading");
-    this.bar = element("progress", { class: "bar", part: "progress", max: "1", value: "0", "aria-label": "Loading the model" });
+    this.what = element("h2", { tabindex: "-1" }, words.say("loading.title"));
+    this.bar = element("progress", { class: "bar", part: "progress", max: "1", value: "0", "aria-label": words.say("loading.bar") });
     this.amount = element("p", { class: "amount" });
     this.progress = element("div", { class: "loading", hidden: true },
       this.what, this.bar, this.amount,
-      element("div", { class: "card-actions" }, button({ text: "Cancel", class: "plain", part: "cancel", onclick: handlers.onCancel })));
+      element("div", { class: "card-actions" }, button({ text: words.say("do.cancel"), class: "plain", part: "cancel", onclick: handlers.onCancel })));
 
-    this.stored = new StoredModels({
+    this.stored = new StoredModels(words, {
       onUse: (name, address) => this.#use(name, address),
       onError: handlers.onError,
       onTell: handlers.onTell,
@@ -171,10 +180,10 @@ export class ModelPanel {
     this.#slots.model.choose.click();
   }
 
-  /** @param {string} text  where there is a way back; "" where there is none */
+  /** @param {Text | null} text  where there is a way back; null where there is none */
   setBack(text) {
-    this.back.hidden = text === "";
-    /** @type {HTMLElement} */ (this.back.querySelector("span")).textContent = text;
+    this.back.hidden = text === null;
+    setButtonText(this.back, text ?? "");
   }
 
   /** Whether a dropped file belongs here. @param {File} file */
@@ -226,16 +235,17 @@ export class ModelPanel {
     this.progress.hidden = false;
     this.#startedAt = performance.now();
     this.#from = { cached: false, stage: "", resumed: 0 };
-    this.what.textContent = "Preparing";
-    this.amount.textContent = "Downloading the engine";
+    setText(this.what, this.#words.say("state.preparing"));
+    setText(this.amount, this.#words.say("loading.engine"));
     this.bar.removeAttribute("value");
   }
 
   /** @param {import("../../llava-web.js").LoadProgress} progress */
   update({ stage, file, loaded, total, bytesPerSecond, cached }) {
     const waiting = stage === "header" && total > 0;
-    const what = waiting ? "Another tab is downloading this model" : STAGES[stage];
-    if (this.what.textContent !== what) this.what.textContent = what;
+    const words = this.#words;
+    const what = words.say(waiting ? "loading.otherTab" : STAGES[stage]);
+    if (this.what.textContent !== String(what)) setText(this.what, what);
     if (stage !== this.#from.stage) this.#from = { cached, stage, resumed: 0 };
     if (cached !== this.#from.cached) {
       this.#from = { cached, stage, resumed: cached ? 0 : loaded };
@@ -244,16 +254,17 @@ export class ModelPanel {
     const counted = total > 0 && (stage !== "header" || waiting);
     if (counted) this.bar.value = Math.min(1, loaded / total);
     else this.bar.removeAttribute("value");
+    /** @type {Text[]} */
     const parts = [file];
-    if (counted) parts.push(`${bytes(loaded)} of ${bytes(total)}`);
-    if (cached && stage !== "ready") parts.push("from this device");
-    if (this.#from.resumed > 0) parts.push(`${bytes(this.#from.resumed)} already downloaded`);
-    if (bytesPerSecond > 0 && stage !== "ready") parts.push(`${bytes(bytesPerSecond)}/s`);
+    if (counted) parts.push(words.say("loading.of", { done: words.bytes(loaded), total: words.bytes(total) }));
+    if (cached && stage !== "ready") parts.push(words.say("loading.fromHere"));
+    if (this.#from.resumed > 0) parts.push(words.say("loading.resumed", { size: words.bytes(this.#from.resumed) }));
+    if (bytesPerSecond > 0 && stage !== "ready") parts.push(words.say("loading.rate", { size: words.bytes(bytesPerSecond) }));
     // A guess after one second only: before, it would jump about.
     if (bytesPerSecond > 0 && total > loaded && performance.now() - this.#startedAt > 1000) {
-      parts.push(`about ${duration(Math.max(1, (total - loaded) / bytesPerSecond))} left`);
+      parts.push(words.say("loading.left", { time: words.duration(Math.max(1, (total - loaded) / bytesPerSecond)) }));
     }
-    this.amount.textContent = parts.filter(Boolean).join(" · ");
+    setText(this.amount, words.join(parts));
   }
 
   /**
@@ -265,7 +276,7 @@ export class ModelPanel {
     const sorted = await sortFiles(files);
     const [other] = sorted.other;
     if (other) {
-      this.#handlers.onError(`“${other.name}” is not a GGUF file. Choose the files whose names end in .gguf.`);
+      this.#handlers.onError(this.#words.say("model.notGguf", { file: other.name }));
     }
     if (sorted.model.length > 0) this.#slots.model.set(sorted.model);
     if (sorted.mmproj.length > 0) this.#slots.mmproj.set(sorted.mmproj.slice(0, 1));
@@ -273,21 +284,24 @@ export class ModelPanel {
   }
 
   /**
-   * Fills in what was chosen from the list; loading it stays a step of its own.
+   * Fills in what was chosen from the list, with the vision file that belongs to it where that is known; loading it stays a step of its own.
    * @param {string} name
    * @param {string} address
    */
   #use(name, address) {
     const slot = kindOfName(name);
     this.#slots[slot].setAddress(address);
+    const known = this.known.models.find(({ model }) => addressOf(model) === address);
+    const other = slot === "model" ? known?.mmproj ?? pairOf(address) : undefined;
+    if (other) this.#slots.mmproj.setAddress(other);
     this.#update();
-    this.#handlers.onTell(`${SLOTS[slot].title}: ${name}`);
+    this.#handlers.onTell(this.#words.say("slot.filled", { slot: this.#words.say(SLOTS[slot].title), file: name }));
     this.focus();
   }
 
   #update() {
     const offersModels = this.known.models.length > 0;
-    this.lead.textContent = offersModels ? "Load one of these, or files of your own." : TWO_FILES;
+    setText(this.lead, this.#words.say(offersModels ? "model.lead" : "model.twoFiles"));
     this.own.hidden = !offersModels;
     this.submit.disabled = this.#slots.model.source === null;
   }

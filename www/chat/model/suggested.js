@@ -1,8 +1,7 @@
 // The models that a page offers, as a list in the model panel: the page's own, the one suggested for photographs, and behind a button the rest.
 
 import { sourceSpecs } from "../../api/sources.js";
-import { button, element } from "../base/dom.js";
-import { bytes } from "../base/format.js";
+import { button, element, setAttribute, setText } from "../base/dom.js";
 import { fit, fitWords, forPhotographs, hasRoom, isLoadable, speedWords, totalBytes } from "./catalogue.js";
 import { isKept, machineFacts } from "./facts.js";
 
@@ -34,15 +33,20 @@ export class KnownModels {
   #first = element("ul", { class: "stored-list" });
   #others = element("ul", { class: "stored-list" });
   #turn = 0;
+  #words;
   #handlers;
 
-  /** @param {{ onUse: (model: KnownModel) => void, onChange: () => void }} handlers  `onChange`: something else is to be suggested, or said of it */
-  constructor(handlers) {
+  /**
+   * @param {import("../../strings/language.js").Language} words
+   * @param {{ onUse: (model: KnownModel) => void, onChange: () => void }} handlers  `onChange`: something else is to be suggested, or said of it
+   */
+  constructor(words, handlers) {
+    this.#words = words;
     this.#handlers = handlers;
-    this.summary = element("summary", { class: "button quiet more" }, "More models");
+    this.summary = element("summary", { class: "button quiet more" }, words.say("known.more"));
     this.more = element("details", { class: "more-models", part: "more", hidden: true }, this.summary, this.#others);
     this.element = element("section", { class: "known", part: "known", "aria-labelledby": "known-title", hidden: true },
-      element("h3", { id: "known-title" }, "Suggested models"), this.#first, this.more);
+      element("h3", { id: "known-title" }, words.say("known.title")), this.#first, this.more);
   }
 
   get models() {
@@ -94,17 +98,19 @@ export class KnownModels {
    * @param {KnownModel} model
    */
   line(model) {
+    const words = this.#words;
     const facts = this.#facts;
     const here = this.isHere(model);
-    return [
-      `${model.roundedBytes ? "about " : ""}${bytes(totalBytes(model))}${here ? "" : " to download"}`,
-      here ? "on this device" : "",
-      facts && !(here && fit(model, facts) === "fits") ? fitWords(model, facts) : "",
-      facts && !here && !hasRoom(model, facts) ? "no room to keep it here, so it would be downloaded at each visit" : "",
-      facts && model.work && model.purpose !== "drawings" && fit(model, facts) !== "too large" ? speedWords(model, facts) : "",
-      model.description ?? "",
-      model.purpose !== "drawings" && model.licence ? `licence: ${model.licence}` : "",
-    ].filter(Boolean).join(" · ");
+    const size = words.say(model.roundedBytes ? "known.about" : "known.size", { size: words.bytes(totalBytes(model)) });
+    return words.join([
+      here ? size : words.say("known.toDownload", { size }),
+      here && words.say("known.here"),
+      facts && !(here && fit(model, facts) === "fits") && fitWords(words, model, facts),
+      facts && !here && !hasRoom(model, facts) && words.say("known.noRoom"),
+      facts && model.work && model.purpose !== "drawings" && fit(model, facts) !== "too large" && speedWords(words, model, facts),
+      model.description,
+      model.purpose !== "drawings" && model.licence && words.say("known.licence", { licence: model.licence }),
+    ]);
   }
 
   async refresh() {
@@ -134,7 +140,7 @@ export class KnownModels {
     this.#first.replaceChildren(...loadable.filter(isFirst).map((model) => this.#row(model, model === suggested)));
     this.#others.replaceChildren(...rest.map((model) => this.#row(model, false)));
     this.more.hidden = rest.length === 0;
-    this.summary.textContent = `More models (${rest.length})`;
+    setText(this.summary, this.#words.say("known.moreCount", { count: rest.length }));
     this.#handlers.onChange();
   }
 
@@ -143,11 +149,12 @@ export class KnownModels {
    * @param {boolean} isSuggested
    */
   #row(model, isSuggested) {
-    const use = button({ text: "Load", class: "plain", onclick: () => this.#handlers.onUse(model) });
-    use.setAttribute("aria-label", `Load ${model.name}`);
+    const words = this.#words;
+    const use = button({ text: words.say("known.load"), class: "plain", onclick: () => this.#handlers.onUse(model) });
+    setAttribute(use, "aria-label", words.say("known.loadModel", { model: model.name }));
     return element("li", { class: "stored-row known-row" },
       element("div", { class: "stored-text" },
-        element("bdi", { class: "name" }, model.name, isSuggested ? element("span", { class: "tag" }, "for photographs") : null),
+        element("bdi", { class: "name" }, model.name, isSuggested ? element("span", { class: "tag" }, words.say("known.forPhotographs")) : null),
         model.goodAt ? element("span", { class: "good-at" }, model.goodAt) : null,
         element("span", { class: "size wrap" }, this.line(model))),
       use);

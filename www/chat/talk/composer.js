@@ -1,12 +1,12 @@
 // Where a question is written and pictures are attached.
 
-import { button, element } from "../base/dom.js";
-import { bytes } from "../base/format.js";
+import { button, element, nameButton, setAttribute } from "../base/dom.js";
 import { askForAddress } from "./address-dialog.js";
 import { hasCamera, takePhoto } from "./camera.js";
 import { looksLikePicture, MAX_PICTURES, openPicture } from "./pictures.js";
 
 /** @typedef {import("./pictures.js").Picture} Picture */
+/** @typedef {import("../base/dom.js").Text} Text */
 /** @typedef {import("../base/image-urls.js").ImageUrls} ImageUrls */
 
 export class Composer {
@@ -14,11 +14,13 @@ export class Composer {
   #pictures = [];
   /** What is shown of each. @type {Map<Picture, HTMLElement>} */
   #thumbs = new Map();
+  #words;
   #handlers;
   #urls;
   #busy = false;
   /** Whether the model sees pictures; null: there is no model yet. @type {boolean | null} */
   #vision = null;
+  #most = MAX_PICTURES;
   /** How many pictures are still being opened, and whether the question is to be sent when none is. */
   #opening = 0;
   #sendWhenOpened = false;
@@ -30,16 +32,18 @@ export class Composer {
   #draft = null;
 
   /**
+   * @param {import("../../strings/language.js").Language} words
    * @param {ImageUrls} urls
-   * @param {{ onAsk: (text: string, pictures: Picture[]) => boolean, onStop: () => void, onError: (message: string) => void,
-   *   onPicture: () => void, onCancelEdit: () => void, onTell: (message: string) => void }} handlers  `onAsk`: says whether the question was taken;
-   *   `onTell`: for screen readers
+   * @param {{ onAsk: (text: string, pictures: Picture[]) => boolean, onStop: () => void, onError: (message: Text, action?: { text: Text, onclick: () => void }) => void,
+   *   onPicture: () => void, onCancelEdit: () => void, onTell: (message: Text) => void, onMany: (files: File[]) => void }} handlers
+   *   `onAsk`: says whether the question was taken; `onTell`: for screen readers; `onMany`: describes more pictures than a question can have
    */
-  constructor(urls, handlers) {
+  constructor(words, urls, handlers) {
+    this.#words = words;
     this.#urls = urls;
     this.#handlers = handlers;
     this.text = element("textarea", {
-      class: "question-field", part: "question", rows: "1", dir: "auto", "aria-label": "Your question", enterkeyhint: "send",
+      class: "question-field", part: "question", rows: "1", dir: "auto", "aria-label": words.say("ask.field"), enterkeyhint: "send",
       oninput: () => {
         this.#sendWhenOpened = false;
         this.#update();
@@ -47,7 +51,7 @@ export class Composer {
       onkeydown: (event) => this.#key(event),
     });
     this.picker = element("input", {
-      type: "file", accept: "image/*", multiple: true, class: "visually-hidden", tabindex: "-1", "aria-label": "Choose pictures",
+      type: "file", accept: "image/*", multiple: true, class: "visually-hidden", tabindex: "-1", "aria-label": words.say("ask.pick"),
       onchange: () => {
         this.attachAll([...(this.picker.files ?? [])]);
         this.picker.value = "";
@@ -58,20 +62,27 @@ export class Composer {
       const file = await asked;
       if (file) await this.attachAll([file]);
     };
-    this.attachButton = button({ text: "Picture", icon: "picture", class: "plain", part: "picture", onclick: () => this.choose() });
-    this.cameraButton = button({ label: "Take a photo with the camera", icon: "camera", class: "quiet round", onclick: () => attach(takePhoto(root())) });
-    this.addressButton = button({ label: "Picture from a URL", icon: "link", class: "quiet round", onclick: () => attach(askForAddress(root())) });
-    this.send = button({ text: "Ask", icon: "send", class: "primary", type: "submit", part: "ask" });
-    this.stop = button({ text: "Stop", icon: "stop", class: "plain", part: "stop", onclick: handlers.onStop });
+    this.attachButton = button({ text: words.say("ask.picture"), icon: "picture", class: "plain", part: "picture", onclick: () => this.choose() });
+    this.cameraButton = button({ label: words.say("ask.camera"), icon: "camera", class: "quiet round", onclick: () => attach(takePhoto(root(), words)) });
+    this.addressButton = button({ label: words.say("ask.url"), icon: "link", class: "quiet round", onclick: () => attach(askForAddress(root(), words)) });
+    this.send = button({ text: words.say("ask.send"), icon: "send", class: "primary", type: "submit", part: "ask" });
+    this.stop = button({ text: words.say("do.stop"), icon: "stop", class: "plain", part: "stop", onclick: handlers.onStop });
     this.stop.hidden = true;
-    this.thumbs = element("ul", { class: "thumbs", "aria-label": "Pictures to ask about", hidden: true });
+    this.thumbs = element("ul", { class: "thumbs", "aria-label": words.say("ask.attached"), hidden: true });
     this.editing = element("div", { class: "editing", hidden: true },
-      element("p", {}, "Editing an earlier question. Sending it replaces that question and everything after it."),
-      button({ text: "Cancel", class: "quiet", onclick: handlers.onCancelEdit }));
-    this.element = element("form", { class: "composer", part: "composer", "aria-label": "Ask", onsubmit: (event) => this.#submit(event) },
+      element("p", {}, words.say("ask.editing")),
+      button({ text: words.say("do.cancel"), class: "quiet", onclick: handlers.onCancelEdit }));
+    this.element = element("form", { class: "composer", part: "composer", "aria-label": words.say("ask.form"), onsubmit: (event) => this.#submit(event) },
       this.editing, this.thumbs, this.text,
       element("div", { class: "composer-actions" }, this.attachButton, this.cameraButton, this.addressButton, this.picker, this.send, this.stop));
     this.#update();
+    // Turned on its side, a phone has longer lines.
+    let width = 0;
+    new ResizeObserver(([entry]) => {
+      const now = entry?.contentRect.width ?? 0;
+      if (now !== width) requestAnimationFrame(() => this.#grow());
+      width = now;
+    }).observe(this.text);
   }
 
   get pictures() {
@@ -91,9 +102,13 @@ export class Composer {
     this.setText(text);
   }
 
-  /** @param {boolean | null} vision  whether the model sees pictures; null: there is no model yet */
-  setVision(vision) {
+  /**
+   * @param {boolean | null} vision  whether the model sees pictures; null: there is no model yet
+   * @param {number} [most]  pictures that one question may have
+   */
+  setVision(vision, most = MAX_PICTURES) {
     this.#vision = vision;
+    this.#most = most;
     this.attachButton.hidden = this.addressButton.hidden = vision === false;
     this.cameraButton.hidden = vision === false || !hasCamera();
     this.#update();
@@ -101,8 +116,8 @@ export class Composer {
 
   /** @param {boolean} hasConversation */
   setFollowUp(hasConversation) {
-    const what = this.#pictures.length > 1 ? "Ask about the pictures" : "Ask about the picture";
-    this.text.placeholder = hasConversation ? "Ask a follow-up" : this.#vision ? what : "Ask something";
+    const what = this.#pictures.length > 1 ? "ask.aboutPictures" : "ask.aboutPicture";
+    setAttribute(this.text, "placeholder", this.#words.say(hasConversation ? "ask.followUp" : this.#vision ? what : "ask.something"));
     this.#update();
   }
 
@@ -137,7 +152,7 @@ export class Composer {
    */
   async attachAll(files) {
     if (files.length === 0) return;
-    if (this.#vision === false) return this.#handlers.onError("This model has no vision file, so it can’t see pictures. Load it together with its mmproj file.");
+    if (this.#vision === false) return this.#handlers.onError(this.#words.say("ask.noVision"));
     this.#opening += 1;
     this.#update();
     const mine = this.#attaching.then(() => this.#open(files));
@@ -155,25 +170,27 @@ export class Composer {
    */
   async #open(files) {
     let failed = false;
-    const fail = (/** @type {string} */ message) => {
+    const fail = (/** @type {Text} */ message, /** @type {{ text: Text, onclick: () => void } | undefined} */ action) => {
       failed = true;
-      this.#handlers.onError(message);
+      this.#handlers.onError(message, action);
     };
-    for (const file of files) {
-      const name = file instanceof File ? file.name : "picture";
+    for (const [i, file] of files.entries()) {
+      const name = file instanceof File ? file.name : String(this.#words.say("picture.unnamed"));
       try {
         if (!await looksLikePicture(file)) {
-          fail(`“${name}” is not a picture.`);
+          fail(this.#words.say("picture.none", { name }), undefined);
           continue;
         }
         const picture = await openPicture(file, name);
-        if (this.#pictures.length >= MAX_PICTURES) {
-          fail(`You can attach up to ${MAX_PICTURES} pictures.`);
+        if (this.#pictures.length >= this.#most) {
+          const left = files.slice(i).filter((file) => file instanceof File);
+          const all = [...this.#pictures.map(({ file, name }) => new File([file], name, { type: file.type })), ...left];
+          fail(this.#words.say("ask.tooMany", { count: this.#most }), { text: this.#words.say("ask.describeAll"), onclick: () => this.#handlers.onMany(all) });
           break;
         }
         this.#set([...this.#pictures, picture]);
       } catch (error) {
-        fail(/** @type {Error} */ (error).message);
+        fail(this.#words.explain(error), undefined);
       }
     }
     return !failed;
@@ -217,13 +234,18 @@ export class Composer {
     this.#set(pictures);
   }
 
+  /** Takes all pictures away. */
+  clearPictures() {
+    this.#set([]);
+  }
+
   /** @param {Picture} picture */
   #thumb(picture) {
     const image = element("img", { alt: "" });
     this.#urls.show(image, picture.file);
     return element("li", { class: "thumb" }, image,
-      element("span", { class: "thumb-text" }, element("bdi", { class: "name", lang: "" }, picture.name), element("span", { class: "size" }, bytes(picture.file.size))),
-      button({ label: "Remove the picture", icon: "close", class: "quiet round", onclick: () => {
+      element("span", { class: "thumb-text" }, element("bdi", { class: "name", lang: "" }, picture.name), element("span", { class: "size" }, this.#words.bytes(picture.file.size))),
+      button({ label: this.#words.say("ask.remove"), icon: "close", class: "quiet round", onclick: () => {
         this.#set(this.#pictures.filter((other) => other !== picture));
         this.focus();
       } }));
@@ -244,10 +266,8 @@ export class Composer {
       return thumb;
     }));
     for (const [{ name }, thumb] of this.#thumbs) {
-      const label = pictures.length === 1 ? "Remove the picture" : `Remove the picture ${name}`;
-      const remove = /** @type {HTMLElement} */ (thumb.lastElementChild);
-      remove.setAttribute("aria-label", label);
-      remove.title = label;
+      const label = pictures.length === 1 ? this.#words.say("ask.remove") : this.#words.say("ask.removeNamed", { name });
+      nameButton(/** @type {HTMLElement} */ (thumb.lastElementChild), label);
     }
     this.#update();
     this.#handlers.onPicture();
@@ -257,7 +277,11 @@ export class Composer {
     this.send.disabled = this.#busy || this.text.value.trim() === "";
     this.element.classList.toggle("opening", this.#opening > 0);
     this.attachButton.setAttribute("aria-busy", String(this.#opening > 0));
-    // Grows with its text up to what the style allows; not every browser has field-sizing.
+    this.#grow();
+  }
+
+  /** Grows with its text up to what the style allows; not every browser has field-sizing. */
+  #grow() {
     this.text.style.blockSize = "auto";
     this.text.style.blockSize = `${this.text.scrollHeight}px`;
   }
@@ -275,13 +299,13 @@ export class Composer {
     if (this.send.disabled) return;
     if (this.#opening > 0) {
       this.#sendWhenOpened = true;
-      this.#handlers.onTell("The question is sent when its pictures are attached");
+      this.#handlers.onTell(this.#words.say("ask.sentLater"));
       return;
     }
     this.#sendWhenOpened = false;
     const [text, pictures] = [this.text.value.trim(), this.#pictures];
     if (pictures.length > 0 && this.#vision === false) {
-      return this.#handlers.onError("This model can’t see pictures. Remove them, or load a model together with its vision file (mmproj).");
+      return this.#handlers.onError(this.#words.say("ask.cannotSee"));
     }
     if (!this.#handlers.onAsk(text, pictures)) return;
     this.#prompt = "";

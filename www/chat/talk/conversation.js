@@ -1,10 +1,10 @@
 // What was asked and answered. A picture and the questions about it stand together: on wide screens side by side.
 
-import { button, element, icon } from "../base/dom.js";
-import { decimals, duration } from "../base/format.js";
+import { button, element, icon, setText } from "../base/dom.js";
 import { PhotographOffer } from "../model/offer.js";
 import { Turn } from "./turn.js";
 
+/** @typedef {import("../../strings/language.js").Language} Language */
 /** @typedef {import("./pictures.js").Picture} Picture */
 /** @typedef {import("../base/image-urls.js").ImageUrls} ImageUrls */
 /** Turns that were taken out. @typedef {{ turns: Turn[], putBack: () => void, release: () => void }} Cut */
@@ -13,7 +13,7 @@ import { Turn } from "./turn.js";
 /** @typedef {import("./turn.js").TurnHandlers} TurnHandlers */
 
 /** What is often asked, for whoever does not know what can be. */
-const QUESTIONS = ["Describe this picture.", "What does the text in it say?", "What’s unusual about it?"];
+const QUESTIONS = /** @type {const} */ (["start.describe", "start.read", "start.unusual"]);
 
 /** How close to the end somebody must be for the text to scroll along, in CSS pixels. */
 const NEAR_END = 48;
@@ -24,43 +24,53 @@ export class Conversation {
   /** @type {Turn[]} */
   #all = [];
   #follow = true;
+  /** Where the log was scrolled to when it was last looked at, in CSS pixels. */
+  #scrolledTo = 0;
+  /** The frame in which it scrolls along. */
+  #frame = 0;
   /** The pictures that are shown before there is a conversation. @type {Picture[]} */
   #previewed = [];
   /** Whether there is something to say of the model, and whether it knows drawings only. */
   #hasKnown = false;
   #knowsDrawings = false;
+  #words;
   #onQuestion;
   #onExample;
   #urls;
 
   /**
+   * @param {Language} words
    * @param {ImageUrls} urls
    * @param {{ onChoosePicture: () => void, onQuestion: (text: string) => void, onExample: (example: Example) => void,
    *   onDescribeFolder: () => void, onChangeModel: () => void, onLoadKnown: (model: KnownModel) => void, onMoreModels: () => void }} handlers
    */
-  constructor(urls, { onChoosePicture, onQuestion, onExample, onDescribeFolder, onChangeModel, onLoadKnown, onMoreModels }) {
+  constructor(words, urls, { onChoosePicture, onQuestion, onExample, onDescribeFolder, onChangeModel, onLoadKnown, onMoreModels }) {
+    this.#words = words;
     this.#urls = urls;
     this.#onQuestion = onQuestion;
     this.#onExample = onExample;
     this.invite = element("button", { type: "button", class: "invite", part: "invite", onclick: onChoosePicture },
-      icon("picture"), element("strong", {}, "Add a picture"), element("span", {}, "Choose, drop or paste one. It stays on this device."));
-    this.folder = button({ text: "Describe a whole folder of pictures", icon: "folder", class: "quiet", onclick: onDescribeFolder });
+      icon("picture"), element("strong", {}, words.say("start.addPicture")), element("span", {}, words.say("start.howTo")));
+    this.folder = button({ text: words.say("start.folder"), icon: "folder", class: "quiet", onclick: onDescribeFolder });
     this.preview = element("div", { class: "previews" });
-    this.questions = element("ul", { class: "examples", "aria-label": "Example questions" });
-    this.samples = element("ul", { class: "samples", "aria-label": "Example pictures" });
+    this.questions = element("ul", { class: "examples", "aria-label": words.say("start.questions") });
+    this.samples = element("ul", { class: "samples", "aria-label": words.say("start.pictures") });
     this.about = element("p", { class: "about", dir: "auto" });
-    this.larger = button({ text: "Load a larger model", icon: "file", class: "quiet", onclick: onChangeModel });
-    this.offer = new PhotographOffer({ onLoad: onLoadKnown, onMore: onMoreModels });
+    this.larger = button({ text: words.say("start.larger"), icon: "file", class: "quiet", onclick: onChangeModel });
+    this.offer = new PhotographOffer(words, { onLoad: onLoadKnown, onMore: onMoreModels });
     this.known = element("div", { class: "known-start" }, this.samples, this.about, this.offer.element);
     this.other = element("div", { class: "other-starts" }, this.larger, this.folder);
     this.empty = element("div", { class: "empty" },
       element("div", { class: "empty-content" }, this.invite, this.known, this.other, this.preview, this.questions));
     this.setModel(undefined);
     // Read out as a whole by the announcer; word by word would drown everything else.
-    this.element = element("div", { class: "log", part: "log", role: "log", "aria-live": "off", "aria-label": "Conversation", tabindex: "0" }, this.empty);
+    this.element = element("div", { class: "log", part: "log", role: "log", "aria-live": "off", "aria-label": words.say("chat.log"), tabindex: "0" }, this.empty);
     this.element.addEventListener("scroll", () => {
       const { scrollTop, scrollHeight, clientHeight } = this.element;
-      this.#follow = scrollHeight - scrollTop - clientHeight < NEAR_END;
+      // Only whoever scrolls up leaves the end: it also moves away when something above turns out to be higher than was thought.
+      if (scrollHeight - scrollTop - clientHeight < NEAR_END) this.#follow = true;
+      else if (scrollTop < this.#scrolledTo) this.#follow = false;
+      this.#scrolledTo = scrollTop;
     }, { passive: true });
   }
 
@@ -73,15 +83,16 @@ export class Conversation {
    * @param {KnownModel | undefined} known  undefined: a model that nobody here knows
    */
   setModel(known) {
-    this.questions.replaceChildren(...(known?.questions ?? QUESTIONS).map((text) =>
-      element("li", {}, button({ text, class: "plain example", part: "example", onclick: () => this.#onQuestion(text) }))));
+    const questions = known?.questions ?? QUESTIONS.map((key) => this.#words.say(key));
+    this.questions.replaceChildren(...questions.map((text) =>
+      element("li", {}, button({ text, class: "plain example", part: "example", onclick: () => this.#onQuestion(String(text)) }))));
     this.samples.replaceChildren(...(known?.examples ?? []).map((example) => {
       const image = element("img", { alt: example.alt, decoding: "async" });
       image.src = example.picture;
       return element("li", {}, element("button", { type: "button", class: "sample", part: "sample", onclick: () => this.#onExample(example) },
         image, element("span", { dir: "auto" }, example.question)));
     }));
-    this.about.textContent = known?.about ?? "";
+    setText(this.about, known?.about ?? "");
     this.#hasKnown = Boolean(known?.about || known?.examples?.length);
     this.#knowsDrawings = known?.purpose === "drawings";
   }
@@ -129,7 +140,7 @@ export class Conversation {
       const section = element("section", { class: has ? "exchange with-picture" : "exchange", part: "exchange" });
       if (has) {
         section.append(element("figure", { class: pictures.length > 1 ? "several" : "" }, ...pictures.map(({ file, name }) => {
-          const image = element("img", { class: "picture", part: "image", alt: `The picture asked about: ${name}` });
+          const image = element("img", { class: "picture", part: "image", alt: this.#words.say("turn.picture", { name }) });
           this.#urls.show(image, file);
           return image;
         })));
@@ -137,7 +148,7 @@ export class Conversation {
       section.append(this.#turns);
       this.element.append(section);
     }
-    const turn = new Turn(question, pictures, handlers);
+    const turn = new Turn(this.#words, question, pictures, handlers);
     this.#all.push(turn);
     this.#turns.append(turn.element);
     this.#update();
@@ -188,21 +199,26 @@ export class Conversation {
     for (const turn of this.#all) turn.setLast(turn === this.#all.at(-1));
   }
 
-  /** Keeps the newest text in view for whoever is at the end. */
+  /** Keeps the newest text in view for whoever is at the end: once a frame, for it takes a layout. */
   scrollAlong() {
-    if (this.#follow) this.element.scrollTop = this.element.scrollHeight;
+    this.#frame ||= requestAnimationFrame(() => {
+      this.#frame = 0;
+      if (this.#follow) this.element.scrollTop = this.element.scrollHeight;
+    });
   }
 }
 
 /**
- * The quiet line: on what it runs, how fast, in how much memory.
+ * The quiet line: on what it runs, how fast.
+ * @param {Language} words
  * @param {import("../../llava-web.js").EngineInfo} info
  * @param {{ usage?: import("../../llava-web.js").Usage, firstTokenSeconds?: number }} last
  */
-export function statusText(info, { usage, firstTokenSeconds }) {
+export function statusText(words, info, { usage, firstTokenSeconds }) {
   const { kind, adapter, threads = 1 } = info.device;
-  const parts = ["On this device", kind === "webgpu" ? `GPU${adapter ? ` (${adapter})` : ""}` : `CPU, ${threads} ${threads === 1 ? "thread" : "threads"}`];
-  if (usage && usage.decode_tokens_per_second > 0) parts.push(`${decimals(usage.decode_tokens_per_second)} tokens/s`);
-  if (firstTokenSeconds !== undefined) parts.push(`first word in ${duration(firstTokenSeconds)}`);
+  const device = kind === "cpu" ? words.say("status.cpu", { count: threads }) : adapter ? words.say("status.gpuNamed", { adapter }) : words.say("status.gpu");
+  const parts = [words.say("status.here"), device];
+  if (usage && usage.decode_tokens_per_second > 0) parts.push(words.say("status.rate", { rate: words.figures(usage.decode_tokens_per_second) }));
+  if (firstTokenSeconds !== undefined) parts.push(words.say("status.first", { time: words.duration(firstTokenSeconds) }));
   return parts;
 }

@@ -3,8 +3,8 @@
 // An answer's words become buttons while somebody asks for it, and are text again afterwards: for whoever listens to an answer, a
 // button for each word would drown it. A word belongs to the token that its first character came with.
 
+import { Complaint } from "../../strings/language.js";
 import { button, element } from "../base/dom.js";
-import { percent } from "../base/format.js";
 
 /** @typedef {import("./turn.js").Turn} Turn */
 /** @typedef {Awaited<ReturnType<import("../../llava-web.js").Engine["lookedAt"]>>} Looked */
@@ -18,14 +18,15 @@ const COLOURS = [[8, 4, 28, 190], [66, 10, 104, 165], [158, 38, 96, 145], [233, 
 const GAMMA = 0.7;
 
 /** What people call the parts of a picture, row by row. */
-const PARTS = [
-  ["the upper left", "the top", "the upper right"],
-  ["the left", "the middle", "the right"],
-  ["the lower left", "the bottom", "the lower right"],
-];
+const PARTS = /** @type {const} */ ([
+  ["looked.upperLeft", "looked.top", "looked.upperRight"],
+  ["looked.left", "looked.middle", "looked.right"],
+  ["looked.lowerLeft", "looked.bottom", "looked.lowerRight"],
+]);
 
 /** One answer at a time shows where its words looked. */
 export class LookedAt {
+  #language;
   #handlers;
   /** @type {Turn | null} */
   #turn = null;
@@ -40,10 +41,12 @@ export class LookedAt {
   #maps = new Map();
 
   /**
-   * @param {{ onAsk: (turn: Turn, index: number) => Promise<Looked>, onTell: (text: string) => void, onError: (error: unknown) => void }} handlers
+   * @param {import("../../strings/language.js").Language} words
+   * @param {{ onAsk: (turn: Turn, index: number) => Promise<Looked>, onTell: (text: import("../base/dom.js").Text) => void, onError: (error: unknown) => void }} handlers
    *   `onAsk`: about the answer's token of this index
    */
-  constructor(handlers) {
+  constructor(words, handlers) {
+    this.#language = words;
     this.#handlers = handlers;
   }
 
@@ -59,9 +62,7 @@ export class LookedAt {
     this.#open(turn);
     const first = this.#words.keys().next().value;
     first?.focus();
-    this.#handlers.onTell(first ?
-      "Use the arrow keys and Enter to pick a word and see where the model looked before writing it. Press Escape to close." :
-      "There are no words to pick.");
+    this.#handlers.onTell(this.#language.say(first ? "looked.howTo" : "looked.noWords"));
   }
 
   /**
@@ -182,29 +183,30 @@ export class LookedAt {
    * @param {Looked} looked
    */
   #draw(turn, word, { images: maps }) {
+    const words = this.#language;
     const figure = turn.element.closest(".exchange")?.querySelector("figure");
     const images = [...figure?.querySelectorAll("img") ?? []];
     // Those of earlier questions come before.
     const own = maps.slice(-images.length);
-    if (!figure || own.length < images.length || images.length === 0) throw new Error("The pictures of this answer are not shown.");
+    if (!figure || own.length < images.length || images.length === 0) throw new Complaint("looked.notShown");
     for (const [i, image] of images.entries()) {
       const map = /** @type {Looked["images"][number]} */ (own[i]);
       const canvas = element("canvas", { width: map.shape[1], height: map.shape[0] });
       paint(canvas, map);
-      const veil = element("div", { class: "heat", part: "heat", role: "img", "aria-label": `Where the model looked before “${word}”: mostly at ${part(map)}` }, canvas);
+      const veil = element("div", { class: "heat", part: "heat", role: "img", "aria-label": words.say("looked.map", { word, part: words.say(part(map)) }) }, canvas);
       this.#maps.set(veil, { image, bounds: map.bounds });
       this.#resized.observe(image);
       this.#drawn.push(veil);
     }
     const share = own.reduce((sum, map) => sum + map.share, 0);
     const most = own.reduce((best, map, i) => (map.share > (own[best]?.share ?? 0) ? i : best), 0);
-    const which = images.length > 1 ? ` of picture ${most + 1}` : "";
+    const isOne = images.length === 1;
     const scale = element("canvas", { class: "heat-scale", width: "64", height: "1", "aria-hidden": "true" });
     paint(scale, { salience: Float32Array.from({ length: 64 }, (_, i) => i / 63), shape: [1, 64] });
-    const legend = element("div", { class: "heat-legend", part: "heat-legend", role: "group", "aria-label": "Where the model looked" },
-      element("p", {}, "Where the model looked before ", element("bdi", {}, `“${word}”`), `: ${percent(share)} of its attention was on the ${images.length > 1 ? "pictures" : "picture"}`),
-      element("div", { class: "heat-key" }, element("span", {}, "less"), scale, element("span", {}, "more")),
-      button({ label: "Hide where the model looked", icon: "close", class: "quiet round", onclick: () => {
+    const legend = element("div", { class: "heat-legend", part: "heat-legend", role: "group", "aria-label": words.say("turn.looked") },
+      element("p", {}, words.say(isOne ? "looked.before" : "looked.beforeSeveral", { word: element("bdi", {}, words.say("looked.word", { word })), share: words.percent(share) })),
+      element("div", { class: "heat-key" }, element("span", {}, words.say("looked.less")), scale, element("span", {}, words.say("looked.more"))),
+      button({ label: words.say("looked.hide"), icon: "close", class: "quiet round", onclick: () => {
         this.#erase();
         (this.#words.keys().next().value ? [...this.#words.keys()].find(({ tabIndex }) => tabIndex === 0) : turn.looked)?.focus();
       } }));
@@ -215,7 +217,8 @@ export class LookedAt {
     // On a phone the picture is often above what is read.
     const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
     images[most]?.scrollIntoView({ block: "nearest", behavior: isStill ? "auto" : "smooth" });
-    this.#handlers.onTell(`Before “${word}” the model looked mostly at ${part(/** @type {Looked["images"][number]} */ (own[most]))}${which}. ${percent(share)} of its attention was on the ${images.length > 1 ? "pictures" : "picture"}.`);
+    const where = words.say(part(/** @type {Looked["images"][number]} */ (own[most])));
+    this.#handlers.onTell(words.say(isOne ? "looked.mostly" : "looked.mostlyOf", { word, part: where, number: most + 1, share: words.percent(share) }));
   }
 
   /** Puts each map where its picture is. */
@@ -285,5 +288,5 @@ function part({ salience, shape: [rows, cols], bounds: [left, top, right, bottom
     y += value * (top + (Math.floor(i / cols) + 0.5) / rows * (bottom - top));
   }
   const third = (/** @type {number} */ at) => Math.min(2, Math.max(0, Math.floor(3 * at / (sum || 1))));
-  return PARTS[third(y)]?.[third(x)] ?? "the middle";
+  return PARTS[third(y)]?.[third(x)] ?? "looked.middle";
 }

@@ -9,7 +9,8 @@
 const PICTURE_FAILED = ["invalid_image", "context_overflow"];
 
 /**
- * A question that failed is left out. Its pictures go with the next one, which stands beside them and is about what is seen there.
+ * A question that failed is left out, and so are the earliest where the context is full. Their pictures go with the next one, where it stands
+ * beside them and is about what is seen there.
  * @param {Turn[]} turns  the last one may be without its answer yet
  * @param {ImageDetail} detail
  * @returns {Message[]}
@@ -19,8 +20,15 @@ export function messagesOf(turns, detail) {
   const messages = [];
   /** @type {Picture[]} */
   let unseen = [];
+  /** Those of questions left out, which the next one may still be about. @type {Picture[]} */
+  let beside = [];
   for (const turn of turns) {
-    const pictures = [...unseen, ...turn.pictures];
+    if (turn.isLeftOut) {
+      if (turn.pictures.length > 0) beside = turn.pictures;
+      continue;
+    }
+    const pictures = [...(turn.pictures.length === 0 ? beside : []), ...unseen, ...turn.pictures];
+    beside = [];
     if (turn.failure && !turn.isAnswered) {
       unseen = PICTURE_FAILED.includes(turn.failure.code) ? [] : pictures;
       continue;

@@ -1,5 +1,6 @@
 // Files that are pictures: found out by their content, and made into something that the engine, other programs and this browser can all read.
 
+import { Complaint } from "../../strings/language.js";
 import { element } from "../base/dom.js";
 
 /** More would fill any context with picture tokens. */
@@ -45,9 +46,9 @@ export async function looksLikePicture(file) {
 /**
  * @param {Blob} file
  * @param {string} [name]
- * @returns {Promise<Picture>}  fails with a sentence for the person
+ * @returns {Promise<Picture>}  fails with a Complaint
  */
-export async function openPicture(file, name = file instanceof File ? file.name : "picture") {
+export async function openPicture(file, name = file instanceof File ? file.name : "") {
   const url = URL.createObjectURL(file);
   const image = element("img", { alt: "" });
   image.src = url;
@@ -57,7 +58,7 @@ export async function openPicture(file, name = file instanceof File ? file.name 
     if (type === "") return { file: await redrawn(image), name };
     return { file: file.type === type ? file : file.slice(0, file.size, type), name };
   } catch (cause) {
-    throw new Error(`“${name}” could not be opened as a picture. Choose a PNG, JPEG, WebP, GIF or BMP file.`, { cause });
+    throw new Complaint("picture.unreadable", { name }, { cause });
   } finally {
     URL.revokeObjectURL(url);
   }

@@ -1,18 +1,16 @@
 // One question with its answer, from the moment it is asked: what happens before the first word, the words, how it ended or why it failed.
 
 import { Alert } from "../base/alert.js";
-import { button, element, icon } from "../base/dom.js";
-import { duration, percent } from "../base/format.js";
+import { button, element, icon, setButtonText, setText } from "../base/dom.js";
 import { MarkdownText } from "./markdown.js";
 
+/** @typedef {import("../base/dom.js").Text} Text */
+/** @typedef {import("../../strings/language.js").Language} Language */
 /** @typedef {import("./pictures.js").Picture} Picture */
 /** @typedef {import("../../llava-web.js").Usage} Usage */
 /** @typedef {{ onAgain: () => void, onEdit: () => void, onLooked: () => void, onClick: (event: MouseEvent) => void }} TurnHandlers */
 /** Why there is no answer. @typedef {{ code: string, message: string }} Failure */
 /** What the engine said, as far as it came. @typedef {{ text: string, finish: string, usage?: Usage, tokens: { id: number, end: number }[] }} Answer */
-
-/** Words for what happens before the first word of an answer. */
-const STAGES = { image: "Looking at the picture", prefill: "Reading the prompt", recovering: "The GPU was lost. Reloading the model" };
 
 export class Turn {
   /** How the answer ended: "" while there is none. */
@@ -23,37 +21,46 @@ export class Turn {
   tokens = [];
   /** @type {Failure | null} */
   failure = null;
+  /** Tokens of the context that it takes, question and answer: see context.js. */
+  cost = 0;
+  /** Whether the model is no longer sent it: the context is full. */
+  #isLeftOut = false;
+  #words;
   #answer;
-  #alert = new Alert();
+  #alert;
   /** What the page has to say beside the answer. */
-  #remark = new Alert({ role: "note", part: "remark", label: "About this answer" });
-  /** Its words; "" where there are none. */
+  #remark;
+  /** Its words; "" where there are none. @type {Text} */
   remark = "";
   /** The answer that another one is to replace. @type {Answer | null} */
   #before = null;
 
   /**
+   * @param {Language} words
    * @param {string} question
    * @param {Picture[]} pictures  those that came with it
    * @param {TurnHandlers} handlers
    */
-  constructor(question, pictures, { onAgain, onEdit, onLooked, onClick }) {
+  constructor(words, question, pictures, { onAgain, onEdit, onLooked, onClick }) {
+    this.#words = words;
     this.question = question;
     this.pictures = pictures;
+    this.#alert = new Alert(words);
+    this.#remark = new Alert(words, { role: "note", part: "remark", label: words.say("turn.remark") });
     this.answer = element("div", { class: "answer", part: "answer", dir: "auto", lang: "", onclick: (/** @type {MouseEvent} */ event) => {
       if (!this.looked.hidden) onClick(event);
     } });
     this.#answer = new MarkdownText(this.answer);
-    this.bar = element("progress", { class: "bar", part: "progress", max: "1", "aria-label": "Preparing the answer" });
-    this.stage = element("p", { class: "stage" }, "Preparing");
+    this.bar = element("progress", { class: "bar", part: "progress", max: "1", "aria-label": words.say("turn.bar") });
+    this.stage = element("p", { class: "stage" }, words.say("state.preparing"));
     this.waiting = element("div", { class: "waiting", hidden: true }, this.stage, this.bar);
     this.note = element("span", { class: "note" });
-    this.again = button({ text: "Ask again", icon: "again", class: "quiet", onclick: onAgain });
-    this.looked = button({ text: "Where the model looked", icon: "eye", class: "quiet", onclick: onLooked });
+    this.again = button({ text: words.say("turn.again"), icon: "again", class: "quiet", onclick: onAgain });
+    this.looked = button({ text: words.say("turn.looked"), icon: "eye", class: "quiet", onclick: onLooked });
     this.looked.setAttribute("aria-pressed", "false");
-    this.copy = button({ text: "Copy", icon: "copy", class: "quiet", onclick: (event) => this.#copy(event) });
+    this.copy = button({ text: words.say("turn.copy"), icon: "copy", class: "quiet", onclick: (event) => this.#copy(event) });
     this.foot = element("div", { class: "turn-foot", hidden: true },
-      this.copy, this.again, button({ text: "Edit", icon: "edit", class: "quiet", onclick: onEdit }), this.looked, this.note);
+      this.copy, this.again, button({ text: words.say("turn.edit"), icon: "edit", class: "quiet", onclick: onEdit }), this.looked, this.note);
     this.element = element("article", { class: "turn", part: "turn" },
       element("h2", { class: "question", part: "asked", dir: "auto", lang: "" }, question), this.waiting, this.answer, this.#alert.element, this.foot, this.#remark.element);
   }
@@ -82,16 +89,18 @@ export class Turn {
     this.#remark.hide();
     this.foot.hidden = true;
     this.waiting.hidden = false;
-    this.stage.textContent = "Preparing";
+    setText(this.stage, this.#words.say("state.preparing"));
     this.bar.removeAttribute("value");
     this.element.setAttribute("aria-busy", "true");
   }
 
   /** @param {import("../../llava-web.js").GenerationProgress} progress */
   progress({ stage, done, total }) {
-    this.stage.textContent = stage === "prefill" ?
-      `${STAGES.prefill} · ${done} of ${total} tokens` :
-      `${STAGES[stage]}${total <= 1 ? "" : stage === "image" ? ` · ${done} of ${total}` : ` · ${percent(done / total)}`}`;
+    const words = this.#words;
+    setText(this.stage,
+      stage === "prefill" ? words.say("turn.prefill", { done, total }) :
+      stage === "image" ? words.say(total <= 1 ? "turn.image" : "turn.imageOf", { done, total }) :
+      total <= 1 ? words.say("turn.recovering") : words.say("turn.recoveringShare", { share: words.percent(done / total) }));
     // It may happen amid an answer.
     this.waiting.hidden = false;
     if (total > 0) this.bar.value = done / total;
@@ -118,35 +127,37 @@ export class Turn {
     this.finish = finish;
     this.usage = usage;
     this.#before = null;
-    const notes = [];
-    if (finish === "abort") notes.push("Stopped");
-    if (finish === "length") notes.push("Cut off: the answer reached its maximum length");
-    if (usage && usage.completion_tokens > 0 && usage.decode_ms > 0) {
-      notes.push(`${usage.completion_tokens} tokens in ${duration(usage.decode_ms / 1000)}`);
-    }
+    const words = this.#words;
+    const isTimed = usage && usage.completion_tokens > 0 && usage.decode_ms > 0;
     // Where pictures are cut, how finely they were.
-    if (usage && this.pictures.length > 0 && usage.image_tiles > nPictures) notes.push(`pictures seen in ${usage.image_tiles} tiles`);
-    this.#settle(notes.join(" · "));
+    const isCut = usage && this.pictures.length > 0 && usage.image_tiles > nPictures;
+    this.#settle(words.join([
+      finish === "abort" && words.say("state.stopped"),
+      finish === "length" && words.say("turn.cutOff"),
+      isTimed && words.say("turn.tokens", { count: usage.completion_tokens, time: words.duration(usage.decode_ms / 1000) }),
+      isCut && words.say("turn.tiles", { count: usage.image_tiles }),
+    ]));
   }
 
   /**
    * There is no answer; if there was one before, it is there again.
    * @param {Failure} failure
-   * @param {{ text: string, onclick: () => void }[]} [actions]  what else can be done than asking once more
+   * @param {{ text: Text, onclick: () => void }[]} [actions]  what else can be done than asking once more
+   * @param {Text} [shown]  what to say of it
    */
-  fail(failure, actions = []) {
+  fail(failure, actions = [], shown = this.#words.explain(failure)) {
     const before = this.#before;
     if (before) this.show(before);
-    else this.#settle("Not answered");
+    else this.#settle(this.#words.say("turn.notAnswered"));
     this.failure = failure;
     this.setLast(!this.again.hidden);
-    this.#alert.show(failure.message, { actions, closable: before !== null });
+    this.#alert.show(shown, { actions, closable: before !== null });
   }
 
   /**
    * Says something beside the answer, whether or not it is finished.
-   * @param {string} message
-   * @param {{ text: string, onclick: () => void, quiet?: boolean }[]} actions
+   * @param {Text} message
+   * @param {{ text: Text, onclick: () => void, quiet?: boolean }[]} actions
    */
   tell(message, actions) {
     this.#remark.show(message, { actions, notice: true, onGone: () => (this.remark = "") });
@@ -161,30 +172,43 @@ export class Turn {
     this.end(finish, usage);
   }
 
+  /** Whether the model is no longer sent it. */
+  get isLeftOut() {
+    return this.#isLeftOut;
+  }
+
+  /** The model is no longer sent it, and it is no longer asked about. */
+  leaveOut() {
+    if (this.#isLeftOut) return;
+    this.#isLeftOut = true;
+    this.looked.hidden = true;
+    this.element.classList.add("left-out");
+    this.element.prepend(element("p", { class: "hint left-out-note" }, this.#words.say("turn.leftOut")));
+  }
+
   /** Only the last question can be asked again: what follows it was said knowing the answer. @param {boolean} isLast */
   setLast(isLast) {
     this.again.hidden = !isLast;
-    /** @type {HTMLElement} */ (this.again.querySelector("span")).textContent = this.isAnswered ? "Ask again" : "Try again";
+    setButtonText(this.again, this.#words.say(this.isAnswered ? "turn.again" : "turn.retry"));
   }
 
-  /** @param {string} note */
+  /** @param {Text} note */
   #settle(note) {
     this.#answer.flush();
     this.waiting.hidden = true;
     this.foot.hidden = false;
     this.copy.hidden = this.text === "";
-    this.looked.hidden = !this.usage || this.tokens.length === 0 || !this.element.closest(".with-picture");
+    this.looked.hidden = this.#isLeftOut || !this.usage || this.tokens.length === 0 || !this.element.closest(".with-picture");
     this.element.removeAttribute("aria-busy");
-    this.note.textContent = note;
+    setText(this.note, note);
     this.setLast(!this.again.hidden);
   }
 
   /** @param {MouseEvent} event */
   async #copy(event) {
     const target = /** @type {HTMLButtonElement} */ (event.currentTarget);
-    const label = target.querySelector("span");
-    const before = target.firstElementChild;
-    if (!label || !before) return;
+    const before = target.querySelector(".icon");
+    if (!before) return;
     try {
       await navigator.clipboard.writeText(this.text);
     } catch {
@@ -194,10 +218,10 @@ export class Turn {
     }
     const done = icon("done");
     before.replaceWith(done);
-    label.textContent = "Copied";
+    setButtonText(target, this.#words.say("turn.copied"));
     setTimeout(() => {
       done.replaceWith(before);
-      label.textContent = "Copy";
+      setButtonText(target, this.#words.say("turn.copy"));
     }, 1500);
   }
 }

@@ -1,26 +1,23 @@
 // Alt text for many pictures: a folder in, a table of descriptions out. Each description is stored as soon as it is there, so that hours of
 // work are not lost with a reload; the pictures are not, and are chosen again to go on.
 
-import { button, element, saveFile } from "../base/dom.js";
-import { duration } from "../base/format.js";
+import { button, element, saveFile, setButtonText, setText } from "../base/dom.js";
 import { deleteAltTexts, listAltTexts, putAltText } from "../conversation-store.js";
 import { looksLikePicture } from "../talk/pictures.js";
 
-/** A sentence that a screen reader can say where the picture stands. */
-const PROMPT = "Describe this picture in one short sentence, for somebody who cannot see it.";
 /** Longer is no alt text. */
 const MAX_TOKENS = 80;
-const STATES = { waiting: "Waiting", working: "Describing…", done: "", failed: "Failed" };
 /** So many names of what was left out are told. */
 const NAMED = 3;
-const NOT_SAVED = "The descriptions can’t be stored in this browser. Save them as a file before you leave this page.";
 /** After these the next picture may well be described. */
 const OF_ONE_PICTURE = ["invalid_image", "context_overflow", "invalid_request"];
 
 /** @typedef {import("../base/image-urls.js").ImageUrls} ImageUrls */
+/** @typedef {import("../base/dom.js").Text} Text */
+/** @typedef {"waiting" | "working" | "done" | "failed"} State */
 /**
  * One picture. `file`: null where it was described before the page was loaded anew, and has not been chosen again.
- * @typedef {{ key: string, name: string, file: File | null, state: keyof typeof STATES, text: string, finish: string, row: HTMLElement, body: HTMLElement }} Item
+ * @typedef {{ key: string, name: string, file: File | null, state: State, text: string, finish: string, row: HTMLElement, body: HTMLElement }} Item
  */
 
 export class AltTexts {
@@ -28,6 +25,9 @@ export class AltTexts {
   #items = [];
   /** @type {AbortController | null} */
   #running = null;
+  #words;
+  /** The prompt that stands there unless somebody writes another one. */
+  #proposed = "";
   #handlers;
   #urls;
   /** Ends when the files that came so far are in the list. @type {Promise<unknown>} */
@@ -37,51 +37,60 @@ export class AltTexts {
   #isSaveFailureTold = false;
 
   /**
+   * @param {import("../../strings/language.js").Language} words
    * @param {ImageUrls} urls
    * @param {{ onDescribe: (file: File, prompt: string, options: { maxTokens: number, signal: AbortSignal }) => Promise<{ text: string, finish: string }>,
-   *   onBack: () => void, onTell: (message: string) => void, onError: (message: string) => void,
-   *   onUndoable: (message: string, what: { putBack: () => void, letGo: () => void }) => void }} handlers
+   *   onBack: () => void, onTell: (message: Text) => void, onError: (message: Text) => void,
+   *   onUndoable: (message: Text, what: { putBack: () => void, letGo: () => void }) => void }} handlers
    */
-  constructor(urls, handlers) {
+  constructor(words, urls, handlers) {
+    this.#words = words;
     this.#urls = urls;
     this.#handlers = handlers;
-    const picker = (/** @type {Record<string, string | boolean>} */ more) => {
+    const picker = (/** @type {Record<string, Text | boolean>} */ more) => {
       const input = element("input", { type: "file", class: "visually-hidden", tabindex: "-1", multiple: true, ...more, onchange: () => {
         this.add([...(input.files ?? [])]);
         input.value = "";
       } });
       return input;
     };
-    const folder = picker({ webkitdirectory: true, "aria-label": "Choose a folder of pictures" });
-    const files = picker({ accept: "image/*,.avif,.heic,.heif", "aria-label": "Choose several pictures" });
+    const folder = picker({ webkitdirectory: true, "aria-label": words.say("alt.pickFolder") });
+    const files = picker({ accept: "image/*,.avif,.heic,.heif", "aria-label": words.say("alt.pickFiles") });
     this.prompt = element("textarea", { class: "field", id: "alt-prompt", rows: "3", dir: "auto" });
-    this.prompt.value = PROMPT;
-    this.folderButton = button({ text: "Choose a folder", icon: "folder", class: "plain", onclick: () => folder.click() });
+    this.propose();
+    this.folderButton = button({ text: words.say("alt.folder"), icon: "folder", class: "plain", onclick: () => folder.click() });
     // Phones have no folders to choose.
     this.folderButton.hidden = !("webkitdirectory" in folder) || matchMedia("(hover: none) and (pointer: coarse)").matches;
-    this.filesButton = button({ text: "Choose pictures", icon: "picture", class: "plain", onclick: () => files.click() });
-    this.start = button({ text: "Describe all", class: "primary", onclick: () => this.#start() });
-    this.stopButton = button({ text: "Stop", icon: "stop", class: "plain", part: "stop", onclick: () => this.stop() });
-    this.csv = button({ text: "Save as CSV", icon: "save", class: "plain", onclick: () => saveFile("alt-texts.csv", csv(this.#done), "text/csv") });
-    this.json = button({ text: "Save as JSON", icon: "save", class: "plain", onclick: () => saveFile("alt-texts.json", json(this.#done), "application/json") });
-    this.clearButton = button({ text: "Clear the list", icon: "close", class: "quiet", onclick: () => this.#clear() });
-    this.bar = element("progress", { class: "bar", part: "progress", max: "1", value: "0", "aria-label": "Described pictures" });
+    this.filesButton = button({ text: words.say("alt.files"), icon: "picture", class: "plain", onclick: () => files.click() });
+    this.start = button({ text: words.say("alt.start"), class: "primary", onclick: () => this.#start() });
+    this.stopButton = button({ text: words.say("do.stop"), icon: "stop", class: "plain", part: "stop", onclick: () => this.stop() });
+    this.csv = button({ text: words.say("alt.csv"), icon: "save", class: "plain", onclick: () => saveFile("alt-texts.csv", csv(this.#done), "text/csv") });
+    this.json = button({ text: words.say("alt.json"), icon: "save", class: "plain", onclick: () => saveFile("alt-texts.json", json(this.#done), "application/json") });
+    this.clearButton = button({ text: words.say("alt.clear"), icon: "close", class: "quiet", onclick: () => this.#clear() });
+    this.bar = element("progress", { class: "bar", part: "progress", max: "1", value: "0", "aria-label": words.say("alt.bar") });
     this.amount = element("p", { class: "amount" });
-    this.list = element("ul", { class: "alt-list", "aria-label": "Pictures" });
-    this.element = element("section", { class: "alt-texts", part: "alt-texts", "aria-label": "Alt texts", hidden: true },
+    this.list = element("ul", { class: "alt-list", "aria-label": words.say("alt.list") });
+    this.element = element("section", { class: "alt-texts", part: "alt-texts", "aria-label": words.say("alt.section"), hidden: true },
       element("div", { class: "alt-head" },
-        element("h2", { tabindex: "-1" }, "Alt text for many pictures"),
-        element("p", { class: "hint" }, "Each picture is described separately. Nothing leaves this device. Descriptions, not pictures, are stored in this browser until you clear the list."),
+        element("h2", { tabindex: "-1" }, words.say("alt.title")),
+        element("p", { class: "hint" }, words.say("alt.hint")),
         element("div", { class: "card-actions" }, this.folderButton, folder, this.filesButton, files,
-          button({ text: "Back to the chat", class: "quiet", onclick: () => {
+          button({ text: words.say("model.backToChat"), class: "quiet", onclick: () => {
             this.stop();
             handlers.onBack();
           } })),
-        element("label", { for: "alt-prompt" }, "Prompt for every picture"), this.prompt,
+        element("label", { for: "alt-prompt" }, words.say("alt.prompt")), this.prompt,
         element("div", { class: "card-actions" }, this.start, this.stopButton, this.csv, this.json, this.clearButton),
         this.bar, this.amount),
       this.list);
     this.#update();
+  }
+
+  /** A sentence that a screen reader can say where the picture stands; in the language that is read. */
+  propose() {
+    const now = String(this.#words.say("alt.promptText"));
+    if (this.prompt.value === this.#proposed) this.prompt.value = now;
+    this.#proposed = now;
   }
 
   focus() {
@@ -122,10 +131,10 @@ export class AltTexts {
       const item = this.#items.find((item) => item.key === key) ?? this.#item(key, name, file);
       if (!item.file || !item.row.querySelector("img")) this.#showPicture(item, file);
     }
-    if (left.length > 0 && left.length === files.length) this.#handlers.onError("None of these files is a picture.");
+    if (left.length > 0 && left.length === files.length) this.#handlers.onError(this.#words.say("alt.noPictures"));
     else if (left.length > 0) {
       const names = left.slice(0, NAMED).join(", ") + (left.length > NAMED ? " …" : "");
-      this.#handlers.onError(left.length === 1 ? `One file that isn’t a picture was left out: ${names}` : `${left.length} files that aren’t pictures were left out: ${names}`);
+      this.#handlers.onError(this.#words.say("alt.leftOut", { count: left.length, names }));
     }
     this.#update();
     if (!this.start.hidden && !this.start.disabled) this.start.focus();
@@ -168,7 +177,7 @@ export class AltTexts {
     for (const { row } of items) row.remove();
     this.#update();
     this.focus();
-    this.#handlers.onUndoable(items.length === 1 ? "The list is cleared: 1 picture." : `The list is cleared: ${items.length} pictures.`, {
+    this.#handlers.onUndoable(this.#words.say("alt.cleared", { count: items.length }), {
       putBack: () => {
         // What came meanwhile comes after it.
         this.#items = [...items, ...this.#items];
@@ -181,7 +190,7 @@ export class AltTexts {
         const kept = new Set(this.#done.map(({ key }) => key));
         deleteAltTexts(items.map(({ key }) => key).filter((key) => !kept.has(key))).catch((error) => {
           console.warn(error);
-          this.#handlers.onError("The descriptions couldn’t be deleted. Clear this site’s data in your browser’s settings to be sure.");
+          this.#handlers.onError(this.#words.say("alt.notDeleted"));
         });
       },
     });
@@ -206,12 +215,12 @@ export class AltTexts {
     for (const item of this.#open.filter(({ state }) => state === "failed")) this.#set(item, "waiting", "");
     this.#update();
     this.stopButton.focus();
-    this.#handlers.onTell("Describing the pictures");
+    this.#handlers.onTell(this.#words.say("alt.describing"));
     for (let item; (item = this.#open.find(({ state }) => state === "waiting")) && !running.signal.aborted;) {
       this.#set(item, "working", "");
       this.#update(count > 0 ? (performance.now() - startedAt) / 1000 / count : undefined);
       try {
-        const { text, finish } = await this.#handlers.onDescribe(/** @type {File} */ (item.file), this.prompt.value.trim() || PROMPT, { maxTokens: MAX_TOKENS, signal: running.signal });
+        const { text, finish } = await this.#handlers.onDescribe(/** @type {File} */ (item.file), this.prompt.value.trim() || this.#proposed, { maxTokens: MAX_TOKENS, signal: running.signal });
         // Half a sentence is none: it is asked again when one goes on.
         if (finish === "abort") this.#set(item, "waiting", "");
         else {
@@ -220,14 +229,14 @@ export class AltTexts {
         }
         count += 1;
       } catch (error) {
-        const { code, message = String(error) } = /** @type {{ code?: string, message?: string }} */ (error);
+        const { code } = /** @type {{ code?: string }} */ (error);
         if (running.signal.aborted) {
           this.#set(item, "waiting", "");
           break;
         }
-        this.#set(item, "failed", message);
+        this.#set(item, "failed", "", "", this.#words.explain(error));
         if (!OF_ONE_PICTURE.includes(code ?? "")) {
-          this.#handlers.onError(message);
+          this.#handlers.onError(this.#words.explain(error));
           break;
         }
       }
@@ -237,7 +246,7 @@ export class AltTexts {
     this.#running = null;
     this.#update();
     const { length } = this.#done;
-    this.#handlers.onTell(`${stopped ? "Stopped" : "Done"}: ${length} of ${this.#items.length} pictures are described`);
+    this.#handlers.onTell(this.#words.say(stopped ? "alt.stopped" : "alt.done", { done: length, count: this.#items.length }));
     if (this.element.contains(/** @type {ShadowRoot} */ (this.element.getRootNode()).activeElement)) (this.start.hidden ? this.csv : this.start).focus();
   }
 
@@ -252,26 +261,29 @@ export class AltTexts {
   #saveFailed() {
     if (this.#isSaveFailureTold) return;
     this.#isSaveFailureTold = true;
-    this.#handlers.onError(NOT_SAVED);
+    this.#handlers.onError(this.#words.say("alt.notSaved"));
   }
 
   /**
    * @param {Item} item
-   * @param {keyof typeof STATES} state
+   * @param {State} state
    * @param {string} text
    * @param {string} [finish]
+   * @param {Text} [why]  it failed
    */
-  #set(item, state, text, finish = "") {
+  #set(item, state, text, finish = "", why = "") {
     item.state = state;
     item.text = text;
     item.finish = finish;
     item.row.dataset.state = state;
     if (state !== "done") {
-      item.body.replaceChildren(element("p", { class: "alt-text", dir: "auto" }, state === "failed" ? `${STATES.failed}: ${text}` : STATES[state]));
+      const words = this.#words;
+      item.body.replaceChildren(element("p", { class: "alt-text", dir: "auto" },
+        state === "failed" ? words.say("alt.failed", { why }) : words.say(state === "working" ? "alt.working" : "alt.waiting")));
       return;
     }
-    const cut = element("p", { class: "hint", hidden: finish !== "length" }, "Cut off: the description reached its maximum length.");
-    const field = element("textarea", { class: "field alt-text", rows: "2", dir: "auto", lang: "", "aria-label": `Description of ${item.name}`, onchange: () => {
+    const cut = element("p", { class: "hint", hidden: finish !== "length" }, this.#words.say("alt.cut"));
+    const field = element("textarea", { class: "field alt-text", rows: "2", dir: "auto", lang: "", "aria-label": this.#words.say("alt.description", { name: item.name }), onchange: () => {
       item.text = field.value.replace(/\s+/g, " ").trim();
       // Whoever edits it has seen to its end.
       item.finish = "edited";
@@ -293,18 +305,20 @@ export class AltTexts {
     const running = this.#running !== null;
     this.start.hidden = running || (total > 0 && left === 0);
     this.start.disabled = left === 0;
-    /** @type {HTMLElement} */ (this.start.querySelector("span")).textContent = done.length > 0 && left > 0 ? "Continue" : "Describe all";
+    setButtonText(this.start, this.#words.say(done.length > 0 && left > 0 ? "alt.continue" : "alt.start"));
     this.stopButton.hidden = !running;
     this.csv.hidden = this.json.hidden = running || done.length === 0;
     this.clearButton.hidden = running || total === 0;
     this.prompt.disabled = running;
     this.bar.hidden = total === 0;
     this.bar.value = total === 0 ? 0 : done.length / total;
-    const parts = total === 0 ? ["No pictures yet."] : [`${done.length} of ${total} described`];
-    if (cut > 0) parts.push(`${cut} cut off`);
-    if (missing > 0) parts.push(`${missing} to be chosen again`);
-    if (running && secondsEach !== undefined) parts.push(`about ${duration(Math.max(1, secondsEach * left))} left`);
-    this.amount.textContent = parts.join(" · ");
+    const words = this.#words;
+    setText(this.amount, words.join([
+      total === 0 ? words.say("alt.none") : words.say("alt.progress", { done: done.length, total }),
+      cut > 0 && words.say("alt.cutCount", { count: cut }),
+      missing > 0 && words.say("alt.missing", { count: missing }),
+      running && secondsEach !== undefined && words.say("loading.left", { time: words.duration(Math.max(1, secondsEach * left)) }),
+    ]));
   }
 }
 

@@ -4,31 +4,35 @@ import { button, dialog, element, saveFile } from "../base/dom.js";
 
 /** @typedef {import("../talk/turn.js").Turn} Turn */
 
+/** @typedef {import("../../strings/language.js").Language} Language */
+
 /**
  * @param {ShadowRoot} root
+ * @param {Language} words
  * @param {{ turns: Turn[], model: string, system: string }} conversation
  */
-export function showExport(root, { turns, model, system }) {
+export function showExport(root, words, { turns, model, system }) {
   const save = async (/** @type {string} */ ending, /** @type {() => Promise<string> | string} */ text, /** @type {string} */ type) => {
     saveFile(`conversation.${ending}`, await text(), type);
     box.close();
   };
-  const box = dialog({ root, title: "Save the conversation" }, element("div", { class: "dialog-body" },
-    element("p", { class: "hint" }, "Markdown is for reading and lists the pictures by name. JSON includes the pictures and can be sent to any OpenAI-compatible engine."),
+  const box = dialog({ root, words, title: words.say("bar.save") }, element("div", { class: "dialog-body" },
+    element("p", { class: "hint" }, words.say("export.hint")),
     element("div", { class: "card-actions" },
-      button({ text: "Markdown", icon: "save", class: "primary", onclick: () => save("md", () => markdown(turns, model), "text/markdown") }),
+      button({ text: "Markdown", icon: "save", class: "primary", onclick: () => save("md", () => markdown(words, turns, model), "text/markdown") }),
       button({ text: "JSON", icon: "save", class: "plain", onclick: () => save("json", () => json(turns, model, system), "application/json") }))));
 }
 
 /**
+ * @param {Language} words
  * @param {Turn[]} turns
  * @param {string} model
  */
-export function markdown(turns, model) {
-  const parts = [`# Conversation with ${model}`];
+export function markdown(words, turns, model) {
+  const parts = [`# ${words.say("export.heading", { model })}`];
   for (const { question, pictures, text, finish } of turns) {
     parts.push(`## ${question.replace(/\s*\n\s*/g, " ")}`);
-    for (const { name } of pictures) parts.push(`Picture: ${name}`);
+    for (const { name } of pictures) parts.push(String(words.say("export.picture", { name })));
     parts.push(text + (finish === "abort" ? " […]" : ""));
   }
   return `${parts.join("\n\n")}\n`;

@@ -1,7 +1,7 @@
 // What a person sets: how answers are written, on what they are computed, what is kept. Remembered by the browser for this site.
 
-import { LlavaError } from "../../api/errors.js";
-import { button, dialog, element } from "../base/dom.js";
+import { Complaint } from "../../strings/language.js";
+import { button, dialog, element, setAttribute, setText } from "../base/dom.js";
 
 /**
  * What was set; what is not there is as the model or the element has it.
@@ -24,11 +24,13 @@ import { button, dialog, element } from "../base/dom.js";
  */
 
 /** @typedef {import("../../llava-web.js").ImageDetail} ImageDetail */
+/** @typedef {import("../../strings/language.js").Key} Key */
+/** @typedef {import("../../strings/language.js").Language} Language */
 
 const KEY = "llava-web settings";
 
-/** How finely pictures are looked at, and what it is called. @type {[ImageDetail, string][]} */
-const DETAILS = [["auto", "Automatic"], ["high", "Highest"], ["low", "Low, fastest"]];
+/** How finely pictures are looked at, and what it is called. @type {[ImageDetail, Key][]} */
+const DETAILS = [["auto", "set.automatic"], ["high", "set.detailHigh"], ["low", "set.detailLow"]];
 
 /**
  * A text as one of them; on a page people wait for, so that what is not said is left to the engine.
@@ -42,20 +44,20 @@ export function detailOf(text) {
 /** What a request takes, of these. */
 const SAMPLING = /** @type {const} */ (["temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed"]);
 
-/** @type {{ name: Exclude<keyof Settings, "system" | "device" | "detail" | "json" | "schema" | "keep">, label: string, hint: string, min: number, max: number, step: number }[]} */
+/** @type {{ name: Exclude<keyof Settings, "system" | "device" | "detail" | "json" | "schema" | "keep">, label: Key, hint: Key, min: number, max: number, step: number }[]} */
 const NUMBERS = [
-  { name: "temperature", label: "Temperature", hint: "0 always gives the same answer; higher values vary more.", min: 0, max: 2, step: 0.05 },
-  { name: "top_p", label: "Top p", hint: "Choose among the most likely words that together reach this probability.", min: 0.01, max: 1, step: 0.01 },
-  { name: "top_k", label: "Top k", hint: "Choose among this many of the most likely words.", min: 1, max: 1000, step: 1 },
-  { name: "min_p", label: "Min p", hint: "Skip words less likely than this fraction of the most likely one.", min: 0, max: 1, step: 0.01 },
-  { name: "repetition_penalty", label: "Repetition penalty", hint: "Above 1, repeated words become less likely.", min: 0.5, max: 2, step: 0.05 },
-  { name: "max_tokens", label: "Maximum length", hint: "Of an answer, in tokens (about ¾ of a word each).", min: 1, max: 100_000, step: 1 },
-  { name: "seed", label: "Seed", hint: "The same seed gives the same answer again.", min: 0, max: 4_294_967_295, step: 1 },
+  { name: "temperature", label: "set.temperature", hint: "set.temperatureHint", min: 0, max: 2, step: 0.05 },
+  { name: "top_p", label: "set.top_p", hint: "set.top_pHint", min: 0.01, max: 1, step: 0.01 },
+  { name: "top_k", label: "set.top_k", hint: "set.top_kHint", min: 1, max: 1000, step: 1 },
+  { name: "min_p", label: "set.min_p", hint: "set.min_pHint", min: 0, max: 1, step: 0.01 },
+  { name: "repetition_penalty", label: "set.repetition_penalty", hint: "set.repetition_penaltyHint", min: 0.5, max: 2, step: 0.05 },
+  { name: "max_tokens", label: "set.max_tokens", hint: "set.max_tokensHint", min: 1, max: 100_000, step: 1 },
+  { name: "seed", label: "set.seed", hint: "set.seedHint", min: 0, max: 4_294_967_295, step: 1 },
 ];
 /** @type {typeof NUMBERS} */
 const MACHINE = [
-  { name: "threads", label: "Threads", hint: "Used on the CPU, where the page is cross-origin isolated.", min: 1, max: 64, step: 1 },
-  { name: "contextSize", label: "Context", hint: "In tokens: room for the conversation. More takes more memory.", min: 128, max: 1_048_576, step: 128 },
+  { name: "threads", label: "set.threads", hint: "set.threadsHint", min: 1, max: 64, step: 1 },
+  { name: "contextSize", label: "set.contextSize", hint: "set.contextSizeHint", min: 128, max: 1_048_576, step: 128 },
 ];
 
 /** @returns {Settings} */
@@ -96,39 +98,42 @@ export function sampling(settings) {
 
 /**
  * The form that answers are to have.
+ * @param {Language} words
  * @param {Settings} settings
  * @returns {import("../../llava-web.js").ResponseFormat | undefined}
  */
-export function responseFormat({ json, schema = "" }) {
+export function responseFormat(words, { json, schema = "" }) {
   if (!json) return undefined;
   if (schema.trim() === "") return { type: "json_object" };
-  const { value, fault } = parsedSchema(schema);
-  if (fault) throw new LlavaError("invalid_request", `${fault} It is in the settings, under “Answer as JSON”.`);
+  const { value, fault } = parsedSchema(words, schema);
+  if (fault) throw new Complaint("set.schemaWhere", { fault });
   return { type: "json_schema", json_schema: { schema: value } };
 }
 
 /**
  * What somebody typed, as a schema, or what is wrong with it. Only the engine knows whether it can be held to.
+ * @param {Language} words
  * @param {string} text
- * @returns {{ value: any, fault: string }}
+ * @returns {{ value: any, fault: import("../base/dom.js").Text }}
  */
-function parsedSchema(text) {
+function parsedSchema(words, text) {
   try {
     const value = JSON.parse(text);
     const isSchema = typeof value === "boolean" || (typeof value === "object" && value !== null && !Array.isArray(value));
-    return { value, fault: isSchema ? "" : "A JSON schema begins with “{”." };
+    return { value, fault: isSchema ? "" : words.say("set.notSchema") };
   } catch (error) {
-    return { value: undefined, fault: `The schema isn’t valid JSON: ${error instanceof Error ? error.message : error}.` };
+    return { value: undefined, fault: words.say("set.schemaFault", { why: error instanceof Error ? error.message : String(error) }) };
   }
 }
 
 /**
  * Shows the settings; what is changed holds at once.
  * @param {ShadowRoot} root
+ * @param {Language} words
  * @param {{ settings: Settings, system: string, device: string, detail: ImageDetail, onChange: (settings: Settings) => void }} options
  *   `system`, `device`, `detail`: as the element's attributes have them
  */
-export function showSettings(root, { settings, system, device, detail, onChange }) {
+export function showSettings(root, words, { settings, system, device, detail, onChange }) {
   /** @type {any} */
   let now = { ...settings };
   const change = (/** @type {string} */ name, /** @type {unknown} */ value) => {
@@ -140,7 +145,7 @@ export function showSettings(root, { settings, system, device, detail, onChange 
   };
   const number = (/** @type {(typeof NUMBERS)[number]} */ { name, label, hint, min, max, step }) => {
     const input = element("input", {
-      type: "number", id: `set-${name}`, class: "field", min, max, step, value: now[name] ?? null, placeholder: "Model default", "aria-describedby": `set-${name}-hint`,
+      type: "number", id: `set-${name}`, class: "field", min, max, step, value: now[name] ?? null, placeholder: words.say("set.modelDefault"), "aria-describedby": `set-${name}-hint`,
       inputmode: step < 1 ? "decimal" : "numeric",
       onchange: () => {
         const { valueAsNumber: value } = input;
@@ -150,21 +155,21 @@ export function showSettings(root, { settings, system, device, detail, onChange 
         change(name, kept);
       },
     });
-    if (["threads", "contextSize", "max_tokens", "seed"].includes(name)) input.placeholder = "Automatic";
+    if (["threads", "contextSize", "max_tokens", "seed"].includes(name)) setAttribute(input, "placeholder", words.say("set.automatic"));
     return element("div", { class: "setting" },
-      element("label", { for: `set-${name}` }, label), input, element("p", { class: "hint", id: `set-${name}-hint` }, hint));
+      element("label", { for: `set-${name}` }, words.say(label)), input, element("p", { class: "hint", id: `set-${name}-hint` }, words.say(hint)));
   };
   const body = element("div", { class: "dialog-body settings" });
   const fill = () => {
     const prompt = element("textarea", { id: "set-system", class: "field", rows: "3", dir: "auto", "aria-describedby": "set-system-hint", oninput: () => change("system", prompt.value || undefined) });
     prompt.value = now.system ?? "";
-    prompt.placeholder = system || "For example: Answer in one short sentence.";
+    setAttribute(prompt, "placeholder", system || words.say("set.systemExample"));
     const choice = element("select", { id: "set-device", class: "field", onchange: () => change("device", choice.value === (device || "auto") ? undefined : choice.value) },
-      ...[["auto", "Automatic"], ["webgpu", "GPU (WebGPU)"], ["cpu", "CPU"]].map(([value = "", text = ""]) => element("option", { value }, text)));
+      ...(/** @type {const} */ ([["auto", "set.automatic"], ["webgpu", "set.gpu"], ["cpu", "set.cpu"]])).map(([value, text]) => element("option", { value }, words.say(text))));
     choice.value = now.device ?? (device || "auto");
     const finely = element("select", {
       id: "set-detail", class: "field", "aria-describedby": "set-detail-hint", onchange: () => change("detail", finely.value === detail ? undefined : finely.value),
-    }, ...DETAILS.map(([value, text]) => element("option", { value }, text)));
+    }, ...DETAILS.map(([value, text]) => element("option", { value }, words.say(text))));
     finely.value = now.detail ?? detail;
     const keep = element("input", { type: "checkbox", id: "set-keep", onchange: () => change("keep", keep.checked || undefined) });
     keep.checked = now.keep === true;
@@ -182,34 +187,34 @@ export function showSettings(root, { settings, system, device, detail, onChange 
     schema.placeholder = '{ "type": "object", "properties": { "animal": { "type": "string" }, "count": { "type": "integer" } } }';
     const fault = element("p", { class: "problem", id: "set-schema-fault", role: "status" });
     const schemaSetting = element("div", { class: "setting" },
-      element("label", { for: "set-schema" }, "JSON schema"), schema, fault,
-      element("p", { class: "hint", id: "set-schema-hint" }, "The answer will match this schema. Leave empty for any JSON object. Also say in your question what you want."));
+      element("label", { for: "set-schema" }, words.say("set.schema")), schema, fault,
+      element("p", { class: "hint", id: "set-schema-hint" }, words.say("set.schemaHint")));
     const showSchema = () => {
       schemaSetting.hidden = !json.checked;
-      fault.textContent = schema.value.trim() === "" ? "" : parsedSchema(schema.value).fault;
+      setText(fault, schema.value.trim() === "" ? "" : parsedSchema(words, schema.value).fault);
       fault.hidden = fault.textContent === "";
       schema.setAttribute("aria-invalid", String(!fault.hidden));
     };
     showSchema();
     body.replaceChildren(
       element("div", { class: "setting" },
-        element("label", { for: "set-system" }, "Instructions for every answer"), prompt,
-        element("p", { class: "hint", id: "set-system-hint" }, "Also called the system prompt. Some models ignore it.")),
+        element("label", { for: "set-system" }, words.say("set.system")), prompt,
+        element("p", { class: "hint", id: "set-system-hint" }, words.say("set.systemHint"))),
       element("div", { class: "setting" },
-        element("label", { for: "set-detail" }, "Picture detail"), finely,
-        element("p", { class: "hint", id: "set-detail-hint" }, "More detail reads smaller things and takes longer. Automatic keeps the wait to a few seconds.")),
-      element("h3", {}, "Sampling"),
+        element("label", { for: "set-detail" }, words.say("set.detail")), finely,
+        element("p", { class: "hint", id: "set-detail-hint" }, words.say("set.detailHint"))),
+      element("h3", {}, words.say("set.sampling")),
       element("div", { class: "setting-grid" }, ...NUMBERS.map(number)),
-      element("h3", {}, "Answer format"),
-      element("label", { class: "check", for: "set-json" }, json, element("span", {}, "Answer as JSON")),
+      element("h3", {}, words.say("set.format")),
+      element("label", { class: "check", for: "set-json" }, json, element("span", {}, words.say("set.json"))),
       schemaSetting,
-      element("h3", {}, "Hardware"),
-      element("p", { class: "hint" }, "Takes effect the next time you load a model."),
+      element("h3", {}, words.say("set.hardware")),
+      element("p", { class: "hint" }, words.say("set.hardwareHint")),
       element("div", { class: "setting-grid" },
-        element("div", { class: "setting" }, element("label", { for: "set-device" }, "Device"), choice), ...MACHINE.map(number)),
-      element("h3", {}, "Saved data"),
-      element("label", { class: "check", for: "set-keep" }, keep, element("span", {}, "Save the conversation and its pictures on this device, so you can continue after a reload")),
-      element("div", { class: "card-actions" }, button({ text: "Reset to defaults", class: "plain", onclick: () => {
+        element("div", { class: "setting" }, element("label", { for: "set-device" }, words.say("set.device")), choice), ...MACHINE.map(number)),
+      element("h3", {}, words.say("set.data")),
+      element("label", { class: "check", for: "set-keep" }, keep, element("span", {}, words.say("set.keep"))),
+      element("div", { class: "card-actions" }, button({ text: words.say("set.reset"), class: "plain", onclick: () => {
         now = {};
         storeSettings(now);
         onChange(now);
@@ -218,5 +223,5 @@ export function showSettings(root, { settings, system, device, detail, onChange 
       } })));
   };
   fill();
-  dialog({ root, title: "Settings" }, body);
+  dialog({ root, words, title: words.say("bar.settings") }, body);
 }
