@@ -21,7 +21,8 @@ describe("the benchmark's page", { skip: withoutEngine }, () => {
   const run = async (tab, longest, runs = "1", before = async () => {}) => {
     const { page } = tab;
     await page.goto(`${host.site}benchmark.html`);
-    await page.getByLabel("Model file").setInputFiles(golden("tiny-llava/tiny-llava-q4_0.gguf"));
+    await page.getByRole("combobox", { name: "Model" }).selectOption("Your own files or URLs");
+    await page.getByLabel("Language model: a GGUF file").setInputFiles(golden("tiny-llava/tiny-llava-q4_0.gguf"));
     await page.getByLabel("Longest context").selectOption(longest);
     await page.getByLabel("Runs per length").selectOption(runs);
     await page.getByLabel("Device").selectOption("cpu");
@@ -57,6 +58,26 @@ describe("the benchmark's page", { skip: withoutEngine }, () => {
     });
   }
 
+  test("at the first click it measures the page's own model, which is kept; the list has what the chat page offers", async () => {
+    const tab = await openTab(host.browser);
+    const { page } = tab;
+    await page.goto(`${host.site}benchmark.html`);
+    await page.getByText(/3\.81 MB to download · .*for drawings/).waitFor();
+    const names = await page.getByRole("combobox", { name: "Model" }).locator("option").allTextContents();
+    assert.ok(names.length > 5 && names[0] === "Built-in mini model" && names.includes("SmolVLM 256M") && names.at(-1) === "Your own files or URLs", names.join());
+    await page.getByRole("button", { name: "Measure" }).click();
+    await page.getByText(/^Done:/).waitFor();
+    const contexts = await page.locator("tbody th").allInnerTexts();
+    assert.equal(contexts[0], "128");
+    // Only the language model was needed, and it is here now.
+    assert.ok(tab.requests.some((url) => url.endsWith("/models/house.gguf")) && !tab.requests.some((url) => url.endsWith("/models/house-mmproj.gguf")));
+    assert.equal(await page.locator("datalist option").getAttribute("value"), `${host.site}models/house.gguf`);
+    await page.getByRole("link", { name: "Evaluate" }).click();
+    await page.getByRole("heading", { name: "Evaluate a model" }).waitFor();
+    assert.deepEqual(tab.complaints, []);
+    await tab.close();
+  });
+
   test("no violation of accessibility rules", async () => {
     const tab = await openTab(host.browser, { bypassCSP: true });
     await run(tab, "128");
@@ -71,6 +92,7 @@ describe("the benchmark's page", { skip: withoutEngine }, () => {
     const tab = await openTab(host.browser);
     const { page } = tab;
     await page.goto(`${host.site}benchmark.html`);
+    await page.getByRole("combobox", { name: "Model" }).selectOption("Your own files or URLs");
     await page.getByRole("button", { name: "Measure" }).click();
     await page.getByText("Choose a model file").waitFor();
     // Pressed in the page itself, as soon as it measures: so small a model is measured before a click from here comes.

@@ -1,14 +1,17 @@
 // The evaluation page: its counting, held to training/evaluate.py's, and the page as a person uses it.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { createRequire } from "node:module";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { askEndpoint, chosen, keywordScore, readDataset, runBench, runScienceQa, scienceQaPrompt } from "../../www/pages/evaluation.js";
-import { golden, openTab, start, withoutEngine } from "./support.mjs";
+import { golden, openTab, SCREENSHOTS, start, withoutEngine } from "./support.mjs";
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 const DATA = path.join(path.dirname(fileURLToPath(import.meta.url)), "../../training/tests/data");
 const json = (name) => JSON.parse(readFileSync(path.join(DATA, name), "utf8"));
@@ -99,14 +102,43 @@ describe("evaluation", () => {
 
 describe("the evaluation page", { skip: withoutEngine }, () => {
   let world;
-  before(async () => (world = await start()));
+  before(async () => {
+    world = await start();
+    mkdirSync(SCREENSHOTS, { recursive: true });
+  });
   after(() => world.close());
 
+  for (const { name, ...view } of [
+    { name: "390", viewport: { width: 390, height: 844 }, hasTouch: true, colorScheme: "light" },
+    { name: "1280-dark", viewport: { width: 1280, height: 800 }, colorScheme: "dark" },
+  ]) {
+    test(`at the first click it evaluates the page's own model on the example questions, ${name}`, async () => {
+      const { page, complaints, close } = await openTab(world.browser, view);
+      await page.goto(`${world.site}evaluate.html`);
+      await page.getByText(/3\.81 MB to download/).waitFor();
+      await page.getByRole("button", { name: "Evaluate" }).click();
+      await page.getByText("Done.").waitFor({ timeout: 120_000 });
+      const rows = await page.locator("#results tbody tr").evaluateAll((rows) => rows.map((row) => [...row.children].map(({ textContent }) => textContent)));
+      assert.deepEqual(rows.map(([kind, , of]) => [kind, of]), [["all", "12"], ["presence", "4"], ["count", "3"], ["color", "3"], ["description", "2"]]);
+      // It was made for such questions.
+      assert.ok(Number(rows[0][1]) > 80, JSON.stringify(rows));
+      const [inner, outer] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+      assert.ok(inner <= outer, `${inner} pixels wide on a screen of ${outer}`);
+      await page.screenshot({ path: path.join(SCREENSHOTS, `evaluate-${name}.png`), fullPage: true });
+      assert.deepEqual(complaints, []);
+      await close();
+    });
+  }
+
   test("evaluates a model on a folder, stops, and says what is wrong", async () => {
-    const { page, complaints, requests, close } = await openTab(world.browser);
+    const { page, complaints, requests, close } = await openTab(world.browser, { bypassCSP: true });
     await page.goto(`${world.site}evaluate.html`);
-    await page.getByLabel("Language model (GGUF)").setInputFiles(golden("tiny-llava/tiny-llava-f16.gguf"));
-    await page.getByLabel("Vision file (mmproj)").setInputFiles(golden("tiny-llava/mmproj-legacy-f16.gguf"));
+    await page.getByRole("combobox", { name: "Model" }).selectOption("Your own files or URLs");
+    await page.getByLabel("Language model: a GGUF file").setInputFiles(golden("tiny-llava/tiny-llava-f16.gguf"));
+    await page.getByLabel("Vision file (mmproj): a GGUF file").setInputFiles(golden("tiny-llava/mmproj-legacy-f16.gguf"));
+    await page.getByRole("combobox", { name: "Data set" }).selectOption("A folder on this device");
+    await page.getByRole("button", { name: "Evaluate" }).click();
+    await page.getByText("Choose the folder of a data set first.").waitFor();
     await page.getByLabel("Data set folder").setInputFiles(path.join(DATA, "scienceqa/test"));
     await page.getByText("neither ScienceQA").waitFor();
     await page.getByLabel("Data set folder").setInputFiles(path.join(DATA, "scienceqa"));
@@ -114,7 +146,7 @@ describe("the evaluation page", { skip: withoutEngine }, () => {
     await page.getByLabel("Maximum number of questions").fill("2");
     await page.getByRole("button", { name: "Evaluate" }).click();
     await page.getByText(/^Done\./).waitFor({ timeout: 120_000 });
-    const cells = await page.locator("#results tbody tr").first().locator("td").allTextContents();
+    const cells = await page.locator("#results tbody tr").first().locator("th, td").allTextContents();
     assert.deepEqual([cells[0], cells[2]], ["all", "2"]);
     const download = page.waitForEvent("download");
     await page.getByRole("button", { name: "Save results" }).click();
@@ -127,6 +159,8 @@ describe("the evaluation page", { skip: withoutEngine }, () => {
     await page.getByRole("button", { name: "Stop" }).click();
     await page.getByText("Stopped.").waitFor({ timeout: 60_000 });
     assert.deepEqual(complaints, []);
+    const { violations } = await page.addScriptTag({ content: axe }).then(() => page.evaluate(() => globalThis.axe.run(document)));
+    assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes[0].html}`), []);
     assert.ok(requests.every((url) => url.startsWith(world.server.origin) || url.startsWith("blob:")), "nothing leaves the device");
     await close();
   });

@@ -197,7 +197,7 @@ async function npmPackage() {
     entryPoints: workers.map((name) => path.join(www, name)), outdir: folder, outbase: www, bundle: true, format: "esm", target: TARGET, legalComments: "none", logLevel: "warning",
   });
   for (const name of filesIn(www)) {
-    if (skipped.has(name) || [...ASIDE, "pages", "worker"].some((folder) => name.startsWith(`${folder}/`)) || /(^|\/)\.|wasm\.d\.ts$|^pkg[^/]*\/.*\.(md|json)$|\.gitignore$/.test(name)) continue;
+    if (skipped.has(name) || [...ASIDE, "pages", "worker"].some((folder) => name.startsWith(`${folder}/`)) || /(^|\/)\.|wasm\.d\.ts$|^pkg[^/]*\/.*\.(md|json)$|\.gitignore$|^icon-[\w-]+\.png$/.test(name)) continue;
     mkdirSync(path.dirname(path.join(folder, name)), { recursive: true });
     cpSync(path.join(www, name), path.join(folder, name));
   }

@@ -1,7 +1,11 @@
 // The page: one element, and what it needs from this page's address.
 
+// The language first: the element asks for it when it is there.
+import "./site.js";
 import "../llava-chat.js";
+import { setText } from "../chat/base/dom.js";
 import { MODELS } from "../models.js";
+import { words } from "./words.js";
 
 /** How long after its beginning the page may load itself anew, in milliseconds, where it does not load a model: later somebody reads it. */
 const RELOAD_WITHIN = 8000;
@@ -16,6 +20,10 @@ for (const name of /** @type {const} */ (["model", "mmproj", "prompt"])) {
   if (value) chat[name] = value;
 }
 sayWhereFrom();
+// To the other pages: in a tab of their own where there is a conversation that would be lost.
+for (const link of /** @type {NodeListOf<HTMLAnchorElement>} */ (document.querySelectorAll(".site nav a:not(.language)"))) {
+  link.addEventListener("click", () => (link.target = chat.messages.length > 0 ? "_blank" : ""));
+}
 if (!query.has("model")) {
   ({ model: chat.model = "", mmproj: chat.mmproj = "" } = MODELS[0] ?? {});
   chat.autoload = true;
@@ -74,18 +82,18 @@ function sayWhereFrom() {
   const note = document.createElement("p");
   note.slot = "note";
   note.className = "note";
-  note.textContent = `From the link you opened: the files would be downloaded from ${[...hosts].join(" and ")}.`;
+  setText(note, words.say("home.fromLink", { hosts: words.list([...hosts].map((host) => host ?? String(words.say("home.badHost")))) }));
   chat.append(note);
   chat.addEventListener("llava-ready", () => note.remove(), { once: true });
 }
 
-/** @param {string} address */
+/** @param {string} address @returns {string | null}  null where it is not valid */
 function hostOf(address) {
   if (/^hf:/i.test(address)) return "huggingface.co";
   try {
     return new URL(address, document.baseURI).host;
   } catch {
-    return "an address that is not valid";
+    return null;
   }
 }
 

@@ -2,6 +2,7 @@
 // reference answers. training/evaluate.py is the same for a shell; training/tests/data/scoring.json holds both to each other.
 
 import { LlavaError } from "../api/errors.js";
+import { Complaint } from "../strings/language.js";
 
 /**
  * @typedef {{ question: string, choices: string[], answer: number, hint?: string, image?: string | null, subject?: string, grade?: string }} Problem
@@ -59,7 +60,7 @@ export function keywordScore(reference, answer) {
 /**
  * Finds out which of the two sets a folder's files are.
  * @param {File[]} files  with `webkitRelativePath`, as a folder chooser gives them
- * @returns {Promise<Dataset>}
+ * @returns {Promise<Dataset>}  fails with a Complaint
  */
 export async function readDataset(files) {
   const path = (/** @type {File} */ file) => (file.webkitRelativePath || file.name).split("/");
@@ -79,30 +80,31 @@ export async function readDataset(files) {
           id: String(question.question_id),
           prompt: question.text,
           image: pictureOf(at, `images/${question.image}`),
-          reference: references.get(question.question_id) ?? missing(`the reference answer to question ${question.question_id}`),
+          reference: references.get(question.question_id) ?? missing("eval.lacksAnswer", { id: String(question.question_id) }),
           context: contexts.get(question.image) ?? "(none)",
           category: question.category ?? "other",
         })),
       };
     }
   } catch (error) {
-    if (error instanceof LlavaError) throw error;
-    throw new LlavaError("invalid_request", `The data set cannot be read: ${error instanceof Error ? error.message : error}. Check its JSON.`, { cause: error });
+    if (error instanceof Complaint) throw error;
+    throw new Complaint("eval.noJson", { why: error instanceof Error ? error.message : String(error) }, { cause: error });
   }
-  throw new LlavaError(
-    "invalid_request",
-    "The folder holds neither ScienceQA (problems.json, pid_splits.json) nor LLaVA-Bench (questions.jsonl, answers.jsonl, images). Choose the folder that holds those files.",
-  );
+  throw new Complaint("eval.neither");
 }
 
-/** @param {string} what @returns {never} */
-function missing(what) {
-  throw new LlavaError("invalid_request", `The data set lacks ${what}. Choose its whole folder.`);
+/**
+ * @param {import("../strings/language.js").Key} key
+ * @param {Record<string, string>} [values]
+ * @returns {never}
+ */
+function missing(key, values) {
+  throw new Complaint(key, values);
 }
 
 /** @param {Map<string, File>} at @param {string} path */
 function pictureOf(at, path) {
-  return at.get(path) ?? missing(`the picture '${path}'`);
+  return at.get(path) ?? missing("eval.lacksPicture", { path });
 }
 
 /**
@@ -118,12 +120,12 @@ function scienceQa(problems, splits, at) {
     const pictures = ids.filter((id) => problems[id]?.image);
     if (pictures.length > 0 && !pictures.some((id) => at.has(`${split}/${id}/${problems[id]?.image}`))) continue;
     out[split] = ids.map((id) => {
-      const problem = problems[id] ?? missing(`the problem ${id}`);
+      const problem = problems[id] ?? missing("eval.lacksProblem", { id });
       const image = problem.image ? pictureOf(at, `${split}/${id}/${problem.image}`) : null;
       return { id, prompt: scienceQaPrompt(problem), image, choices: problem.choices, answer: problem.answer, kinds: ["all", ...kindsOf(problem)] };
     });
   }
-  if (Object.keys(out).length === 0) missing("the pictures of any split");
+  if (Object.keys(out).length === 0) missing("eval.lacksPictures");
   return out;
 }
 
