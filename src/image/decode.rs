@@ -2,7 +2,8 @@
 //! orientation applied, transparency laid on white.
 //!
 //! Memory: at most the decoder's own buffer (≤ [`MAX_DECODED_BYTES`]) and one RGB copy (≤ 3 × [`MAX_PIXELS`] bytes) are
-//! alive together; an 8-bit RGB file, which is what cameras and phones write, is not copied unless it must be turned.
+//! alive together; an 8-bit RGB file, which is what cameras and phones write, is not copied unless it must be turned. A JPEG
+//! without its end is decoded twice, one after the other, and has one RGB copy more.
 
 use std::hash::Hasher;
 use std::io::Cursor;
@@ -180,10 +181,57 @@ fn jpeg_markers(bytes: &[u8]) -> impl Iterator<Item = Marker> {
     })
 }
 
+/// The frame header.
+fn jpeg_frame(bytes: &[u8]) -> Option<Marker> {
+    // SOF0 … SOF15, without DHT, JPG and DAC, whose codes lie among them.
+    jpeg_markers(bytes).find(|m| matches!(m.code, 0xc0..=0xcf) && !matches!(m.code, 0xc4 | 0xc8 | 0xcc))
+}
+
 fn jpeg_size(bytes: &[u8]) -> Option<(u32, u32)> {
-    // The frame headers are SOF0 … SOF15, without DHT, JPG and DAC, whose codes lie among them.
-    let frame = jpeg_markers(bytes).find(|m| matches!(m.code, 0xc0..=0xcf) && !matches!(m.code, 0xc4 | 0xc8 | 0xcc))?;
+    let frame = jpeg_frame(bytes)?;
     Some((be16(bytes, frame.payload.start + 5)?, be16(bytes, frame.payload.start + 3)?))
+}
+
+/// The pixels in height of what is coded together, the minimum coded unit: of several components, 8 times the largest sampling factor.
+fn jpeg_unit_height(bytes: &[u8]) -> Option<usize> {
+    let components = bytes.get(jpeg_frame(bytes)?.payload)?.get(8..)?.as_chunks::<3>().0;
+    let factor = components.iter().map(|&[_, factors, _]| usize::from(factors & 0x0f)).max()?;
+    Some(if components.len() == 1 { 8 } else { 8 * factor.clamp(1, 4) })
+}
+
+/// Whether a JPEG has a scan for every coefficient of every component, to the last bit (ITU-T T.81, B.2.2, B.2.3 and G.1): a sequential
+/// file has one for each component, a progressive one several. The last of them may be cut short.
+fn jpeg_has_all_scans(bytes: &[u8]) -> bool {
+    // By component: a bit for each of the 64 coefficients that is not there to the last bit.
+    let mut missing: Vec<(u8, u64)> = Vec::new();
+    let mut is_progressive = false;
+    for Marker { code, payload } in jpeg_markers(bytes) {
+        // The payload begins with its own length, in two bytes.
+        let Some(payload) = bytes.get(payload).and_then(|payload| payload.get(2..)) else { break };
+        match code {
+            0xc0..=0xcf if !matches!(code, 0xc4 | 0xc8 | 0xcc) => {
+                is_progressive = matches!(code, 0xc2 | 0xc6 | 0xca | 0xce);
+                missing =
+                    payload.get(6..).unwrap_or_default().as_chunks::<3>().0.iter().map(|&[id, ..]| (id, u64::MAX)).collect();
+            }
+            0xda => {
+                let Some((&count, rest)) = payload.split_first() else { break };
+                let Some((components, &[first, last, bits])) = rest.split_at_checked(2 * usize::from(count)) else { break };
+                let band = match is_progressive {
+                    false => u64::MAX,
+                    true if bits & 0x0f != 0 || first > last || last > 63 => 0,
+                    true => (u64::MAX >> (63 - (last - first))) << first,
+                };
+                for (id, missing) in &mut missing {
+                    if components.iter().step_by(2).any(|component| component == id) {
+                        *missing &= !band;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    !missing.is_empty() && missing.iter().all(|&(_, missing)| missing == 0)
 }
 
 fn check_size(width: u32, height: u32) -> Result<()> {
@@ -213,8 +261,10 @@ fn check_length(width: u32, height: u32, channels: u64, length: usize) -> Result
     Ok(())
 }
 
-/// What bytes that are no picture of a known format seem to be, as "It seems to be …".
-fn seems_to_be(bytes: &[u8]) -> &'static str {
+/// What bytes that are no picture of a known format seem to be, and what to do about it: "It seems to be …".
+fn seems_to_be(bytes: &[u8]) -> (&'static str, &'static str) {
+    const SAVE: &str = "There is no decoder for it here: save it as a PNG, JPEG, WebP, GIF or BMP file.";
+    const OTHER: &str = "Use a PNG, JPEG, WebP, GIF or BMP file, whatever its name.";
     let head = &bytes[..bytes.len().min(512)];
     let ftyp = bytes.get(4..8) == Some(b"ftyp");
     let brand = bytes.get(8..12).unwrap_or_default();
@@ -226,27 +276,39 @@ fn seems_to_be(bytes: &[u8]) -> &'static str {
     let lower = head.to_ascii_lowercase();
     let holds = |needle: &[u8]| lower.windows(needle.len()).any(|window| window == needle);
     match () {
-        () if ftyp && matches!(brand, b"avif" | b"avis") => "an AVIF picture",
-        () if ftyp && matches!(brand, b"heic" | b"heix" | b"hevc" | b"heim" | b"mif1" | b"msf1") => "an HEIC picture",
-        () if ftyp => "a video",
-        () if head.starts_with(b"II*\0") || head.starts_with(b"MM\0*") => "a TIFF or raw camera picture",
-        () if head.starts_with(b"\xff\x0a") || head.starts_with(b"\0\0\0\x0cJXL ") => "a JPEG XL picture",
-        () if head.starts_with(b"\0\0\x01\0") => "an icon",
-        () if head.starts_with(b"8BPS") => "a Photoshop file",
-        () if head.starts_with(b"%PDF") => "a PDF document",
-        () if head.starts_with(b"PK\x03\x04") => "a ZIP archive or an office document",
-        () if head.starts_with(b"GGUF") => "a GGUF model file",
-        () if text && holds(b"<svg") => "an SVG drawing",
-        () if text && holds(b"<html") => "a web page",
-        () if text => "a text file",
-        () => "a file of another kind",
+        () if ftyp && matches!(brand, b"avif" | b"avis") => ("an AVIF picture", SAVE),
+        () if ftyp && matches!(brand, b"heic" | b"heix" | b"hevc" | b"heim" | b"mif1" | b"msf1") => (
+            "an HEIC picture",
+            "Only Safari decodes it. Save it as a JPEG; an iPhone's camera takes JPEGs with the setting “Most Compatible”.",
+        ),
+        () if ftyp
+            || head.starts_with(b"\x1a\x45\xdf\xa3")
+            || (head.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"AVI ")) =>
+        {
+            ("a video", "Use one picture of it: in a page the <video> element that shows it, else a screenshot.")
+        }
+        () if head.starts_with(b"II*\0") || head.starts_with(b"MM\0*") => ("a TIFF or raw camera picture", SAVE),
+        () if head.starts_with(b"\xff\x0a") || head.starts_with(b"\0\0\0\x0cJXL ") => ("a JPEG XL picture", SAVE),
+        () if head.starts_with(b"\0\0\x01\0") => ("an icon", SAVE),
+        () if head.starts_with(b"8BPS") => ("a Photoshop file", SAVE),
+        () if head.starts_with(b"%PDF") => ("a PDF document", "Save the page as a PNG or JPEG file first."),
+        () if head.starts_with(b"PK\x03\x04") => ("a ZIP archive or an office document", "Take the picture out of it first."),
+        () if head.starts_with(b"\x1f\x8b") => ("a file packed with gzip", "Unpack it first."),
+        () if head.starts_with(b"GGUF") => ("a GGUF model file", "A model is loaded, not looked at: choose a picture instead."),
+        () if text && holds(b"<svg") => {
+            ("an SVG drawing", "Pages draw it, if it is well-formed; elsewhere save it as a PNG file.")
+        }
+        () if text && holds(b"<html") => ("a web page", "Use the address of the picture itself, not of a page that shows it."),
+        () if text => ("a text file", OTHER),
+        () => ("a file of another kind", OTHER),
     }
 }
 
 /// Decodes a PNG, JPEG, WebP, GIF (its first frame) or BMP file, told apart by its first bytes.
 ///
 /// The size in the header is checked before anything is decoded. The orientation a camera noted (EXIF) is applied,
-/// transparency is laid on white, 16-bit, grey, palette and CMYK pictures become 8-bit RGB.
+/// transparency is laid on white, 16-bit, grey, palette and CMYK pictures become 8-bit RGB. A JPEG may lack its end, as those of some cameras
+/// do, if hardly anything of the picture is missing.
 ///
 /// # Errors
 /// `invalid_image` where the bytes are not such a file, are cut short or damaged, or the picture is empty or over
@@ -256,33 +318,77 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
         return Err(Error::invalid_image("The picture's file is empty (0 bytes); choose another one."));
     }
     let format = Format::detect(bytes).ok_or_else(|| {
-        Error::invalid_image(format!(
-            "This is not a picture that can be read: it seems to be {}. Use a PNG, JPEG, WebP, GIF or BMP file, whatever its \
-             name.",
-            seems_to_be(bytes)
-        ))
+        let (what, remedy) = seems_to_be(bytes);
+        Error::invalid_image(format!("This is not a picture that can be read: it seems to be {what}. {remedy}"))
     })?;
     if let Some((width, height)) = format.stated_size(bytes) {
         check_size(width, height)?;
-    }
-    // The JPEG decoder fills what is missing with grey; a model would describe the grey.
-    if format == Format::Jpeg && !jpeg_markers(bytes).any(|m| m.code == 0xd9) {
-        return Err(damaged(format, "its end is missing"));
     }
     let reader = Cursor::new(bytes);
     let mut limits = image::Limits::no_limits();
     limits.max_alloc = Some(MAX_DECODED_BYTES);
     let failed = |error| explain(format, error);
-    match format {
+    let stored = match format {
         Format::Png => {
             // `with_limits` because this decoder alone takes its limits when it is made.
-            upright(format, codecs::png::PngDecoder::with_limits(reader, limits.clone()).map_err(failed)?, limits)
+            stored(format, codecs::png::PngDecoder::with_limits(reader, limits.clone()).map_err(failed)?, limits)
         }
-        Format::Jpeg => upright(format, codecs::jpeg::JpegDecoder::new(reader).map_err(failed)?, limits),
-        Format::WebP => upright(format, codecs::webp::WebPDecoder::new(reader).map_err(failed)?, limits),
-        Format::Gif => upright(format, codecs::gif::GifDecoder::new(reader).map_err(failed)?, limits),
-        Format::Bmp => upright(format, codecs::bmp::BmpDecoder::new(reader).map_err(failed)?, limits),
+        Format::Jpeg if !jpeg_markers(bytes).any(|m| m.code == 0xd9) => jpeg_without_end(bytes, &limits),
+        Format::Jpeg => stored(format, codecs::jpeg::JpegDecoder::new(reader).map_err(failed)?, limits),
+        Format::WebP => stored(format, codecs::webp::WebPDecoder::new(reader).map_err(failed)?, limits),
+        Format::Gif => stored(format, codecs::gif::GifDecoder::new(reader).map_err(failed)?, limits),
+        Format::Bmp => stored(format, codecs::bmp::BmpDecoder::new(reader).map_err(failed)?, limits),
+    };
+    stored?.upright()
+}
+
+/// The share of a JPEG's pixels that may be missing at its end.
+const JPEG_MAY_LACK: f64 = 1.0 / 16.0;
+
+/// A JPEG that ends without the marker that says so.
+///
+/// The decoder goes on with whatever it can make of nothing, and a model would describe that. It does not say where it ran out of data; but if
+/// the data are lengthened in two ways, all pixels that come from them are the same, and the first that is not shows where the file ends. Where
+/// that is near the picture's end, each pixel that is missing becomes the one above it.
+///
+/// # Errors
+/// `invalid_image` where more is missing; `out_of_memory`.
+fn jpeg_without_end(bytes: &[u8], limits: &image::Limits) -> Result<Stored> {
+    let cut_short = || damaged(Format::Jpeg, "its end is missing");
+    let unit = match jpeg_unit_height(bytes) {
+        Some(unit) if jpeg_has_all_scans(bytes) => unit,
+        _ => return Err(cut_short()),
+    };
+    // The first half of the end marker is no data.
+    let length = bytes.iter().rposition(|&byte| byte != 0xff).map_or(0, |last| last + 1);
+    let lengthened = |by: &[u8]| {
+        let whole = [&bytes[..length], by, &[0xff, 0xd9]].concat();
+        let decoder = codecs::jpeg::JpegDecoder::new(Cursor::new(whole)).map_err(|error| explain(Format::Jpeg, error))?;
+        stored(Format::Jpeg, decoder, limits.clone())
+    };
+    let mut picture = lengthened(&[])?;
+    let other = lengthened(&[0x55; 64])?;
+    let differs = |i: usize| picture.data[3 * i..3 * i + 3] != other.data[3 * i..3 * i + 3];
+    let n_pixels = picture.data.len() / 3;
+    let (width, height) = (picture.width as usize, picture.height as usize);
+    let Some(first) = (0..n_pixels).find(|&i| differs(i)) else { return Ok(picture) };
+    let mut row = first / width / unit;
+    // Colours of fewer rows than the picture has are spread over those above, too.
+    if first / width % unit + 2 >= unit && (row + 1) * unit < height {
+        row += 1;
     }
+    // Behind that place in its row of units, and below it, nothing is there, though it may look alike.
+    let (from, to) = (row * unit * width, n_pixels.min((row + 1) * unit * width));
+    let column = (from..to).filter(|&i| differs(i)).map(|i| i % width).min().unwrap_or(0);
+    let missing: Vec<usize> =
+        (first..n_pixels).filter(|&i| i >= to || (i >= from && i % width >= column) || differs(i)).collect();
+    if missing.len() as f64 > JPEG_MAY_LACK * n_pixels as f64 || missing.iter().any(|&i| i < width) {
+        return Err(cut_short());
+    }
+    for i in missing {
+        picture.data.copy_within(3 * (i - width)..3 * (i - width) + 3, 3 * i);
+    }
+    Ok(picture)
 }
 
 /// A picture from the RGBA pixels of a canvas or an `ImageData`: `[height, width, 4]`, 8 bits, not premultiplied.
@@ -319,11 +425,33 @@ fn explain(format: Format, error: ImageError) -> Error {
     }
 }
 
-/// The pixels of an opened file, flattened and turned upright.
+/// A picture as it is stored: RGB, `[height, width, 3]`, and how it has to be turned.
+struct Stored {
+    width: u32,
+    height: u32,
+    data: Vec<u8>,
+    orientation: Orientation,
+}
+
+impl Stored {
+    /// # Errors
+    /// `internal` where `data` has another size.
+    fn upright(self) -> Result<RgbImage> {
+        let Some(buffer) = image::RgbImage::from_raw(self.width, self.height, self.data) else {
+            return Err(Error::internal("A decoded picture has another size than its header says."));
+        };
+        let mut turned = DynamicImage::ImageRgb8(buffer);
+        turned.apply_orientation(self.orientation);
+        let (width, height) = (turned.width(), turned.height());
+        RgbImage::new(width, height, turned.into_rgb8().into_raw())
+    }
+}
+
+/// The pixels of an opened file, flattened.
 ///
 /// # Errors
 /// `invalid_image`; `out_of_memory` where there is none for the pixels.
-fn upright(format: Format, mut decoder: impl ImageDecoder, mut limits: image::Limits) -> Result<RgbImage> {
+fn stored(format: Format, mut decoder: impl ImageDecoder, mut limits: image::Limits) -> Result<Stored> {
     let failed = |error| explain(format, error);
     // The decoder's word on the size is final; the header was read only to refuse early.
     let (width, height) = decoder.dimensions();
@@ -341,15 +469,8 @@ fn upright(format: Format, mut decoder: impl ImageDecoder, mut limits: image::Li
     }
     // A damaged note about the orientation is no reason to refuse the picture.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let decoded = DynamicImage::from_decoder(decoder).map_err(failed)?;
-    let data = flatten(decoded);
-    let Some(buffer) = image::RgbImage::from_raw(width, height, data) else {
-        return Err(Error::internal(format!("A decoded {} picture has another size than its header says.", format.name())));
-    };
-    let mut turned = DynamicImage::ImageRgb8(buffer);
-    turned.apply_orientation(orientation);
-    let (width, height) = (turned.width(), turned.height());
-    RgbImage::new(width, height, turned.into_rgb8().into_raw())
+    let data = flatten(DynamicImage::from_decoder(decoder).map_err(failed)?);
+    Ok(Stored { width, height, data, orientation })
 }
 
 /// Round(255 · (c/255 · a/255 + 1 − a/255)): the colour `c` with opacity `a` over white.

@@ -2,9 +2,10 @@
 // elements and frames, objects of another frame; and what is none is said to be, and what to do.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 
-import { openTab, start, withoutEngine } from "./support.mjs";
+import { golden, openTab, start, withoutEngine } from "./support.mjs";
 
 const MODEL = "tiny-llava/tiny-llava-f16.gguf";
 const MMPROJ = "tiny-llava/mmproj-legacy-f16.gguf";
@@ -196,6 +197,47 @@ describe("pictures by content", { skip: withoutEngine }, () => {
     }, { svg: svg(), model: `/golden/${MODEL}`, site: host.site });
     near(found);
     assert.ok(tokens.every((count) => count > 0 && count === tokens[0]), String(tokens));
+  });
+
+  test("a JPEG whose end is missing", TEST, async () => {
+    const jpeg = readFileSync(golden("images/chelsea.jpg"));
+    const results = await page.evaluate(async (bytes) => {
+      const jpeg = new Uint8Array(bytes);
+      const whole = await globalThis.engine.preprocessImage(jpeg);
+      const cut = await globalThis.engine.preprocessImage(jpeg.subarray(0, -2));
+      const longer = await globalThis.engine.preprocessImage(new Blob([jpeg, new Uint8Array(1000)]));
+      return { same: [cut, longer].map(({ data }) => data.every((value, i) => value === whole.data[i])), half: await globalThis.outcome(globalThis.engine.preprocessImage(jpeg.subarray(0, jpeg.length / 2))) };
+    }, [...jpeg]);
+    assert.deepEqual(results.same, [true, true]);
+    assert.equal(results.half.code, "invalid_image");
+    assert.match(results.half.message, /cut short/);
+  });
+
+  test("what is no picture is named, with what to do; the engine goes on", TEST, async () => {
+    const heic = [0, 0, 0, 24, ..."ftypheic\0\0\0\0mif1heic"].map((byte) => (typeof byte === "string" ? byte.charCodeAt(0) : byte));
+    const wanted = [
+      [[...Buffer.from("Dear Sir, this is no picture.")], /a text file.*PNG, JPEG/],
+      [[...Buffer.from("<!doctype html><title>404</title>")], /a web page.*address of the picture itself|a text file/],
+      [heic, /an HEIC picture.*Safari.*JPEG/],
+      [[0, 0, 0, 24, ...Buffer.from("ftypisom\0\0\0\0isomavc1")], /a video.*<video>/],
+      [[...Buffer.from("%PDF-1.7\n%\xe2\xe3", "latin1")], /a PDF document.*PNG or JPEG/],
+      [[...readFileSync(golden("images/halves.avif")).subarray(0, 200)], /an AVIF picture/],
+      [[...Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"><rect></svg>')], /an SVG drawing that could not be drawn.*damaged/],
+      [[], /0 bytes/],
+    ];
+    const outcomes = await page.evaluate(async (files) => {
+      const outcomes = [];
+      for (const bytes of files) outcomes.push(await globalThis.outcome(globalThis.engine.embedImage(new Uint8Array(bytes))));
+      const frame = new VideoFrame(globalThis.canvas, { timestamp: 0 });
+      frame.close();
+      for (const image of [frame, document.createElement("video"), new Image(), Object.assign(document.createElement("canvas"), { width: 0 })]) outcomes.push(await globalThis.outcome(globalThis.engine.embedImage(image)));
+      return outcomes;
+    }, wanted.map(([bytes]) => bytes));
+    for (const [i, outcome] of outcomes.entries()) {
+      assert.equal(outcome?.code, "invalid_image", `${i}: ${JSON.stringify(outcome)}`);
+      if (wanted[i]) assert.match(outcome.message, wanted[i][1]);
+    }
+    near({ after: await page.evaluate(() => globalThis.distance(globalThis.canvas)) });
   });
 
   test("a drawing that is no longer wanted is not waited for", TEST, async () => {
