@@ -505,8 +505,8 @@ fn forms_are_what_they_should_be() {
     let cases: &[(&str, &[&str], &[&str])] = &[
         (
             "true",
-            &["1", "[ {} ]", "\"\"", "{\n  \"a\": null\n}", " 1", "-0.5e+10", "\"\\ud83d\\ude00\\u00e9\""],
-            &["", "01", "1.", "[1 ,2]", "  1", "\"\\ud83d\"", "\"\\x\"", "\"\n\"", "nul", "1e999"],
+            &["1", "[{}]", "[1, {\"a\": 2,\"b\":3}]", "\"\"", "{\n  \"a\": null\n}", " 1", "-0.5e+10", "\"\\ud83d\\ude00\\u00e9\""],
+            &["", "01", "1.", "[1 ,2]", "[ 1]", "[1 ]", "[ ]", "{\n}", "[1,  2]", "[1,\n2]", "{\"a\"  :1}", "{\"a\" :1}", "  1", "\"\\ud83d\"", "\"\\x\"", "\"\n\"", "nul", "1e999"],
         ),
         (r#"{"type":"integer","minimum":-5,"maximum":12}"#, &["-5", "-1", "0", "9", "12"], &["-6", "13", "-0", "1.0", "100"]),
         (
@@ -519,7 +519,7 @@ fn forms_are_what_they_should_be() {
         (r#"{"type":["integer","null"]}"#, &["null", "3"], &["3.5", "\"\""]),
         (
             r#"{"enum":["a","ab",1,{"x":[1]},null]}"#,
-            &["\"a\"", "\"ab\"", "1", "{ \"x\": [\n1] }", "null"],
+            &["\"a\"", "\"ab\"", "1", "{\n  \"x\": [\n    1\n  ]\n}", "null"],
             &["\"b\"", "{}", "true"],
         ),
         (r#"{"enum":["a","abc",1],"type":"string","maxLength":2}"#, &["\"a\""], &["\"abc\"", "1"]),
@@ -540,7 +540,7 @@ fn forms_are_what_they_should_be() {
             &["{}", r#"{"a":1,"b":null,"aa":null}"#, r#"{"":null}"#],
             &[r#"{"a":null}"#, r#"{"\u0061":null}"#, r#"{"b":null,"a":1}"#, r#"{"b":1}"#],
         ),
-        (r#"{"type":"object","minProperties":1}"#, &[r#"{"a":1}"#], &["{}", "{ }"]),
+        (r#"{"type":"object","minProperties":1}"#, &[r#"{"a":1}"#], &["{}"]),
         (r#"{"type":"object","required":["x"]}"#, &[r#"{"x":1}"#, r#"{"x":1,"y":2}"#], &["{}", r#"{"y":1}"#]),
         (
             r#"{"type":"array","prefixItems":[{"const":1},{"const":2}],"items":false}"#,
@@ -549,7 +549,7 @@ fn forms_are_what_they_should_be() {
         ),
         (
             r#"{"type":"array","items":{"type":"integer"},"minItems":2,"maxItems":3}"#,
-            &["[1,2]", "[1,\n\t2,3]"],
+            &["[1,2]", "[\n  1,\n  2,\n  3\n]"],
             &["[1]", "[1,2,3,4]", "[]"],
         ),
         (r#"{"type":"array","maxItems":0}"#, &["[]"], &["[1]"]),
@@ -591,14 +591,43 @@ fn forms_are_what_they_should_be() {
         yes.iter().for_each(|text| assert!(accepts(schema, text), "{schema} must accept {text}"));
         no.iter().for_each(|text| assert!(!accepts(schema, text), "{schema} must not accept {text}"));
     }
-    // Indentation has an end, and nesting has one that leaves room for what must follow.
-    assert!(accepts("{}", &format!("[\n{}1]", " ".repeat(32))));
-    assert!(!accepts("{}", &format!("[\n{}1]", " ".repeat(33))));
+    // Nesting has an end that leaves room for what must follow.
     assert!(accepts("{}", &format!("{}{}", "[".repeat(64), "]".repeat(64))));
     assert!(!accepts("{}", &"[".repeat(65)));
     let chain = r##"{"type":"array","items":{"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]},"minItems":0}"##;
     assert!(accepts(chain, &format!("{}[]{}", "[{\"a\":".repeat(31), "}]".repeat(31))));
     assert!(!accepts(chain, &format!("{}[]{}", "[{\"a\":".repeat(32), "}]".repeat(32))));
+}
+
+#[test]
+fn white_space_is_what_a_printer_writes() {
+    let schema = r#"{"type":"object","properties":{"a":{"type":"array"},"b":{"enum":[{"c":[1,2]}]}}}"#;
+    let yes = [
+        r#"{"a":[],"b":{"c":[1,2]}}"#,
+        r#"{"a": [1, {"x": 2}], "b": {"c": [1, 2]}}"#,
+        "{\n  \"a\": [\n    1,\n    {\n      \"x\": 2\n    }\n  ],\n  \"b\": {\n    \"c\": [\n      1,\n      2\n    ]\n  }\n}",
+        // What models write: short lists on one line.
+        "{\n  \"a\": [1, {\"x\": 2}, []],\n  \"b\": {\"c\": [1, 2]}\n}",
+    ];
+    let no = [
+        // Lines begun stay lines, with their indentation, and one line stays one.
+        "{\n  \"a\": [], \"b\": {\"c\": [1, 2]}\n}",
+        "{\n  \"a\": []}",
+        "{\n    \"a\": []\n}",
+        "{\n\"a\": []\n}",
+        "{\"a\": [],\n  \"b\": {\"c\": [1, 2]}}",
+        "{\"a\": [\n    1\n  ]}",
+        "{\n  \"a\": [\n  ]\n}",
+        "{ \"a\": [] }",
+        "{\n\t\"a\": []\n}",
+        "{\n  \"a\": [[\n      1\n    ]]\n}",
+    ];
+    yes.iter().for_each(|text| assert!(accepts(schema, text), "must accept {text}"));
+    no.iter().for_each(|text| assert!(!accepts(schema, text), "must not accept {text}"));
+    for text in yes {
+        let value: Value = serde_json::from_str(text).expect("it is JSON");
+        assert!(accepts(schema, &value.to_string()) && accepts(schema, &serde_json::to_string_pretty(&value).expect("a text")));
+    }
 }
 
 #[test]

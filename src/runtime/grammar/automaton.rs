@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 const MAX_STATES: usize = 200_000;
 /// Objects and lists within each other at most. Readers of JSON have limits too, 128 for instance.
 pub(super) const MAX_DEPTH: u32 = 64;
+/// Blanks that each object and list around a line indents it by.
+const INDENTATION: u32 = 2;
 /// The depth that a state needs which leads nowhere.
 pub(super) const NEVER: u32 = u32::MAX;
 /// The highest code point.
@@ -30,6 +32,27 @@ pub(super) struct Repeat {
     pub(super) min: u32,
     /// `u32::MAX`: without end.
     pub(super) max: u32,
+    /// Whether it is so many times for each object and list that is open.
+    pub(super) is_indentation: bool,
+}
+
+impl Repeat {
+    /// The least and the most where so many objects and lists are open.
+    pub(super) fn bounds(&self, depth: u32) -> (u32, u32) {
+        if self.is_indentation { (self.min * depth, self.max * depth) } else { (self.min, self.max) }
+    }
+}
+
+/// Where white space may stand in an object or a list. One that was begun with a line break has each of its parts on a line of its own,
+/// indented by two blanks for each object or list around it; any other is on one line, with all that is within it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Space {
+    /// Behind the opening bracket of one that is not empty: what stands here decides.
+    Open,
+    /// Behind a comma.
+    Comma,
+    /// Before the closing bracket.
+    Close,
 }
 
 /// What may follow at a state: any of all these.
@@ -43,6 +66,8 @@ pub(super) struct Ways {
     pub(super) calls: Vec<(Rule, State)>,
     /// Here a rule is repeated; skips and the end are open only when it was often enough.
     pub(super) repeat: Option<Repeat>,
+    /// White space of its kind, and the state behind it.
+    pub(super) space: Option<(Space, State)>,
     /// The rule may end here.
     pub(super) is_end: bool,
     /// Objects and lists within each other that cannot be done without from here to the end.
@@ -67,7 +92,6 @@ pub(super) struct Builder {
     /// Rules that write one character of a set, in its only spelling.
     classes: HashMap<Vec<(u32, u32)>, Rule>,
     any_char: Option<Rule>,
-    space: Option<Rule>,
 }
 
 impl Builder {
@@ -133,7 +157,7 @@ impl Builder {
     /// A new state at which a rule is repeated.
     pub(super) fn repeat(&mut self, body: Rule, min: u32, max: u32) -> Result<State> {
         let state = self.state()?;
-        self.at(state).repeat = Some(Repeat { body, min, max });
+        self.at(state).repeat = Some(Repeat { body, min, max, is_indentation: false });
         Ok(state)
     }
 
@@ -152,24 +176,9 @@ impl Builder {
         self.rules[rule.0 as usize].is_nested = true;
     }
 
-    /// White space between the parts of an object or a list: none, one space, or one new line and the next one's indentation. It ends.
-    pub(super) fn space(&mut self) -> Result<Rule> {
-        const MAX_INDENTATION: usize = 32;
-        if let Some(rule) = self.space {
-            return Ok(rule);
-        }
-        let (start, done, mut line) = (self.end()?, self.end()?, self.end()?);
-        self.range(start, b' ', b' ', done);
-        self.range(start, b'\n', b'\n', line);
-        for _ in 0..MAX_INDENTATION {
-            let next = self.end()?;
-            self.range(line, b' ', b' ', next);
-            self.range(line, b'\t', b'\t', next);
-            line = next;
-        }
-        let rule = self.rule(start);
-        self.space = Some(rule);
-        Ok(rule)
+    /// White space of this kind leads from one state to another.
+    pub(super) fn space(&mut self, from: State, kind: Space, to: State) {
+        self.at(from).space = Some((kind, to));
     }
 
     /// A new state behind at most one space.
@@ -325,8 +334,33 @@ impl Builder {
         Ok(next)
     }
 
+    /// At most one blank.
+    fn blank(&mut self) -> Result<Rule> {
+        let (start, end) = (self.end()?, self.end()?);
+        self.range(start, b' ', b' ', end);
+        Ok(self.rule(start))
+    }
+
+    /// A line break and the indentation of the next line.
+    fn line(&mut self) -> Result<Rule> {
+        let (start, end) = (self.state()?, self.end()?);
+        let one = self.state()?;
+        self.range(one, b' ', b' ', end);
+        let body = self.rule(one);
+        let indentation = self.repeat(body, INDENTATION, INDENTATION)?;
+        let ways = self.at(indentation);
+        ways.is_end = true;
+        ways.repeat = ways.repeat.map(|repeat| Repeat { is_indentation: true, ..repeat });
+        self.range(start, b'\n', b'\n', indentation);
+        Ok(self.rule(start))
+    }
+
     /// Finishes the rules; `None` where nothing can be written by `root`.
-    pub(super) fn finish(mut self, root: Rule) -> Option<Automata> {
+    ///
+    /// # Errors
+    /// `invalid_request` where there are too many states.
+    pub(super) fn finish(mut self, root: Rule) -> Result<Option<Automata>> {
+        let (blank, line) = (self.blank()?, self.line()?);
         self.measure_depths();
         let depths: Vec<u32> = self.ways.iter().map(|w| w.depth).collect();
         let is_written = |state: State| depths[state as usize] != NEVER;
@@ -335,14 +369,15 @@ impl Builder {
             ways.bytes.retain(|&(.., to)| is_written(to));
             ways.skips.retain(|&to| is_written(to));
             ways.calls.retain(|&(rule, to)| starts[rule.0 as usize] && is_written(to));
+            ways.space = ways.space.filter(|&(_, to)| is_written(to));
             // What must be repeated and cannot be written has made its state one that leads nowhere.
             ways.repeat = ways.repeat.filter(|r| starts[r.body.0 as usize] && r.max > 0);
         }
         let start = self.start(root);
-        is_written(start).then(|| {
+        Ok(is_written(start).then(|| {
             let (class_of, n_classes) = self.byte_classes();
-            Automata { ways: self.ways, rules: self.rules, start, class_of, n_classes }
-        })
+            Automata { ways: self.ways, rules: self.rules, start, blank, line, class_of, n_classes }
+        }))
     }
 
     /// Finds out for every state how many objects and lists within each other it needs to come to an end.
@@ -352,6 +387,7 @@ impl Builder {
         for (from, ways) in (0..).zip(&self.ways) {
             let starts = ways.calls.iter().map(|c| c.0).chain(ways.repeat.map(|r| r.body)).map(|r| self.start(r));
             let next = ways.bytes.iter().map(|b| b.2).chain(ways.skips.iter().copied()).chain(ways.calls.iter().map(|c| c.1));
+            let next = next.chain(ways.space.map(|(_, to)| to));
             for to in starts.chain(next) {
                 users[to as usize].push(from);
             }
@@ -371,7 +407,7 @@ impl Builder {
                 Some(Repeat { body, min, .. }) if min > 0 => out.max(of_rule(body)),
                 _ => out,
             };
-            let bytes = ways.bytes.iter().map(|&(.., to)| depths[to as usize]);
+            let bytes = ways.bytes.iter().map(|b| b.2).chain(ways.space.map(|(_, to)| to)).map(|to| depths[to as usize]);
             let calls = ways.calls.iter().map(|&(rule, to)| of_rule(rule).max(depths[to as usize]));
             let depth = bytes.chain(calls).fold(out, u32::min);
             // What is too deep is never written: each state comes down few times.
@@ -409,6 +445,10 @@ pub(super) struct Automata {
     pub(super) ways: Vec<Ways>,
     pub(super) rules: Vec<RuleStart>,
     pub(super) start: State,
+    /// At most one blank.
+    pub(super) blank: Rule,
+    /// A line break, and two blanks for each object and list that is open.
+    pub(super) line: Rule,
     /// The class of each byte.
     pub(super) class_of: [u8; 256],
     pub(super) n_classes: usize,

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use super::automaton::{Automata, MAX_DEPTH, Rule, State};
+use super::automaton::{Automata, MAX_DEPTH, Rule, Space, State};
 use super::trie::{TokenSet, TokenTrie, Tree};
 
 /// Ways at most that are followed at once. Of more the last are given up: that rules out answers that were right, but lets none through that
@@ -29,13 +29,48 @@ const UNKNOWN: u32 = u32::MAX - 1;
 /// Below the lowest of a stack.
 const BOTTOM: u32 = u32::MAX;
 
-/// The top of a stack: a state, how often what is repeated there was written, what is below, and how many objects and lists are open.
+/// The top of a stack: a state, how often what is repeated there was written, and what is below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Way {
     state: State,
     count: u32,
     below: u32,
+    /// How many objects and lists are open.
     depth: u32,
+    /// How many of them, from the outermost on, have their parts on lines of their own.
+    n_broken: u32,
+    /// How far the line is indented, in objects and lists.
+    indent: u32,
+}
+
+impl Way {
+    /// White space of a kind, before `to`: which of the rules `(blank, line)` stands there, and where it goes on.
+    fn space(self, kind: Space, to: State) -> [Option<(Layout, Self)>; 2] {
+        let to = Self { state: to, count: 0, ..self };
+        let is_broken = self.n_broken == self.depth;
+        match kind {
+            // Within what is on one line, nothing is broken.
+            Space::Open if self.n_broken + 1 == self.depth => {
+                [Some((Layout::None, to)), Some((Layout::Line(self.depth), Self { n_broken: self.depth, ..to }))]
+            }
+            Space::Open => [Some((Layout::None, to)), None],
+            Space::Comma if is_broken => [Some((Layout::Line(self.depth), to)), None],
+            Space::Comma => [Some((Layout::Blank, to)), None],
+            Space::Close if is_broken => [Some((Layout::Line(self.depth - 1), to)), None],
+            Space::Close => [Some((Layout::None, to)), None],
+        }
+    }
+}
+
+/// What stands between two parts.
+#[derive(Debug, Clone, Copy)]
+enum Layout {
+    /// Nothing.
+    None,
+    /// At most one blank.
+    Blank,
+    /// A line break, and the indentation of so many objects and lists.
+    Line(u32),
 }
 
 /// Ways that are followed at once, ascending, at each of which a byte can follow; and whether what was written is complete.
@@ -62,7 +97,7 @@ pub(super) struct Matcher {
 impl Matcher {
     /// Before the first byte.
     pub(super) fn new(automata: Rc<Automata>) -> Self {
-        let start = Way { state: automata.start, count: 0, below: BOTTOM, depth: 0 };
+        let start = Way { state: automata.start, count: 0, below: BOTTOM, depth: 0, n_broken: 0, indent: 0 };
         let mut matcher = Self {
             automata,
             ways: Vec::new(),
@@ -215,7 +250,8 @@ impl Matcher {
             if !at.bytes.is_empty() {
                 ways.push(self.way_number(way));
             }
-            if at.repeat.is_none_or(|repeat| way.count >= repeat.min) {
+            let repeat = at.repeat.map(|repeat| (repeat, repeat.bounds(way.indent)));
+            if repeat.is_none_or(|(_, (min, _))| way.count >= min) {
                 waiting.extend(at.skips.iter().map(|&state| Way { state, count: 0, ..way }));
                 if at.is_end {
                     match self.ways.get(way.below as usize) {
@@ -227,9 +263,18 @@ impl Matcher {
             for &(rule, state) in &at.calls {
                 waiting.extend(self.call(rule, Way { state, count: 0, ..way }));
             }
-            if let Some(repeat) = at.repeat.filter(|repeat| way.count < repeat.max) {
+            for (layout, back) in at.space.iter().flat_map(|&(kind, to)| way.space(kind, to)).flatten() {
+                match layout {
+                    Layout::None => waiting.push(back),
+                    Layout::Blank => waiting.extend(self.call(automata.blank, back)),
+                    Layout::Line(indent) => {
+                        waiting.extend(self.call(automata.line, back).map(|way| Way { indent, ..way }));
+                    }
+                }
+            }
+            if let Some((repeat, (min, max))) = repeat.filter(|(_, (_, max))| way.count < *max) {
                 // Where there is no most, more than the least are all the same.
-                let most = if repeat.max == u32::MAX { repeat.min } else { repeat.max };
+                let most = if max == u32::MAX { min } else { max };
                 waiting.extend(self.call(repeat.body, Way { count: (way.count + 1).min(most), ..way }));
             }
         }
@@ -253,9 +298,9 @@ impl Matcher {
         let start = self.automata.rules[rule.0 as usize];
         let at = self.automata.at(back.state);
         // Behind it there is only the end.
-        let is_last = at.is_end && at.bytes.is_empty() && at.skips.is_empty() && at.calls.is_empty() && at.repeat.is_none();
+        let is_last = at.is_end && at.bytes.is_empty() && at.skips.is_empty() && at.calls.is_empty() && at.repeat.is_none() && at.space.is_none();
         let below = if is_last { back.below } else { self.way_number(back) };
-        Some(Way { state: start.state, count: 0, below, depth: back.depth + u32::from(start.is_nested) })
+        Some(Way { state: start.state, count: 0, below, depth: back.depth + u32::from(start.is_nested), n_broken: back.n_broken, indent: 0 })
     }
 
     fn way_number(&mut self, way: Way) -> u32 {
@@ -312,8 +357,8 @@ mod tests {
     use super::*;
     use crate::runtime::grammar::{Grammar, Json, NamedSchema, ResponseFormat};
 
-    /// A stack in full, its top last: states, counts, and how many objects and lists are open.
-    type Stack = Vec<(State, u32, u32)>;
+    /// A stack in full, its top last; what is below stands below.
+    type Stack = Vec<Way>;
 
     /// The same by the book: nothing is shared, kept or given up.
     struct Plain<'a> {
@@ -324,35 +369,55 @@ mod tests {
 
     impl<'a> Plain<'a> {
         fn new(automata: &'a Automata) -> Self {
-            Self::of(automata, vec![vec![(automata.start, 0, 0)]])
+            let start = Way { state: automata.start, count: 0, below: BOTTOM, depth: 0, n_broken: 0, indent: 0 };
+            Self::of(automata, vec![vec![start]])
         }
 
         fn of(automata: &'a Automata, mut waiting: Vec<Stack>) -> Self {
             let mut plain = Self { automata, stacks: HashSet::new(), is_complete: false };
             while let Some(stack) = waiting.pop() {
-                let Some(&(state, count, depth)) = stack.last() else {
+                let Some(&way) = stack.last() else {
                     plain.is_complete = true;
                     continue;
                 };
                 // A stack that cannot come to its end leads nowhere.
-                let fits = stack.iter().all(|&(state, _, depth)| depth + automata.at(state).depth <= MAX_DEPTH);
+                let fits = stack.iter().all(|way| way.depth + automata.at(way.state).depth <= MAX_DEPTH);
                 if !fits || !plain.stacks.insert(stack.clone()) {
                     continue;
                 }
-                let at = automata.at(state);
-                let with = |state: State, count: u32| [&stack[..stack.len() - 1], &[(state, count, depth)]].concat();
-                let call = |rule: Rule, back: Stack| {
+                let at = automata.at(way.state);
+                let below = &stack[..stack.len() - 1];
+                let with = |way: Way| [below, &[way]].concat();
+                let to = |state: State| with(Way { state, count: 0, ..way });
+                let call = |rule: Rule, back: Stack, indent: u32| {
                     let start = automata.rules[rule.0 as usize];
-                    [back, vec![(start.state, 0, depth + u32::from(start.is_nested))]].concat()
+                    let back_way = *back.last().unwrap();
+                    let depth = way.depth + u32::from(start.is_nested);
+                    [back, vec![Way { state: start.state, count: 0, depth, indent, ..back_way }]].concat()
                 };
-                if at.repeat.is_none_or(|repeat| count >= repeat.min) {
-                    waiting.extend(at.skips.iter().map(|&state| with(state, 0)));
-                    waiting.extend(at.is_end.then(|| stack[..stack.len() - 1].to_vec()));
+                let bounds = at.repeat.map(|repeat| repeat.bounds(way.indent));
+                if bounds.is_none_or(|(min, _)| way.count >= min) {
+                    waiting.extend(at.skips.iter().map(|&state| to(state)));
+                    waiting.extend(at.is_end.then(|| below.to_vec()));
                 }
-                waiting.extend(at.calls.iter().map(|&(rule, state)| call(rule, with(state, 0))));
-                if let Some(repeat) = at.repeat.filter(|repeat| count < repeat.max) {
-                    let most = if repeat.max == u32::MAX { repeat.min } else { repeat.max };
-                    waiting.push(call(repeat.body, with(state, (count + 1).min(most))));
+                waiting.extend(at.calls.iter().map(|&(rule, state)| call(rule, to(state), 0)));
+                if let Some((repeat, (min, max))) = at.repeat.zip(bounds).filter(|(_, (_, max))| way.count < *max) {
+                    let most = if max == u32::MAX { min } else { max };
+                    waiting.push(call(repeat.body, with(Way { count: (way.count + 1).min(most), ..way }), 0));
+                }
+                if let Some((kind, state)) = at.space {
+                    let (is_broken, depth) = (way.n_broken == way.depth, way.depth);
+                    let line = |depth: u32, n_broken: u32| call(automata.line, with(Way { state, count: 0, n_broken, ..way }), depth);
+                    match kind {
+                        Space::Open => {
+                            waiting.push(to(state));
+                            waiting.extend((way.n_broken == depth - 1).then(|| line(depth, depth)));
+                        }
+                        Space::Comma if is_broken => waiting.push(line(depth, depth)),
+                        Space::Comma => waiting.push(call(automata.blank, to(state), 0)),
+                        Space::Close if is_broken => waiting.push(line(depth - 1, depth)),
+                        Space::Close => waiting.push(to(state)),
+                    }
                 }
             }
             plain
@@ -361,10 +426,10 @@ mod tests {
         fn behind(&self, byte: u8) -> Self {
             let mut next = Vec::new();
             for stack in &self.stacks {
-                let &(state, _, depth) = stack.last().unwrap();
-                for &(low, high, to) in &self.automata.at(state).bytes {
+                let &way = stack.last().unwrap();
+                for &(low, high, state) in &self.automata.at(way.state).bytes {
                     if (low..=high).contains(&byte) {
-                        next.push([&stack[..stack.len() - 1], &[(to, 0, depth)]].concat());
+                        next.push([&stack[..stack.len() - 1], &[Way { state, count: 0, ..way }]].concat());
                     }
                 }
             }

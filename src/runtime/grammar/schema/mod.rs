@@ -15,8 +15,8 @@
 //! | all other keywords of the standard | refused |
 //!
 //! Where there is no `type`, the other keywords say which types are meant: with `properties` an object is written, although the standard
-//! would let numbers pass too. Whole numbers are within ±(2⁵³ − 1), other numbers have at most 16 digits on either side of the point; between
-//! the parts of objects and lists stands nothing, a space, or a new line with indentation.
+//! would let numbers pass too. Whole numbers are within ±(2⁵³ − 1), other numbers have at most 16 digits on either side of the point; white
+//! space is what a printer would write: none, a blank behind `:` and `,`, or each part on a line of its own, indented by two blanks a level.
 //!
 //! Schemas that hold at one place together (by `allOf`, `$ref`, or as alternatives chosen) make one rule, known by their addresses; that is
 //! what lets recursive schemas end.
@@ -122,7 +122,7 @@ pub(super) fn compile(schema: &Json) -> Result<Automata> {
             Job::Merged(all) => compiler.build_merged(rule, &all)?,
         }
     }
-    compiler.builder.finish(root).ok_or_else(|| {
+    compiler.builder.finish(root)?.ok_or_else(|| {
         Error::invalid_request(
             "response_format: nothing satisfies the schema, or only what is more than 64 objects and lists deep. Look for bounds, types or \
              required members that contradict each other.",

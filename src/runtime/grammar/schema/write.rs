@@ -7,7 +7,7 @@ use super::{
     Types, refused, type_of,
 };
 use crate::error::Result;
-use crate::runtime::grammar::automaton::{MAX_CHAR, Repeat, Rule, State};
+use crate::runtime::grammar::automaton::{MAX_CHAR, Repeat, Rule, Space, State};
 use crate::runtime::grammar::decimal;
 use crate::runtime::grammar::json::{Json, spelled};
 use crate::runtime::grammar::pattern::{self, CharDfa, Refusal};
@@ -134,21 +134,27 @@ impl<'a> Compiler<'a> {
             Json::Object(members) => ("{", "}", members.iter().map(|(name, value)| (Some(name), value)).collect()),
             scalar => return self.builder.text(from, &scalar.to_string()),
         };
-        let space = self.builder.space()?;
         let start = self.builder.state()?;
         let mut at = self.builder.text(start, open)?;
+        let is_empty = items.is_empty();
         for (i, (name, item)) in items.into_iter().enumerate() {
             if i > 0 {
                 at = self.builder.text(at, ",")?;
             }
-            at = self.builder.call(at, space)?;
+            let next = self.builder.state()?;
+            self.builder.space(at, if i == 0 { Space::Open } else { Space::Comma }, next);
+            at = next;
             if let Some(name) = name {
                 at = self.builder.text(at, &format!("{}:", spelled(name)))?;
                 at = self.builder.optional_blank(at)?;
             }
             at = self.literal(item, at)?;
         }
-        at = self.builder.call(at, space)?;
+        if !is_empty {
+            let next = self.builder.state()?;
+            self.builder.space(at, Space::Close, next);
+            at = next;
+        }
         let last = self.builder.text(at, close)?;
         self.builder.at(last).is_end = true;
         let rule = self.builder.rule(start);
@@ -211,7 +217,7 @@ impl<'a> Compiler<'a> {
                 let class = self.builder.class(set)?;
                 if *to == i && set.as_slice() == [(0, MAX_CHAR)] {
                     // The same, and known for what it is.
-                    self.builder.at(states[i]).repeat = Some(Repeat { body: class, min: 0, max: u32::MAX });
+                    self.builder.at(states[i]).repeat = Some(Repeat { body: class, min: 0, max: u32::MAX, is_indentation: false });
                 } else {
                     self.builder.at(states[i]).calls.push((class, states[*to]));
                 }
@@ -256,21 +262,20 @@ impl<'a> Compiler<'a> {
         }
         let additional = |part: &Members<'a>| part.additional.map(|schema| part.at.below(schema, &["additionalProperties"]));
 
-        let space = self.builder.space()?;
         let start = self.builder.state()?;
         let open = self.builder.text(start, "{")?;
         // Before each member: the first of all, behind a member, and behind a comma.
         let first = (0..=names.len()).map(|_| self.builder.state()).collect::<Result<Vec<_>>>()?;
         let behind = (0..=names.len()).map(|_| self.builder.state()).collect::<Result<Vec<_>>>()?;
         let next = (0..=names.len()).map(|_| self.builder.state()).collect::<Result<Vec<_>>>()?;
-        self.builder.at(open).calls.push((space, first[0]));
+        self.builder.space(open, Space::Open, first[0]);
         let brace = self.builder.state()?;
         let end = self.builder.end()?;
         self.builder.range(brace, b'}', b'}', end);
         let close = self.builder.state()?;
-        self.builder.at(close).calls.push((space, brace));
-        if merged.min_properties <= n_required {
-            self.builder.at(first[names.len()]).skips.push(brace);
+        self.builder.space(close, Space::Close, brace);
+        if merged.min_properties == 0 && n_required == 0 {
+            self.builder.at(open).skips.push(brace);
         }
         let mut can_close = true;
         for i in (0..=names.len()).rev() {
@@ -314,7 +319,7 @@ impl<'a> Compiler<'a> {
                 self.builder.at(behind[i]).skips.push(close);
             }
             let comma = self.builder.text(behind[i], ",")?;
-            self.builder.at(comma).calls.push((space, next[i]));
+            self.builder.space(comma, Space::Comma, next[i]);
         }
         Ok(self.builder.rule(start))
     }
@@ -328,19 +333,17 @@ impl<'a> Compiler<'a> {
         if merged.is_fixed && merged.items.iter().all(|part| std::ptr::eq(part.rest.schema, &raw const ANYTHING)) {
             max = max.min(n_places as u32);
         }
-        let space = self.builder.space()?;
         let start = self.builder.state()?;
         let rule = self.builder.rule(start);
         if min > max {
             return Ok(rule);
         }
         let open = self.builder.text(start, "[")?;
-        let open = self.builder.call(open, space)?;
         let bracket = self.builder.state()?;
         let end = self.builder.end()?;
         self.builder.range(bracket, b']', b']', end);
         let close = self.builder.state()?;
-        self.builder.at(close).calls.push((space, bracket));
+        self.builder.space(close, Space::Close, bracket);
         if min == 0 {
             self.builder.at(open).skips.push(bracket);
         }
@@ -349,7 +352,8 @@ impl<'a> Compiler<'a> {
         };
         // One by one those that have places of their own, and the first.
         let n_single = n_places.max(1).min(max as usize);
-        let mut before = open;
+        let mut before = self.builder.state()?;
+        self.builder.space(open, Space::Open, before);
         for i in 0..n_single {
             let value = self.value(item(i))?;
             let behind = self.builder.call(before, value)?;
@@ -359,13 +363,15 @@ impl<'a> Compiler<'a> {
             }
             if i + 1 < n_single {
                 let comma = self.builder.text(behind, ",")?;
-                before = self.builder.call(comma, space)?;
+                before = self.builder.state()?;
+                self.builder.space(comma, Space::Comma, before);
             } else if n < max {
                 let more = self.builder.state()?;
                 let comma = self.builder.text(more, ",")?;
-                let comma = self.builder.call(comma, space)?;
+                let next = self.builder.state()?;
+                self.builder.space(comma, Space::Comma, next);
                 let value = self.value(item(n_single))?;
-                let last = self.builder.call(comma, value)?;
+                let last = self.builder.call(next, value)?;
                 self.builder.at(last).is_end = true;
                 let body = self.builder.rule(more);
                 let left = if max == u32::MAX { max } else { max - n };
