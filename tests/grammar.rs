@@ -141,6 +141,12 @@ fn is_type(value: &Value, name: &str) -> bool {
     }
 }
 
+/// Floats are not decimals: 0.07 is a multiple of 0.01 all the same.
+fn is_multiple(value: f64, of: f64) -> bool {
+    let n = value / of;
+    (n - n.round()).abs() <= n.abs() * 1e-15 + 1e-9
+}
+
 fn valid(value: &Value, schema: &Value, root: &Value) -> bool {
     let Value::Object(keywords) = schema else { return schema == &Value::Bool(true) };
     let sub = |value: &Value, schema: &Value| valid(value, schema, root);
@@ -162,7 +168,7 @@ fn valid(value: &Value, schema: &Value, root: &Value) -> bool {
             ("maximum", Value::Number(n)) => n.as_f64().expect("a number") <= limit,
             ("exclusiveMinimum", Value::Number(n)) => n.as_f64().expect("a number") > limit,
             ("exclusiveMaximum", Value::Number(n)) => n.as_f64().expect("a number") < limit,
-            ("multipleOf", Value::Number(n)) => n.as_f64().expect("a number") % limit == 0.0,
+            ("multipleOf", Value::Number(n)) => is_multiple(n.as_f64().expect("a number"), limit),
             ("minLength", Value::String(t)) => t.chars().count() as f64 >= limit,
             ("maxLength", Value::String(t)) => t.chars().count() as f64 <= limit,
             ("pattern", Value::String(t)) => PATTERNS.iter().find(|(p, _)| arg == p).expect("a known pattern").1(t),
@@ -505,8 +511,36 @@ fn forms_are_what_they_should_be() {
     let cases: &[(&str, &[&str], &[&str])] = &[
         (
             "true",
-            &["1", "[{}]", "[1, {\"a\": 2,\"b\":3}]", "\"\"", "{\n  \"a\": null\n}", " 1", "-0.5e+10", "\"\\ud83d\\ude00\\u00e9\""],
-            &["", "01", "1.", "[1 ,2]", "[ 1]", "[1 ]", "[ ]", "{\n}", "[1,  2]", "[1,\n2]", "{\"a\"  :1}", "{\"a\" :1}", "  1", "\"\\ud83d\"", "\"\\x\"", "\"\n\"", "nul", "1e999"],
+            &[
+                "1",
+                "[{}]",
+                "[1, {\"a\": 2,\"b\":3}]",
+                "\"\"",
+                "{\n  \"a\": null\n}",
+                " 1",
+                "-0.5e+10",
+                "\"\\ud83d\\ude00\\u00e9\"",
+            ],
+            &[
+                "",
+                "01",
+                "1.",
+                "[1 ,2]",
+                "[ 1]",
+                "[1 ]",
+                "[ ]",
+                "{\n}",
+                "[1,  2]",
+                "[1,\n2]",
+                "{\"a\"  :1}",
+                "{\"a\" :1}",
+                "  1",
+                "\"\\ud83d\"",
+                "\"\\x\"",
+                "\"\n\"",
+                "nul",
+                "1e999",
+            ],
         ),
         (r#"{"type":"integer","minimum":-5,"maximum":12}"#, &["-5", "-1", "0", "9", "12"], &["-6", "13", "-0", "1.0", "100"]),
         (
@@ -584,7 +618,64 @@ fn forms_are_what_they_should_be() {
         (
             r#"{"type":"object","properties":{"a":{},"b":false},"unevaluatedProperties":false,"additionalProperties":true}"#,
             &["{}", r#"{"a":1}"#],
-            &[r#"{"b":1}"#, r#"{"c":1}"#],
+            &[r#"{"b":1}"#],
+        ),
+        (r#"{"type":"number","multipleOf":0.25}"#, &["0.5", "1.75", "3", "-2.25", "0", "1.50"], &["0.3", "1.125", "1e1"]),
+        (r#"{"type":"integer","multipleOf":2.5}"#, &["5", "-10", "0"], &["2", "2.5"]),
+        (r#"{"type":"string","nullable":true}"#, &["null", "\"a\""], &["1"]),
+        (r#"{"type":"integer","format":"int32"}"#, &["2147483647", "-2147483648"], &["2147483648"]),
+        (r#"{"not":{"type":"null"}}"#, &["1", "\"\"", "[]", "{}"], &["null"]),
+        (r#"{"type":"number","not":{"enum":[0,2.5]}}"#, &["1", "0.5", "2.4", "-3"], &["0", "2.5", "0.0", "2.50"]),
+        (r#"{"type":"string","not":{"enum":["a","b"]}}"#, &["\"\"", "\"ab\""], &["\"a\"", "\"b\""]),
+        (r#"{"type":"string","not":{"pattern":"^a"}}"#, &["\"ba\"", "\"\""], &["\"ab\""]),
+        (
+            r#"{"type":"object","patternProperties":{"^x-":{"type":"string"},"n$":{"minLength":2}},"additionalProperties":false}"#,
+            &["{}", r#"{"x-a":"b","x-n":"bb"}"#, r#"{"n":"bb","mn":"cc"}"#],
+            &[r#"{"y":1}"#, r#"{"x-a":1}"#, r#"{"x-n":"b"}"#, r#"{"n":"b"}"#],
+        ),
+        (r#"{"type":"object","patternProperties":{"^x-":{"type":"string"}}}"#, &["{}", r#"{"x-a":"b"}"#], &[r#"{"y":1}"#]),
+        (
+            r#"{"type":"object","propertyNames":{"pattern":"^[a-z]+$","maxLength":2},"additionalProperties":{"type":"number"}}"#,
+            &["{}", r#"{"a":1,"bc":2}"#],
+            &[r#"{"A":1}"#, r#"{"abc":1}"#, r#"{"a":"b"}"#],
+        ),
+        (
+            r#"{"type":"object","properties":{"a":{},"b":{},"c":{}},"minProperties":2,"maxProperties":2}"#,
+            &[r#"{"a":1,"c":1}"#, r#"{"b":1,"c":1}"#],
+            &["{}", r#"{"a":1}"#, r#"{"a":1,"b":1,"c":1}"#],
+        ),
+        (r#"{"type":"object","maxProperties":2}"#, &["{}", r#"{"a":1,"b":2}"#], &[r#"{"a":1,"b":2,"c":3}"#]),
+        (
+            r#"{"type":"object","properties":{"a":{},"b":{}},"dependentRequired":{"a":["b"]}}"#,
+            &["{}", r#"{"b":1}"#, r#"{"a":1,"b":1}"#],
+            &[r#"{"a":1}"#],
+        ),
+        (
+            r#"{"type":"object","properties":{"k":{"enum":["x","y"]},"v":{}},"required":["k","v"],"if":{"properties":{"k":{"const":"x"}}},"then":{"properties":{"v":{"type":"integer"}}},"else":{"properties":{"v":{"type":"string"}}}}"#,
+            &[r#"{"k":"x","v":1}"#, r#"{"k":"y","v":""}"#],
+            &[r#"{"k":"x","v":""}"#, r#"{"k":"y","v":1}"#, r#"{"k":"x"}"#],
+        ),
+        (
+            r#"{"type":"array","items":{"type":"integer"},"contains":{"minimum":5},"minContains":1,"maxContains":2}"#,
+            &["[5]", "[1,7,2,9]", "[9,9]"],
+            &["[]", "[1]", "[5,6,7]"],
+        ),
+        (
+            r#"{"type":"array","items":{"enum":["a","b",null]},"uniqueItems":true}"#,
+            &["[]", r#"["b","a"]"#, r#"[null,"a","b"]"#],
+            &[r#"["a","a"]"#, r#"["a",null,"a"]"#],
+        ),
+        (r#"{"oneOf":[{"type":"integer"},{"type":"number","minimum":5}]}"#, &["3", "5.5"], &["5", "4.5"]),
+        (
+            r#"{"type":"object","oneOf":[{"required":["a"]},{"required":["b"]}],"properties":{"a":{},"b":{}}}"#,
+            &[r#"{"a":1}"#, r#"{"b":1}"#],
+            &["{}", r#"{"a":1,"b":1}"#],
+        ),
+        (r##"{"$defs":{"n":{"$anchor":"node","type":"string"}},"$ref":"#node"}"##, &["\"\""], &["1"]),
+        (
+            r#"{"allOf":[{"properties":{"a":{}}},{"properties":{"b":{}},"unevaluatedProperties":false}],"type":"object"}"#,
+            &["{}", r#"{"b":1}"#],
+            &[r#"{"a":1}"#],
         ),
     ];
     for (schema, yes, no) in cases {
@@ -633,20 +724,20 @@ fn white_space_is_what_a_printer_writes() {
 #[test]
 fn what_is_not_supported_is_refused_by_name_and_place() {
     let cases = [
-        (r#"{"not":{"type":"null"}}"#, "'not'", "#/not"),
+        (r#"{"not":{"const":{"a":1}}}"#, "object or list", "#/not/const"),
+        (r#"{"not":{"multipleOf":2}}"#, "'multipleOf'", "#/not/multipleOf"),
+        (r#"{"not":{"format":"date"}}"#, "'format'", "#/not/format"),
         (r#"{"properties":{"a":{"type":"array","uniqueItems":true}}}"#, "'uniqueItems'", "#/properties/a/uniqueItems"),
-        (r#"{"type":"array","contains":{}}"#, "'contains'", "#/contains"),
-        (r#"{"type":"object","patternProperties":{"x":{}}}"#, "'patternProperties'", "#/patternProperties"),
-        (r#"{"type":"object","propertyNames":{"maxLength":3}}"#, "'propertyNames'", "#/propertyNames"),
-        (r#"{"type":"object","dependentRequired":{"a":["b"]}}"#, "'dependentRequired'", "#/dependentRequired"),
+        (r#"{"type":"array","contains":{},"minContains":100000}"#, "'contains'", "#/contains"),
+        (r#"{"type":"object","patternProperties":{"(":{}}}"#, "pattern", "#/patternProperties/("),
+        (r#"{"type":"object","propertyNames":{"pattern":"(a)\\1"}}"#, "pattern", "#/propertyNames/pattern"),
         (r#"{"type":"object","minProperties":2}"#, "minProperties", "#"),
-        (r#"{"type":"object","maxProperties":2}"#, "maxProperties", "#"),
-        (r#"{"if":{},"then":false}"#, "'if'", "#/if"),
-        (r#"{"type":"number","multipleOf":0.01}"#, "'multipleOf'", "#/multipleOf"),
-        (r#"{"type":"string","pattern":"(?=a)"}"#, "pattern", "#/pattern"),
+        (r#"{"type":"number","multipleOf":0.01234}"#, "'multipleOf'", "#/multipleOf"),
+        (r#"{"type":"number","multipleOf":0}"#, "'multipleOf'", "#/multipleOf"),
         (r#"{"type":"string","pattern":"("}"#, "pattern", "#/pattern"),
-        (r#"{"oneOf":[{"type":"integer"},{"type":"number"}]}"#, "oneOf", "#/oneOf"),
-        (r#"{"oneOf":[{"properties":{"a":{}}},{"properties":{"b":{}}}]}"#, "oneOf", "#/oneOf"),
+        (r##"{"$dynamicRef":"#x"}"##, "'$dynamicRef'", "#/$dynamicRef"),
+        (r##"{"not":{"$ref":"#"}}"##, "itself", "#/not"),
+        (r#"{"dependentRequired":{"a":"b"}}"#, "schema", "#/dependentRequired/a"),
         (r#"{"$ref":"https://example.org/x"}"#, "$ref", "#/$ref"),
         (r##"{"$ref":"#/nowhere"}"##, "nowhere", "#/$ref"),
         (r##"{"$ref":"#"}"##, "itself", "#"),
@@ -676,6 +767,16 @@ fn what_is_not_supported_is_refused_by_name_and_place() {
         r#"{"type":"object","properties":{"a":{}},"required":["b"],"additionalProperties":false}"#,
         r#"{"type":"string","minLength":3,"maxLength":2}"#,
         r#"{"type":"array","minItems":3,"maxItems":2}"#,
+        r#"{"not":{}}"#,
+        r#"{"type":"string","not":{"minLength":0}}"#,
+        r#"{"if":{},"then":false}"#,
+        r#"{"type":"object","required":["a"],"not":{"required":["a"]}}"#,
+        r#"{"type":"object","maxProperties":1,"required":["a","b"]}"#,
+        r#"{"type":"object","required":["ab"],"propertyNames":{"maxLength":1}}"#,
+        r#"{"type":"array","items":{"type":"boolean"},"uniqueItems":true,"minItems":3}"#,
+        r#"{"type":"array","contains":{"const":1},"items":{"const":2}}"#,
+        r#"{"enum":["a"],"pattern":"b"}"#,
+        r#"{"type":"string","pattern":"(?=a)(?=b)"}"#,
     ] {
         let error = grammar(schema).map(|_| ()).expect_err(schema);
         assert!(error.message().contains("nothing satisfies"), "{schema}: {error}");
@@ -717,6 +818,28 @@ fn hostile_schemas_are_refused_or_bounded() {
         format!(r#"{{"allOf":[{{"enum":[{0}]}},{{"enum":[{0}]}}]}}"#, many(20_000, &|i| i.to_string())),
         format!(r#"{{"properties":{{{}}}}}"#, many(900, &|i| format!(r#""p{i}":{{"type":"string","pattern":"(a|b)*a(a|b){{9}}x{i}"}}"#))),
         format!(r#"{{"$defs":{{{}}},"$ref":"{}"}}"#, many(900, &|i| format!(r##""d{i}":{{"minItems":1,"items":{{"$ref":"#/$defs/d{}"}}}}"##, i + 1)) + r#","d900":{"type":"null"}"#, "#/$defs/d0"),
+        // Conditions that multiply.
+        format!(r#"{{"allOf":[{}]}}"#, many(40, &|i| format!(r#"{{"if":{{"properties":{{"p{i}":{{"const":1}}}}}},"then":{{"required":["q{i}"]}}}}"#))),
+        format!(r#"{{"oneOf":[{}]}}"#, many(40, &|i| format!(r#"{{"required":["p{i}"]}}"#))),
+        format!(r#"{{"not":{{"anyOf":[{}]}}}}"#, many(40, &|i| format!(r#"{{"required":["p{i}","q{i}"],"properties":{{"p{i}":{{"minimum":{i}}}}}}}"#))),
+        format!(r#"{{"type":"object","dependentRequired":{{{}}}}}"#, many(40, &|i| format!(r#""p{i}":["q{i}"]"#))),
+        format!(r#"{{"type":"object","patternProperties":{{{}}}}}"#, many(24, &|i| format!(r#""(a|b)*a(a|b){{{i}}}":{{}}"#))),
+        format!(r#"{{"type":"object","patternProperties":{{{}}}}}"#, many(1000, &|i| format!(r#""p{i}":{{}}"#))),
+        format!(r#"{{"type":"object","properties":{{{}}},"minProperties":400,"maxProperties":500}}"#, many(1000, &|i| format!(r#""p{i}":{{}}"#))),
+        format!(r#"{{"type":"object","properties":{{{}}},"minProperties":9}}"#, many(20, &|i| format!(r#""p{i}":{{}}"#))),
+        format!(r#"{{"type":"array","items":{{"enum":[{}]}},"uniqueItems":true}}"#, many(30, &|i| i.to_string())),
+        format!(r#"{{"type":"array","items":{{"enum":[{}]}},"uniqueItems":true}}"#, many(11, &|i| i.to_string())),
+        r#"{"type":"array","contains":{"const":1},"minContains":100,"maxContains":150,"maxItems":10000}"#.to_owned(),
+        r#"{"type":"array","allOf":[{"contains":{"const":1}},{"contains":{"const":2},"maxContains":9},{"contains":{"const":3},"minContains":9}]}"#.to_owned(),
+        format!(r#"{{"enum":[{}],"pattern":"(a|b)*a(a|b){{9}}"}}"#, many(5000, &|i| format!(r#""{i}""#))),
+        format!(r#"{{"enum":[{}],"allOf":[{{"not":{{"contains":{{"uniqueItems":true}}}}}}]}}"#, many(300, &|i| format!("[[{i}]]"))),
+        r##"{"$defs":{"a":{"not":{"properties":{"x":{"$ref":"#/$defs/a"}}}}},"$ref":"#/$defs/a"}"##.to_owned(),
+        r##"{"not":{"items":{"not":{"items":{"$ref":"#"}}}}}"##.to_owned(),
+        r#"{"type":"string","pattern":"^(?=(.*a){30})(?=(.*b){30})(?!(.*c){30}).*$"}"#.to_owned(),
+        format!(r#"{{"type":"string","pattern":"{}"}}"#, "(?=".repeat(60) + "a" + &")".repeat(60)),
+        format!(r#"{{"type":"string","pattern":"{}"}}"#, "(?!.*a)|".repeat(5000)),
+        format!(r#"{{"type":"string","pattern":"{}"}}"#, r"(?i:\\p{L})\\b".repeat(5000)),
+        r#"{"type":"string","pattern":"^(?=.{1,253}\\.?$)[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(?:\\.[a-zA-Z0-9](?:[-0-9a-zA-Z]{0,61}[0-9a-zA-Z])?)*\\.?$"}"#.to_owned(),
         r#"{"type":"number","minimum":1e300,"maximum":1e308}"#.to_owned(),
         r#"{"type":"number","minimum":1e-300,"maximum":1e-299}"#.to_owned(),
         r#"{"type":"integer","minimum":-1e300,"maximum":1e300,"multipleOf":997}"#.to_owned(),

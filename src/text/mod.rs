@@ -23,7 +23,7 @@ mod spm;
 mod stream;
 mod to_json;
 mod tokenizer;
-mod unicode;
+pub(crate) mod unicode;
 mod unicode_table;
 #[doc(hidden)]
 pub mod words;

@@ -52,6 +52,21 @@ impl Category {
     }
 }
 
+/// The characters of the categories that a property name such as `L` or `Lu` stands for: ranges that ascend and do not touch.
+pub(crate) fn ranges(name: &str) -> Option<Vec<(u32, u32)>> {
+    let bits = Category::bits(name)?;
+    let runs = &super::unicode_table::RUNS;
+    let ends = runs[1..].iter().map(|run| (run >> 4) - 1).chain([0x10_ffff]);
+    let mut out: Vec<(u32, u32)> = Vec::new();
+    for (run, end) in runs.iter().zip(ends).filter(|(run, _)| bits >> (*run & 15) & 1 == 1) {
+        match out.last_mut() {
+            Some(last) if last.1 + 1 == run >> 4 => last.1 = end,
+            _ => out.push((run >> 4, end)),
+        }
+    }
+    Some(out)
+}
+
 /// The category of a character.
 pub(super) fn category(c: char) -> Category {
     let runs = &super::unicode_table::RUNS;

@@ -9,6 +9,8 @@ use crate::error::Result;
 
 /// Digits of a number at most where there are bounds: so many are told apart by every reader, which keeps 64-bit floats.
 const MAX_DIGITS: usize = 15;
+/// What multiples may be of, as a whole number.
+const MAX_FACTOR: u64 = 1000;
 /// The whole numbers that 64-bit floats keep: 2⁵³ − 1.
 const MAX_INTEGER: i64 = 9_007_199_254_740_991;
 
@@ -26,7 +28,76 @@ pub(super) struct Range {
     pub(super) low: Option<Bound>,
     pub(super) high: Option<Bound>,
     /// Whole multiples of it alone.
-    pub(super) multiple_of: u32,
+    pub(super) multiple_of: Option<Factor>,
+}
+
+/// `units / 10^n_fraction`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Factor {
+    units: u32,
+    n_fraction: u32,
+}
+
+impl Factor {
+    /// Of a number; `None` where it has too many digits that count.
+    pub(super) fn new(number: &Number) -> Option<Self> {
+        let digits = Digits::of(float(number), false);
+        let all: Vec<u8> = digits.whole.iter().chain(&digits.fraction).copied().collect();
+        let units = std::str::from_utf8(&all).ok()?.parse().ok()?;
+        Self::of(units, digits.fraction.len() as u32)
+    }
+
+    fn of(units: u64, n_fraction: u32) -> Option<Self> {
+        (1..=MAX_FACTOR)
+            .contains(&units)
+            .then_some(Self { units: units as u32, n_fraction })
+            .filter(|f| f.n_fraction <= MAX_DIGITS as u32)
+    }
+
+    /// What both go into.
+    fn with(self, other: Self) -> Option<Self> {
+        let n_fraction = self.n_fraction.max(other.n_fraction);
+        let units = |f: Self| 10_u64.checked_pow(n_fraction - f.n_fraction)?.checked_mul(u64::from(f.units));
+        let (mut a, mut b) = (units(self)?, units(other)?);
+        let (whole, mut n) = (a.checked_mul(b)?, n_fraction);
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        let mut units = whole / a;
+        while n > 0 && units % 10 == 0 {
+            (units, n) = (units / 10, n - 1);
+        }
+        Self::of(units, n)
+    }
+
+    /// The least whole number that is a multiple.
+    fn whole(self) -> u32 {
+        let mut units = self.units;
+        for prime in [2, 5] {
+            for _ in 0..self.n_fraction {
+                units = if units.is_multiple_of(prime) { units / prime } else { units };
+            }
+        }
+        units
+    }
+
+    /// Whether digits with so many of a fraction are a multiple, the rest of their division by `units` being known.
+    fn divides(self, rest: u32, n_fraction: usize) -> bool {
+        let zeros = self.n_fraction.saturating_sub(n_fraction as u32);
+        let units = u64::from(self.units);
+        (0..zeros).fold(u64::from(rest), |rest, _| rest * 10 % units) % units == 0
+    }
+
+    /// Whether a number is a multiple.
+    pub(super) fn contains(self, number: &Number) -> bool {
+        let digits = Digits::of(float(number), false);
+        if digits.fraction.len() > self.n_fraction as usize {
+            return false;
+        }
+        let rest =
+            digits.whole.iter().chain(&digits.fraction).fold(0, |rest, digit| (rest * 10 + u32::from(digit - b'0')) % self.units);
+        self.divides(rest, digits.fraction.len())
+    }
 }
 
 /// The value of a number.
@@ -57,19 +128,33 @@ impl Range {
         }
     }
 
-    /// Whether there are no bounds.
-    pub(super) fn is_unbounded(&self) -> bool {
-        self.low.is_none() && self.high.is_none() && self.multiple_of <= 1
+    /// Narrows it; `false` where the multiples of both would have too many digits.
+    pub(super) fn add_factor(&mut self, factor: Factor) -> bool {
+        let both = self.multiple_of.map_or(Some(factor), |old| old.with(factor));
+        self.multiple_of = both.or(self.multiple_of);
+        both.is_some()
     }
 
-    /// Whether a number is in it.
-    pub(super) fn contains(&self, number: &Number) -> bool {
-        let value = float(number);
-        let above = |b: &Bound| value > float(&b.value) || (value == float(&b.value) && !b.is_exclusive);
-        let below = |b: &Bound| value < float(&b.value) || (value == float(&b.value) && !b.is_exclusive);
-        self.low.as_ref().is_none_or(above)
-            && self.high.as_ref().is_none_or(below)
-            && (self.multiple_of <= 1 || value % f64::from(self.multiple_of) == 0.0)
+    /// Whether there are no bounds.
+    fn is_unbounded(&self) -> bool {
+        self.low.is_none() && self.high.is_none() && self.multiple_of.is_none()
+    }
+
+    /// Without some values: the ranges between them.
+    pub(super) fn without(&self, values: &[&Number]) -> Vec<Self> {
+        let mut values: Vec<&Number> = values.to_vec();
+        values.sort_by(|a, b| float(a).total_cmp(&float(b)));
+        let mut out = Vec::with_capacity(values.len() + 1);
+        let mut rest = self.clone();
+        for value in values {
+            let bound = || Bound { value: value.clone(), is_exclusive: true };
+            let mut below = rest.clone();
+            below.add_high(bound());
+            rest.add_low(bound());
+            out.push(below);
+        }
+        out.push(rest);
+        out
     }
 
     /// The whole numbers of it: the least and the greatest, within those that 64-bit floats keep.
@@ -138,8 +223,8 @@ impl Compared {
 enum Place {
     /// So many digits of the whole part are to come; whether it is the first.
     Whole(usize, bool),
-    /// So many digits of the fraction are written; the point stands before them.
-    Fraction(usize),
+    /// So many digits of the fraction are written, and whether one of them is not 0; the point stands before them.
+    Fraction(usize, bool),
 }
 
 /// Numbers ≥ 0 between two bounds.
@@ -148,7 +233,9 @@ struct Magnitudes<'a> {
     high: Option<Digits>,
     n_whole: usize,
     n_fraction: usize,
-    multiple_of: u32,
+    factor: Factor,
+    /// Whether whole numbers are among them.
+    whole_too: bool,
     end: State,
     states: HashMap<(Place, Compared, Compared, u32), State>,
     waiting: Vec<(Place, Compared, Compared, u32)>,
@@ -182,9 +269,9 @@ impl Magnitudes<'_> {
             let (place, low, high, rest) = key;
             match place {
                 Place::Whole(0, _) => {
-                    self.end_at(state, 0, low, high, rest);
+                    self.end_at(state, 0, low, high, rest, false);
                     if self.n_fraction > 0 {
-                        let next = self.state((Place::Fraction(0), low, high, rest))?;
+                        let next = self.state((Place::Fraction(0, false), low, high, rest))?;
                         self.builder.range(state, b'.', b'.', next);
                     }
                 }
@@ -197,20 +284,21 @@ impl Magnitudes<'_> {
                             Some(bound) if high == Compared::Equal => high.then(digit, beside(bound)),
                             _ => high,
                         };
-                        let rest = (rest * 10 + u32::from(digit - b'0')) % self.multiple_of.max(1);
+                        let rest = (rest * 10 + u32::from(digit - b'0')) % self.factor.units;
                         self.go(state, digit, (Place::Whole(n - 1, false), low, high, rest))?;
                     }
                 }
-                Place::Fraction(n) => {
+                Place::Fraction(n, is_broken) => {
                     if n > 0 {
-                        self.end_at(state, n, low, high, rest);
+                        self.end_at(state, n, low, high, rest, is_broken);
                     }
                     if n < self.n_fraction {
                         for digit in b'0'..=b'9' {
+                            let rest = (rest * 10 + u32::from(digit - b'0')) % self.factor.units;
                             let beside = |d: &Digits| d.fraction.get(n).copied().unwrap_or(b'0');
                             let low = low.then(digit, beside(&self.low));
                             let high = self.high.as_ref().map_or(high, |bound| high.then(digit, beside(bound)));
-                            self.go(state, digit, (Place::Fraction(n + 1), low, high, rest))?;
+                            self.go(state, digit, (Place::Fraction(n + 1, is_broken || digit > b'0'), low, high, rest))?;
                         }
                     }
                 }
@@ -228,13 +316,13 @@ impl Magnitudes<'_> {
     }
 
     /// Lets the number end where it has so many digits of a fraction, if it is between the bounds.
-    fn end_at(&mut self, state: State, n: usize, low: Compared, high: Compared, rest: u32) {
+    fn end_at(&mut self, state: State, n: usize, low: Compared, high: Compared, rest: u32, is_broken: bool) {
         let above = low == Compared::Greater || (self.low.fraction.len() <= n && !self.low.is_exclusive);
         let below = match &self.high {
             Some(bound) if high == Compared::Equal => bound.fraction.len() > n || !bound.is_exclusive,
             _ => true,
         };
-        if above && below && rest == 0 {
+        if above && below && self.factor.divides(rest, n) && (is_broken || self.whole_too) {
             let end = self.end;
             self.builder.at(state).skips.push(end);
         }
@@ -245,20 +333,21 @@ impl Magnitudes<'_> {
 pub(super) fn integer(builder: &mut Builder, from: State, range: &Range) -> Result<State> {
     let end = builder.state()?;
     let (low, high) = range.integers();
+    let factor = Factor { units: range.multiple_of.map_or(1, Factor::whole), n_fraction: 0 };
     if high >= 0 {
         let (low, high) = (low.max(0), high.min(MAX_INTEGER));
-        magnitudes(builder, from, end, (&low.to_string(), &high.to_string()), range.multiple_of)?;
+        magnitudes(builder, from, end, (&low.to_string(), &high.to_string()), factor)?;
     }
     if low < 0 {
         let minus = builder.text(from, "-")?;
         // No −0.
         let (low, high) = ((-high).max(1), (-low).min(MAX_INTEGER));
-        magnitudes(builder, minus, end, (&low.to_string(), &high.to_string()), range.multiple_of)?;
+        magnitudes(builder, minus, end, (&low.to_string(), &high.to_string()), factor)?;
     }
     Ok(end)
 }
 
-fn magnitudes(builder: &mut Builder, from: State, end: State, (low, high): (&str, &str), multiple_of: u32) -> Result<()> {
+fn magnitudes(builder: &mut Builder, from: State, end: State, (low, high): (&str, &str), factor: Factor) -> Result<()> {
     let high = Digits::new(high, false);
     let n_whole = high.whole.len();
     let magnitudes = Magnitudes {
@@ -266,7 +355,8 @@ fn magnitudes(builder: &mut Builder, from: State, end: State, (low, high): (&str
         high: Some(high),
         n_whole,
         n_fraction: 0,
-        multiple_of,
+        factor,
+        whole_too: true,
         end,
         states: HashMap::new(),
         waiting: Vec::new(),
@@ -275,12 +365,13 @@ fn magnitudes(builder: &mut Builder, from: State, end: State, (low, high): (&str
     magnitudes.build(from)
 }
 
-/// A new state behind a number, whole or not. There are no exponents where there are bounds.
-pub(super) fn number(builder: &mut Builder, from: State, range: &Range) -> Result<State> {
-    if range.multiple_of >= 1 {
-        return integer(builder, from, range);
+/// A new state behind a number: whole or not, or only such that are not. There are no exponents where there are bounds.
+pub(super) fn number(builder: &mut Builder, from: State, range: &Range, whole_too: bool) -> Result<State> {
+    let factor = range.multiple_of;
+    if factor.is_some_and(|factor| factor.n_fraction == 0) {
+        return if whole_too { integer(builder, from, range) } else { builder.state() };
     }
-    if range.is_unbounded() {
+    if range.is_unbounded() && whole_too {
         return any_number(builder, from);
     }
     let end = builder.state()?;
@@ -290,27 +381,45 @@ pub(super) fn number(builder: &mut Builder, from: State, range: &Range) -> Resul
     let digits = |bound: (f64, bool)| Digits::of(bound.0, bound.1);
     if high.is_none_or(|(high, _)| high >= 0.0) {
         let low = low.filter(|(low, _)| *low >= 0.0).map_or_else(zero, digits);
-        between(builder, from, end, low, high.map(digits))?;
+        between(builder, from, end, (low, high.map(digits)), factor, whole_too)?;
     }
     if low.is_none_or(|(low, _)| low < 0.0) {
         let minus = builder.text(from, "-")?;
         // No −0, which some take for less than 0.
         let least = high.filter(|(high, _)| *high < 0.0).map_or_else(|| Digits::of(0.0, true), digits);
-        between(builder, minus, end, least, low.map(digits))?;
+        between(builder, minus, end, (least, low.map(digits)), factor, whole_too)?;
     }
     Ok(end)
 }
 
-fn between(builder: &mut Builder, from: State, end: State, low: Digits, high: Option<Digits>) -> Result<()> {
+fn between(
+    builder: &mut Builder,
+    from: State,
+    end: State,
+    (low, high): (Digits, Option<Digits>),
+    factor: Option<Factor>,
+    whole_too: bool,
+) -> Result<()> {
     const ROOM: usize = 9;
     let n_whole = match &high {
         Some(high) => high.whole.len(),
         None => low.whole.len().max(ROOM),
     }
     .min(MAX_DIGITS);
-    let n_fraction = MAX_DIGITS - n_whole;
-    let magnitudes =
-        Magnitudes { low, high, n_whole, n_fraction, multiple_of: 1, end, states: HashMap::new(), waiting: Vec::new(), builder };
+    let n_fraction = factor.map_or(MAX_DIGITS, |factor| factor.n_fraction as usize).min(MAX_DIGITS - n_whole);
+    let factor = factor.unwrap_or(Factor { units: 1, n_fraction: 0 });
+    let magnitudes = Magnitudes {
+        low,
+        high,
+        n_whole,
+        n_fraction,
+        factor,
+        whole_too,
+        end,
+        states: HashMap::new(),
+        waiting: Vec::new(),
+        builder,
+    };
     magnitudes.build(from)
 }
 

@@ -32,6 +32,15 @@ impl Json {
         }
     }
 
+    /// Whether there is a member with this name anywhere.
+    pub(super) fn has_key(&self, name: &str) -> bool {
+        match self {
+            Self::Array(items) => items.iter().any(|item| item.has_key(name)),
+            Self::Object(members) => members.iter().any(|(n, value)| n == name || value.has_key(name)),
+            _ => false,
+        }
+    }
+
     /// About how many bytes it was written in: more than there is structure or text to it.
     pub(super) fn size(&self) -> usize {
         match self {

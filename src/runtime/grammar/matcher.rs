@@ -298,9 +298,21 @@ impl Matcher {
         let start = self.automata.rules[rule.0 as usize];
         let at = self.automata.at(back.state);
         // Behind it there is only the end.
-        let is_last = at.is_end && at.bytes.is_empty() && at.skips.is_empty() && at.calls.is_empty() && at.repeat.is_none() && at.space.is_none();
+        let is_last = at.is_end
+            && at.bytes.is_empty()
+            && at.skips.is_empty()
+            && at.calls.is_empty()
+            && at.repeat.is_none()
+            && at.space.is_none();
         let below = if is_last { back.below } else { self.way_number(back) };
-        Some(Way { state: start.state, count: 0, below, depth: back.depth + u32::from(start.is_nested), n_broken: back.n_broken, indent: 0 })
+        Some(Way {
+            state: start.state,
+            count: 0,
+            below,
+            depth: back.depth + u32::from(start.is_nested),
+            n_broken: back.n_broken,
+            indent: 0,
+        })
     }
 
     fn way_number(&mut self, way: Way) -> u32 {
@@ -407,7 +419,8 @@ mod tests {
                 }
                 if let Some((kind, state)) = at.space {
                     let (is_broken, depth) = (way.n_broken == way.depth, way.depth);
-                    let line = |depth: u32, n_broken: u32| call(automata.line, with(Way { state, count: 0, n_broken, ..way }), depth);
+                    let line =
+                        |depth: u32, n_broken: u32| call(automata.line, with(Way { state, count: 0, n_broken, ..way }), depth);
                     match kind {
                         Space::Open => {
                             waiting.push(to(state));
@@ -460,7 +473,6 @@ mod tests {
             let schema: Json = serde_json::from_str(schema).unwrap();
             let format = ResponseFormat::JsonSchema { json_schema: NamedSchema { schema } };
             let Grammar(automata) = Grammar::new(&format).unwrap().unwrap();
-            let automata = Rc::new(automata);
             for _ in 0..8 {
                 let mut matcher = Matcher::new(automata.clone());
                 let mut plain = Plain::new(&automata);

@@ -50,9 +50,9 @@ pub struct NamedSchema {
     pub schema: Json,
 }
 
-/// What may be written.
-#[derive(Debug)]
-pub struct Grammar(automaton::Automata);
+/// What may be written. Copies are cheap.
+#[derive(Debug, Clone)]
+pub struct Grammar(Rc<automaton::Automata>);
 
 impl Grammar {
     /// The grammar of a form; `None` for any text.
@@ -69,7 +69,7 @@ impl Grammar {
             }
             ResponseFormat::JsonSchema { json_schema } => schema::compile(&json_schema.schema)?,
         };
-        Ok(Some(Self(automata)))
+        Ok(Some(Self(Rc::new(automata))))
     }
 }
 
@@ -83,7 +83,7 @@ pub struct Constraint {
 impl Constraint {
     /// Before the first token.
     pub fn new(grammar: Grammar, trie: Rc<TokenTrie>) -> Self {
-        Self { trie, matcher: matcher::Matcher::new(Rc::new(grammar.0)) }
+        Self { trie, matcher: matcher::Matcher::new(grammar.0) }
     }
 
     /// The tokens that may come next; those that end an answer are among them where it is complete.

@@ -122,8 +122,9 @@ pub fn walk(constraint: &mut Constraint, choices: &mut Choices<'_>) -> Option<Ve
 }
 
 const NAMES: &[&str] = &["a", "b", "", "é\"", "long name", "$ref"];
-const PATTERNS: &[&str] = &["^[a-z]{2,5}$", "\\d", "^(ab|c\"é)*x?$", "^[^\\s\"]+$", "a|b$", "^.{3}$", ""];
-const FORMATS: &[&str] = &["date", "time", "date-time", "uuid", "ipv4", "email", "uri"];
+const PATTERNS: &[&str] =
+    &["^[a-z]{2,5}$", "\\d", "^(ab|c\"é)*x?$", "^[^\\s\"]+$", "a|b$", "^.{3}$", "", "^(?!a)", "(?=.*b)\\w", "\\ba", "(?<!a)b$"];
+const FORMATS: &[&str] = &["date", "time", "date-time", "uuid", "ipv4", "ipv6", "email", "uri", "hostname", "duration"];
 
 /// A number as schemas have them.
 fn number(choices: &mut Choices<'_>) -> Value {
@@ -173,7 +174,7 @@ fn any_schema(choices: &mut Choices<'_>, depth: usize) -> Value {
         out.insert("type".into(), if choices.below(5) == 4 { json!([one, choices.one_of(&types)]) } else { json!(one) });
     }
     for _ in 0..choices.below(5) {
-        let (key, arg) = match choices.below(if depth == 0 { 18 } else { 28 }) {
+        let (key, arg) = match choices.below(if depth == 0 { 18 } else { 40 }) {
             0 => ("minLength", small(choices)),
             1 => ("maxLength", small(choices)),
             2 => ("pattern", json!(choices.one_of(PATTERNS))),
@@ -206,7 +207,20 @@ fn any_schema(choices: &mut Choices<'_>, depth: usize) -> Value {
             24 => ("allOf", schemas(choices, below)),
             25 => ("oneOf", schemas(choices, below)),
             26 => ("unevaluatedProperties", json!(false)),
-            _ => (*choices.one_of(&["not", "if", "contains", "uniqueItems", "title", "default"]), any_schema(choices, below)),
+            27 => (
+                "patternProperties",
+                Value::Object(
+                    (0..1 + choices.below(2)).map(|_| ((*choices.one_of(PATTERNS)).into(), any_schema(choices, below))).collect(),
+                ),
+            ),
+            28 => ("dependentRequired", json!({ *choices.one_of(NAMES): [choices.one_of(NAMES)] })),
+            29 => ("dependentSchemas", json!({ *choices.one_of(NAMES): any_schema(choices, below) })),
+            30 => (*choices.one_of(&["minContains", "maxContains"]), small(choices)),
+            31 => (*choices.one_of(&["uniqueItems", "nullable"]), json!(true)),
+            _ => (
+                *choices.one_of(&["not", "if", "then", "else", "contains", "propertyNames", "title", "default"]),
+                any_schema(choices, below),
+            ),
         };
         out.insert(key.into(), arg);
     }

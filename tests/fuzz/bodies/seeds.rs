@@ -108,6 +108,14 @@ fn schemas(seeds: &mut Seeds) {
         r#"{"allOf":[{"type":"integer","multipleOf":3},{"minimum":7}],"not":false}"#,
         r#"{"type":["string","null"],"format":"date-time","minLength":2}"#,
         r#"{"type":"object","minProperties":2,"maxProperties":3,"additionalProperties":{"type":"boolean"}}"#,
+        r#"{"type":"object","patternProperties":{"^x":{"type":"integer"},"y$":{"minimum":3}},"propertyNames":{"maxLength":3},"additionalProperties":false}"#,
+        r#"{"type":"object","properties":{"k":{"enum":["x","y"]},"v":{}},"required":["k"],"if":{"properties":{"k":{"const":"x"}}},"then":{"required":["v"]},"else":{"not":{"required":["v"]}}}"#,
+        r#"{"type":"array","items":{"enum":[1,2,null]},"uniqueItems":true,"contains":{"const":2},"maxContains":1}"#,
+        r#"{"type":"array","items":{"type":"integer"},"contains":{"minimum":5},"minContains":2,"maxItems":4}"#,
+        r#"{"oneOf":[{"type":"integer"},{"type":"number","multipleOf":0.5}],"nullable":true}"#,
+        r#"{"type":"string","pattern":"^(?!a)(?=.*\\d)\\w+\\b","format":"hostname","not":{"const":"1"}}"#,
+        r#"{"type":"object","dependentRequired":{"a":["b"]},"dependentSchemas":{"b":{"properties":{"c":{"type":"null"}},"required":["c"]}},"properties":{"a":{},"b":{}}}"#,
+        r#"{"allOf":[{"properties":{"a":{"type":"null"}}}],"unevaluatedProperties":{"type":"boolean"}}"#,
     ];
     for (i, schema) in all.iter().enumerate() {
         seeds.add("schema", &format!("text-{i}"), &[schema.as_bytes(), b"\0\x05\x31\x07\x44\x22\x60\x11\x0a"].concat());
@@ -132,6 +140,10 @@ fn schemas(seeds: &mut Seeds) {
         ("^\\u00e9\\x41\\u{1F600}.\\/$", "éA\u{1f600}x/"),
         ("[\\d\\-_a-f]\\S\\D\\W", "1é-!"),
         ("(?<n>x|^y)\\cJ\\0", "x"),
+        ("^(?!a)(?=.*b)\\w", "cb"),
+        ("(?<=a|^b)c(?<!x)", "ac"),
+        ("\\ba\\B|(?i:B)$", "ab"),
+        ("^\\p{Lu}\\P{L}", "A1"),
     ];
     for (i, (pattern, text)) in patterns.iter().enumerate() {
         seeds.add("pattern", &i.to_string(), &[pattern.as_bytes(), b"\0", text.as_bytes(), b"\0\x05\x31\x07\x44\x22"].concat());

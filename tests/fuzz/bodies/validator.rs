@@ -71,11 +71,13 @@ fn is_type(value: &Value, name: &Value) -> Verdict {
 
 /// Whether the value satisfies the schema, whose references are within it.
 pub fn validate(value: &Value, schema: &Value) -> Verdict {
-    Validator { root: schema }.check(value, schema, 0)
+    let has_addresses = schema.to_string().contains("$id");
+    Validator { root: schema, has_addresses }.check(value, schema, 0)
 }
 
 struct Validator<'a> {
     root: &'a Value,
+    has_addresses: bool,
 }
 
 impl Validator<'_> {
@@ -102,10 +104,15 @@ impl Validator<'_> {
         let count =
             |n: usize, relation: fn(f64, f64) -> bool| arg.as_f64().map_or(Unknown, |limit| if_holds(relation(n as f64, limit)));
         match (keyword, value) {
+            // Addresses and anchors are not followed, nor what is evaluated elsewhere.
+            ("$ref", _) if self.has_addresses => Unknown,
+            ("unevaluatedProperties" | "unevaluatedItems" | "$dynamicRef", _) => Unknown,
             ("$ref", _) => match arg.as_str().and_then(|path| path.strip_prefix('#')).and_then(|path| self.root.pointer(path)) {
                 Some(target) => sub(value, target),
                 None => Unknown,
             },
+            // OpenAPI's.
+            ("type", Value::Null) if keywords.get("nullable") == Some(&Value::Bool(true)) => Valid,
             ("type", _) => list.map_or_else(|| is_type(value, arg), |names| any(names.iter().map(|name| is_type(value, name)))),
             ("enum", _) => list.map_or(Unknown, |values| if_holds(values.iter().any(|v| equal(v, value)))),
             ("const", _) => if_holds(equal(arg, value)),
@@ -125,7 +132,11 @@ impl Validator<'_> {
             ("maximum", Value::Number(_)) => holds(|v, limit| v <= limit),
             ("exclusiveMinimum", Value::Number(_)) => holds(|v, limit| v > limit),
             ("exclusiveMaximum", Value::Number(_)) => holds(|v, limit| v < limit),
-            ("multipleOf", Value::Number(_)) => holds(|v, of| v % of == 0.0),
+            // Floats are not decimals: 0.07 is a multiple of 0.01 all the same.
+            ("multipleOf", Value::Number(_)) => holds(|v, of| {
+                let n = v / of;
+                (n - n.round()).abs() <= n.abs() * 1e-15 + 1e-9
+            }),
             ("minLength", Value::String(t)) => count(t.chars().count(), |n, limit| n >= limit),
             ("maxLength", Value::String(t)) => count(t.chars().count(), |n, limit| n <= limit),
             ("pattern", Value::String(t)) => match arg.as_str().and_then(|p| regress::Regex::with_flags(p, "u").ok()) {
@@ -151,9 +162,57 @@ impl Validator<'_> {
             ("properties", Value::Object(members)) => arg.as_object().map_or(Unknown, |properties| {
                 all(properties.iter().filter_map(|(name, schema)| Some(sub(members.get(name)?, schema))))
             }),
+            ("patternProperties", Value::Object(members)) => arg.as_object().map_or(Unknown, |patterns| {
+                all(patterns.iter().flat_map(|(pattern, schema)| {
+                    let regex = regress::Regex::with_flags(pattern, "u").ok();
+                    members.iter().map(move |(name, v)| match &regex {
+                        Some(regex) if regex.find(name).is_some() => sub(v, schema),
+                        Some(_) => Valid,
+                        None => Unknown,
+                    })
+                }))
+            }),
             ("additionalProperties", Value::Object(members)) => {
-                let known = |name: &str| keywords.get("properties").is_some_and(|p| p.get(name).is_some());
+                let matches = |name: &str| {
+                    keywords.get("patternProperties").and_then(Value::as_object).is_some_and(|patterns| {
+                        patterns.keys().any(|p| regress::Regex::with_flags(p, "u").is_ok_and(|regex| regex.find(name).is_some()))
+                    })
+                };
+                let known = |name: &str| keywords.get("properties").is_some_and(|p| p.get(name).is_some()) || matches(name);
                 all(members.iter().filter(|(name, _)| !known(name)).map(|(_, v)| sub(v, arg)))
+            }
+            ("propertyNames", Value::Object(members)) => all(members.keys().map(|name| sub(&Value::String(name.clone()), arg))),
+            ("dependentRequired", Value::Object(members)) => arg.as_object().map_or(Unknown, |all_of| {
+                all(all_of.iter().filter(|(name, _)| members.contains_key(*name)).map(|(_, names)| match names.as_array() {
+                    Some(names) => {
+                        if_holds(names.iter().all(|name| name.as_str().is_some_and(|name| members.contains_key(name))))
+                    }
+                    None => Unknown,
+                }))
+            }),
+            ("dependentSchemas", Value::Object(members)) => arg.as_object().map_or(Unknown, |schemas| {
+                all(schemas.iter().filter(|(name, _)| members.contains_key(*name)).map(|(_, schema)| sub(value, schema)))
+            }),
+            ("if", _) => {
+                let branch = |name: &str| keywords.get(name).map_or(Valid, |schema| sub(value, schema));
+                match sub(value, arg) {
+                    Valid => branch("then"),
+                    Invalid => branch("else"),
+                    Unknown => Unknown,
+                }
+            }
+            ("contains", Value::Array(items)) => {
+                let limit = |name: &str, other: f64| keywords.get(name).map_or(Some(other), Value::as_f64);
+                let (Some(min), Some(max)) = (limit("minContains", 1.0), limit("maxContains", f64::MAX)) else { return Unknown };
+                let verdicts: Vec<Verdict> = items.iter().map(|item| sub(item, arg)).collect();
+                if verdicts.contains(&Unknown) {
+                    return Unknown;
+                }
+                let n = verdicts.iter().filter(|v| **v == Valid).count() as f64;
+                if_holds(n >= min && n <= max)
+            }
+            ("uniqueItems", Value::Array(items)) if arg == &Value::Bool(true) => {
+                if_holds(!items.iter().enumerate().any(|(i, a)| items[i + 1..].iter().any(|b| equal(a, b))))
             }
             ("minProperties", Value::Object(members)) => count(members.len(), |n, limit| n >= limit),
             ("maxProperties", Value::Object(members)) => count(members.len(), |n, limit| n <= limit),

@@ -1,9 +1,16 @@
-//! The regular expressions of `pattern`, as ECMA-262 means them with the flag `u`, to automata over characters.
+//! The regular expressions of `pattern`, as ECMA-262 means them with the flag `u`, and what else is said of texts, to automata over characters.
 //!
-//! Alternatives, groups, classes, quantifiers and the anchors `^` and `$` are here. What looks around or back, word boundaries and Unicode
-//! properties are refused. A pattern may match anywhere in the text, as JSON Schema says.
+//! All but references back is here: alternatives, groups, classes, properties of Unicode, quantifiers, the anchors `^` and `$`, word boundaries,
+//! flags within the pattern, and what looks ahead and behind. A pattern may match anywhere in the text, as JSON Schema says.
+//!
+//! What looks ahead is a duty of those that come by: another automaton that runs beside them from there on, and that must match, or must not.
+//! What looks behind is an automaton that runs from the beginning of the text on. All that is said of a text (patterns, texts it is not, what
+//! holds of it or what does not) is put as one condition that looks ahead from its beginning, and made deterministic as a whole.
 
+mod engine;
 mod syntax;
+mod unicode;
+mod unicode_table;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -11,12 +18,10 @@ use std::rc::Rc;
 use self::syntax::Node;
 use super::automaton::MAX_CHAR;
 
-/// States that a pattern may have before it is made deterministic.
-const MAX_NFA: usize = 20_000;
-/// States that the patterns and lengths of one text may have together.
-const MAX_DFA: usize = 20_000;
-/// What all patterns of a schema may cost: about so many states looked at.
-pub(super) const MAX_WORK: usize = 4_000_000;
+pub(super) use self::engine::texts;
+
+/// The highest count of a quantifier.
+const MAX_COUNT: u32 = 1000;
 
 /// Code points: ranges that ascend and do not touch.
 pub(super) type CharSet = Vec<(u32, u32)>;
@@ -26,8 +31,8 @@ pub(super) type CharSet = Vec<(u32, u32)>;
 pub(super) struct CharDfa {
     /// Sets of characters that lead from each state to another. The first state is the start.
     pub(super) edges: Vec<Vec<(CharSet, usize)>>,
-    /// Where a text may end.
-    pub(super) ends: Vec<bool>,
+    /// Where a text may end, and then which labels it has, a bit each.
+    pub(super) ends: Vec<Option<u32>>,
 }
 
 /// Why there is no automaton.
@@ -35,8 +40,8 @@ pub(super) struct CharDfa {
 pub(super) enum Refusal {
     /// No text matches.
     Nothing,
-    /// The pattern is none, or has what is not supported: what, at which character.
-    Pattern(String),
+    /// The pattern is none, or has what is not supported: what, at which character; and where it stands.
+    Pattern(String, Rc<str>),
     /// It would be too large.
     TooLarge,
 }
@@ -71,210 +76,59 @@ pub(super) fn complement(set: &CharSet) -> CharSet {
     out
 }
 
-/// A state of an automaton that may be in several.
-#[derive(Debug)]
-enum Step {
-    /// A character of the set leads to the state.
-    Char(Rc<CharSet>, usize),
-    /// One is in both.
-    Split(usize, usize),
-    /// One is in the other at the beginning of the text alone.
-    IfStart(usize),
-    /// One is in the other at the end of the text alone.
-    IfEnd(usize),
-    /// It has matched, whatever follows.
-    Match,
+/// What may be said of a text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Text {
+    /// A pattern matches somewhere in it; and where the pattern stands.
+    Pattern(Rc<str>, Rc<str>),
+    /// It is one of these.
+    OneOf(Vec<Rc<str>>),
+    /// It has so many characters at least, and at most.
+    Length(u32, Option<u32>),
+    /// All of these hold.
+    All(Vec<Text>),
+    /// One of these holds.
+    Any(Vec<Text>),
+    /// It does not hold.
+    Not(Box<Text>),
 }
 
-struct Nfa {
-    steps: Vec<Step>,
-    start: usize,
-}
+impl Text {
+    /// What holds of no text.
+    pub(super) const NONE: Self = Self::Any(Vec::new());
 
-impl Nfa {
-    fn new(pattern: &str) -> Result<Self, Refusal> {
-        let node = syntax::parse(pattern)?;
-        let mut nfa = Self { steps: vec![Step::Match], start: 0 };
-        let body = nfa.add(&node, 0)?;
-        // It may begin anywhere.
-        let search = nfa.push(Step::Split(body, 0))?;
-        let skip = nfa.push(Step::Char(Rc::new(vec![(0, MAX_CHAR)]), search))?;
-        nfa.steps[search] = Step::Split(body, skip);
-        nfa.start = search;
-        Ok(nfa)
-    }
-
-    fn push(&mut self, step: Step) -> Result<usize, Refusal> {
-        if self.steps.len() >= MAX_NFA {
-            return Err(Refusal::TooLarge);
-        }
-        self.steps.push(step);
-        Ok(self.steps.len() - 1)
-    }
-
-    /// Adds what leads to `next`, and gives its start.
-    fn add(&mut self, node: &Node, next: usize) -> Result<usize, Refusal> {
-        match node {
-            Node::Chars(set) => self.push(Step::Char(set.clone(), next)),
-            Node::Start => self.push(Step::IfStart(next)),
-            Node::End => self.push(Step::IfEnd(next)),
-            Node::All(all) => all.iter().rev().try_fold(next, |next, node| self.add(node, next)),
-            Node::Any(all) => {
-                let mut start = None;
-                for node in all.iter().rev() {
-                    let way = self.add(node, next)?;
-                    start = Some(match start {
-                        Some(other) => self.push(Step::Split(way, other))?,
-                        None => way,
-                    });
-                }
-                Ok(start.unwrap_or(next))
+    /// The same as something that matches at the beginning of the text, and takes no characters.
+    fn node(&self) -> Result<Node, Refusal> {
+        let any = || Node::Chars(Rc::new(vec![(0, MAX_CHAR)]));
+        let ahead = |all: Vec<Node>| Node::Look { is_behind: false, is_negated: false, body: Box::new(Node::All(all)) };
+        let count = |n: u32| if n > MAX_COUNT { Err(Refusal::TooLarge) } else { Ok(n) };
+        let nodes = |all: &[Self]| all.iter().map(Self::node).collect::<Result<Vec<_>, _>>();
+        Ok(match self {
+            Self::Pattern(pattern, path) => {
+                let node = syntax::parse(pattern).map_err(|what| Refusal::Pattern(what, path.clone()))?;
+                ahead(vec![Node::Repeat(Box::new(any()), 0, None), node])
             }
-            Node::Repeat(node, min, max) => {
-                let mut start = next;
-                match max {
-                    Some(max) => {
-                        for _ in *min..*max {
-                            let way = self.add(node, start)?;
-                            start = self.push(Step::Split(way, next))?;
-                        }
-                    }
-                    None => {
-                        let split = self.push(Step::Split(next, next))?;
-                        let way = self.add(node, split)?;
-                        self.steps[split] = Step::Split(way, next);
-                        start = split;
-                    }
-                }
-                for _ in 0..*min {
-                    let before = start;
-                    start = self.add(node, start)?;
-                    // Nothing, however often.
-                    if start == before {
-                        break;
-                    }
-                }
-                Ok(start)
+            Self::OneOf(texts) => {
+                let text = |text: &Rc<str>| Node::All(text.chars().map(syntax::one).chain([Node::End]).collect());
+                ahead(vec![Node::Any(texts.iter().map(text).collect())])
             }
-        }
-    }
-
-    /// All states one is in besides these, ascending: those at which something is read or has matched.
-    fn closure(&self, from: impl Iterator<Item = usize>, is_start: bool, is_end: bool) -> Vec<usize> {
-        let mut out = Vec::new();
-        let mut seen = vec![false; self.steps.len()];
-        let mut waiting: Vec<usize> = from.collect();
-        while let Some(state) = waiting.pop() {
-            if std::mem::replace(&mut seen[state], true) {
-                continue;
+            Self::Length(min, None) => ahead(vec![Node::Repeat(Box::new(any()), count(*min)?, None)]),
+            Self::Length(min, Some(max)) if min > max => Self::NONE.node()?,
+            Self::Length(min, Some(max)) => {
+                ahead(vec![Node::Repeat(Box::new(any()), count(*min)?, Some(count(*max)?)), Node::End])
             }
-            match &self.steps[state] {
-                Step::Char(..) | Step::Match => out.push(state),
-                Step::Split(a, b) => waiting.extend([*a, *b]),
-                // Whether it is the end is known only later.
-                Step::IfEnd(next) => {
-                    out.push(state);
-                    waiting.extend(is_end.then_some(*next));
-                }
-                Step::IfStart(next) => waiting.extend(is_start.then_some(*next)),
-            }
-        }
-        out.sort_unstable();
-        out
+            Self::All(all) => Node::All(nodes(all)?),
+            Self::Any(all) => Node::Any(nodes(all)?),
+            Self::Not(inner) => Node::Look { is_behind: false, is_negated: true, body: Box::new(inner.node()?) },
+        })
     }
-
-    fn may_end(&self, states: &[usize], is_start: bool) -> bool {
-        states.contains(&0) || self.closure(states.iter().copied(), is_start, true).contains(&0)
-    }
-}
-
-/// What has been read so far, as far as it matters: the states of each pattern, and the number of characters.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Seen {
-    states: Vec<Vec<usize>>,
-    n_chars: u32,
-    is_start: bool,
-}
-
-/// The automaton of texts that all the patterns match and that have so many characters, at most `max` where there is one.
-/// `work` is what other patterns have cost.
-pub(super) fn texts(patterns: &[String], min: u32, max: Option<u32>, work: &mut usize) -> Result<CharDfa, Refusal> {
-    let nfas = patterns.iter().map(|p| Nfa::new(p)).collect::<Result<Vec<_>, _>>()?;
-    *work += nfas.iter().map(|n| n.steps.len()).sum::<usize>();
-    let start =
-        Seen { states: nfas.iter().map(|n| n.closure([n.start].into_iter(), true, false)).collect(), n_chars: 0, is_start: true };
-    let mut numbers = HashMap::from([(start.clone(), 0)]);
-    let mut all = vec![start];
-    let mut edges: Vec<Vec<(CharSet, usize)>> = Vec::new();
-    let mut ends = Vec::new();
-    while edges.len() < all.len() {
-        let seen = all[edges.len()].clone();
-        ends.push(seen.n_chars >= min && nfas.iter().zip(&seen.states).all(|(n, states)| n.may_end(states, seen.is_start)));
-        let mut out: Vec<(CharSet, usize)> = Vec::new();
-        if max.is_none_or(|max| seen.n_chars < max) {
-            let sets = nfas.iter().zip(&seen.states).flat_map(|(n, states)| {
-                states.iter().filter_map(|&s| match &n.steps[s] {
-                    Step::Char(set, _) => Some(set.as_slice()),
-                    _ => None,
-                })
-            });
-            let mut borders: Vec<u32> =
-                sets.flatten().flat_map(|&(low, high)| [low, high + 1]).chain([0, MAX_CHAR + 1]).collect();
-            borders.sort_unstable();
-            borders.dedup();
-            let mut by_next: HashMap<usize, CharSet> = HashMap::new();
-            for pair in borders.windows(2) {
-                let (low, high) = (pair[0], pair[1] - 1);
-                let mut states = Vec::with_capacity(nfas.len());
-                for (nfa, now) in nfas.iter().zip(&seen.states) {
-                    let moved = now.iter().filter_map(|&s| match &nfa.steps[s] {
-                        Step::Char(set, next) => set.iter().any(|&(a, b)| a <= low && low <= b).then_some(*next),
-                        Step::Match => Some(s),
-                        _ => None,
-                    });
-                    let mut next = nfa.closure(moved, false, false);
-                    // What has matched stays so: the other states need not be known any more.
-                    if next.first() == Some(&0) {
-                        next = vec![0];
-                    }
-                    *work += nfa.steps.len() / 8 + now.len() + 1;
-                    states.push(next);
-                }
-                if *work > MAX_WORK {
-                    return Err(Refusal::TooLarge);
-                }
-                if states.iter().any(Vec::is_empty) {
-                    continue;
-                }
-                // Behind the largest number that matters all are the same.
-                let n_chars = (seen.n_chars + 1).min(max.unwrap_or(min));
-                let next = Seen { states, n_chars, is_start: false };
-                let number = match numbers.get(&next) {
-                    Some(&number) => number,
-                    None => {
-                        if all.len() >= MAX_DFA {
-                            return Err(Refusal::TooLarge);
-                        }
-                        numbers.insert(next.clone(), all.len());
-                        all.push(next);
-                        all.len() - 1
-                    }
-                };
-                by_next.entry(number).or_default().push((low, high));
-            }
-            out.extend(by_next.into_iter().map(|(next, set)| (normalized(set), next)));
-            out.sort_unstable_by_key(|(_, next)| *next);
-        }
-        edges.push(out);
-    }
-    trimmed(edges, &ends)
 }
 
 /// The automaton of all texts but these.
 pub(super) fn other_texts<'a>(texts: impl Iterator<Item = &'a str>) -> CharDfa {
     const OTHER: usize = 1;
     let mut children: Vec<HashMap<u32, usize>> = vec![HashMap::new(), HashMap::new()];
-    let mut ends = vec![true, true];
+    let mut ends = vec![Some(0), Some(0)];
     for text in texts {
         let mut at = 0;
         for c in text.chars() {
@@ -282,11 +136,11 @@ pub(super) fn other_texts<'a>(texts: impl Iterator<Item = &'a str>) -> CharDfa {
             let found = *children[at].entry(c.into()).or_insert(next);
             if found == next {
                 children.push(HashMap::new());
-                ends.push(true);
+                ends.push(Some(0));
             }
             at = found;
         }
-        ends[at] = false;
+        ends[at] = None;
     }
     let edges = children.into_iter().map(|children| {
         let taken = normalized(children.keys().map(|&c| (c, c)).collect());
@@ -299,13 +153,13 @@ pub(super) fn other_texts<'a>(texts: impl Iterator<Item = &'a str>) -> CharDfa {
 }
 
 /// Without the states from which no end can be reached.
-fn trimmed(mut edges: Vec<Vec<(CharSet, usize)>>, ends: &[bool]) -> Result<CharDfa, Refusal> {
+fn trimmed(mut edges: Vec<Vec<(CharSet, usize)>>, ends: Vec<Option<u32>>) -> Result<CharDfa, Refusal> {
     let mut before: Vec<Vec<usize>> = vec![Vec::new(); edges.len()];
     for (from, out) in edges.iter().enumerate() {
         out.iter().for_each(|&(_, to)| before[to].push(from));
     }
-    let mut is_live = ends.to_vec();
-    let mut waiting: Vec<usize> = (0..ends.len()).filter(|&s| ends[s]).collect();
+    let mut is_live: Vec<bool> = ends.iter().map(Option::is_some).collect();
+    let mut waiting: Vec<usize> = (0..ends.len()).filter(|&s| is_live[s]).collect();
     while let Some(state) = waiting.pop() {
         for &from in &before[state] {
             if !std::mem::replace(&mut is_live[from], true) {
@@ -317,7 +171,7 @@ fn trimmed(mut edges: Vec<Vec<(CharSet, usize)>>, ends: &[bool]) -> Result<CharD
         return Err(Refusal::Nothing);
     }
     edges.iter_mut().for_each(|out| out.retain(|&(_, to)| is_live[to]));
-    Ok(CharDfa { edges, ends: ends.to_vec() })
+    Ok(CharDfa { edges, ends })
 }
 
 impl CharDfa {
@@ -327,25 +181,54 @@ impl CharDfa {
             let c = u32::from(c);
             self.edges[state].iter().find(|(set, _)| set.iter().any(|&(low, high)| (low..=high).contains(&c))).map(|(_, to)| *to)
         };
-        text.chars().try_fold(0, step).is_some_and(|state| self.ends[state])
+        text.chars().try_fold(0, step).is_some_and(|state| self.ends[state].is_some())
     }
 }
 
-/// The pattern of a `format`; `None` where any text will do, as JSON Schema allows.
+/// The pattern of a `format`; `None` where any text will do, as JSON Schema allows. What is written for one that the standard has is of it;
+/// not all that is of it is written.
 pub(super) fn of_format(format: &str) -> Option<String> {
     // Every day of its month, and the 29th of February in leap years.
     const DATE: &str = "(\\d{4}-((0[13578]|1[02])-(0[1-9]|[12]\\d|3[01])|(0[469]|11)-(0[1-9]|[12]\\d|30)|02-(0[1-9]|1\\d|2[0-8]))\
                         |(\\d\\d(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)-02-29)";
     const TIME: &str = "([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(\\.\\d{1,6})?(Z|[+-]([01]\\d|2[0-3]):[0-5]\\d)";
     const BYTE: &str = "(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)";
+    // In ASCII; two hyphens behind two characters announce a name in other letters.
+    const LABEL: &str = "(?![A-Za-z0-9-]{2}--)[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?";
+    const HEX: &str = "[0-9a-f]{1,4}";
+    // Of RFC 3986, in ASCII.
+    const PCHAR: &str = "([A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})";
     Some(match format {
         "date" => format!("^{DATE}$"),
         "time" => format!("^{TIME}$"),
         "date-time" => format!("^{DATE}T{TIME}$"),
-        "uuid" => "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$".to_owned(),
-        "ipv4" => format!("^({BYTE}\\.){{3}}{BYTE}$"),
-        "email" => "^[A-Za-z0-9_+-]+(\\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?(\\.[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?)+$"
+        "duration" => "^P(\\d{1,6}W|(\\d{1,6}Y(\\d{1,6}M(\\d{1,6}D)?)?|\\d{1,6}M(\\d{1,6}D)?|\\d{1,6}D)(T(\\d{1,6}H(\\d{1,6}M(\\d{1,6}S)?)?|\\d{1,6}M(\\d{1,6}S)?|\\d{1,6}S))?\
+                       |T(\\d{1,6}H(\\d{1,6}M(\\d{1,6}S)?)?|\\d{1,6}M(\\d{1,6}S)?|\\d{1,6}S))$"
             .to_owned(),
+        "uuid" => "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$".to_owned(),
+        "ipv4" => format!("^({BYTE}\\.){{3}}{BYTE}$"),
+        "ipv6" => {
+            // The two colons stand for one group or more.
+            let short = (0..=7).map(|before| {
+                let after = 7 - before;
+                let before = if before == 0 { String::new() } else { format!("{HEX}(:{HEX}){{0,{}}}", before - 1) };
+                let after = if after == 0 { String::new() } else { format!("({HEX}(:{HEX}){{0,{}}})?", after - 1) };
+                format!("{before}::{after}")
+            });
+            let all: Vec<String> = short.chain([format!("({HEX}:){{7}}{HEX}")]).collect();
+            format!("^({})$", all.join("|"))
+        }
+        "hostname" | "idn-hostname" => format!("^{LABEL}(\\.{LABEL}){{0,6}}$"),
+        "email" | "idn-email" => format!("^[A-Za-z0-9_+-]+(\\.[A-Za-z0-9_+-]+)*@{LABEL}(\\.{LABEL})+$"),
+        "uri" | "iri" => {
+            format!("^[A-Za-z][A-Za-z0-9+.-]*:(//{LABEL}(\\.{LABEL})*(:\\d{{1,5}})?(/{PCHAR}*)*|{PCHAR}+(/{PCHAR}*)*)(\\?({PCHAR}|[/?])*)?(#({PCHAR}|[/?])*)?$")
+        }
+        "uri-reference" | "iri-reference" => {
+            // Without a colon in its first part, which would make that a scheme.
+            format!("^([A-Za-z][A-Za-z0-9+.-]*:|(?![^/?#]*:))(//{LABEL}(\\.{LABEL})*(:\\d{{1,5}})?(/{PCHAR}*)*|/?{PCHAR}+(/{PCHAR}*)*)(\\?({PCHAR}|[/?])*)?(#({PCHAR}|[/?])*)?$")
+        }
+        "json-pointer" => "^(/([^~/]|~[01])*)*$".to_owned(),
+        "relative-json-pointer" => "^(0|[1-9]\\d{0,5})(#|(/([^~/]|~[01])*)*)$".to_owned(),
         _ => return None,
     })
 }
@@ -355,7 +238,8 @@ mod tests {
     use super::*;
 
     fn texts(patterns: &[String], min: u32, max: Option<u32>) -> Result<CharDfa, Refusal> {
-        super::texts(patterns, min, max, &mut 0)
+        let patterns: Vec<Text> = patterns.iter().map(|p| Text::Pattern(p.as_str().into(), "#".into())).collect();
+        super::texts(&patterns, &[], (min, max), &|_| true, &mut 0)
     }
 
     fn matches(pattern: &str, text: &str) -> bool {
@@ -380,6 +264,21 @@ mod tests {
             ("^(?:x{0}y{2,}|(?<n>z)?)$", &["", "z", "yy", "yyyy"], &["y", "x"]),
             ("^\\u00e9\\x41\\u{1F600}\\ud83d\\ude00\\/\\.$", &["éA\u{1f600}\u{1f600}/."], &["eA"]),
             ("^[\\]\\\\^-]+$", &["]\\^-"], &["a"]),
+            ("^(?=.*\\d)(?!.*aa)[a-z\\d]+$", &["a1", "1aba"], &["ab", "aa1", ""]),
+            ("(?<=a)b", &["ab", "xab"], &["b", "bb", "cb"]),
+            ("(?<!a)b", &["b", "bb", "ab b"], &["ab", "a"]),
+            ("^(?:a(?!b)|b)*$", &["aa", "ba", ""], &["ab", "aab"]),
+            ("(?<=(?<!x)a)b", &["ab", "yab"], &["xab"]),
+            ("^(?!^[-+.]*$)[+-]?0*\\d*\\.?\\d*$", &["1", "+0.5", ".5"], &["", "+", ".", "a"]),
+            ("\\bcat\\b", &["cat", "a cat.", "cat cat"], &["cats", "concat", ""]),
+            ("^\\B.\\B$", &["!", "é"], &["a", ""]),
+            ("a(?=b$)", &["ab", "aab"], &["abc", "a"]),
+            ("a(?!.)", &["a", "ba", "a\n"], &["ab"]),
+            ("(?=(a|b)c)\\w{3}$", &["acx", "xbcy"], &["axc", "ac"]),
+            ("^(?i:ab)c$", &["ABc", "abc", "aBc"], &["abC"]),
+            ("^(?s:.)$", &["\n", "x"], &["xx"]),
+            ("(?m:^b$)", &["a\nb", "b\nc", "b"], &["ab", "a\nbc"]),
+            ("^\\p{Lu}\\P{L}+$", &["É1", "A--"], &["é1", "AA"]),
         ];
         for (pattern, yes, no) in cases {
             if yes.is_empty() && !pattern.is_empty() {
@@ -394,14 +293,44 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_refused() {
         for pattern in [
-            "(", ")", "a**", "*", "[a", "[b-a]", "\\", "\\b", "(a)\\1", "(?=a)", "(?<!a)", "(?i)a", "\\p{L}", "a{2,1}",
-            "a{99999}", "\\q", "}", "^*", "(?<n", "\\u12",
+            "(",
+            ")",
+            "a**",
+            "*",
+            "[a",
+            "[b-a]",
+            "\\",
+            "(a)\\1",
+            "(?=a",
+            "(?<=(?=a)b)",
+            "(?<=a$)b",
+            "(?i)a",
+            "(?x:a)",
+            "(?=a)*",
+            "\\p{Klingon}",
+            "\\pL",
+            "\\p{L",
+            "a{2,1}",
+            "a{99999}",
+            "\\q",
+            "}",
+            "^*",
+            "(?<n",
+            "\\u12",
+            "(?<=\\b)a",
         ] {
-            assert!(matches!(texts(&[pattern.to_owned()], 0, None), Err(Refusal::Pattern(_))), "{pattern}");
+            assert!(matches!(texts(&[pattern.to_owned()], 0, None), Err(Refusal::Pattern(..))), "{pattern}");
         }
         let deep = "(".repeat(10_000) + &")".repeat(10_000);
-        assert!(matches!(texts(&[deep], 0, None), Err(Refusal::Pattern(_))));
-        for pattern in ["((a{1000}){1000}){1000}", "(a|b)*a(a|b){40}$", "(.*a.*b.*c){300}x(a|b){300}y"] {
+        assert!(matches!(texts(&[deep], 0, None), Err(Refusal::Pattern(..))));
+        for pattern in [
+            "(?=(.*a){20})(?=(.*b){20})(?=(.*c){20})(?=(.*d){20})x",
+            "^(?:(?!a.{30}b).)*$",
+            "(?<=a.{40})b",
+            "((a{1000}){1000}){1000}",
+            "(a|b)*a(a|b){40}$",
+            "(.*a.*b.*c){300}x(a|b){300}y",
+        ] {
             assert_eq!(texts(&[pattern.to_owned()], 0, None).err(), Some(Refusal::TooLarge), "{pattern}");
         }
         assert_eq!(texts(&["(((((){1000}){1000}){1000}){1000}){1000}x".to_owned()], 0, None).map(|d| d.matches("x")), Ok(true));
@@ -418,6 +347,87 @@ mod tests {
     }
 
     #[test]
+    fn conditions_on_texts_hold_together() {
+        let pattern = |p: &str| Text::Pattern(p.into(), "#".into());
+        let of = |must: &[Text], labels: &[Text]| super::texts(must, labels, (0, None), &|_| true, &mut 0);
+        let not_listed = Text::Not(Box::new(Text::OneOf(vec!["a".into(), "".into()])));
+        let dfa = of(&[not_listed.clone(), Text::Length(0, Some(2))], &[]).unwrap();
+        assert!(["b", "aa", "é"].iter().all(|t| dfa.matches(t)));
+        assert!(!["", "a", "aaa"].iter().any(|t| dfa.matches(t)));
+        let either = Text::Any(vec![Text::All(vec![pattern("^x"), not_listed]), Text::OneOf(vec!["yes".into()])]);
+        let dfa = of(std::slice::from_ref(&either), &[]).unwrap();
+        assert!(["x", "xa", "yes"].iter().all(|t| dfa.matches(t)));
+        assert!(!["a", "ye", "yess"].iter().any(|t| dfa.matches(t)));
+        assert_eq!(of(&[either.clone(), Text::Not(Box::new(either))], &[]).err(), Some(Refusal::Nothing));
+        assert_eq!(of(&[Text::NONE], &[]).err(), Some(Refusal::Nothing));
+        // Labels tell apart what a text is besides.
+        let dfa = of(&[], &[pattern("^a"), pattern("b$")]).unwrap();
+        let bits = |text: &str| {
+            let step = |state: usize, c: char| {
+                dfa.edges[state].iter().find(|(set, _)| set.iter().any(|r| (r.0..=r.1).contains(&c.into()))).unwrap().1
+            };
+            dfa.ends[text.chars().fold(0, step)]
+        };
+        assert_eq!(["", "a", "b", "axb"].map(bits), [Some(0), Some(1), Some(2), Some(3)]);
+    }
+
+    /// The engine of ECMA-262 that JSON Schema refers to finds a match in the same texts.
+    #[test]
+    fn patterns_match_what_another_engine_matches() {
+        let parts = [
+            "a",
+            "b",
+            "[ab]",
+            ".",
+            "^",
+            "$",
+            "\\b",
+            "\\B",
+            "(?=a)",
+            "(?!b)",
+            "(?<=a)",
+            "(?<!b)",
+            "(?=a|.b)",
+            "(?!.b$)",
+            "(?<=^a|bb)",
+            "(a|b)",
+            "(?:ab)?",
+            "a*",
+            "[^a]+",
+            "b{1,2}",
+            "\\w",
+            " ",
+            "(?<!\\w)",
+            "(?:(?!ab).)*",
+            "(?=.*b)",
+            "|",
+        ];
+        let mut state = 7_u64;
+        let mut random = |n: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % n
+        };
+        let texts_tried: Vec<String> = (0..4_usize.pow(5))
+            .map(|n| (0..5).map(|i| ["", "a", "b", " "][n / 4_usize.pow(i) % 4]).collect::<String>())
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        for _ in 0..300 {
+            let pattern: String = (0..1 + random(5)).map(|_| parts[random(parts.len())]).collect();
+            let regex = regress::Regex::with_flags(&pattern, "u").unwrap_or_else(|e| panic!("{pattern}: {e}"));
+            let dfa = match texts(std::slice::from_ref(&pattern), 0, None) {
+                Ok(dfa) => Some(dfa),
+                Err(Refusal::Nothing) => None,
+                Err(other) => panic!("{pattern}: {other:?}"),
+            };
+            for text in &texts_tried {
+                let ours = dfa.as_ref().is_some_and(|dfa| dfa.matches(text));
+                assert_eq!(ours, regex.find(text).is_some(), "{pattern} on {text:?}");
+            }
+        }
+    }
+
+    #[test]
     fn formats_have_valid_texts_alone() {
         let cases: &[(&str, &[&str], &[&str])] = &[
             (
@@ -427,7 +437,18 @@ mod tests {
             ),
             ("time", &["23:59:59Z", "00:00:00.123+01:30"], &["24:00:00Z", "12:00:00"]),
             ("date-time", &["2024-01-02T03:04:05Z"], &["2024-01-02 03:04:05Z", "2024-01-02"]),
-            ("uuid", &["01234567-89ab-cdef-0123-456789abcdef"], &["0123456789abcdef0123456789abcdef"]),
+            ("duration", &["P1Y2M3D", "PT1H30M", "P2W", "P1DT2S"], &["P", "PT", "P1S", "P1W2D", "P1Y3D", "1D"]),
+            ("uuid", &["01234567-89ab-cdef-0123-456789abCDEF"], &["0123456789abcdef0123456789abcdef"]),
+            (
+                "ipv6",
+                &["::", "::1", "1::", "2001:db8::1", "1:2:3:4:5:6:7:8", "1:2:3:4:5:6::8"],
+                &["1", "1:2", ":::", "1::2::3", "1:2:3:4:5:6:7::8", "12345::"],
+            ),
+            ("hostname", &["a", "a-b.example.org", "x--y"], &["", "-a", "a-", "a..b", "ab--c", "a_b"]),
+            ("uri", &["https://a.org/b?c=d#e", "mailto:a@b.c", "urn:x:y"], &["a", "//a.org", "http://a b", ":"]),
+            ("uri-reference", &["/a/b", "a?b", "https://a.org", "a#b"], &["a b", "1:b", "\\"]),
+            ("json-pointer", &["", "/a/b~0~1", "/"], &["a", "/~2", "/~"]),
+            ("relative-json-pointer", &["0", "12/a", "1#"], &["", "01", "/a", "-1"]),
             ("ipv4", &["0.0.0.0", "255.249.199.10"], &["256.0.0.1", "1.2.3", "01.2.3.4", "1.2.3.4."]),
             ("email", &["a.b+c@d-e.org"], &["a@b", "a..b@c.d", "@b.c"]),
         ];
@@ -436,6 +457,6 @@ mod tests {
             yes.iter().for_each(|text| assert!(matches(&pattern, text), "{format} {text}"));
             no.iter().for_each(|text| assert!(!matches(&pattern, text), "{format} {text}"));
         }
-        assert_eq!(of_format("idn-hostname"), None);
+        assert_eq!(of_format("made-up"), None);
     }
 }

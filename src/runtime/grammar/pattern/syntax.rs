@@ -1,22 +1,23 @@
 //! A pattern's text to its parts.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::{CharSet, Refusal, complement, normalized};
+use super::{CharSet, MAX_COUNT, complement, normalized, unicode};
 use crate::runtime::grammar::automaton::MAX_CHAR;
 
 /// Groups within each other.
 const MAX_GROUPS: usize = 64;
-/// The highest count of a quantifier.
-const MAX_COUNT: u32 = 1000;
 
 /// Reads a pattern.
 ///
 /// # Errors
-/// [`Refusal::Pattern`] for what is no pattern or is not supported.
-pub(super) fn parse(pattern: &str) -> Result<Node, Refusal> {
+/// What it has that makes it no pattern or is not supported, at which character.
+pub(super) fn parse(pattern: &str) -> Result<Node, String> {
     let text: Vec<char> = pattern.chars().collect();
-    let mut parser = Parser { text: &text, at: 0, n_groups: 0 };
+    let mut parser =
+        Parser { text: &text, at: 0, n_groups: 0, flags: Flags::default(), is_behind: false, folded: RefCell::default() };
     let node = parser.alternatives()?;
     if parser.at < text.len() {
         return parser.refuse("')' without '('");
@@ -25,7 +26,7 @@ pub(super) fn parse(pattern: &str) -> Result<Node, Refusal> {
 }
 
 /// A part of a pattern.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Node {
     /// A character of the set.
     Chars(Rc<CharSet>),
@@ -33,6 +34,8 @@ pub(super) enum Node {
     Start,
     /// `$`
     End,
+    /// Something matches from here on, or up to here, or does not. It takes no characters.
+    Look { is_behind: bool, is_negated: bool, body: Box<Node> },
     /// One after the other.
     All(Vec<Node>),
     /// One of them.
@@ -41,14 +44,43 @@ pub(super) enum Node {
     Repeat(Box<Node>, u32, Option<u32>),
 }
 
+/// Flags within a pattern, as in `(?i:…)`.
+#[derive(Debug, Clone, Copy, Default)]
+struct Flags {
+    /// `i`: small letters are capital ones.
+    ignores_case: bool,
+    /// `m`: lines begin and end as texts do.
+    has_lines: bool,
+    /// `s`: `.` is a line break, too.
+    dot_is_all: bool,
+}
+
 struct Parser<'a> {
     text: &'a [char],
     at: usize,
     n_groups: usize,
+    flags: Flags,
+    /// Within what looks behind.
+    is_behind: bool,
+    /// Sets without regard to capital and small letters, which patterns may have the same of many times.
+    folded: RefCell<HashMap<CharSet, CharSet>>,
 }
 
-fn one(c: char) -> Node {
+/// One character.
+pub(super) fn one(c: char) -> Node {
     Node::Chars(Rc::new(vec![(c.into(), c.into())]))
+}
+
+fn chars(set: CharSet) -> Node {
+    Node::Chars(Rc::new(set))
+}
+
+fn look(is_behind: bool, is_negated: bool, body: Node) -> Node {
+    Node::Look { is_behind, is_negated, body: Box::new(body) }
+}
+
+fn line_breaks() -> CharSet {
+    vec![(0xa, 0xa), (0xd, 0xd), (0x2028, 0x2029)]
 }
 
 fn digits() -> CharSet {
@@ -85,11 +117,11 @@ impl Parser<'_> {
         found
     }
 
-    fn refuse<T>(&self, what: &str) -> Result<T, Refusal> {
-        Err(Refusal::Pattern(format!("{what} at character {}", self.at)))
+    fn refuse<T>(&self, what: &str) -> Result<T, String> {
+        Err(format!("{what} at character {}", self.at))
     }
 
-    fn alternatives(&mut self) -> Result<Node, Refusal> {
+    fn alternatives(&mut self) -> Result<Node, String> {
         let mut all = vec![self.sequence()?];
         while self.take('|') {
             all.push(self.sequence()?);
@@ -97,7 +129,7 @@ impl Parser<'_> {
         Ok(if all.len() == 1 { all.remove(0) } else { Node::Any(all) })
     }
 
-    fn sequence(&mut self) -> Result<Node, Refusal> {
+    fn sequence(&mut self) -> Result<Node, String> {
         let mut all = Vec::new();
         while let Some(c) = self.peek().filter(|c| !matches!(c, '|' | ')')) {
             let atom = self.atom(c)?;
@@ -106,7 +138,7 @@ impl Parser<'_> {
         Ok(Node::All(all))
     }
 
-    fn quantified(&mut self, atom: Node) -> Result<Node, Refusal> {
+    fn quantified(&mut self, atom: Node) -> Result<Node, String> {
         let (min, max) = match self.peek() {
             Some('*') => (0, None),
             Some('+') => (1, None),
@@ -126,13 +158,13 @@ impl Parser<'_> {
         self.at += 1;
         // Which of several ways is tried first does not matter here.
         self.take('?');
-        if matches!(atom, Node::Start | Node::End) || matches!(self.peek(), Some('*' | '+' | '?' | '{')) {
+        if matches!(atom, Node::Start | Node::End | Node::Look { .. }) || matches!(self.peek(), Some('*' | '+' | '?' | '{')) {
             return self.refuse("a quantifier with nothing before it");
         }
         Ok(Node::Repeat(Box::new(atom), min, max))
     }
 
-    fn count(&mut self) -> Result<u32, Refusal> {
+    fn count(&mut self) -> Result<u32, String> {
         let start = self.at;
         while self.peek().is_some_and(|c| c.is_ascii_digit()) {
             self.at += 1;
@@ -145,35 +177,39 @@ impl Parser<'_> {
         }
     }
 
-    fn atom(&mut self, c: char) -> Result<Node, Refusal> {
+    fn atom(&mut self, c: char) -> Result<Node, String> {
         self.at += 1;
         Ok(match c {
+            '^' if self.flags.has_lines => Node::Any(vec![Node::Start, look(true, false, chars(line_breaks()))]),
+            '$' if self.flags.has_lines => Node::Any(vec![Node::End, look(false, false, chars(line_breaks()))]),
+            '$' if self.is_behind => return self.refuse("'$' within what looks behind"),
             '^' => Node::Start,
             '$' => Node::End,
-            '.' => Node::Chars(Rc::new(complement(&vec![(0xa, 0xa), (0xd, 0xd), (0x2028, 0x2029)]))),
+            '.' if self.flags.dot_is_all => chars(vec![(0, MAX_CHAR)]),
+            '.' => chars(complement(&line_breaks())),
             '(' => {
-                if self.take('?') && !self.take(':') {
-                    let named = self.peek() == Some('<') && !matches!(self.text.get(self.at + 1), Some('=' | '!'));
-                    if !named {
-                        return self.refuse("'(?', which looks around or sets a flag,");
-                    }
-                    while !self.take('>') {
-                        self.at += 1;
-                        if self.at >= self.text.len() {
-                            return self.refuse("a group's name without an end");
-                        }
-                    }
-                }
+                let before = (self.flags, self.is_behind);
+                let look_around = self.group()?;
                 self.n_groups += 1;
                 if self.n_groups > MAX_GROUPS {
                     return self.refuse("too many groups within each other");
+                }
+                if let Some((is_behind, _)) = look_around {
+                    if self.is_behind && !is_behind {
+                        return self.refuse("what looks ahead within what looks behind");
+                    }
+                    self.is_behind |= is_behind;
                 }
                 let inner = self.alternatives()?;
                 self.n_groups -= 1;
                 if !self.take(')') {
                     return self.refuse("a group without an end");
                 }
-                inner
+                (self.flags, self.is_behind) = before;
+                match look_around {
+                    Some((is_behind, is_negated)) => look(is_behind, is_negated, inner),
+                    None => inner,
+                }
             }
             '[' => {
                 let is_negated = self.take('^');
@@ -191,13 +227,26 @@ impl Parser<'_> {
                         set.extend(low);
                     }
                 }
-                let set = normalized(set);
-                Node::Chars(Rc::new(if is_negated { complement(&set) } else { set }))
+                let set = self.folded(normalized(set));
+                chars(if is_negated { complement(&set) } else { set })
             }
             '\\' => match self.peek() {
-                Some('b' | 'B') => return self.refuse("a word boundary"),
+                Some(c @ ('b' | 'B')) => {
+                    if self.is_behind {
+                        return self.refuse("a word boundary within what looks behind");
+                    }
+                    self.at += 1;
+                    let word = || chars(self.folded(word()));
+                    let is =
+                        |before: bool, after: bool| Node::All(vec![look(true, !before, word()), look(false, !after, word())]);
+                    Node::Any(if c == 'b' {
+                        vec![is(true, false), is(false, true)]
+                    } else {
+                        vec![is(true, true), is(false, false)]
+                    })
+                }
                 Some('1'..='9' | 'k') => return self.refuse("a reference to a group"),
-                _ => Node::Chars(Rc::new(self.escape()?)),
+                _ => chars(self.escape().map(|set| self.folded(set))?),
             },
             '*' | '+' | '?' | '{' => {
                 self.at -= 1;
@@ -207,11 +256,59 @@ impl Parser<'_> {
                 self.at -= 1;
                 return self.refuse(&format!("'{c}', which must be written '\\{c}',"));
             }
-            c => one(c),
+            c => chars(self.folded(vec![(c.into(), c.into())])),
         })
     }
 
-    fn class_item(&mut self) -> Result<CharSet, Refusal> {
+    /// What stands behind a group's bracket: whether it looks behind and whether it is negated, where it looks around; flags are set.
+    fn group(&mut self) -> Result<Option<(bool, bool)>, String> {
+        if !self.take('?') {
+            return Ok(None);
+        }
+        let is_behind = self.peek() == Some('<') && matches!(self.text.get(self.at + 1), Some('=' | '!'));
+        self.at += usize::from(is_behind);
+        if self.take('=') {
+            return Ok(Some((is_behind, false)));
+        }
+        if self.take('!') {
+            return Ok(Some((is_behind, true)));
+        }
+        if self.take('<') {
+            while !self.take('>') {
+                self.at += 1;
+                if self.at >= self.text.len() {
+                    return self.refuse("a group's name without an end");
+                }
+            }
+            return Ok(None);
+        }
+        let mut is_on = true;
+        loop {
+            let Some(c) = self.peek() else { return self.refuse("a group without an end") };
+            self.at += 1;
+            match c {
+                ':' => return Ok(None),
+                '-' if is_on => is_on = false,
+                'i' => self.flags.ignores_case = is_on,
+                'm' => self.flags.has_lines = is_on,
+                's' => self.flags.dot_is_all = is_on,
+                _ => {
+                    self.at -= 1;
+                    return self.refuse("'(?' with something else than ':', '=', '!', '<' or flags with ':' behind it");
+                }
+            }
+        }
+    }
+
+    /// A set with the capital letters of its small ones and the other way round, where the flags say so.
+    fn folded(&self, set: CharSet) -> CharSet {
+        if !self.flags.ignores_case {
+            return set;
+        }
+        self.folded.borrow_mut().entry(set).or_insert_with_key(unicode::folded).clone()
+    }
+
+    fn class_item(&mut self) -> Result<CharSet, String> {
         let Some(c) = self.peek() else { return self.refuse("a class without an end") };
         self.at += 1;
         match c {
@@ -223,7 +320,7 @@ impl Parser<'_> {
     }
 
     /// What stands behind a backslash.
-    fn escape(&mut self) -> Result<CharSet, Refusal> {
+    fn escape(&mut self) -> Result<CharSet, String> {
         let Some(c) = self.peek() else { return self.refuse("a backslash with nothing behind it") };
         self.at += 1;
         let code = match c {
@@ -233,12 +330,20 @@ impl Parser<'_> {
             'W' => return Ok(complement(&word())),
             's' => return Ok(space()),
             'S' => return Ok(complement(&space())),
+            'p' | 'P' => {
+                let set = self.property()?;
+                return Ok(if c == 'P' { complement(&set) } else { set });
+            }
             't' => 0x9,
             'n' => 0xa,
             'v' => 0xb,
             'f' => 0xc,
             'r' => 0xd,
             '0' if !self.peek().is_some_and(|c| c.is_ascii_digit()) => 0,
+            'c' if self.peek().is_some_and(|c| c.is_ascii_alphabetic()) => {
+                self.at += 1;
+                u32::from(self.text[self.at - 1]) % 32
+            }
             'x' => self.hex(2)?,
             'u' if self.take('{') => {
                 let start = self.at;
@@ -276,7 +381,26 @@ impl Parser<'_> {
         Ok(vec![(code, code)])
     }
 
-    fn hex(&mut self, n: usize) -> Result<u32, Refusal> {
+    /// The characters with a property, as in `\\p{L}`.
+    fn property(&mut self) -> Result<CharSet, String> {
+        if !self.take('{') {
+            return self.refuse("'\\p' without '{'");
+        }
+        let start = self.at;
+        while self.peek().is_some_and(|c| c != '}') {
+            self.at += 1;
+        }
+        let name: String = self.text[start..self.at].iter().collect();
+        if !self.take('}') {
+            return self.refuse("a property without an end");
+        }
+        match unicode::property(&name) {
+            Some(set) => Ok(set),
+            None => self.refuse(&format!("the property '{}', which is not supported,", crate::error::shown(&name))),
+        }
+    }
+
+    fn hex(&mut self, n: usize) -> Result<u32, String> {
         let digits: String = self.text[self.at..].iter().take(n).filter(|c| c.is_ascii_hexdigit()).collect();
         if digits.len() != n {
             return self.refuse("an escape that is none");
