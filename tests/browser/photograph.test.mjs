@@ -204,7 +204,7 @@ describe("asked about a photograph, the page's own model", { skip: withoutEngine
     await remark(page).getByText("This looks like a photograph. The loaded model knows drawings only, and is guessing here. Eyes understands photographs (2 MB to download).").waitFor();
     // It stands with the answer, in nobody's way: it is read out with it, and the focus is where it was.
     assert.equal(await question(page).evaluate((node) => node.getRootNode().activeElement === node), true);
-    await page.waitForFunction(() => /to download\.$/.test(document.querySelector("llava-chat").shadowRoot.querySelector("[aria-live=polite]").textContent));
+    await page.waitForFunction(() => /to download\)\.$/.test(document.querySelector("llava-chat").shadowRoot.querySelector("[aria-live=polite]").textContent));
     const first = await page.locator(".answer").textContent();
     assert.ok(first.length > 3);
     // By keyboard: behind the answer's own buttons.

@@ -251,7 +251,7 @@ describe("the element's language, and long conversations", () => {
     await page.getByText("2 tokens in 0.1 s").waitFor();
     assert.match(await page.getByRole("alert").textContent(), /^It failed/);
     assert.equal(await page.locator(".shell").getAttribute("lang"), "en");
-    assert.equal(await page.locator(".answer").first().textContent(), "First answer.");
+    assert.equal((await page.locator(".answer").first().textContent()).trim(), "First answer.");
     await page.evaluate(() => (document.querySelector("llava-chat").lang = "de-AT"));
     await page.getByRole("button", { name: "Neue Unterhaltung" }).waitFor();
     await page.getByRole("button", { name: "Einstellungen" }).click();
@@ -267,6 +267,27 @@ describe("the element's language, and long conversations", () => {
     await heading(page, "Wie schnell ist es hier?");
     await page.getByRole("link", { name: "Bewerten" }).click();
     await heading(page, "Ein Modell bewerten");
+  });
+
+  visit("on a phone, long German words are as whole as short English ones, and so is the model's name", { locale: "de-DE", viewport: { width: 390, height: 844 }, hasTouch: true }, async (page) => {
+    await heading(page, "Modell laden");
+    // Nothing is cut off or has to be scrolled to: neither sideways, nor a name that ends in dots.
+    const cut = () => page.evaluate(() => [...document.querySelector("llava-chat").shadowRoot.querySelectorAll(".model, .log, .dialog, .bar-top, .composer, .model-name .name")]
+      .filter((node) => node.scrollWidth > node.clientWidth).map((node) => `${node.className}: ${node.scrollWidth} of ${node.clientWidth}`));
+    assert.deepEqual(await cut(), []);
+    await load(page);
+    await page.getByRole("button", { name: "Einen ganzen Ordner voller Bilder beschreiben" }).waitFor();
+    assert.deepEqual(await cut(), []);
+    await asked(page, "say:Ja.");
+    await page.getByRole("button", { name: "Einstellungen" }).click();
+    await page.getByRole("dialog", { name: "Einstellungen" }).waitFor();
+    assert.deepEqual(await cut(), []);
+    for (const name of ["benchmark", "evaluate"]) {
+      await page.goto(`${host.site}${name}.html`);
+      await page.getByRole("combobox", { name: "Modell" }).waitFor();
+      const [inner, outer] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+      assert.ok(inner <= outer, `${name}: ${inner} of ${outer}`);
+    }
   });
 
   visit("two elements, two languages", {}, async (page) => {

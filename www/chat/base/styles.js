@@ -96,11 +96,11 @@ button, input, textarea { font: inherit; color: inherit; letter-spacing: inherit
   background: color-mix(in oklab, var(--accent) 8%, transparent); pointer-events: none;
 }
 /* The page's own words, then the model and what can be done: in one line, or in two where it is narrow. */
-.bar-top { display: flex; flex-wrap: wrap; align-items: center; padding-inline: 1.25rem 0.625rem; min-block-size: 3.25rem; border-block-end: 1px solid var(--line); }
-.bar-tools { display: flex; align-items: center; gap: 0.25rem; flex: 999 1 32rem; min-inline-size: 0; min-block-size: 3rem; }
+.bar-top { display: flex; flex-wrap: wrap; align-items: center; column-gap: 1rem; padding-inline: 1.25rem 0.625rem; min-block-size: 3.25rem; border-block-end: 1px solid var(--line); }
+.bar-tools { display: flex; align-items: center; column-gap: 0.25rem; flex: 999 1 34rem; min-inline-size: 0; min-block-size: 3rem; }
 ::slotted([slot="brand"]) { flex: 1 0 auto; max-inline-size: 100%; }
 .model-name { flex: 1; min-inline-size: 0; display: flex; align-items: baseline; justify-content: center; gap: 0.625rem; }
-.model-name .name { flex: 0 1 auto; font-weight: 550; }
+.model-name .name { flex: none; max-inline-size: 100%; font-weight: 550; }
 .model-name .size { overflow: hidden; text-overflow: ellipsis; }
 
 /* Choosing and loading a model */
@@ -147,7 +147,7 @@ p.stored-text { display: block; margin-inline-end: 0.5rem; }
 .log { overflow-y: auto; overscroll-behavior: contain; padding: 1.5rem 1rem; scroll-padding-block-end: 2rem; }
 .log:focus-visible { outline-offset: -2px; }
 .empty { display: grid; min-block-size: 100%; }
-.empty-content { margin: auto; inline-size: 100%; display: grid; justify-items: center; gap: 0.75rem; }
+.empty-content { margin: auto; inline-size: 100%; display: grid; grid-template-columns: minmax(0, 1fr); justify-items: center; gap: 0.75rem; }
 .empty .picture { margin: 0; }
 .previews { display: grid; gap: 0.75rem; justify-items: center; }
 .previews.several, figure.several { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(9rem, 45%), 1fr)); gap: 0.75rem; inline-size: 100%; max-inline-size: var(--measure); align-items: start; }
@@ -181,6 +181,7 @@ p.stored-text { display: block; margin-inline-end: 0.5rem; }
 .offer-text { flex: 1 1 20rem; display: grid; gap: 0.125rem; text-wrap: pretty; }
 .offer-actions { display: flex; flex-wrap: wrap; align-items: center; gap: 0.25rem 0.5rem; }
 .other-starts { display: flex; flex-wrap: wrap; justify-content: center; }
+.other-starts .button { white-space: normal; }
 
 ::slotted([slot="note"]) { margin: 0; font-size: 0.875rem; color: var(--muted); overflow-wrap: anywhere; }
 .exchange { inline-size: 100%; max-inline-size: var(--measure); margin-inline: auto; }
