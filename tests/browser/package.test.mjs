@@ -159,6 +159,20 @@ describe("the package", { skip: existsSync(DIST) ? false : "dist is not there: r
     rmSync(path.join(published, "beside.html"));
   });
 
+  test("in German, whose texts are a file of their own; offline, too", async () => {
+    const { page, complaints, requests, close } = await openTab(host.browser, { locale: "de-DE" });
+    const question = page.getByRole("textbox", { name: "Ihre Frage" });
+    await page.goto(site());
+    await settled(page);
+    await question.waitFor();
+    assert.ok(requests.some((url) => /\/[0-9a-f]{12}\/de-\w+\.js$/.test(url)), requests.join("\n"));
+    await page.context().setOffline(true);
+    await page.reload();
+    await question.waitFor();
+    assert.deepEqual(complaints, []);
+    await close();
+  });
+
   visit("an error, or the page of a network that wants to be paid first, does not take the page's place", async (page) => {
     await page.goto(`${site()}?model=`);
     await settled(page);

@@ -202,6 +202,7 @@ export class View {
     this.conversation.setWaiting(engine?.info.vision != null, pictures);
     this.composer.setFollowUp(length > 0 && pictures.length === 0);
     this.newButton.hidden = this.saveButton.hidden = !isChatting || length === 0 || this.#isDescribing;
+    this.bar.classList.toggle("talking", !this.newButton.hidden);
   }
 
   /** @param {{ usage?: import("../llava-web.js").Usage, firstTokenSeconds?: number, note?: Text }} [last] */

@@ -333,6 +333,11 @@ textarea.alt-text { field-sizing: content; inline-size: 100%; }
 [open] > .more::before { rotate: 45deg; translate: 0 -0.125rem; }
 .stored-text .size.wrap { white-space: normal; }
 
+/* With more buttons there is less room; how large the context is, is said with how much of it is used. */
+@container chat (inline-size < 90rem) {
+  .talking .model-name .size { display: none; }
+}
+
 @container chat (inline-size < 34rem) {
   .slot-row:has(.plain:not([hidden])) { flex-wrap: wrap; }
   .slot-row .field:not(.chosen) { flex-basis: 100%; }
