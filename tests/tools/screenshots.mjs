@@ -45,6 +45,7 @@ await visit({}, async (page, shoot) => {
   await shoot("looked-at");
   await page.getByRole("button", { name: "Change model" }).click();
   await page.getByRole("button", { name: "Load SmolVLM 256M" }).waitFor();
+  await page.locator(".model").evaluate((panel) => panel.scrollTo(0, 0));
   await shoot("load");
   await page.getByRole("region", { name: "On this device" }).scrollIntoViewIfNeeded();
   await page.getByRole("button", { name: /^Delete / }).first().waitFor();
