@@ -62,7 +62,18 @@ fn seeds_get_to_the_end() {
         std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
     };
     // A seed that is refused at the door would leave everything behind it to chance.
-    for name in ["llama-small-blocks", "llama-floats", "qwen2", "phi3", "llama-q6_k"] {
+    for name in [
+        "llama-small-blocks",
+        "llama-floats",
+        "qwen2",
+        "phi3",
+        "llama-q6_k",
+        "llama-mxfp4",
+        "llama-iq3_s",
+        "llama-iq2_xs",
+        "llama-iq1_m",
+        "llama-tq1_0",
+    ] {
         let mut engine = models::load(&seed(&format!("language_model/{name}")), None).unwrap_or_else(|e| panic!("{name}: {e}"));
         let request = serde_json::json!({ "prompt": "a b: hello", "max_tokens": 2, "temperature": 0 });
         models::complete(&mut engine, &request, &[]).unwrap_or_else(|e| panic!("{name}: {e}"));

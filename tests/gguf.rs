@@ -14,7 +14,7 @@ use common::random::Random;
 use llava_web::Error;
 use llava_web::gguf::header::parse;
 use llava_web::gguf::{Gguf, Header, LocalFuture, MemorySource, Parsed, RangedSource, Value};
-use llava_web::quant::Format;
+use llava_web::quant::{Format, Stored};
 use pollster::block_on;
 
 /// The system's allocator, counting what each thread has and had at most.
@@ -201,7 +201,7 @@ fn every_kind_of_value_is_read() {
         assert_eq!(m.require_usize("u64").unwrap_err().code(), "invalid_gguf");
         assert_eq!(m.require_usize("u16").unwrap(), 60000);
         let list: Vec<_> =
-            h.tensors.iter().map(|t| (t.name.as_str(), t.format, t.dims.as_slice(), t.offset, t.n_bytes())).collect();
+            h.tensors.iter().map(|t| (t.name.as_str(), t.format.kept_as(), t.dims.as_slice(), t.offset, t.n_bytes())).collect();
         assert_eq!(
             list,
             [
@@ -507,9 +507,7 @@ fn what_contradicts_itself_is_refused() {
 
 #[test]
 fn formats_that_are_not_read_are_named() {
-    for (kind, name) in
-        [(23, "IQ4_XS"), (16, "IQ2_XXS"), (39, "MXFP4"), (28, "F64"), (4, "4"), (999, "999"), (u32::MAX, "4294967295")]
-    {
+    for (kind, name) in [(24, "an integer type"), (28, "F64"), (4, "4"), (41, "41"), (999, "999"), (u32::MAX, "4294967295")] {
         let bytes = GgufWriter::new().tensor_raw("blk.0.w", kind, &[256], vec![0; 512], None).finish();
         let error = error(&bytes);
         assert_eq!(error.code(), "unsupported_quantization");
@@ -517,6 +515,25 @@ fn formats_that_are_not_read_are_named() {
             error.message().contains(name) && error.message().contains("'blk.0.w'") && error.message().contains("Q4_0"),
             "{error}"
         );
+        assert!(error.message().contains("IQ2_XXS") && error.message().contains("MXFP4"), "{error}");
+    }
+}
+
+#[test]
+fn rows_are_whole_blocks_of_their_format() {
+    for format in Stored::all().filter(|format| format.is_quantized()) {
+        let (len, bytes) = (format.block_len(), format.block_bytes());
+        let with_rows_of = |n: usize| {
+            let data = vec![0; 4 * bytes];
+            GgufWriter::new().tensor_raw("blk.0.w", format.ggml_type(), &[n as u64, 2], data, None).finish()
+        };
+        let tensor = header(&with_rows_of(2 * len)).tensors[0].clone();
+        assert_eq!((tensor.format, tensor.n_bytes()), (format, 4 * bytes as u64));
+        for n in [len / 2, len + 32 % len + 1, 2 * len - 1] {
+            let error = error(&with_rows_of(n));
+            assert_eq!(error.code(), "invalid_gguf");
+            assert!(error.message().contains(&format!("multiple of the {len} of a {} block", format.name())), "{error}");
+        }
     }
 }
 

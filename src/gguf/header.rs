@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::gguf::metadata::{Metadata, Value};
-use crate::quant::Format;
+use crate::quant::Stored;
 
 /// What some text files begin with: a byte order mark in UTF-8.
 const BOM: &[u8] = "\u{feff}".as_bytes();
@@ -37,7 +37,7 @@ pub struct TensorInfo {
     /// The tensor's name.
     pub name: String,
     /// How its elements are stored.
-    pub format: Format,
+    pub format: Stored,
     /// Sizes in elements, the contiguous dimension first (ggml's `ne`): `[n_in, n_out]` for a matrix.
     pub dims: Vec<usize>,
     /// Bytes from the start of the data part.
@@ -262,11 +262,11 @@ impl<'a> Reader<'a> {
         // Each is at most the product, which fits.
         let dims: Vec<usize> = dims.into_iter().map(|n| n as usize).collect();
         let kind = self.u32("tensor list")?;
-        let Some(format) = Format::from_ggml_type(kind) else {
+        let Some(format) = Stored::from_ggml_type(kind) else {
             return Err(Stop::Bad(Error::unsupported_quantization(format!(
                 "The tensor '{name}' is stored as {}, which this program does not read. Use a file quantized as one of {}.",
                 ggml_type_name(kind),
-                Format::ALL.map(|f| f.name()).join(", ")
+                Stored::all().map(Stored::name).collect::<Vec<_>>().join(", ")
             ))));
         };
         let row = dims.first().copied().unwrap_or(1);
@@ -285,19 +285,8 @@ impl<'a> Reader<'a> {
 /// The names ggml gives to types that are not read here, for messages.
 fn ggml_type_name(kind: u32) -> String {
     match kind {
-        16 => "IQ2_XXS".into(),
-        17 => "IQ2_XS".into(),
-        18 => "IQ3_XXS".into(),
-        19 => "IQ1_S".into(),
-        21 => "IQ3_S".into(),
-        22 => "IQ2_S".into(),
-        23 => "IQ4_XS".into(),
         24..=27 => "an integer type".into(),
         28 => "F64".into(),
-        29 => "IQ1_M".into(),
-        34 => "TQ1_0".into(),
-        35 => "TQ2_0".into(),
-        39 => "MXFP4".into(),
         other => format!("type number {other}"),
     }
 }

@@ -8,7 +8,7 @@ use siphasher::sip::SipHasher13;
 use crate::backend::{Backend, DepthwiseConv, Linear, MatrixSpec};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Tensor};
-use crate::quant::{Format, quantize_row};
+use crate::quant::{Format, Stored, quantize_row};
 
 /// Bytes of weights that are in flight between source and backend at a time.
 const STAGING: usize = 4 << 20;
@@ -193,14 +193,15 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// What the backend is asked for, in the order in which it stands in the file. `quantize_to` stores matrices that the file holds as
-    /// floats in that format instead.
+    /// What the backend is asked for, in the order in which it stands in the file: formats that are converted as what they become.
+    /// `quantize_to` stores matrices that the file holds as floats in that format instead.
     fn specs(&self, quantize_to: Option<Format>) -> Vec<MatrixSpec> {
         let mut specs = Vec::new();
         for tensor in self.gguf.in_file_order() {
             let Some(Want { n_in, role: Role::Matrices(parts), .. }) = self.wants.get(&tensor.info.name) else { continue };
             let stored = tensor.info.format;
-            let format = quantize_to.filter(|to| !stored.is_quantized() && n_in.is_multiple_of(to.block_len())).unwrap_or(stored);
+            let format = quantize_to.filter(|to| !stored.is_quantized() && n_in.is_multiple_of(to.block_len()));
+            let format = format.unwrap_or(stored.kept_as());
             specs.extend(parts.iter().map(|p| MatrixSpec { name: p.name.clone(), format, n_in: *n_in, n_out: p.n_out }));
         }
         specs
@@ -348,6 +349,8 @@ struct Reader<'a> {
 impl Reader<'_> {
     async fn fill(&mut self, tensor: &Tensor, from: u64, n: usize) -> Result<()> {
         if self.staging.len() < n {
+            let more = n - self.staging.len();
+            room(&mut self.staging, more, &tensor.info.name)?;
             self.staging.resize(n, 0);
         }
         self.gguf.read(tensor, from, &mut self.staging[..n]).await?;
@@ -381,34 +384,65 @@ impl Reader<'_> {
         spec: &MatrixSpec,
         mut builder: B::MatrixBuilder,
     ) -> Result<B::Matrix> {
-        let (format, to, n_in) = (tensor.info.format, spec.format, spec.n_in);
-        let row_bytes = format.row_bytes(n_in);
+        let (stored, to, n_in) = (tensor.info.format, spec.format, spec.n_in);
+        let row_bytes = stored.row_bytes(n_in);
         let group = B::ROW_GROUP;
         let chunk = (STAGING / row_bytes / group * group).max(group);
-        let (mut decoded, mut quantized) = (Vec::new(), Vec::new());
+        let (mut decoded, mut converted) = (Vec::new(), Vec::new());
         let mut row = 0;
         while row < part.n_out {
             let n = chunk.min(part.n_out - row);
             let n_bytes = n * row_bytes;
             self.fill(tensor, (part.from + row) as u64 * row_bytes as u64, n_bytes).await?;
             let bytes = &self.staging[..n_bytes];
-            if to == format {
+            if stored == Stored::Kept(to) {
                 backend.matrix_rows(&mut builder, bytes)?;
-            } else {
-                if !format.check_finite(bytes) {
-                    return Err(not_finite(&tensor.info.name));
-                }
-                decoded.resize(n * n_in, 0.0);
-                format.decode_row(bytes, &mut decoded);
-                quantized.clear();
-                quantize_row(to, &decoded, &mut quantized)
-                    .map_err(|e| Error::from_code(e.code(), format!("{}: {}", part.name, e.message())))?;
-                backend.matrix_rows(&mut builder, &quantized)?;
+                row += n;
+                continue;
             }
+            if !stored.check_finite(bytes) {
+                return Err(not_finite(&tensor.info.name));
+            }
+            converted.clear();
+            room(&mut converted, to.row_bytes(n_in) * n, &part.name)?;
+            match stored {
+                Stored::Converted(format) => {
+                    format.convert(bytes, &mut converted);
+                    if !to.check_finite(&converted) {
+                        return Err(too_large(&tensor.info.name, format.name()));
+                    }
+                }
+                Stored::Kept(format) => {
+                    decoded.clear();
+                    room(&mut decoded, n * n_in, &part.name)?;
+                    decoded.resize(n * n_in, 0.0);
+                    format.decode_row(bytes, &mut decoded);
+                    quantize_row(to, &decoded, &mut converted)
+                        .map_err(|e| Error::from_code(e.code(), format!("{}: {}", part.name, e.message())))?;
+                }
+            }
+            backend.matrix_rows(&mut builder, &converted)?;
             row += n;
         }
         backend.matrix_end(builder)
     }
+}
+
+/// Makes room for `n` elements more, in which weights are read or converted.
+fn room<T>(data: &mut Vec<T>, n: usize, name: &str) -> Result<()> {
+    data.try_reserve_exact(n).map_err(|_| {
+        let n_bytes = n * size_of::<T>();
+        Error::out_of_memory(format!(
+            "There is not enough memory to read the weights {name}: {n_bytes} bytes were needed. Close other tabs, or choose a smaller \
+             model."
+        ))
+    })
+}
+
+fn too_large(name: &str, format: &str) -> Error {
+    Error::invalid_gguf(format!(
+        "The tensor '{name}' has numbers in {format} that are too large to compute with. The file is damaged; download it again."
+    ))
 }
 
 fn not_planned(name: &str) -> Error {

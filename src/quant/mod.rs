@@ -11,12 +11,14 @@
 //! there without losing anything, and a fragment of WGSL with the same name as the file decodes 32 elements from it.
 //!
 //! To add a format: write its file with `decode_block`, `is_finite`, `PLANES` and `repack`, its `.wgsl`, and add its row to
-//! the table below.
+//! the table below. Formats that kernels need not know, because a matrix is as well kept in another one, are in [`load_only`];
+//! a tensor of a file is [`Stored`] in one of either kind.
 
 pub mod bfloat16;
 pub mod float16;
 pub mod float32;
 pub mod iq4_nl;
+pub mod load_only;
 pub mod q2_k;
 pub mod q3_k;
 pub mod q4_0;
@@ -29,8 +31,11 @@ pub mod q6_k;
 pub mod q8_0;
 
 mod quantize;
+mod stored;
 
+pub use load_only::LoadOnly;
 pub use quantize::quantize_row;
+pub use stored::Stored;
 
 /// Makes [`Format`] out of the table of formats: `Name = ggml's type number, elements in bytes of a block, module`.
 /// The types of `module::decode_block` hold the block's sizes once more, so a row cannot disagree with its file.
@@ -152,11 +157,6 @@ formats! {
 }
 
 impl Format {
-    /// The format with this ggml type number.
-    pub fn from_ggml_type(kind: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|f| *f as u32 == kind)
-    }
-
     /// Bytes of a row of `n` elements; `n` is a multiple of [`Self::block_len`].
     pub const fn row_bytes(self, n: usize) -> usize {
         n / self.block_len() * self.block_bytes()

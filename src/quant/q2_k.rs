@@ -12,6 +12,7 @@
 //! `x = d · scale · q − dmin · min` with the group `element / 16`, `q` from 0 to 3.
 
 use super::q6_k::repack_pairs;
+use super::quantize::push_half;
 use super::{half_at, half_is_finite, push_floats};
 
 /// The definition of the format.
@@ -28,6 +29,16 @@ pub fn decode_block(block: &[u8; 84], out: &mut [f32; 256]) {
             *x = scale * f32::from(q >> (2 * j) & 3) - min;
         }
     }
+}
+
+/// Appends a block: the groups' scales and minima, from 0 to 15, and the elements, from 0 to 3.
+pub(super) fn push_block(d: f32, dmin: f32, scales_mins: [(u8, u8); 16], q: &[u8; 256], out: &mut Vec<u8>) {
+    out.extend(scales_mins.map(|(scale, min)| scale | min << 4));
+    for half in q.as_chunks::<128>().0 {
+        out.extend((0..32).map(|l| half[l] | half[32 + l] << 2 | half[64 + l] << 4 | half[96 + l] << 6));
+    }
+    push_half(d, out);
+    push_half(dmin, out);
 }
 
 /// Bits per 32 elements in each plane of [`repack`]: the elements (`e` at bit `2 e`), scales and minima of both groups, `d` and `dmin`

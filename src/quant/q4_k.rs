@@ -11,6 +11,7 @@
 //!
 //! `x = d · scale · q − dmin · min` with the group `element / 32`, `q` from 0 to 15.
 
+use super::quantize::push_half;
 use super::{half_at, half_is_finite, push_floats};
 
 /// The groups' scales and minima, from 0 to 63; Q5_K packs its own in the same way. Of the first four groups, scale `g`
@@ -42,6 +43,19 @@ pub fn decode_block(block: &[u8; 144], out: &mut [f32; 256]) {
         for (x, q) in group.iter_mut().zip(&block[16 + 32 * pair..]) {
             *x = scale * f32::from(q >> (4 * odd) & 15) - min;
         }
+    }
+}
+
+/// Appends a block: the groups' scales and minima, from 0 to 63, and the elements, from 0 to 15.
+pub(super) fn push_block(d: f32, dmin: f32, scales_mins: [(u8, u8); 8], q: &[u8; 256], out: &mut Vec<u8>) {
+    push_half(d, out);
+    push_half(dmin, out);
+    let (first, last) = scales_mins.split_at(4);
+    out.extend(first.iter().zip(last).map(|(g, h)| g.0 | h.0 >> 4 << 6));
+    out.extend(first.iter().zip(last).map(|(g, h)| g.1 | h.1 >> 4 << 6));
+    out.extend(last.iter().map(|h| h.0 & 15 | h.1 << 4));
+    for pair in q.as_chunks::<64>().0 {
+        out.extend((0..32).map(|l| pair[l] | pair[32 + l] << 4));
     }
 }
 

@@ -63,17 +63,17 @@ fn range(x: &[f32; LEN]) -> (f32, f32) {
 }
 
 /// Appends the F16 closest to `x`.
-fn push_half(x: f32, out: &mut Vec<u8>) {
+pub(super) fn push_half(x: f32, out: &mut Vec<u8>) {
     out.extend(f16::from_f32(x).to_le_bytes());
 }
 
 /// Appends the low four bits of 32 integers, element `j` beside element `j + 16`.
-fn push_nibbles(q: &[u8; LEN], out: &mut Vec<u8>) {
+pub(super) fn push_nibbles(q: &[u8; LEN], out: &mut Vec<u8>) {
     out.extend((0..LEN / 2).map(|j| q[j] & 15 | q[j + 16] << 4));
 }
 
 /// Appends the fifth bits of 32 integers.
-fn push_fifth_bits(q: &[u8; LEN], out: &mut Vec<u8>) {
+pub(super) fn push_fifth_bits(q: &[u8; LEN], out: &mut Vec<u8>) {
     let bits = q.iter().enumerate().fold(0, |bits, (j, q)| bits | u32::from(q >> 4 & 1) << j);
     out.extend(bits.to_le_bytes());
 }
@@ -117,7 +117,7 @@ fn q5_1(x: &[f32; LEN], out: &mut Vec<u8>) {
     push_nibbles(&q, out);
 }
 
-fn q8_0(x: &[f32; LEN], out: &mut Vec<u8>) {
+pub(super) fn q8_0(x: &[f32; LEN], out: &mut Vec<u8>) {
     let d = farthest(x).abs() / 127.0;
     let id = inverse(d);
     push_half(d, out);

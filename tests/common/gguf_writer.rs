@@ -1,7 +1,7 @@
 //! Writes GGUF files, sound ones and such that lie, by the layout of the GGUF specification (`docs/gguf.md` of ggml).
 
 use llava_web::gguf::{Gguf, Value};
-use llava_web::quant::Format;
+use llava_web::quant::{Format, Stored};
 
 /// A metadata value with the type it is stored as.
 #[derive(Debug, Clone)]
@@ -173,9 +173,10 @@ impl GgufWriter {
     }
 
     /// Adds a tensor; `data` has the size that format and dimensions give.
-    pub fn tensor(self, name: &str, format: Format, dims: &[usize], data: Vec<u8>) -> Self {
+    pub fn tensor(self, name: &str, format: impl Into<Stored>, dims: &[usize], data: Vec<u8>) -> Self {
+        let format = format.into();
         assert_eq!(data.len(), format.row_bytes(dims.iter().product()), "{name}");
-        self.tensor_raw(name, format as u32, &dims.iter().map(|n| *n as u64).collect::<Vec<_>>(), data, None)
+        self.tensor_raw(name, format.ggml_type(), &dims.iter().map(|n| *n as u64).collect::<Vec<_>>(), data, None)
     }
 
     /// Adds a tensor of floats.

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod gguf_writer;
+pub mod load_only;
 pub mod random;
 pub mod safetensors;
 

@@ -373,7 +373,7 @@ pub(super) fn rope_table<B: Backend>(backend: &mut B, config: &RopeConfig, n_ctx
 
 /// Tells the backend which kernels the file's formats are going to take; `more` names further linear layers of a block.
 pub(super) fn expect<B: Backend>(c: &LlamaConfig, gguf: &Gguf, backend: &mut B, kv_format: KvFormat, more: &[&str]) {
-    let format = |name: &str| gguf.tensor(name).map(|t| t.info.format);
+    let format = |name: &str| gguf.tensor(name).map(|t| t.info.format.kept_as());
     let of_layer = |i: usize, part: &str| format(&format!("blk.{i}.{part}.weight"));
     let mut expected = vec![Expected::Decoder, Expected::Attention(c.dims.attention.heads.head_dim, kv_format)];
     let table = format("token_embd.weight");

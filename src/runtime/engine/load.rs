@@ -12,7 +12,7 @@ use crate::gguf::{Gguf, LocalFuture, RangedSource};
 use crate::model::decoder::Dims;
 use crate::model::llava::{Vision, VisionConfig};
 use crate::model::registry;
-use crate::quant::Format;
+use crate::quant::{Format, Stored};
 use crate::runtime::memory::Memory;
 use crate::runtime::pictures::PictureCache;
 use crate::runtime::report::BytesInfo;
@@ -245,7 +245,7 @@ fn first_name(sources: &[Box<dyn RangedSource>]) -> &str {
 
 /// The format that holds the most bytes.
 fn main_format(gguf: &Gguf) -> String {
-    let mut by_format = std::collections::BTreeMap::<Format, u64>::new();
+    let mut by_format = std::collections::BTreeMap::<Stored, u64>::new();
     for tensor in gguf.tensors() {
         *by_format.entry(tensor.info.format).or_default() += tensor.info.n_bytes();
     }

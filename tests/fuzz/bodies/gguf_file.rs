@@ -1,6 +1,8 @@
 //! A GGUF file taken apart and put together again, so that a mutation keeps its shape: strings keep their lengths right, tensors their
 //! places, and what is wrong is wrong in one thing at a time.
 
+use llava_web::quant::Stored;
+
 use super::random::Random;
 
 /// A pair: key, type of the value, and the value's bytes.
@@ -88,22 +90,9 @@ fn string(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend(bytes);
 }
 
-/// Elements and bytes of a block of each type that ggml numbers; (32, 18) for those it does not.
+/// Elements and bytes of a block of each type that is read; (32, 18) for the others.
 fn block(kind: u32) -> (u64, u64) {
-    match kind {
-        0 => (1, 4),
-        1 | 30 => (1, 2),
-        3 => (32, 20),
-        6 => (32, 22),
-        7 => (32, 24),
-        8 => (32, 34),
-        10 => (256, 84),
-        11 => (256, 110),
-        12 => (256, 144),
-        13 => (256, 176),
-        14 => (256, 210),
-        _ => (32, 18),
-    }
+    Stored::from_ggml_type(kind).map_or((32, 18), |format| (format.block_len() as u64, format.block_bytes() as u64))
 }
 
 /// Numbers at which things turn.
@@ -417,7 +406,8 @@ impl File {
     /// A tensor in another format, with as many bytes as it takes there.
     fn retype(&mut self, random: &mut Random) {
         let Some(i) = pick(random, self.infos.len()) else { return };
-        self.infos[i].kind = [0, 1, 2, 3, 6, 7, 8, 10, 11, 12, 13, 14, 20, 30, 4, 16, 39, u32::MAX][random.below(18)];
+        let kinds: Vec<u32> = Stored::all().map(Stored::ggml_type).chain([4, 28, 36, u32::MAX]).collect();
+        self.infos[i].kind = kinds[random.below(kinds.len())];
         if random.below(4) > 0 {
             self.lay_out();
         }

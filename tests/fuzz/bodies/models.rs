@@ -2,7 +2,7 @@
 
 use llava_web::backend::cpu::Cpu;
 use llava_web::gguf::{Gguf, MemorySource, RangedSource};
-use llava_web::quant::Format;
+use llava_web::quant::{Format, LoadOnly, Stored};
 use llava_web::runtime::engine::{Engine, Event, ImageInput, LoadOptions};
 use llava_web::runtime::request;
 use llava_web::text::Tokenizer;
@@ -14,14 +14,18 @@ use super::random::Random;
 const N_EMBD: usize = 32;
 
 /// Finite blocks of any format: the scales are small positive halves, all else is noise.
-fn blocks(format: Format, n: usize, random: &mut Random) -> Vec<u8> {
+fn blocks(format: impl Into<Stored>, n: usize, random: &mut Random) -> Vec<u8> {
+    let format = format.into();
     let value = |random: &mut Random| random.float() * 0.2;
-    match format {
-        Format::F32 => return (0..n).flat_map(|_| value(random).to_le_bytes()).collect(),
-        Format::F16 => return (0..n).flat_map(|_| half(value(random)).to_le_bytes()).collect(),
-        Format::BF16 => return (0..n).flat_map(|_| ((value(random).to_bits() >> 16) as u16).to_le_bytes()).collect(),
-        _ => {}
-    }
+    let format = match format {
+        Stored::Kept(Format::F32) => return (0..n).flat_map(|_| value(random).to_le_bytes()).collect(),
+        Stored::Kept(Format::F16) => return (0..n).flat_map(|_| half(value(random)).to_le_bytes()).collect(),
+        Stored::Kept(Format::BF16) => {
+            return (0..n).flat_map(|_| ((value(random).to_bits() >> 16) as u16).to_le_bytes()).collect();
+        }
+        Stored::Kept(format) => format,
+        Stored::Converted(format) => return load_only_blocks(format, n, random),
+    };
     let mut all = Vec::new();
     for _ in 0..n / format.block_len() {
         let mut block = random.bytes(format.block_bytes());
@@ -33,6 +37,24 @@ fn blocks(format: Format, n: usize, random: &mut Random) -> Vec<u8> {
             }
         }
         all.extend(block);
+    }
+    all
+}
+
+fn load_only_blocks(format: LoadOnly, n: usize, random: &mut Random) -> Vec<u8> {
+    let mut all = random.bytes(n / format.block_len() * format.block_bytes());
+    let scale = half(0.01).to_le_bytes();
+    for block in all.chunks_exact_mut(format.block_bytes()) {
+        match format {
+            // An eighth, as a power of two and as floats of 8 bits.
+            LoadOnly::MXFP4 => block[0] = 124,
+            LoadOnly::NVFP4 => block[..4].fill(0x20),
+            // Four bits in each of four numbers: what is left of the exponent is small.
+            LoadOnly::IQ1_M => (0..4).for_each(|i| block[49 + 2 * i] &= [15, 15, 15, 0x2f][i]),
+            LoadOnly::TQ1_0 => block[52..].copy_from_slice(&scale),
+            LoadOnly::TQ2_0 => block[64..].copy_from_slice(&scale),
+            _ => block[..2].copy_from_slice(&scale),
+        }
     }
     all
 }
@@ -57,7 +79,7 @@ fn spm_pieces() -> Vec<(String, f32, i32)> {
 }
 
 /// A LLaMA of one layer. `formats` are taken in turn by its matrices; `n_ff` 256 lets formats of super-blocks in.
-pub fn llama(architecture: &str, formats: &[Format], n_ff: usize) -> GgufWriter {
+pub fn llama<F: Into<Stored> + Copy>(architecture: &str, formats: &[F], n_ff: usize) -> GgufWriter {
     let mut random = Random::new(n_ff as u64 + formats.len() as u64);
     let pieces = spm_pieces();
     let key = |name: &str| format!("{architecture}.{name}");
@@ -86,9 +108,10 @@ pub fn llama(architecture: &str, formats: &[Format], n_ff: usize) -> GgufWriter 
         .kv("tokenizer.ggml.add_bos_token", Val::Bool(true));
     let mut formats = formats.iter().cycle();
     let mut matrix = |file: GgufWriter, name: &str, n_in: usize, n_out: usize| {
-        let mut format = *formats.next().expect("at least one");
+        let mut next = || -> Stored { (*formats.next().expect("at least one")).into() };
+        let mut format = next();
         while !n_in.is_multiple_of(format.block_len()) {
-            format = *formats.next().expect("at least one that suits");
+            format = next();
         }
         let data = blocks(format, n_in * n_out, &mut random);
         file.tensor(name, format, &[n_in, n_out], data)

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use llava_web::quant::Format;
+use llava_web::quant::{Format, LoadOnly, Stored};
 use serde_json::Value;
 
 use super::{models, session};
@@ -37,6 +37,7 @@ pub fn folder(target: &str) -> PathBuf {
 
 fn files(seeds: &mut Seeds) {
     let small = [Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1, Format::Q8_0, Format::IQ4_NL];
+    let with_last = |format: Stored, last: LoadOnly| models::llama("llama", &[&[format; 7][..], &[last.into()]].concat(), 256);
     let language_models = [
         ("llama-small-blocks", models::llama("llama", &small, 32)),
         ("llama-floats", models::llama("llama", &[Format::F16, Format::BF16, Format::Q8_0], 32)),
@@ -44,6 +45,11 @@ fn files(seeds: &mut Seeds) {
         ("phi3", models::llama("phi3", &[Format::Q5_1, Format::F16], 32)),
         // The last matrix is the one whose rows are long enough for a super-block.
         ("llama-q6_k", models::llama("llama", &[&[Format::Q4_0; 7][..], &[Format::Q6_K]].concat(), 256)),
+        ("llama-mxfp4", with_last(LoadOnly::MXFP4.into(), LoadOnly::NVFP4)),
+        ("llama-iq3_s", with_last(Format::Q4_0.into(), LoadOnly::IQ3_S)),
+        ("llama-iq2_xs", with_last(Format::Q4_0.into(), LoadOnly::IQ2_XS)),
+        ("llama-iq1_m", with_last(Format::Q4_0.into(), LoadOnly::IQ1_M)),
+        ("llama-tq1_0", with_last(Format::Q4_0.into(), LoadOnly::TQ1_0)),
     ];
     for (name, file) in &language_models {
         seeds.add("language_model", name, &file.finish());
