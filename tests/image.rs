@@ -452,7 +452,7 @@ const PILLOW: &[(usize, usize, usize, usize, Filter, u64)] = &[
 #[test]
 fn resampling_is_pillows_to_the_bit() {
     for &(width, height, out_w, out_h, filter, hash) in PILLOW {
-        let out = resize_whole(&synthetic(width, height), out_w, out_h, filter);
+        let out = resize_whole(&synthetic(width, height), out_w, out_h, filter).unwrap();
         assert_eq!((out.width(), out.height()), (out_w, out_h));
         assert_eq!(fnv1a(out.data()), hash, "{width}×{height} to {out_w}×{out_h}, {filter:?}");
     }
@@ -477,12 +477,12 @@ fn a_border_that_is_not_stored_counts_as_one_that_is() {
         let stored = RgbImage::new(canvas_w as u32, canvas_h as u32, stored).unwrap();
         let canvas = Canvas { image: &image, width: canvas_w, height: canvas_h, left, top, background };
         for filter in [Filter::Bicubic, Filter::Lanczos] {
-            let whole = resize_whole(&stored, out_w, out_h, filter);
+            let whole = resize_whole(&stored, out_w, out_h, filter).unwrap();
             let window = Window { left: 0, top: 0, width: out_w, height: out_h };
-            assert_eq!(resize(&canvas, out_w, out_h, window, filter), whole);
+            assert_eq!(resize(&canvas, out_w, out_h, window, filter).unwrap(), whole);
             // Every window is that part of the whole.
             for (left, top, w, h) in [(0, 0, 1, 1), (out_w - 1, out_h - 1, 1, 1), (1, 2, out_w / 2, out_h / 2)] {
-                let part = resize(&canvas, out_w, out_h, Window { left, top, width: w, height: h }, filter);
+                let part = resize(&canvas, out_w, out_h, Window { left, top, width: w, height: h }, filter).unwrap();
                 for y in 0..h {
                     let expected = &whole.data()[3 * ((top + y) * out_w + left)..][..3 * w];
                     assert_eq!(&part.data()[3 * y * w..][..3 * w], expected);

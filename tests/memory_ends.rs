@@ -10,7 +10,7 @@ use llava_web::Error;
 use llava_web::backend::choice::Choice;
 use llava_web::backend::cpu::{Cpu, Pool};
 use llava_web::backend::{Choose, KvFormat, KvPart, KvSpec, Memory, Queue};
-use llava_web::image::RgbImage;
+use llava_web::image::{Grid, Mode, PreprocessSpec, RgbImage};
 use llava_web::runtime::engine::{Engine, Event};
 use llava_web::runtime::request;
 use serde_json::{Value, json};
@@ -220,4 +220,44 @@ fn a_picture_that_there_is_no_memory_for_is_refused() {
     let (decoded, _) = within(end, || llava_web::image::decode(png.get_ref()));
     assert_says_so(&decoded.expect_err("it is refused"), "700 by 900");
     assert!(llava_web::image::decode(png.get_ref()).is_ok());
+}
+
+/// Every allocation of the recipes that grows with a picture, one after the other.
+#[test]
+fn a_picture_that_there_is_no_memory_to_resize_is_refused() {
+    // A tall one, so that the vertical pass is first, and a wide one; large next to its tiles, and small.
+    for (width, height) in [(100, 1200), (1200, 100), (60, 40)] {
+        let image = RgbImage::new(width, height, vec![90; 3 * (width * height) as usize]).expect("a picture");
+        for mode in [
+            Mode::Pad,
+            Mode::ResizeCrop,
+            Mode::Anyres(vec![Grid { rows: 1, cols: 2 }, Grid { rows: 2, cols: 1 }]),
+            Mode::Idefics3 { longest_side: 128 },
+            Mode::Lfm2,
+            Mode::InternVl { min_tiles: 1, max_tiles: 4 },
+            Mode::Whole { min_pixels: 1024, max_pixels: 1 << 14 },
+            Mode::Squash,
+        ] {
+            let spec =
+                PreprocessSpec { image_size: 64, patch_size: 16, merge: 2, mean: [0.5; 3], std: [0.5; 3], mode: mode.clone() };
+            let preprocess = || spec.preprocess(&image, 5);
+            let sound = preprocess().expect("tiles");
+            let mut n_failed = 0;
+            for granted in 0.. {
+                let when = format!("{mode:?} of {width} by {height}, after {granted} allocations");
+                match within(End { large: 1024, granted, once: false }, preprocess) {
+                    (Ok(pixels), n_refused) => {
+                        assert_eq!((n_refused, pixels), (0, sound), "{when}");
+                        break;
+                    }
+                    (Err(error), n_refused) => {
+                        assert!(n_refused > 0, "{when}: {error}");
+                        assert_eq!(error.code(), "out_of_memory", "{when}: {error}");
+                    }
+                }
+                n_failed += 1;
+            }
+            assert!(n_failed > 3, "{mode:?}: only {n_failed} failed");
+        }
+    }
 }

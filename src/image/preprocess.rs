@@ -7,7 +7,7 @@
 
 use super::decode::RgbImage;
 pub use super::place::{Grid, Layout, Place};
-use super::resample::{Canvas, Filter, Window, resize, resize_whole};
+use super::resample::{Canvas, Filter, Window, resize, resize_whole, room, zeros};
 use super::sizes::{grid_by_aspect, is_too_large_for_one, smart_resize};
 use crate::error::{Error, Result};
 use crate::gguf::metadata::Metadata;
@@ -257,7 +257,7 @@ impl PreprocessSpec {
         match &self.mode {
             Mode::Pad => {
                 let canvas = Canvas::square(image, self.background());
-                self.single(image, resize(&canvas, side, side, whole, Filter::Bicubic))
+                self.single(image, resize(&canvas, side, side, whole, Filter::Bicubic)?)
             }
             Mode::ResizeCrop => {
                 let short = width.min(height);
@@ -265,10 +265,10 @@ impl PreprocessSpec {
                 let long = |n: usize| (side as u64 * n as u64 / short as u64) as usize;
                 let (width, height) = (long(width), long(height));
                 let window = Window { left: (width - side) / 2, top: (height - side) / 2, ..whole };
-                self.single(image, resize(&Canvas::bare(image), width, height, window, Filter::Bicubic))
+                self.single(image, resize(&Canvas::bare(image), width, height, window, Filter::Bicubic)?)
             }
             Mode::Anyres(grids) => {
-                let overview = resize_whole(image, side, side, Filter::Bicubic);
+                let overview = resize_whole(image, side, side, Filter::Bicubic)?;
                 let allowed: Vec<Grid> = grids.iter().copied().filter(|grid| grid.rows * grid.cols < max_tiles).collect();
                 if allowed.is_empty() && !grids.is_empty() {
                     return self.single(image, overview);
@@ -276,62 +276,62 @@ impl PreprocessSpec {
                 let Some(grid) = best_grid(width, height, &allowed, side) else {
                     return Err(Error::invalid_gguf("The vision file gives no grid of tiles to choose from; it may be damaged."));
                 };
-                let fitted = fit_on_black(image, grid.cols * side, grid.rows * side);
-                let tiles = std::iter::once(overview).chain(cut(&fitted, grid, side)).collect();
+                let fitted = fit_on_black(image, grid.cols * side, grid.rows * side)?;
+                let tiles = std::iter::once(Ok(overview)).chain(cut(&fitted, grid, side)).collect::<Result<_>>()?;
                 self.pixels(image, Layout::Anyres(grid), tiles, [[side; 2]; 2])
             }
             &Mode::Idefics3 { longest_side } => {
                 let Some(longest_side) = idefics3_longest_side(width, height, side, longest_side, max_tiles) else {
                     let (width, height) = longest_side_size(width, height, longest_side);
-                    let first = resize_whole(image, width, height, Filter::Lanczos);
-                    return self.single(image, resize_whole(&first, side, side, Filter::Lanczos));
+                    let first = resize_whole(image, width, height, Filter::Lanczos)?;
+                    return self.single(image, resize_whole(&first, side, side, Filter::Lanczos)?);
                 };
                 let (width, height) = longest_side_size(width, height, longest_side);
-                let first = resize_whole(image, width, height, Filter::Lanczos);
+                let first = resize_whole(image, width, height, Filter::Lanczos)?;
                 let (width, height) = whole_tiles_size(width, height, side);
-                let second = resize_whole(&first, width, height, Filter::Lanczos);
+                let second = resize_whole(&first, width, height, Filter::Lanczos)?;
                 let grid = Grid { rows: height / side, cols: width / side };
                 if grid.rows * grid.cols == 1 {
                     return self.single(image, second);
                 }
                 // The overview is made of the resized picture, not of the original.
-                let overview = resize_whole(&second, side, side, Filter::Lanczos);
-                let tiles = cut(&second, grid, side).chain([overview]).collect();
+                let overview = resize_whole(&second, side, side, Filter::Lanczos)?;
+                let tiles = cut(&second, grid, side).chain([Ok(overview)]).collect::<Result<_>>()?;
                 self.pixels(image, Layout::Tiles(grid), tiles, [[side; 2]; 2])
             }
             Mode::Lfm2 => {
                 let unit = self.patch_size * self.merge;
                 let [least, most] = LFM2_ROWS.map(|rows| rows * unit * unit);
                 let [h, w] = smart_resize([height, width], unit, least, most);
-                let overview = resize_whole(image, w, h, Filter::Bilinear);
+                let overview = resize_whole(image, w, h, Filter::Bilinear)?;
                 let [min_tiles, largest] = LFM2_TILES;
                 let max_tiles = largest.min(max_tiles.saturating_sub(1));
                 if max_tiles < min_tiles || !is_too_large_for_one([height, width], self.patch_size, unit, most) {
                     return self.single(image, overview);
                 }
                 let grid = grid_by_aspect(width, height, min_tiles, max_tiles, LFM2_TILE);
-                let large = resize_whole(image, grid.cols * LFM2_TILE, grid.rows * LFM2_TILE, Filter::Bilinear);
-                let tiles = cut(&large, grid, LFM2_TILE).chain([overview]).collect();
+                let large = resize_whole(image, grid.cols * LFM2_TILE, grid.rows * LFM2_TILE, Filter::Bilinear)?;
+                let tiles = cut(&large, grid, LFM2_TILE).chain([Ok(overview)]).collect::<Result<_>>()?;
                 self.pixels(image, Layout::Tiles(grid), tiles, [[LFM2_TILE; 2], [h, w]])
             }
             &Mode::InternVl { min_tiles, max_tiles: largest } => {
                 let max_tiles = largest.min(max_tiles.saturating_sub(1)).max(1);
                 let grid = grid_by_aspect(width, height, min_tiles.min(max_tiles), max_tiles, side);
                 if grid.rows * grid.cols == 1 {
-                    return self.single(image, resize_whole(image, side, side, Filter::Bicubic));
+                    return self.single(image, resize_whole(image, side, side, Filter::Bicubic)?);
                 }
-                let large = resize_whole(image, grid.cols * side, grid.rows * side, Filter::Bicubic);
-                let overview = resize_whole(image, side, side, Filter::Bicubic);
-                let tiles = cut(&large, grid, side).chain([overview]).collect();
+                let large = resize_whole(image, grid.cols * side, grid.rows * side, Filter::Bicubic)?;
+                let overview = resize_whole(image, side, side, Filter::Bicubic)?;
+                let tiles = cut(&large, grid, side).chain([Ok(overview)]).collect::<Result<_>>()?;
                 self.pixels(image, Layout::Tiles(grid), tiles, [[side; 2]; 2])
             }
             &Mode::Whole { min_pixels, max_pixels } => {
                 let unit = self.patch_size * self.merge;
                 let max_pixels = max_pixels.min(max_tiles.saturating_mul(TILE_ROWS * unit * unit));
                 let [height, width] = smart_resize([height, width], unit, min_pixels.min(max_pixels), max_pixels);
-                self.single(image, resize_whole(image, width, height, Filter::Bicubic))
+                self.single(image, resize_whole(image, width, height, Filter::Bicubic)?)
             }
-            Mode::Squash => self.single(image, resize_whole(image, side, side, Filter::Bilinear)),
+            Mode::Squash => self.single(image, resize_whole(image, side, side, Filter::Bilinear)?),
         }
     }
 
@@ -530,7 +530,7 @@ fn best_grid(image_width: usize, image_height: usize, grids: &[Grid], side: usiz
 }
 
 /// The picture resized to fit into `width`×`height` with its proportions kept, centred on black.
-fn fit_on_black(image: &RgbImage, width: usize, height: usize) -> RgbImage {
+fn fit_on_black(image: &RgbImage, width: usize, height: usize) -> Result<RgbImage> {
     let scale_w = width as f64 / image.width() as f64;
     let scale_h = height as f64 / image.height() as f64;
     let (fit_w, fit_h) = if scale_w < scale_h {
@@ -538,22 +538,23 @@ fn fit_on_black(image: &RgbImage, width: usize, height: usize) -> RgbImage {
     } else {
         (((image.width() as f64 * scale_h).ceil() as usize).min(width), height)
     };
-    let fitted = resize_whole(image, fit_w, fit_h, Filter::Bicubic);
+    let fitted = resize_whole(image, fit_w, fit_h, Filter::Bicubic)?;
     let (left, top) = ((width - fit_w) / 2, (height - fit_h) / 2);
-    let mut data = vec![0; 3 * width * height];
+    let mut data = zeros(3 * width * height)?;
     for (row, line) in fitted.data().chunks_exact(3 * fit_w).enumerate() {
         data[3 * ((top + row) * width + left)..][..line.len()].copy_from_slice(line);
     }
-    RgbImage::from_parts(width, height, data)
+    Ok(RgbImage::from_parts(width, height, data))
 }
 
 /// The tiles of a picture that is exactly `grid` of them, row by row.
-fn cut(image: &RgbImage, grid: Grid, side: usize) -> impl Iterator<Item = RgbImage> {
+fn cut(image: &RgbImage, grid: Grid, side: usize) -> impl Iterator<Item = Result<RgbImage>> {
     (0..grid.rows * grid.cols).map(move |i| {
         let (row, col) = (i / grid.cols, i % grid.cols);
         let lines = image.data().chunks_exact(3 * image.width()).skip(row * side).take(side);
-        let data = lines.flat_map(|line| &line[3 * col * side..][..3 * side]).copied().collect();
-        RgbImage::from_parts(side, side, data)
+        let mut data = room(3 * side * side)?;
+        data.extend(lines.flat_map(|line| &line[3 * col * side..][..3 * side]));
+        Ok(RgbImage::from_parts(side, side, data))
     })
 }
 

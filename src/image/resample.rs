@@ -19,6 +19,7 @@
 use std::f64::consts::PI;
 
 use super::decode::RgbImage;
+use crate::error::{Error, Result};
 
 /// Fractional bits of a weight: 32, less 8 for the value, less 2 for the overshoot of the filters.
 const PRECISION_BITS: u32 = 32 - 8 - 2;
@@ -125,13 +126,22 @@ struct Axis {
 
 impl Axis {
     /// `n_canvas` inputs, of which `n_image` from `offset` on are the picture, become `n_out` outputs; those of `wanted` are made.
-    fn new(filter: Filter, n_canvas: usize, offset: usize, n_image: usize, n_out: usize, wanted: std::ops::Range<usize>) -> Self {
+    fn new(
+        filter: Filter,
+        n_canvas: usize,
+        offset: usize,
+        n_image: usize,
+        n_out: usize,
+        wanted: std::ops::Range<usize>,
+    ) -> Result<Self> {
         let scale = n_canvas as f64 / n_out as f64;
         let stretch = scale.max(1.0);
         let support = filter.radius() * stretch;
         let inverse = 1.0 / stretch;
-        let mut axis = Self { taps: Vec::with_capacity(wanted.len()), weights: Vec::new() };
-        let mut exact = Vec::new();
+        // Inputs from the first to the last that an output reads, both rounded to the nearest.
+        let most = ((2.0 * support) as usize).saturating_add(2).min(n_canvas);
+        let mut axis = Self { taps: room(wanted.len())?, weights: room(wanted.len().saturating_mul(most.min(n_image)))? };
+        let mut exact = room(most)?;
         for i in wanted {
             let center = (i as f64 + 0.5) * scale;
             // Float to integer truncates and saturates, so that a negative edge becomes 0.
@@ -154,7 +164,7 @@ impl Axis {
             let start = first.max(offset).min(offset + n_image) - offset;
             axis.taps.push(Taps { start, weights: from..axis.weights.len(), outside });
         }
-        axis
+        Ok(axis)
     }
 
     /// The inputs of the picture that any output reads.
@@ -172,36 +182,40 @@ fn clip8(sum: i32) -> u8 {
 /// Resamples `canvas` to `width`×`height` pixels and returns the `window` of that.
 ///
 /// Sizes must be over zero, the window inside the output. Wrapping sums cannot wrap: the weights' absolute sum is below 2.
-pub fn resize(canvas: &Canvas, width: usize, height: usize, window: Window, filter: Filter) -> RgbImage {
+///
+/// # Errors
+/// `out_of_memory`.
+pub fn resize(canvas: &Canvas, width: usize, height: usize, window: Window, filter: Filter) -> Result<RgbImage> {
     let is_by_rows = height < canvas.height && 2 * canvas.width + height < 2 * width + canvas.height;
     if !is_by_rows {
         return columns_first(canvas, width, height, window, filter);
     }
-    let image = transposed(canvas.image);
+    let image = transposed(canvas.image)?;
     let Canvas { width: across, height: down, left, top, background, .. } = *canvas;
     let canvas = Canvas { image: &image, width: down, height: across, left: top, top: left, background };
     let window = Window { left: window.top, top: window.left, width: window.height, height: window.width };
-    transposed(&columns_first(&canvas, height, width, window, filter))
+    transposed(&columns_first(&canvas, height, width, window, filter)?)
 }
 
 /// Rows for columns.
-fn transposed(image: &RgbImage) -> RgbImage {
+fn transposed(image: &RgbImage) -> Result<RgbImage> {
     let (width, height) = (image.width(), image.height());
     let pixels = image.data().as_chunks::<3>().0;
-    let data = (0..width).flat_map(|x| (0..height).flat_map(move |y| pixels[y * width + x])).collect();
-    RgbImage::from_parts(height, width, data)
+    let mut data = room(3 * width * height)?;
+    data.extend((0..width).flat_map(|x| (0..height).flat_map(move |y| pixels[y * width + x])));
+    Ok(RgbImage::from_parts(height, width, data))
 }
 
 /// [`resize`] with the horizontal pass before the vertical one.
-fn columns_first(canvas: &Canvas, width: usize, height: usize, window: Window, filter: Filter) -> RgbImage {
+fn columns_first(canvas: &Canvas, width: usize, height: usize, window: Window, filter: Filter) -> Result<RgbImage> {
     let image = canvas.image;
-    let columns = Axis::new(filter, canvas.width, canvas.left, image.width(), width, window.left..window.left + window.width);
-    let rows = Axis::new(filter, canvas.height, canvas.top, image.height(), height, window.top..window.top + window.height);
+    let columns = Axis::new(filter, canvas.width, canvas.left, image.width(), width, window.left..window.left + window.width)?;
+    let rows = Axis::new(filter, canvas.height, canvas.top, image.height(), height, window.top..window.top + window.height)?;
 
     // Horizontal: [rows read, window.width, 3], and the one row that every row of bare canvas becomes.
     let inputs = rows.inputs();
     let stride = 3 * window.width;
-    let mut narrowed = vec![0u8; inputs.len() * stride];
+    let mut narrowed = zeros::<u8>(inputs.len() * stride)?;
     let source_stride = 3 * image.width();
     for (source, target) in
         image.data()[inputs.start * source_stride..].chunks_exact(source_stride).zip(narrowed.chunks_exact_mut(stride))
@@ -217,18 +231,15 @@ fn columns_first(canvas: &Canvas, width: usize, height: usize, window: Window, f
             *out = sums.map(clip8);
         }
     }
-    let bare: Vec<u8> = columns
-        .taps
-        .iter()
-        .flat_map(|taps| {
-            let all = columns.weights[taps.weights.clone()].iter().fold(taps.outside, |sum, &w| sum.wrapping_add(w));
-            canvas.background.map(|c| clip8(HALF.wrapping_add(i32::from(c).wrapping_mul(all))))
-        })
-        .collect();
+    let mut bare: Vec<u8> = room(stride)?;
+    bare.extend(columns.taps.iter().flat_map(|taps| {
+        let all = columns.weights[taps.weights.clone()].iter().fold(taps.outside, |sum, &w| sum.wrapping_add(w));
+        canvas.background.map(|c| clip8(HALF.wrapping_add(i32::from(c).wrapping_mul(all))))
+    }));
 
     // Vertical: whole rows are weighed and added, which compilers turn into vector code.
-    let mut out = vec![0u8; window.height * stride];
-    let mut sums = vec![0i32; stride];
+    let mut out = zeros::<u8>(window.height * stride)?;
+    let mut sums = zeros::<i32>(stride)?;
     for (taps, out) in rows.taps.iter().zip(out.chunks_exact_mut(stride)) {
         for (sum, &value) in sums.iter_mut().zip(&bare) {
             *sum = HALF.wrapping_add(i32::from(value).wrapping_mul(taps.outside));
@@ -244,10 +255,32 @@ fn columns_first(canvas: &Canvas, width: usize, height: usize, window: Window, f
             *out = clip8(sum);
         }
     }
-    RgbImage::from_parts(window.width, window.height, out)
+    Ok(RgbImage::from_parts(window.width, window.height, out))
 }
 
 /// [`resize`] of a whole picture.
-pub fn resize_whole(image: &RgbImage, width: usize, height: usize, filter: Filter) -> RgbImage {
+///
+/// # Errors
+/// `out_of_memory`.
+pub fn resize_whole(image: &RgbImage, width: usize, height: usize, filter: Filter) -> Result<RgbImage> {
     resize(&Canvas::bare(image), width, height, Window { left: 0, top: 0, width, height }, filter)
+}
+
+/// An empty vector with room for `n` elements.
+pub(super) fn room<T>(n: usize) -> Result<Vec<T>> {
+    let mut data = Vec::new();
+    data.try_reserve_exact(n).map_err(|_| {
+        let n_bytes = n.saturating_mul(size_of::<T>());
+        Error::out_of_memory(format!(
+            "There is not enough memory for resizing a picture: {n_bytes} bytes were needed. Close other tabs, or use a smaller picture."
+        ))
+    })?;
+    Ok(data)
+}
+
+/// So many zeros.
+pub(super) fn zeros<T: Default + Clone>(n: usize) -> Result<Vec<T>> {
+    let mut data = room(n)?;
+    data.resize(n, T::default());
+    Ok(data)
 }
