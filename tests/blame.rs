@@ -166,6 +166,12 @@ fn a_fault_of_a_part_is_put_down_to_that_part() {
     let end = not_finite[2].len();
     not_finite[2][end - 64..].fill(0xff);
     assert_eq!(Load::new(not_finite, vec![]).fails(), ("invalid_gguf", vec![2]), "a tensor");
+    for wrong in [0.0, -2.0, f32::NAN] {
+        let mut factors = [1.0; 32];
+        factors[7] = wrong;
+        let file = split(&sound.clone().floats("rope_freqs.weight", &[32], &factors));
+        assert_eq!(Load::new(file, vec![]).fails(), ("invalid_gguf", vec![2]), "a divisor of {wrong}");
+    }
     // What the metadata promises and no part has may be missing in any of them.
     let wider = split(&sound.clone().set("llama.feed_forward_length", Val::U32(32)));
     assert_eq!(Load::new(wider, vec![]).fails(), ("invalid_gguf", vec![0, 1, 2]), "shapes");

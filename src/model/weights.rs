@@ -27,6 +27,8 @@ const FINGERPRINT_EVERY: u64 = 4093;
 enum Role {
     /// Floats on the host: norms, biases, position tables. Elements `from .. from + n_out` of the tensor under another name.
     Floats(Vec<Part>),
+    /// Floats on the host that something is divided by.
+    Divisors,
     /// Rows `from .. from + n_out` of the tensor as a weight matrix under another name.
     Matrices(Vec<Part>),
 }
@@ -137,6 +139,13 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// `n` floats that something is divided by, where the file has the tensor.
+    pub fn optional_divisors(&mut self, name: &str, n: usize) {
+        if self.has(name) {
+            self.want(name, &[n], n, Role::Divisors);
+        }
+    }
+
     /// A linear layer: `name.weight`, and `name.bias` where the file has it.
     pub fn linear(&mut self, name: &str, n_in: usize, n_out: usize) {
         self.matrix(&format!("{name}.weight"), n_in, n_out);
@@ -209,7 +218,7 @@ impl<'a> Plan<'a> {
 
     /// Bytes that all of it takes on the device.
     pub fn n_bytes<B: Backend>(&self, backend: &B, quantize_to: Option<Format>) -> u64 {
-        let floats = self.wants.values().filter(|w| matches!(w.role, Role::Floats(_)));
+        let floats = self.wants.values().filter(|w| matches!(w.role, Role::Floats(_) | Role::Divisors));
         let floats = floats.map(|w| w.dims.iter().fold(4u64, |n, d| n.saturating_mul(*d as u64)));
         let matrices = self.specs(quantize_to).into_iter().map(|spec| backend.matrix_bytes(&spec));
         floats.chain(matrices).fold(0, u64::saturating_add)
@@ -292,6 +301,10 @@ impl<'a, B: Backend> Reserved<'a, B> {
                     for Part { name, from, n_out } in parts {
                         weights.floats.insert(name.clone(), all[*from..from + n_out].to_vec());
                     }
+                }
+                Role::Divisors => {
+                    let all = reader.floats(tensor).await.and_then(|all| positive(&tensor.info.name, all)).inspect_err(refuse)?;
+                    weights.floats.insert(tensor.info.name.clone(), all);
                 }
                 Role::Matrices(parts) => {
                     for part in parts {
@@ -437,6 +450,16 @@ fn room<T>(data: &mut Vec<T>, n: usize, name: &str) -> Result<()> {
              model."
         ))
     })
+}
+
+/// Passes on what something is divided by, which is above zero.
+fn positive(name: &str, divisors: Vec<f32>) -> Result<Vec<f32>> {
+    if divisors.iter().all(|x| *x > 0.0) {
+        return Ok(divisors);
+    }
+    Err(Error::invalid_gguf(format!(
+        "The tensor '{name}' holds divisors that are not above zero. The file is damaged; download it again."
+    )))
 }
 
 fn too_large(name: &str, format: &str) -> Error {

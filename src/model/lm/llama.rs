@@ -2,7 +2,7 @@
 //! feed-forward layer.
 
 use crate::backend::{Backend, KvFormat};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gguf::Gguf;
 use crate::model::decoder::{Decoder, DecoderConfig, Dims};
 use crate::model::lm::blocks::{At, Attention, FeedForward, Scratch, Stream, expect, rope_table};
@@ -41,7 +41,7 @@ impl<B: Backend> DecoderConfig<B> for LlamaConfig {
         Stream::<B>::plan(self, &mut plan, OUTPUT_NORM);
         // A divisor per frequency: LLaMA 3 has one set, LongRoPE two.
         for name in ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"] {
-            plan.optional_floats(name, &[self.rope.n_rot / 2]);
+            plan.optional_divisors(name, self.rope.n_rot / 2);
         }
         for layer in 0..self.dims.n_layers {
             Attention::<B>::plan(self, &mut plan, layer);
@@ -84,7 +84,7 @@ impl<B: Backend> Llama<B> {
         for layer in 0..config.dims.n_layers {
             layers.push((Attention::new(&config, backend, &mut w, layer)?, FeedForward::new(&config, backend, &mut w, layer)?));
         }
-        rope_factors(&mut config, &mut w, n_ctx)?;
+        rope_factors(&mut config, &mut w, n_ctx);
         Ok(Self {
             n_chunk,
             rope: rope_table(backend, &config.rope, n_ctx)?,
@@ -178,7 +178,7 @@ impl<B: Backend> Decoder<B> for Llama<B> {
 }
 
 /// Takes the divisors of frequencies that fit the context, where the file has any.
-fn rope_factors<B: Backend>(config: &mut LlamaConfig, w: &mut Weights<B>, n_ctx: usize) -> Result<()> {
+fn rope_factors<B: Backend>(config: &mut LlamaConfig, w: &mut Weights<B>, n_ctx: usize) {
     let plain = w.floats("rope_freqs.weight");
     let long = w.floats("rope_factors_long.weight");
     let short = w.floats("rope_factors_short.weight");
@@ -192,8 +192,4 @@ fn rope_factors<B: Backend>(config: &mut LlamaConfig, w: &mut Weights<B>, n_ctx:
         config.rope.magnitude = config.attn_factor.unwrap_or(by_formula);
     }
     config.rope.factors = plain.or(longrope);
-    if config.rope.factors.as_ref().is_some_and(|f| f.iter().any(|v| *v <= 0.0)) {
-        return Err(Error::invalid_gguf("The file's rope factors are not positive. It is damaged; download it again."));
-    }
-    Ok(())
 }

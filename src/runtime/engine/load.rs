@@ -146,7 +146,7 @@ impl<B: Backend> Engine<B> {
         let mut fingerprint = SipHasher13::new();
         fingerprint.write(&weights.fingerprint().to_le_bytes());
         tokenizer.fingerprint(&mut fingerprint);
-        let llm = gguf.accept(config.load(&mut backend, weights, n_ctx, n_chunk))?;
+        let llm = config.load(&mut backend, weights, n_ctx, n_chunk)?;
         // With all that scales positions, some of which depends on the context's size.
         fingerprint.write(llm.identity().as_bytes());
         let mut vision = None;
