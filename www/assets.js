@@ -33,12 +33,24 @@ const BESIDE = {
 };
 
 /**
+ * The same with whole addresses: Next.js has them begin with the path, for the page's own host.
+ * @param {Assets} assets
+ * @returns {Assets}
+ */
+function absolute({ worker, thread, builds }) {
+  const base = globalThis.document?.baseURI ?? globalThis.location?.href;
+  const whole = (/** @type {string} */ address) => new URL(address, base).href;
+  const files = Object.entries(builds).map(([build, { script, module }]) => [build, { script: whole(script), module: whole(module) }]);
+  return { worker: whole(worker), thread: whole(thread), builds: Object.fromEntries(files) };
+}
+
+/**
  * The engine's files beside this one, or in another folder that has them as they are published.
  * @param {URL} [folder]
  * @returns {Assets}
  */
 export function assetsIn(folder) {
-  if (folder === undefined) return BESIDE;
+  if (folder === undefined) return absolute(BESIDE);
   const base = folder.href.endsWith("/") ? folder.href : `${folder.href}/`;
   const file = (/** @type {string} */ path) => new URL(path, base).href;
   const build = (/** @type {Build} */ name) => ({ script: file(`${name}/llava_web.js`), module: file(`${name}/llava_web_bg.wasm`) });

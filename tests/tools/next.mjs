@@ -1,5 +1,6 @@
 // Builds an app with Next.js from the npm package and runs it in Chromium: a component for the browser that creates an engine and asks it, and a page
-// that a server renders, importing all of the package. Not among the tests, for Next.js alone is a third of a gigabyte.
+// that a server renders, importing all of the package. Not among the tests, for Next.js alone is a third of a gigabyte,
+// and installing and building take longer than any of them.
 //
 // usage: node next.mjs [--webpack]   Next.js bundles with Turbopack by itself, or with webpack
 
@@ -20,7 +21,7 @@ const bundler = process.argv.includes("--webpack") ? ["--webpack"] : [];
 
 const FILES = {
   "package.json": JSON.stringify({ private: true }),
-  "app/layout.jsx": "export default function Layout({ children }) { return <html lang=\"en\"><body>{children}</body></html>; }\n",
+  "app/layout.jsx": "export default function Layout({ children }) { return <html lang=\"en\"><head><link rel=\"icon\" href=\"data:,\" /></head><body>{children}</body></html>; }\n",
   "app/page.jsx": `import { createEngine } from "llava-web";
 import { openaiFetch } from "llava-web/openai";
 import { LanguageModel } from "llava-web/prompt-api";
