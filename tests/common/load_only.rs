@@ -17,7 +17,7 @@ pub fn set_scale(format: LoadOnly, block: &mut [u8], d: f32, random: &mut Random
         }
         LoadOnly::NVFP4 => {
             let exponent = (d.log2().round() as i32 + 7).max(0);
-            block[..4].fill_with(|| (exponent + random.below(2) as i32) as u8 * 8 | random.below(8) as u8);
+            block[..4].fill_with(|| ((exponent + random.below(2) as i32) as u8) << 3 | random.below(8) as u8);
             return;
         }
         LoadOnly::IQ1_M => {
