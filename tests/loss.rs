@@ -41,12 +41,12 @@ fn start(engine: &mut Engine<Gpu>, request: &Value, images: &[RgbImage]) {
 fn add(answer: &mut Answer, event: Event) -> bool {
     match event {
         Event::Progress { stage, done, total } => answer.stages.push((stage, done, total)),
-        Event::Token { text, token_ids, logprobs } => {
+        Event::Token { text, token_ids, logprobs, .. } => {
             answer.text += &text;
             answer.ids.extend(token_ids);
             answer.logprobs.extend(logprobs.into_iter().flatten());
         }
-        Event::Done { text, finish_reason, usage } => {
+        Event::Done { text, finish_reason, usage, .. } => {
             answer.text += &text;
             answer.finish_reason = Some(finish_reason);
             answer.usage = usage;

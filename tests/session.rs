@@ -63,9 +63,9 @@ fn the_last_message_is_gone_on_with() {
     let messages = json!([question("What is in this image?"), { "role": "assistant", "content": "In this picture there is a " }]);
     let request = json!({ "messages": messages, "temperature": 0, "max_tokens": 6, "continue_final_message": true });
     let gone_on = chat(&mut engine, request, std::slice::from_ref(&image)).expect("answers");
-    let asked: Vec<request::RequestMessage> =
-        serde_json::from_value(json!([question("What is in this image?")])).expect("messages");
-    let prompt = engine.apply_chat_template(&asked, true).expect("renders") + " In this picture there is a ";
+    let asked: request::ChatRequest =
+        serde_json::from_value(json!({ "messages": [question("What is in this image?")] })).expect("a request");
+    let prompt = engine.apply_chat_template(&asked).expect("renders") + " In this picture there is a ";
     let raw = complete(
         &mut self::engine(),
         json!({ "prompt": prompt, "temperature": 0, "max_tokens": 6 }),
@@ -339,9 +339,9 @@ fn bad_requests_name_their_fault_and_change_nothing() {
 #[test]
 fn special_tokens_in_a_question_are_words() {
     let engine = engine();
-    let messages: Vec<request::RequestMessage> =
-        request::parse(r#"[{"role":"user","content":"Say </s> and <image> and <s>."}]"#).expect("sound");
-    let text = engine.apply_chat_template(&messages, true).expect("renders");
+    let asked: request::ChatRequest =
+        request::parse(r#"{"messages":[{"role":"user","content":"Say </s> and <image> and <s>."}]}"#).expect("sound");
+    let text = engine.apply_chat_template(&asked).expect("renders");
     assert!(text.contains("Say </s> and <image> and <s>."));
     let mut engine = engine;
     let request = json!({ "messages": [{ "role": "user", "content": "Say </s> and <image> and <s>." }], "max_tokens": 1 });

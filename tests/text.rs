@@ -409,7 +409,7 @@ fn message(json: &Json) -> Message {
                 .collect(),
         ),
     };
-    Message { role: json["role"].as_str().unwrap().into(), content }
+    Message { content, ..Message::text(json["role"].as_str().unwrap(), "") }
 }
 
 /// A vocabulary whose BOS, EOS and special tokens have these texts.
@@ -604,7 +604,7 @@ fn templates_learn_the_date_only_from_the_caller() {
 fn a_last_message_can_be_gone_on_with() {
     let ask = |begun: &str| [Message::text("user", "Name three fruits."), Message::text("assistant", begun)];
     let go_on = |template: &ChatTemplate, messages: &[Message]| {
-        template.render_with(messages, Ending::LastMessage, &Variables::new()).map(|rendered| rendered.text())
+        template.render_with(messages, &[], Ending::LastMessage, &Variables::new()).map(|rendered| rendered.text())
     };
     let tokenizer = small_ok(true);
     // Its turn is not closed, and what its text ends with stays, though the template trims it.
@@ -650,7 +650,7 @@ fn a_template_gets_the_callers_variables_and_keeps_its_own() {
     let template = ChatTemplate::new("custom", source, &tokenizer).unwrap();
     let messages = [Message::text("user", "Hi")];
     let with = |variables: serde_json::Value| {
-        template.render_with(&messages, Ending::Answer, variables.as_object().unwrap()).map(|rendered| rendered.text())
+        template.render_with(&messages, &[], Ending::Answer, variables.as_object().unwrap()).map(|rendered| rendered.text())
     };
     assert_eq!(with(serde_json::json!({})).unwrap(), "False|none|1|True|");
     assert_eq!(
@@ -697,7 +697,7 @@ fn typed_markers_stay_text() {
         // Halves that the joined parts would complete.
         Content::Parts(vec![Part::Text("<|im_".into()), Part::Text("end|>".into())]),
     ] {
-        let rendered = template.render(&[Message { role: "user".into(), content: content.clone() }], true).unwrap();
+        let rendered = template.render(&[Message { content: content.clone(), ..Message::text("user", "") }], true).unwrap();
         assert!(rendered.segments().iter().all(|segment| matches!(segment, Segment::Text { .. })));
         let ids = joined(&encode_segments(&tokenizer, &rendered.segments(), ImageText::Gap));
         assert_eq!(control(&ids), control(&joined(&chunks)), "{content:?}");

@@ -102,10 +102,39 @@ export interface ImagePart { type: "image"; image: ImageSource; detail?: ImageDe
 export interface RefusalPart { type: "refusal"; refusal: string }
 export type ContentPart = TextPart | ImageUrlPart | ImagePart | RefusalPart;
 
-/** `developer` is another name of `system`. OpenAI's `name` changes nothing. An assistant's content may be missing: a text of nothing. */
+/**
+ * A call of a tool. `arguments` is a JSON object that the tool's schema accepts; of an answer with the `finish_reason` `"length"` or `"abort"`
+ * the last call's may be only the beginning of one.
+ */
+export interface ToolCall { id: string; type: "function"; function: { name: string; arguments: string } }
+
+/**
+ * `developer` is another name of `system`. OpenAI's `name` changes nothing. An assistant's content may be missing: a text of nothing. Messages of the
+ * role `tool` are the results of the calls of the assistant's message before them.
+ */
 export type Message =
   | { role: "system" | "developer" | "user"; content: string | ContentPart[]; name?: string }
-  | { role: "assistant"; content?: string | ContentPart[] | null; refusal?: string | null; name?: string; tool_calls?: [] | null };
+  | { role: "assistant"; content?: string | ContentPart[] | null; refusal?: string | null; name?: string; tool_calls?: ToolCall[] | null }
+  | { role: "tool"; content: string | TextPart[]; tool_call_id: string };
+
+/**
+ * A function that the model may call. What it writes as arguments satisfies `parameters`, a JSON schema of an object, whether or not `strict` is
+ * set; without `parameters` there are none. The model is told name, description and parameters, in the way it was trained on where its chat
+ * template has one.
+ */
+export interface Tool {
+  type: "function";
+  function: { name: string; description?: string; parameters?: object; strict?: boolean | null };
+}
+
+/**
+ * `auto` (the default where there are tools): the model answers or calls. `required`: it calls. A function: that one is called, once. `allowed_tools`:
+ * as its `mode` says, but only these. `none`: nothing is called, and the model is not told of the tools.
+ */
+export type ToolChoice =
+  | "none" | "auto" | "required"
+  | { type: "function"; function: { name: string } }
+  | { type: "allowed_tools"; allowed_tools: { mode: "auto" | "required"; tools: object[] } };
 
 /**
  * `json_object`: any JSON object. `json_schema`: what the schema accepts (docs/json-and-tools.md says which keywords there are; others fail with
@@ -135,7 +164,6 @@ export interface Ignored {
   prediction?: object | null;
   reasoning_effort?: string | null;
   verbosity?: string | null;
-  parallel_tool_calls?: boolean | null;
   /** llama.cpp's. */
   cache_prompt?: boolean | null;
   /** One answer is written. */
@@ -194,9 +222,11 @@ export interface ChatCompletionRequest extends Sampling {
   add_generation_prompt?: boolean | null;
   /** Variables for the model's chat template, such as Qwen3's `enable_thinking`. */
   chat_template_kwargs?: Record<string, unknown> | null;
-  /** Tools are not called: none may be given. */
-  tools?: [] | null;
-  tool_choice?: "none" | "auto" | null;
+  /** At most 128. */
+  tools?: Tool[] | null;
+  tool_choice?: ToolChoice | null;
+  /** Whether one answer may have several calls, where the model's form has room for them. Default: yes. */
+  parallel_tool_calls?: boolean | null;
   modalities?: "text"[] | null;
 }
 
@@ -209,10 +239,16 @@ export interface CompletionRequest extends Sampling {
   logprobs?: boolean | number | null;
 }
 
-/** `abort`, which OpenAI's replies do not have, is told only to who gave a `signal`. */
-export type FinishReason = "stop" | "length" | "abort";
+/** A request without tools. */
+export interface Toolless { tools?: [] | null }
+
+/** `tool_calls`: the answer is calls. `abort`, which OpenAI's replies do not have, is told only to who gave a `signal`. */
+export type FinishReason = "stop" | "tool_calls" | "length" | "abort";
 /** What OpenAI's replies have, too. */
 export type Finished = Exclude<FinishReason, "abort">;
+/** Text that is gone on with calls nothing. */
+export type TextFinishReason = Exclude<FinishReason, "tool_calls">;
+export type TextFinished = Exclude<Finished, "tool_calls">;
 /** A call that nobody can stop ends by itself. */
 export interface Unstoppable { signal?: null }
 
@@ -237,7 +273,8 @@ export interface Usage {
 export interface TopLogprob { token: string; logprob: number; bytes: number[] | null }
 export interface TokenLogprob extends TopLogprob { top_logprobs: TopLogprob[] }
 
-export interface ChatCompletion<Finish extends FinishReason = FinishReason> {
+/** `content` is null where tools were given and the answer is calls alone. */
+export interface ChatCompletion<Finish extends FinishReason = FinishReason, Content extends string | null = string> {
   id: string;
   object: "chat.completion";
   /** Seconds since 1970. */
@@ -245,13 +282,16 @@ export interface ChatCompletion<Finish extends FinishReason = FinishReason> {
   model: string;
   choices: [{
     index: 0;
-    message: { role: "assistant"; content: string; refusal: null };
+    message: { role: "assistant"; content: Content; refusal: null; tool_calls?: ToolCall[] };
     finish_reason: Finish;
     logprobs: { content: TokenLogprob[]; refusal: null } | null;
     token_ids: number[];
   }];
   usage: Usage;
 }
+
+/** A part of the call with this `index`: the first has its id and name, and all have more of the arguments, to put together. */
+export interface ToolCallDelta { index: number; id?: string; type?: "function"; function: { name?: string; arguments: string } }
 
 export interface ChatCompletionChunk<Finish extends FinishReason = FinishReason> {
   id: string;
@@ -260,7 +300,7 @@ export interface ChatCompletionChunk<Finish extends FinishReason = FinishReason>
   model: string;
   choices: [{
     index: 0;
-    delta: { role?: "assistant"; content: string };
+    delta: { role?: "assistant"; content: string; tool_calls?: ToolCallDelta[] };
     finish_reason: Finish | null;
     logprobs: { content: TokenLogprob[]; refusal: null } | null;
     /** This chunk's own. */
@@ -288,7 +328,7 @@ export interface TextLogprobs {
   content: TokenLogprob[];
 }
 
-export interface Completion<Finish extends FinishReason = FinishReason> {
+export interface Completion<Finish extends TextFinishReason = TextFinishReason> {
   id: string;
   object: "text_completion";
   created: number;
@@ -297,7 +337,7 @@ export interface Completion<Finish extends FinishReason = FinishReason> {
   usage: Usage;
 }
 
-export interface CompletionChunk<Finish extends FinishReason = FinishReason> {
+export interface CompletionChunk<Finish extends TextFinishReason = TextFinishReason> {
   id: string;
   object: "text_completion";
   created: number;
@@ -331,27 +371,29 @@ export interface Engine {
       create(request: ChatCompletionRequest & WithUsage, options?: CallOptions): Promise<Stream<ChatCompletionChunk | UsageChunk>>;
       create(request: ChatCompletionRequest & Unstoppable & { stream: true }, options?: Unstoppable): Promise<Stream<ChatCompletionChunk<Finished>>>;
       create(request: ChatCompletionRequest & { stream: true }, options?: CallOptions): Promise<Stream<ChatCompletionChunk>>;
-      create(request: ChatCompletionRequest & Unstoppable & { stream?: false | null }, options?: Unstoppable): Promise<ChatCompletion<Finished>>;
-      create(request: ChatCompletionRequest & { stream?: false | null }, options?: CallOptions): Promise<ChatCompletion>;
-      create(request: ChatCompletionRequest, options?: CallOptions): Promise<ChatCompletion | Stream<ChatCompletionChunk>>;
+      create(request: ChatCompletionRequest & Toolless & Unstoppable & { stream?: false | null }, options?: Unstoppable): Promise<ChatCompletion<Finished>>;
+      create(request: ChatCompletionRequest & Toolless & { stream?: false | null }, options?: CallOptions): Promise<ChatCompletion>;
+      create(request: ChatCompletionRequest & Unstoppable & { stream?: false | null }, options?: Unstoppable): Promise<ChatCompletion<Finished, string | null>>;
+      create(request: ChatCompletionRequest & { stream?: false | null }, options?: CallOptions): Promise<ChatCompletion<FinishReason, string | null>>;
+      create(request: ChatCompletionRequest, options?: CallOptions): Promise<ChatCompletion<FinishReason, string | null> | Stream<ChatCompletionChunk>>;
     };
   };
   readonly completions: {
-    create(request: CompletionRequest & WithUsage & Unstoppable, options?: Unstoppable): Promise<Stream<CompletionChunk<Finished> | UsageChunk<"text_completion">>>;
+    create(request: CompletionRequest & WithUsage & Unstoppable, options?: Unstoppable): Promise<Stream<CompletionChunk<TextFinished> | UsageChunk<"text_completion">>>;
     create(request: CompletionRequest & WithUsage, options?: CallOptions): Promise<Stream<CompletionChunk | UsageChunk<"text_completion">>>;
-    create(request: CompletionRequest & Unstoppable & { stream: true }, options?: Unstoppable): Promise<Stream<CompletionChunk<Finished>>>;
+    create(request: CompletionRequest & Unstoppable & { stream: true }, options?: Unstoppable): Promise<Stream<CompletionChunk<TextFinished>>>;
     create(request: CompletionRequest & { stream: true }, options?: CallOptions): Promise<Stream<CompletionChunk>>;
-    create(request: CompletionRequest & Unstoppable & { stream?: false | null }, options?: Unstoppable): Promise<Completion<Finished>>;
+    create(request: CompletionRequest & Unstoppable & { stream?: false | null }, options?: Unstoppable): Promise<Completion<TextFinished>>;
     create(request: CompletionRequest & { stream?: false | null }, options?: CallOptions): Promise<Completion>;
     create(request: CompletionRequest, options?: CallOptions): Promise<Completion | Stream<CompletionChunk>>;
   };
   /** @param options `special`: control tokens written in the text count as such; `bos`: begin as the model wants it. */
   tokenize(text: string, options?: { special?: boolean; bos?: boolean } & CallOptions): Promise<Uint32Array>;
   detokenize(ids: Iterable<number>, options?: CallOptions): Promise<string>;
-  /** The rendered prompt, images as `<image>`. */
-  applyChatTemplate(messages: Message[], options?: { addGenerationPrompt?: boolean } & CallOptions): Promise<string>;
-  /** Tokens that the prompt of these messages takes, pictures included. */
-  countTokens(messages: Message[], options?: CallOptions): Promise<number>;
+  /** The rendered prompt, images as `<image>`; with `tools`, as the model is told of them. */
+  applyChatTemplate(messages: Message[], options?: { addGenerationPrompt?: boolean; tools?: Tool[] | null } & CallOptions): Promise<string>;
+  /** Tokens that the prompt of these messages, and of `tools`, takes, pictures included. */
+  countTokens(messages: Message[], options?: { tools?: Tool[] | null } & CallOptions): Promise<number>;
   /** What the language model is given for the picture: `shape` is [tokens, features]. */
   embedImage(image: ImageSource, options?: CallOptions): Promise<{ data: Float32Array; shape: number[]; milliseconds: number }>;
   /** What the vision tower is given for the picture: `shape` is [tiles, 3, height, width]. */

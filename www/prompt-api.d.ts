@@ -6,7 +6,7 @@ import type { Engine, EngineOptions, ImageSource } from "./llava-web.js";
  * the session that was asked last; another one's is computed again.
  *
  * Where a conversation grows beyond the context, its oldest turns but the system's are forgotten, and `contextoverflow` is fired; what does not fit
- * even so is refused with a `QuotaExceededError`. Audio and tools are refused with a `NotSupportedError`.
+ * even so is refused with a `QuotaExceededError`. Audio is refused with a `NotSupportedError`.
  */
 export class LanguageModel extends EventTarget {
   private constructor();
@@ -46,13 +46,22 @@ export interface PromptMessage {
 }
 export type PromptPart = { type: "text"; value: string } | { type: "image"; value: ImageSource };
 
+/** A function that the model may call. `execute` is given an object that `inputSchema` accepts; what it throws, the prompt fails with. */
+export interface PromptTool {
+  name: string;
+  description: string;
+  inputSchema: object;
+  execute: (input: any) => unknown;
+}
+
 export interface Expected { type: "text" | "image" | (string & {}); languages?: string[] }
 export interface CoreOptions {
   topK?: number;
   temperature?: number;
   expectedInputs?: Expected[];
   expectedOutputs?: Expected[];
-  tools?: [];
+  /** Called when the model asks for them, up to eight times for one answer; an answer is then written from what they return. */
+  tools?: PromptTool[];
 }
 export interface CreateOptions extends CoreOptions {
   initialPrompts?: PromptMessage[];

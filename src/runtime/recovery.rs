@@ -15,13 +15,12 @@ use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::image::Pixels;
 use crate::runtime::ahead::{Ahead, Drawing};
+use crate::runtime::answer_text::AnswerText;
 use crate::runtime::engine::{Engine, Generation, Run, ended};
 use crate::runtime::grammar::Constraint;
 use crate::runtime::report::{Event, FinishReason, Usage};
 use crate::runtime::sampler::Sampler;
 use crate::runtime::session::{Prefill, Slot};
-use crate::runtime::stop::StopMatcher;
-use crate::text::StreamDecoder;
 
 /// What outlives a device; nothing of it is on one.
 pub struct Rescued {
@@ -34,8 +33,7 @@ struct Unfinished {
     prompt: Vec<Slot>,
     originals: Vec<(u64, Rc<Pixels>)>,
     sampler: Sampler,
-    stop: StopMatcher,
-    decoder: StreamDecoder,
+    text: AnswerText,
     history: Vec<u32>,
     n_generated: usize,
     max_tokens: usize,
@@ -59,7 +57,7 @@ impl Rescued {
     pub fn abort(&mut self) -> Option<Event> {
         let mut g = self.generation.take()?;
         let counts = (g.n_computed, g.n_generated);
-        Some(ended(&mut g.stop, &mut g.decoder, g.usage, counts, FinishReason::Abort))
+        Some(ended(&mut g.text, g.usage, counts, FinishReason::Abort))
     }
 }
 
@@ -76,8 +74,7 @@ impl<B: Backend> Engine<B> {
             prompt: g.prompt,
             originals: g.run.originals,
             sampler: g.sampler,
-            stop: g.stop,
-            decoder: g.decoder,
+            text: g.text,
             history: g.history,
             n_generated: g.n_generated,
             max_tokens: g.max_tokens,
@@ -151,8 +148,7 @@ impl<B: Backend> Engine<B> {
         self.generation = Some(Generation {
             run,
             sampler: u.sampler,
-            stop: u.stop,
-            decoder: u.decoder,
+            text: u.text,
             history: u.history,
             n_generated: u.n_generated,
             max_tokens: u.max_tokens,

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::runtime::call_reader::CallPiece;
+
 /// How far loading is.
 #[derive(Debug, Clone, Serialize)]
 pub struct LoadProgress<'a> {
@@ -95,10 +97,12 @@ pub struct Usage {
 
 /// Why a generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// The model ended its answer, or a stop string came.
     Stop,
+    /// The same, the answer being calls of tools.
+    ToolCalls,
     /// `max_tokens` or the end of the context.
     Length,
     /// The caller stopped it.
@@ -123,6 +127,9 @@ pub enum Event {
     Token {
         /// The text that is now certain; may be empty while a character or a stop string is incomplete.
         text: String,
+        /// Parts of the tools' calls.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        tool_calls: Vec<CallPiece>,
         /// The generated id.
         token_ids: [u32; 1],
         /// Where they were asked for.
@@ -132,6 +139,9 @@ pub enum Event {
     Done {
         /// Text that was held back.
         text: String,
+        /// The last parts of calls, where one was cut short.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        tool_calls: Vec<CallPiece>,
         /// Why.
         finish_reason: FinishReason,
         /// What it cost.

@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::error::{Error, Result, shown};
-use crate::runtime::grammar::{Grammar, ResponseFormat};
+use crate::runtime::grammar::{Grammar, Json, ResponseFormat};
 use crate::runtime::pictures::Detail;
 use crate::runtime::sampler::SamplerConfig;
+use crate::runtime::tools::{RequestCall, Tools};
 use crate::text::{Content, Ending, Message, Part, Variables};
 
 /// The most alternatives that may be asked for per token.
 pub const MAX_TOP_LOGPROBS: usize = 20;
 
 /// A chat completion.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub struct ChatRequest {
     /// The conversation.
     pub messages: Vec<RequestMessage>,
@@ -26,12 +27,26 @@ pub struct ChatRequest {
     /// Variables for the chat template.
     #[serde(default)]
     pub chat_template_kwargs: Variables,
+    /// Functions that the model may call, as OpenAI's requests have them.
+    pub tools: Option<Json>,
+    /// Whether it may or must call them, and which.
+    pub tool_choice: Option<Json>,
+    /// Whether one answer may have several calls; default: yes.
+    pub parallel_tool_calls: Option<bool>,
     /// How to generate.
     #[serde(flatten)]
     pub options: GenerationOptions,
 }
 
 impl ChatRequest {
+    /// Its tools, where one may be called.
+    ///
+    /// # Errors
+    /// As [`Tools::new`].
+    pub fn tools(&self) -> Result<Option<Tools>> {
+        Tools::new(self.tools.as_ref(), self.tool_choice.as_ref(), self.parallel_tool_calls)
+    }
+
     /// Where its prompt ends.
     ///
     /// # Errors
@@ -79,10 +94,15 @@ pub struct LookedAtRequest {
 /// One message of a conversation.
 #[derive(Debug, Clone, Deserialize)]
 pub struct RequestMessage {
-    /// `system` (or `developer`, which is the same), `user` or `assistant`.
+    /// `system` (or `developer`, which is the same), `user`, `assistant` or `tool`.
     pub role: String,
     /// Text, or parts.
     pub content: RequestContent,
+    /// What the assistant called.
+    #[serde(default)]
+    pub tool_calls: Vec<RequestCall>,
+    /// The call that a tool's message is the result of.
+    pub tool_call_id: Option<String>,
 }
 
 /// The content of a message.
@@ -266,9 +286,9 @@ pub fn messages(messages: &[RequestMessage], n_images: usize) -> Result<(Vec<Mes
     for (i, message) in messages.iter().enumerate() {
         // OpenAI's newer name.
         let role = if message.role == "developer" { "system" } else { message.role.as_str() };
-        if !["system", "user", "assistant"].contains(&role) {
+        if !["system", "user", "assistant", "tool"].contains(&role) {
             return Err(Error::invalid_request(format!(
-                "Message {i} has the role '{}'; the roles are 'system', 'user' and 'assistant'.",
+                "Message {i} has the role '{}'; the roles are 'system', 'user', 'assistant' and 'tool'.",
                 shown(&message.role)
             )));
         }
@@ -293,7 +313,13 @@ pub fn messages(messages: &[RequestMessage], n_images: usize) -> Result<(Vec<Mes
                 Content::Parts(all)
             }
         };
-        out.push(Message { role: role.to_string(), content });
+        let calls = message.tool_calls.iter().enumerate();
+        let tool_calls =
+            calls.map(|(n, call)| call.call(&format!("messages[{i}].tool_calls[{n}]"))).collect::<Result<Vec<_>>>()?;
+        if !tool_calls.is_empty() && role != "assistant" {
+            return Err(Error::invalid_request(format!("Message {i} has tool_calls, which are the assistant's alone.")));
+        }
+        out.push(Message { role: role.to_string(), content, tool_calls, tool_call_id: message.tool_call_id.clone() });
     }
     // An empty turn among others asks for something: what was said before it.
     let asked = |message: &Message| match &message.content {

@@ -10,6 +10,7 @@ use super::guard::{Guard, Rendered};
 use super::prompt::IMAGE;
 use super::to_json::to_json;
 use super::tokenizer::Tokenizer;
+use super::tools::{self, CallForm, Support, Tool, ToolCall, message_value};
 use crate::error::{Error, Result, shown};
 use crate::gguf::metadata::Metadata;
 
@@ -34,21 +35,35 @@ pub enum Content {
 /// A message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// `system`, `user` or `assistant`.
+    /// `system`, `user`, `assistant` or `tool`.
     pub role: String,
     /// What it says.
     pub content: Content,
+    /// What the assistant calls behind it.
+    pub tool_calls: Vec<ToolCall>,
+    /// The call that a tool's message is the result of.
+    pub tool_call_id: Option<String>,
 }
 
 impl Message {
     /// A message of text alone.
     pub fn text(role: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { role: role.into(), content: Content::Text(text.into()) }
+        Self { role: role.into(), content: Content::Text(text.into()), tool_calls: Vec::new(), tool_call_id: None }
     }
 
     /// A message of parts.
     pub fn parts(role: impl Into<String>, parts: Vec<Part>) -> Self {
-        Self { role: role.into(), content: Content::Parts(parts) }
+        Self { content: Content::Parts(parts), ..Self::text(role, "") }
+    }
+
+    /// A message of the assistant's that calls tools behind a text, which may be empty.
+    pub fn calls(text: impl Into<String>, tool_calls: Vec<ToolCall>) -> Self {
+        Self { tool_calls, ..Self::text("assistant", text) }
+    }
+
+    /// The result of a call.
+    pub fn result(id: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { tool_call_id: Some(id.into()), ..Self::text("tool", text) }
     }
 
     fn n_images(&self) -> usize {
@@ -106,6 +121,8 @@ pub struct ChatTemplate {
     takes_strings: bool,
     /// What the template writes for an image part; `None` where it knows no parts or no images.
     image_text: Option<String>,
+    /// What it does with tools.
+    tools: Support,
     escaper: Escaper,
     warning: Option<String>,
 }
@@ -213,6 +230,7 @@ impl ChatTemplate {
             date: None,
             takes_strings: true,
             image_text: None,
+            tools: Support::None { takes_system: true },
             escaper: Escaper::new(tokenizer.markers().chain(IMAGE_TEXTS))?,
             warning: None,
         };
@@ -223,6 +241,10 @@ impl ChatTemplate {
             ))
         })?;
         template.probe()?;
+        template.tools = Support::found(
+            |messages, tools| template.try_run(messages.into_iter().collect(), tools, true, &Variables::new()).ok(),
+            |text| tokenizer.find_token(text).is_some(),
+        );
         // What the template writes for an image need not be one of the usual texts.
         if let Some(text) = template.image_text.as_deref().filter(|text| !IMAGE_TEXTS.contains(text)) {
             template.escaper = Escaper::new(tokenizer.markers().chain(IMAGE_TEXTS).chain([text]))?;
@@ -245,6 +267,11 @@ impl ChatTemplate {
         self.warning.as_deref()
     }
 
+    /// How the model writes calls of tools: as the template does, or else as it is told.
+    pub fn call_form(&self) -> CallForm {
+        self.tools.form()
+    }
+
     /// Tells the template what day it is. Without it, templates that ask use the day written in them.
     pub fn set_date(&mut self, date: Option<Date>) {
         self.date = date;
@@ -265,8 +292,8 @@ impl ChatTemplate {
         environment
     }
 
-    fn run(&self, messages: Value, add_generation_prompt: bool, variables: &Variables) -> Result<String> {
-        self.try_run(messages, add_generation_prompt, variables).map_err(|error| {
+    fn run(&self, messages: Value, tools: Value, add_generation_prompt: bool, variables: &Variables) -> Result<String> {
+        self.try_run(messages, tools, add_generation_prompt, variables).map_err(|error| {
             let mut cause: Option<&dyn std::error::Error> = Some(&error);
             while let Some(inner) = cause {
                 if let Some(Refusal(message)) = inner.downcast_ref() {
@@ -287,6 +314,7 @@ impl ChatTemplate {
     fn try_run(
         &self,
         messages: Value,
+        tools: Value,
         add_generation_prompt: bool,
         variables: &Variables,
     ) -> std::result::Result<String, minijinja::Error> {
@@ -296,7 +324,7 @@ impl ChatTemplate {
             add_generation_prompt,
             bos_token => self.bos,
             eos_token => self.eos,
-            tools => Value::from(()),
+            tools,
             documents => Value::from(()),
             ..Value::from_serialize(variables)
         };
@@ -313,7 +341,7 @@ impl ChatTemplate {
     /// # Errors
     /// `invalid_request` where the template refuses or fails.
     pub fn render_verbatim(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        self.run(verbatim(messages), add_generation_prompt, &Variables::new())
+        self.run(verbatim(messages), Value::from(()), add_generation_prompt, &Variables::new())
     }
 
     /// Finds out by trial what kinds of content the template takes, as it does not say.
@@ -324,8 +352,12 @@ impl ChatTemplate {
         const NEEDLE: &str = "needle";
         let text = || Part::Text(NEEDLE.into());
         let mut too_much = None;
-        let mut run = |content| match self.try_run(verbatim(&[Message { role: "user".into(), content }]), true, &Variables::new())
-        {
+        let mut run = |content| match self.try_run(
+            verbatim(&[Message { content, ..Message::text("user", "") }]),
+            Value::from(()),
+            true,
+            &Variables::new(),
+        ) {
             Ok(text) => Some(text),
             Err(error) => {
                 too_much = too_much.take().or(Some(error).filter(bounded::is_too_much));
@@ -363,15 +395,17 @@ impl ChatTemplate {
     /// `invalid_request` for an unknown role, and where the template refuses the conversation or loses an image.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Rendered> {
         let ending = if add_generation_prompt { Ending::Answer } else { Ending::Messages };
-        self.render_with(messages, ending, &Variables::new())
+        self.render_with(messages, &[], ending, &Variables::new())
     }
 
-    /// [`Self::render`] with another end, or with variables for the template.
+    /// [`Self::render`] with tools, another end, or variables for the template.
+    ///
+    /// Tools, calls and results go to templates that know them. For others they are told and written as text.
     ///
     /// # Errors
-    /// As [`Self::render`]; `invalid_request` also where there is no message of the model's to go on with, the template closes it in a way
-    /// that leaves nothing to go on with, or the variables are more than 64 KiB of JSON.
-    pub fn render_with(&self, messages: &[Message], ending: Ending, variables: &Variables) -> Result<Rendered> {
+    /// As [`Self::render`]; `invalid_request` also where a result is of no call, there is no message of the model's to go on with, the template
+    /// closes it in a way that leaves nothing to go on with, or the variables are more than 64 KiB of JSON.
+    pub fn render_with(&self, messages: &[Message], tools: &[Tool], ending: Ending, variables: &Variables) -> Result<Rendered> {
         if !variables.is_empty() && serde_json::to_string(variables).map_or(usize::MAX, |json| json.len()) > MAX_VARIABLES {
             return Err(Error::invalid_request(format!(
                 "chat_template_kwargs has more than {MAX_VARIABLES} bytes of JSON. Give the template less, or say it in a message."
@@ -383,18 +417,28 @@ impl ChatTemplate {
                  as such a message, or leave it out.",
             ));
         }
-        if let Some(message) = messages.iter().find(|message| !matches!(&*message.role, "system" | "user" | "assistant")) {
+        if let Some(message) = messages.iter().find(|message| !matches!(&*message.role, "system" | "user" | "assistant" | "tool"))
+        {
             return Err(Error::invalid_request(format!(
-                "A message's role is '{}'; it must be 'system', 'user' or 'assistant'.",
+                "A message's role is '{}'; it must be 'system', 'user', 'assistant' or 'tool'.",
                 shown(&message.role)
             )));
         }
+        tools::check_results(messages)?;
         let n_images: usize = messages.iter().map(Message::n_images).sum();
-        let guard = Guard::new(&self.source, messages, &self.escaper);
-        let add_generation_prompt = ending == Ending::Answer;
+        let guard = Guard::new(&self.source, messages, tools, &self.escaper);
+        let (messages, tools) = self.tools.adapted(messages, tools, &|text| guard.text(text));
+        let messages = &*messages;
+        let run = |contents: &mut dyn Iterator<Item = Value>| {
+            let values = messages.iter().zip(contents).map(|(message, content)| {
+                message_value(&message.role, content, self.tools.members(message, messages, &|text| guard.text(text)))
+            });
+            self.run(values.collect(), tools.clone(), ending == Ending::Answer, variables)
+        };
         // The message that is gone on with, which ends in a mark; what the template writes behind it closes the turn.
         let marked = (ending == Ending::LastMessage).then(|| messages.len() - 1);
         let marked_text = |i: usize, mut text: String| {
+            text += &self.tools.behind(&messages[i], &|text| guard.text(text));
             if marked == Some(i) {
                 text.push(guard.end);
             }
@@ -417,9 +461,9 @@ impl ChatTemplate {
         if n_images > 0
             && let Some(image_text) = &self.image_text
         {
-            let contents = messages.iter().enumerate().map(|(i, message)| match &message.content {
+            let mut contents = messages.iter().enumerate().map(|(i, message)| match &message.content {
                 // The model's own messages are text, as every template takes it.
-                _ if marked == Some(i) => {
+                _ if marked == Some(i) || !message.tool_calls.is_empty() => {
                     let text = marked_text(i, guard.flatten(&message.content));
                     if self.takes_strings { Value::from(text) } else { parts_value(std::iter::once(Some(text))) }
                 }
@@ -430,19 +474,17 @@ impl ChatTemplate {
                     Part::Image => None,
                 })),
             });
-            let values = messages.iter().zip(contents).map(|(message, content)| message_value(&message.role, content));
-            let text = cut(self.run(values.collect(), add_generation_prompt, variables)?)?;
+            let text = cut(run(&mut contents)?)?;
             if text.matches(image_text.as_str()).count() == n_images {
                 return Ok(guard.rendered(text.replace(image_text.as_str(), &guard.image.to_string())));
             }
             // It numbers its images or leaves some out: say where they stand ourselves.
         }
-        let contents = messages.iter().enumerate().map(|(i, message)| {
+        let mut contents = messages.iter().enumerate().map(|(i, message)| {
             let text = marked_text(i, guard.flatten(&message.content));
             if self.takes_strings { Value::from(text) } else { parts_value(std::iter::once(Some(text))) }
         });
-        let values = messages.iter().zip(contents).map(|(message, content)| message_value(&message.role, content));
-        let text = cut(self.run(values.collect(), add_generation_prompt, variables)?)?;
+        let text = cut(run(&mut contents)?)?;
         if text.matches(guard.image).count() != n_images {
             return Err(Error::invalid_request(format!(
                 "The chat template loses images of this conversation: {n_images} were given. Choose another template by name."
@@ -464,13 +506,9 @@ fn verbatim(messages: &[Message]) -> Value {
                     Part::Image => None,
                 })),
             };
-            message_value(&message.role, content)
+            message_value(&message.role, content, Vec::new())
         })
         .collect()
-}
-
-fn message_value(role: &str, content: Value) -> Value {
-    Value::from_iter([("role", Value::from(role)), ("content", content)])
 }
 
 /// A list of parts as templates know it; `None` is an image.

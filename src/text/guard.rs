@@ -3,6 +3,7 @@
 use super::chat::{Content, Message, Part};
 use super::escape::Escaper;
 use super::prompt::{IMAGE, Segment, split_at_images};
+use super::tools::{self, Tool};
 
 /// The characters that a rendering uses for itself, and how message text is kept from meaning anything.
 pub(super) struct Guard<'a> {
@@ -15,13 +16,14 @@ pub(super) struct Guard<'a> {
 }
 
 impl<'a> Guard<'a> {
-    /// Picks noncharacters that occur nowhere in the template and the messages.
-    pub(super) fn new(source: &str, messages: &[Message], escaper: &'a Escaper) -> Self {
+    /// Picks noncharacters that occur nowhere in the template, the messages and the tools.
+    pub(super) fn new(source: &str, messages: &[Message], tools: &[Tool], escaper: &'a Escaper) -> Self {
         let mut used = 0u32;
         let mut note = |text: &str| {
             text.chars().filter(|c| ('\u{fdd0}'..='\u{fdef}').contains(c)).for_each(|c| used |= 1 << (c as u32 - 0xfdd0));
         };
         note(source);
+        tools::each_text(messages, tools, &mut note);
         for message in messages {
             match &message.content {
                 Content::Text(text) => note(text),

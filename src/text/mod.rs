@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! GGUF metadata ─▶ tokenizer (pieces, special tokens, SentencePiece or byte-level BPE)
-//! messages ─▶ chat template ─▶ rendered text ─▶ segments (text | image) ─▶ chunks (token ids | image)
+//! messages, tools ─▶ chat template ─▶ rendered text ─▶ segments (text | image) ─▶ chunks (token ids | image)
 //! token ids ─▶ stream decoder ─▶ text
 //! ```
 //!
@@ -23,6 +23,7 @@ mod spm;
 mod stream;
 mod to_json;
 mod tokenizer;
+mod tools;
 pub(crate) mod unicode;
 mod unicode_table;
 #[doc(hidden)]
@@ -34,3 +35,4 @@ pub use guard::Rendered;
 pub use prompt::{Chunk, IMAGE, ImageText, Segment, encode_segments, parse_prompt};
 pub use stream::StreamDecoder;
 pub use tokenizer::{Special, Tokenizer};
+pub use tools::{CallForm, Tool, ToolCall};

@@ -15,7 +15,7 @@ use crate::gguf::RangedSource;
 use crate::quant::Format;
 use crate::runtime::engine::{Engine as Generic, ImageInput, Info, LoadOptions, LoadProgress, Pause};
 use crate::runtime::recovery;
-use crate::runtime::request::{self, LookedAtRequest, RequestMessage};
+use crate::runtime::request::{self, ChatRequest, LookedAtRequest};
 use crate::runtime::saved_session::SavedBytes;
 use crate::text::{Date, Special, Tokenizer};
 use crate::wasm::source::JsSource;
@@ -217,6 +217,12 @@ fn pausing(pause: Function) -> Pause {
     })
 }
 
+/// A request of these messages and tools, both as JSON.
+fn conversation(messages: &str, tools: Option<String>) -> Result<ChatRequest> {
+    let tools = tools.as_deref().map(request::parse).transpose()?;
+    Ok(ChatRequest { messages: request::parse(messages)?, tools, ..ChatRequest::default() })
+}
+
 /// Runs `f` and gives JavaScript its error.
 fn checked<T>(result: Result<T>) -> std::result::Result<T, JsValue> {
     result.map_err(|e| to_js(&e))
@@ -316,19 +322,24 @@ impl Engine {
 
     /// A conversation as the model is given it.
     #[wasm_bindgen(js_name = applyChatTemplate)]
-    pub fn apply_chat_template(&self, messages: &str, add_generation_prompt: bool) -> std::result::Result<String, JsValue> {
-        checked(
-            request::parse::<Vec<RequestMessage>>(messages)
-                .and_then(|messages| on!(&self.runtime, engine => engine.apply_chat_template(&messages, add_generation_prompt))),
-        )
+    pub fn apply_chat_template(
+        &self,
+        messages: &str,
+        add_generation_prompt: bool,
+        tools: Option<String>,
+    ) -> std::result::Result<String, JsValue> {
+        checked((|| {
+            let request = ChatRequest { add_generation_prompt: Some(add_generation_prompt), ..conversation(messages, tools)? };
+            on!(&self.runtime, engine => engine.apply_chat_template(&request))
+        })())
     }
 
     /// Tokens that the prompt of a conversation takes, pictures included.
     #[wasm_bindgen(js_name = countTokens)]
-    pub fn count_tokens(&mut self, messages: &str, pictures: Array) -> std::result::Result<f64, JsValue> {
+    pub fn count_tokens(&mut self, messages: &str, pictures: Array, tools: Option<String>) -> std::result::Result<f64, JsValue> {
         checked((|| {
-            let messages = request::parse::<Vec<RequestMessage>>(messages)?;
-            on!(&mut self.runtime, engine => engine.count_tokens(&messages, &images(&pictures)?)).map(|n| n as f64)
+            let request = conversation(messages, tools)?;
+            on!(&mut self.runtime, engine => engine.count_tokens(&request, &images(&pictures)?)).map(|n| n as f64)
         })())
     }
 

@@ -66,6 +66,10 @@ describe("openai", { skip: withoutEngine }, () => {
       Object.assign(globalThis, {
         engine, options, openaiFetch, url, baseURL: "http://llava-web.invalid/v1",
         chat: (more, call) => engine.chat.completions.create({ messages: [{ role: "user", content: "What can you do?" }], temperature: 0, max_tokens: 8, ...more }, call),
+        weather: () => ({
+          type: "function",
+          function: { name: "weather", description: "The weather of a town.", parameters: { type: "object", properties: { town: { enum: ["Bonn", "Ulm"] }, days: { type: "integer", minimum: 1, maximum: 3 } }, required: ["town"] } },
+        }),
         failure: (promise) => promise.then(() => null, ({ code, message }) => ({ code, message })),
       });
     }, { site: host.site });
@@ -97,11 +101,16 @@ describe("openai", { skip: withoutEngine }, () => {
 
   test("fields that would change the answer are refused by name, numbers with their range", async () => {
     const failures = await page.evaluate(async () => {
-      const { chat, engine, failure } = globalThis;
+      const { chat, engine, failure, weather } = globalThis;
       const circle = {};
       circle.itself = circle;
       const wrong = {
-        tools: { tools: [{ type: "function", function: { name: "f" } }] }, tool_choice: { tool_choice: "required" }, audio: { audio: { voice: "x", format: "wav" } },
+        "tools is 7; it must be an array": { tools: 7 }, "tools[0].function.name must be": { tools: [{ type: "function", function: { name: "a b" } }] },
+        "tools[0].type must be": { tools: [{ type: "custom", custom: { name: "f" } }] }, "another has": { tools: [weather(), weather()] }, "there are no tools": { tool_choice: "required" },
+        "tool_choice names 'g'": { tools: [weather()], tool_choice: { type: "function", function: { name: "g" } } }, "tool_choice is 7": { tool_choice: 7 },
+        "The tool 'f': ": { tools: [{ type: "function", function: { name: "f", parameters: { properties: { x: { type: "string", pattern: "(" } } } } }] },
+        "#/properties/x/pattern": { tools: [{ type: "function", function: { name: "f", parameters: { properties: { x: { type: "string", pattern: "(" } } } } }] },
+        function_call: { function_call: { name: "f" } }, audio: { audio: { voice: "x", format: "wav" } },
         modalities: { modalities: ["text", "audio"] }, web_search_options: { web_search_options: {} }, n: { n: 2 }, functions: { functions: [{ name: "f" }] },
         "max_tokens is 0; it must be a whole number of at least 1, or -1": { max_tokens: 0 }, "max_tokens is 1.5": { max_tokens: 1.5 }, "max_completion_tokens is -2": { max_completion_tokens: -2 },
         "max_tokens is \"5\"": { max_tokens: "5" }, "temperature is 2.5; it must be a number from 0 to 2": { temperature: 2.5 }, "temperature is \"hot\"": { temperature: "hot" },
@@ -119,7 +128,10 @@ describe("openai", { skip: withoutEngine }, () => {
         "logprobs is 21": await completion({ logprobs: 21 }),
       });
       for (const [name, message] of Object.entries({
-        "messages[0] belongs to a tool call": { role: "tool", content: "x", tool_call_id: "1" }, "messages[0].role": { content: "x" }, "messages[0].content": { role: "user", content: null },
+        "the result of the tool call '1'": { role: "tool", content: "x", tool_call_id: "1" }, "messages[0].tool_call_id": { role: "tool", content: "x" },
+        "messages[0].content can only have parts of the type \"text\"": { role: "tool", tool_call_id: "1", content: [{ type: "image_url", image_url: { url: "data:," } }] },
+        "messages[0].tool_calls[0].function.name": { role: "assistant", tool_calls: [{ id: "1", type: "custom" }] }, "older form of tools": { role: "function", name: "f", content: "x" },
+        "messages[0].tool_calls[0].function.arguments": { role: "assistant", tool_calls: [{ id: "1", type: "function", function: { name: "f", arguments: "{\"a" } }] }, "messages[0].role": { content: "x" }, "messages[0].content": { role: "user", content: null },
         "messages[0].content[0].refusal": { role: "assistant", content: [{ type: "refusal" }] },
       })) found[name] = await failure(chat({ messages: [message] }));
       return found;
@@ -209,7 +221,7 @@ describe("openai", { skip: withoutEngine }, () => {
         direct, created: created.choices[0].message.content, id: created.id, streamed, usage, final: final.choices[0].message.content, parsed: parsed.choices[0].message.parsed,
         completion: completion.object, models, one: one.id, name: engine.info.name,
         errors: {
-          tools: await failed(client.chat.completions.create({ ...request, tools: [{ type: "function", function: { name: "f", parameters: {} } }] })),
+          tools: await failed(client.chat.completions.create({ ...request, tools: [{ type: "function", function: { name: "f", parameters: { type: "string" } } }] })),
           long: await failed(client.chat.completions.create({ ...request, messages: [{ role: "user", content: "many words ".repeat(3000) }] })),
           route: await failed(client.responses.create({ model: "any", input: "x" })),
           model: await failed(client.models.retrieve("another")),
@@ -227,11 +239,83 @@ describe("openai", { skip: withoutEngine }, () => {
     assert.deepEqual([seen.models, seen.one], [[seen.name], seen.name]);
     const { errors } = seen;
     assert.deepEqual([errors.tools.name, errors.tools.status, errors.tools.code], ["BadRequestError", 400, "invalid_request"]);
-    assert.match(errors.tools.message, /tools/);
+    assert.match(errors.tools.message, /The tool 'f'/);
     assert.deepEqual([errors.long.status, errors.long.code], [400, "context_length_exceeded"]);
     assert.deepEqual([errors.route.name, errors.model.name], ["NotFoundError", "NotFoundError"]);
     assert.deepEqual([errors.picture.status, errors.picture.code, errors.picture.type], [400, "invalid_image", "invalid_request_error"]);
     assert.match(errors.streamed.message, /temperature is 9/);
+  });
+
+  test("tools are called in the form of their schemas, and results are gone on from", async () => {
+    const seen = await page.evaluate(async () => {
+      const { chat, engine, weather } = globalThis;
+      const tools = [weather(), { type: "function", function: { name: "now" } }];
+      const messages = [{ role: "user", content: "How is the weather?" }];
+      const named = { tools, tool_choice: { type: "function", function: { name: "weather" } }, max_tokens: 60 };
+      const whole = await chat(named);
+      const chunks = [];
+      for await (const chunk of await chat({ ...named, stream: true })) chunks.push(chunk);
+      const several = await chat({ tools: [tools[1]], tool_choice: "required", max_tokens: 400 });
+      const allowed = await chat({ tools, tool_choice: { type: "allowed_tools", allowed_tools: { mode: "required", tools: [{ type: "function", function: { name: "now" } }] } }, parallel_tool_calls: false, max_tokens: 60 });
+      const [{ message }] = whole.choices;
+      const called = [...messages, message, { role: "tool", tool_call_id: message.tool_calls[0].id, content: [{ type: "text", text: "It rains." }] }];
+      const next = await chat({ messages: called, tools, max_tokens: 4 });
+      const told = await engine.countTokens(messages, { tools });
+      return {
+        whole, chunks, several: several.choices[0], allowed: allowed.choices[0], next, told, untold: await engine.countTokens(messages),
+        prompt: await engine.applyChatTemplate(called, { tools }), cut: (await chat({ ...named, max_tokens: 12 })).choices[0],
+      };
+    });
+    const { message, finish_reason } = seen.whole.choices[0];
+    assert.deepEqual([message.content, finish_reason, message.tool_calls.length], [null, "tool_calls", 1]);
+    const [{ id, type, function: { name, arguments: json } }] = message.tool_calls;
+    assert.match(id, /^call_[0-9a-f]{24}$/);
+    assert.deepEqual([type, name], ["function", "weather"]);
+    const { town, days = 1, ...more } = JSON.parse(json);
+    assert.ok(["Bonn", "Ulm"].includes(town) && days >= 1 && days <= 3 && Object.keys(more).length === 0, json);
+    assert.equal(seen.whole.usage.completion_tokens, seen.whole.choices[0].token_ids.length);
+    const parts = seen.chunks.flatMap(({ choices: [{ delta }] }) => delta.tool_calls ?? []);
+    assert.match(parts[0].id, /^call_/);
+    assert.equal(parts[0].function.name, "weather");
+    assert.ok(parts.length > 2 && parts.slice(1).every((part) => part.index === 0 && part.id === undefined && part.function.name === undefined), JSON.stringify(parts));
+    assert.equal(parts.map((part) => part.function.arguments).join(""), json);
+    assert.equal(seen.chunks.at(-1).choices[0].finish_reason, "tool_calls");
+    assert.ok(seen.several.message.tool_calls.every((call) => call.function.name === "now" && Object.keys(JSON.parse(call.function.arguments)).length === 0), JSON.stringify(seen.several));
+    assert.deepEqual(seen.allowed.message.tool_calls.map((call) => call.function.name), ["now"]);
+    assert.ok(seen.next.usage.cached_tokens >= seen.told - 1 && seen.told > seen.untold, JSON.stringify([seen.next.usage, seen.told, seen.untold]));
+    for (const part of [json, "It rains.", "The weather of a town."]) assert.ok(seen.prompt.includes(part), seen.prompt);
+    assert.equal(seen.cut.finish_reason, "length");
+  });
+
+  test("openai's own client calls tools", async () => {
+    const seen = await page.evaluate(async () => {
+      const { OpenAI } = await import("/clients/clients.js");
+      const { engine, openaiFetch, baseURL, weather } = globalThis;
+      const client = new OpenAI({ apiKey: "none", baseURL, fetch: openaiFetch(engine), dangerouslyAllowBrowser: true });
+      const request = { model: "any", messages: [{ role: "user", content: "How is the weather?" }], tools: [weather()], tool_choice: "required", parallel_tool_calls: false, temperature: 0 };
+      const [{ message, finish_reason }] = (await client.chat.completions.create(request)).choices;
+      let streamed = "";
+      for await (const { choices: [choice] } of await client.chat.completions.create({ ...request, stream: true })) streamed += choice.delta.tool_calls?.[0].function.arguments ?? "";
+      const done = [];
+      const runner = client.chat.completions.stream(request).on("tool_calls.function.arguments.done", ({ name, arguments: json }) => done.push([name, json]));
+      const final = (await runner.finalChatCompletion()).choices[0].message;
+      const asked = [];
+      const { type, function: described } = weather();
+      const loop = client.chat.completions.runTools({
+        ...request, tools: [{ type, function: { ...described, parse: JSON.parse, function: (input) => asked.push(input) && "It rains." } }],
+      }, { maxChatCompletions: 2 });
+      await loop.done();
+      return { message, finish_reason, streamed, done, final, asked, roles: loop.messages.map(({ role }) => role), content: loop.messages[2].content };
+    });
+    const json = seen.message.tool_calls[0].function.arguments;
+    assert.deepEqual([seen.message.content, seen.finish_reason, seen.final.content], [null, "tool_calls", null]);
+    assert.equal(seen.streamed, json);
+    assert.deepEqual(seen.done, [["weather", json]]);
+    assert.equal(seen.final.tool_calls[0].function.arguments, json);
+    assert.equal(seen.asked.length, 2);
+    assert.deepEqual(seen.asked[0], JSON.parse(json));
+    assert.deepEqual(seen.roles, ["user", "assistant", "tool", "assistant", "tool"]);
+    assert.equal(seen.content, "It rains.");
   });
 
   test("who stops a client's request stops the engine", async () => {
@@ -275,8 +359,24 @@ describe("openai", { skip: withoutEngine }, () => {
         usage = chunk.usage_metadata ?? usage;
       }
       const structured = await model.withStructuredOutput(z.object({ colour: z.enum(["red", "blue"]) }), { method: "jsonSchema" }).invoke([message]);
-      return { direct, invoked: invoked.content, tokens: invoked.usage_metadata, streamed, usage, structured };
+      const { ToolMessage } = await import("/clients/clients.js");
+      const bound = model.bindTools([globalThis.weather()], { tool_choice: "any", parallel_tool_calls: false });
+      const called = await bound.invoke([message]);
+      let joined = null;
+      for await (const chunk of await bound.stream([message])) joined = joined?.concat(chunk) ?? chunk;
+      const [call] = called.tool_calls;
+      const answer = await model.invoke([message, called, new ToolMessage({ tool_call_id: call.id, content: "It rains." })]);
+      const bySchema = await model.withStructuredOutput(z.object({ colour: z.enum(["red", "blue"]) }), { method: "functionCalling" }).invoke([message]);
+      return {
+        direct, invoked: invoked.content, tokens: invoked.usage_metadata, streamed, usage, structured, bySchema, calls: [call, joined.tool_calls[0]].map(({ name, args }) => ({ name, args })),
+        answer: typeof answer.content,
+      };
     });
+    assert.equal(seen.calls[0].name, "weather");
+    assert.ok(["Bonn", "Ulm"].includes(seen.calls[0].args.town), JSON.stringify(seen.calls));
+    assert.deepEqual(seen.calls[1], seen.calls[0]);
+    assert.equal(seen.answer, "string");
+    assert.ok(["red", "blue"].includes(seen.bySchema.colour));
     assert.equal(seen.invoked, seen.direct);
     assert.equal(seen.streamed, seen.direct);
     assert.ok(seen.tokens.total_tokens > 0 && seen.usage.total_tokens === seen.tokens.total_tokens, JSON.stringify([seen.tokens, seen.usage]));
@@ -285,7 +385,7 @@ describe("openai", { skip: withoutEngine }, () => {
 
   test("the Vercel AI SDK", async () => {
     const seen = await page.evaluate(async () => {
-      const { createOpenAICompatible, generateObject, generateText, streamText, z } = await import("/clients/clients.js");
+      const { createOpenAICompatible, generateObject, generateText, stepCountIs, streamText, tool, z } = await import("/clients/clients.js");
       const { engine, openaiFetch, url, baseURL } = globalThis;
       const model = createOpenAICompatible({ name: "llava-web", baseURL, fetch: openaiFetch(engine), supportsStructuredOutputs: true, includeUsage: true })("any");
       const messages = [{ role: "user", content: [{ type: "image", image: url }, { type: "text", text: "What do you see?" }] }];
@@ -297,8 +397,26 @@ describe("openai", { skip: withoutEngine }, () => {
       let streamed = "";
       for await (const part of stream.textStream) streamed += part;
       const { object } = await generateObject({ model, messages, schema: z.object({ colour: z.enum(["red", "blue"]) }), temperature: 0 });
-      return { direct, text, usage, streamed, streamedUsage: await stream.usage, object };
+      const asked = [];
+      const weather = tool({ description: "The weather of a town.", inputSchema: z.object({ town: z.enum(["Bonn", "Ulm"]) }), execute: async (input) => asked.push(input) && "It rains." });
+      // First a call, then an answer from what came of it.
+      const withTools = {
+        model, messages, tools: { weather }, temperature: 0, stopWhen: stepCountIs(3), prepareStep: ({ stepNumber }) => ({ toolChoice: stepNumber === 0 ? "required" : "none" }),
+        providerOptions: { "llava-web": { parallel_tool_calls: false } },
+      };
+      const { steps } = await generateText(withTools);
+      const parts = [];
+      for await (const { type } of streamText(withTools).fullStream) parts.push(type);
+      return {
+        direct, text, usage, streamed, streamedUsage: await stream.usage, object, asked,
+        steps: steps.map(({ finishReason, toolCalls, toolResults }) => ({ finishReason, calls: toolCalls.map(({ toolName, input }) => ({ toolName, input })), results: toolResults.map(({ output }) => output) })), parts,
+      };
     });
+    assert.deepEqual(seen.steps.map(({ finishReason }) => finishReason), ["tool-calls", "stop"]);
+    assert.equal(seen.steps[0].calls[0].toolName, "weather");
+    assert.ok(["Bonn", "Ulm"].includes(seen.steps[0].calls[0].input.town) && seen.asked.length >= 2, JSON.stringify(seen));
+    assert.equal(seen.steps[0].results[0], "It rains.");
+    for (const type of ["tool-input-start", "tool-input-delta", "tool-call", "tool-result", "finish"]) assert.ok(seen.parts.includes(type), `${type} of ${seen.parts}`);
     assert.equal(seen.text, seen.direct);
     assert.equal(seen.streamed, seen.direct);
     assert.ok(seen.usage.totalTokens > 0 && seen.streamedUsage.totalTokens === seen.usage.totalTokens);

@@ -38,7 +38,7 @@ describe("the Prompt API", { skip: withoutEngine }, () => {
       const installed = installLanguageModel(options, { prefer: true });
       const before = [
         await Ours.availability(), await Ours.availability({ expectedInputs: [{ type: "image", languages: ["en"] }] }), await Ours.availability({ expectedInputs: [{ type: "audio" }] }),
-        await Ours.availability({ tools: [{}] }), (await outcome(Ours.availability({ topK: 0 }))).name,
+        (await outcome(Ours.availability({ tools: [{}] }))).name, (await outcome(Ours.availability({ topK: 0 }))).name,
       ];
       const told = [];
       const creating = globalThis.LanguageModel.create({
@@ -56,7 +56,7 @@ describe("the Prompt API", { skip: withoutEngine }, () => {
     assert.deepEqual(seen.none, ["unavailable", null, "NotSupportedError"]);
     assert.equal(seen.wrong.name, "LlavaError");
     assert.equal(seen.installed, true);
-    assert.deepEqual(seen.before, ["downloadable", "downloadable", "unavailable", "unavailable", "RangeError"]);
+    assert.deepEqual(seen.before, ["downloadable", "downloadable", "unavailable", "TypeError", "RangeError"]);
     assert.deepEqual([seen.during, seen.after], ["downloading", "available"]);
     assert.deepEqual([seen.told[0], seen.told.at(-1)], [0, 1]);
     assert.ok(seen.told.every((loaded) => loaded >= 0 && loaded <= 1), JSON.stringify(seen.told));
@@ -219,5 +219,39 @@ describe("the Prompt API", { skip: withoutEngine }, () => {
     assert.deepEqual(seen.events, ["contextoverflow", "quotaoverflow"]);
     assert.ok(seen.usages.length > 1 && seen.usages.every((usage) => usage <= 200), JSON.stringify(seen.usages));
     assert.deepEqual([seen.long.name, seen.initial, seen.pictures, seen.handler], ["QuotaExceededError", "QuotaExceededError", "available", "function"]);
+  });
+
+  test("tools are executed with what the model asks for, and answered from", async () => {
+    const seen = await page.evaluate(async () => {
+      const { Ours, installLanguageModel, options, outcome, greedy, site } = globalThis;
+      const { createEngine } = await import(`${site}llava-web.js`);
+      const engine = await createEngine(options);
+      const asked = [];
+      // The house model does not call of its own accord: the first answer of each prompt must.
+      installLanguageModel({
+        info: engine.info, countTokens: (...given) => engine.countTokens(...given),
+        chat: { completions: { create: (request) => {
+          asked.push(request.messages.map(({ role }) => role));
+          return engine.chat.completions.create({ ...request, ...(request.messages.at(-1).role === "user" && { tool_choice: "required", parallel_tool_calls: false }) });
+        } } },
+      }, { prefer: true });
+      const inputs = [];
+      const weather = { name: "weather", description: "The weather.", inputSchema: { type: "object", properties: { town: { enum: ["Bonn", "Ulm"] } }, required: ["town"] } };
+      const session = await Ours.create({ ...greedy, tools: [{ ...weather, execute: async (input) => inputs.push(input) && { sky: "grey" } }] });
+      const text = await session.prompt("How is the weather?");
+      const next = await (await session.clone()).prompt("And now?");
+      const wrong = await Ours.create({ ...greedy, tools: [{ ...weather, execute: () => { throw new RangeError("no weather today"); } }] });
+      const failed = await outcome(wrong.prompt("How is the weather?"));
+      const refused = [{}, { ...weather }, { ...weather, execute: 7 }, { ...weather, inputSchema: "x", execute() {} }].map((tool) => outcome(Ours.create({ tools: [tool] })));
+      const usage = session.contextUsage;
+      await engine.unload();
+      return { text, next, inputs, asked, failed, refused: (await Promise.all(refused)).map(({ name }) => name), usage };
+    });
+    assert.equal(seen.inputs.length, 2);
+    assert.ok(seen.inputs.every(({ town }) => ["Bonn", "Ulm"].includes(town)), JSON.stringify(seen.inputs));
+    assert.deepEqual(seen.asked.slice(0, 3), [["user"], ["user", "assistant", "tool"], ["user", "assistant", "tool", "assistant", "user"]]);
+    assert.ok(typeof seen.text === "string" && typeof seen.next === "string" && seen.usage > 0);
+    assert.deepEqual(seen.failed, { name: "RangeError", message: "no weather today" });
+    assert.deepEqual(seen.refused, Array(4).fill("TypeError"));
   });
 });

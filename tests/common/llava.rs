@@ -100,12 +100,12 @@ pub fn finish<B: Backend>(engine: &mut Engine<B>) -> llava_web::Result<Answer> {
     loop {
         match pollster::block_on(engine.step())? {
             Event::Progress { stage, done, total } => answer.stages.push((stage, done, total)),
-            Event::Token { text, token_ids, logprobs } => {
+            Event::Token { text, token_ids, logprobs, .. } => {
                 answer.text += &text;
                 answer.ids.extend(token_ids);
                 answer.logprobs.extend(logprobs.into_iter().flatten());
             }
-            Event::Done { text, finish_reason, usage } => {
+            Event::Done { text, finish_reason, usage, .. } => {
                 answer.text += &text;
                 answer.finish_reason = Some(finish_reason);
                 answer.usage = usage;

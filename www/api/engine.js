@@ -4,7 +4,7 @@ import { checkIndex, checkOptions, checkSignal, invalid, tokenIds } from "./chec
 import { LlavaError } from "./errors.js";
 import { ImageList } from "./images.js";
 import { respond } from "./replies.js";
-import { addImages, chatRequest, completionRequest, engineMessages, promptText } from "./requests.js";
+import { addImages, chatRequest, completionRequest, engineMessages, promptText, toolsToTell } from "./requests.js";
 import { sessionToRestore } from "./sessions.js";
 
 /** @typedef {import("../wire/client.js").EngineClient} EngineClient */
@@ -125,29 +125,31 @@ export class Engine {
 
   /**
    * @param {any[]} messages
-   * @param {{ addGenerationPrompt?: boolean } & CallOptions} [options]
+   * @param {{ addGenerationPrompt?: boolean, tools?: any } & CallOptions} [options]
    * @returns {Promise<string>}
    */
   async applyChatTemplate(messages, options) {
-    const { addGenerationPrompt = true, signal } = checkOptions(options, "applyChatTemplate");
+    const { addGenerationPrompt = true, tools, signal } = checkOptions(options, "applyChatTemplate");
+    const told = toolsToTell(tools);
     return this.#callWithImages(async (images) => {
       const prepared = await engineMessages(messages, images);
       // Only where they stand is asked for.
       images.transfer.length = 0;
-      return { method: "applyChatTemplate", messages: prepared, addGenerationPrompt: Boolean(addGenerationPrompt) };
+      return { method: "applyChatTemplate", messages: prepared, addGenerationPrompt: Boolean(addGenerationPrompt), ...told };
     }, signal);
   }
 
   /**
    * How many tokens the prompt of these messages takes, with those of its pictures.
    * @param {any[]} messages
-   * @param {CallOptions} [options]
+   * @param {{ tools?: any } & CallOptions} [options]
    * @returns {Promise<number>}
    */
   async countTokens(messages, options) {
-    const { signal } = checkOptions(options, "countTokens");
+    const { tools, signal } = checkOptions(options, "countTokens");
+    const told = toolsToTell(tools);
     return this.#callWithImages(async (images) => ({
-      method: "countTokens", messages: await engineMessages(messages, images), images: images.images,
+      method: "countTokens", messages: await engineMessages(messages, images), images: images.images, ...told,
     }), signal);
   }
 

@@ -98,6 +98,25 @@ const OBJECT = {
   },
 };
 
+/** @type {Field} */
+const TOOLS = {
+  kind: "engine",
+  read(value, field) {
+    if (!Array.isArray(value)) throw wrong(field, value, "an array");
+    return value.length > 0 ? asJson(value, field, " Refer to a part of a schema with $ref.") : undefined;
+  },
+};
+
+/** @type {Field} */
+const TOOL_CHOICE = {
+  kind: "engine",
+  read(value, field) {
+    if (typeof value === "string") return value;
+    if (typeof value === "object" && !Array.isArray(value)) return asJson(value, field, "");
+    throw wrong(field, value, "a string or an object");
+  },
+};
+
 /**
  * What of a value can be written as JSON, which is all that goes to the engine: such values are often built by libraries, and what is not JSON
  * about them stays here.
@@ -126,7 +145,7 @@ function refused(unless, because) {
 const never = () => false;
 const isEmpty = (/** @type {any} */ value) => Array.isArray(value) && value.length === 0;
 const isOne = (/** @type {any} */ value) => value === 1;
-const NO_TOOLS = "asks for tool calls, which this engine does not make. Leave it out; response_format makes the answer JSON of a schema.";
+const OLD_TOOLS = "is OpenAI's older form of tools. Give tools and tool_choice.";
 
 /** What both kinds of request have. @type {Record<string, Field>} */
 const COMMON = {
@@ -172,11 +191,12 @@ export const CHAT_FIELDS = {
   add_generation_prompt: YES_OR_NO,
   chat_template_kwargs: OBJECT,
 
-  tools: refused(isEmpty, NO_TOOLS),
-  tool_choice: refused((value) => value === "none" || value === "auto", NO_TOOLS),
-  functions: refused(isEmpty, NO_TOOLS),
-  function_call: refused((value) => value === "none" || value === "auto", NO_TOOLS),
-  parallel_tool_calls: IGNORED,
+  // What is in them is checked by the engine.
+  tools: TOOLS,
+  tool_choice: TOOL_CHOICE,
+  parallel_tool_calls: YES_OR_NO,
+  functions: refused(isEmpty, OLD_TOOLS),
+  function_call: refused((value) => value === "none" || value === "auto", OLD_TOOLS),
   modalities: refused((value) => Array.isArray(value) && value.every((kind) => kind === "text"), "asks for more than text, which is all that is written. Leave it out."),
   audio: refused(never, "asks for a spoken answer, but text is all that is written. Leave it out."),
   web_search_options: refused(never, "asks for a search of the web, but nothing leaves this tab. Leave it out."),

@@ -5,6 +5,7 @@ import { constraintOf, JsonString, PlainText } from "./constraint.js";
 import { asException, exception } from "./dom-exception.js";
 import { isKept } from "./kept.js";
 import { isBegun, tell, toMessages } from "./prompt-input.js";
+import { addCallPart, checkTools, engineTools, resultsOf } from "./prompt-tools.js";
 import { SharedEngine, withSignal } from "./shared-engine.js";
 
 /** @typedef {import("../llava-web.js").Engine} Engine */
@@ -21,6 +22,8 @@ const MAX_TOP_K = 1024;
 /** As the engine's own. */
 const DEFAULT_TEMPERATURE = 0.7;
 const MAX_TEMPERATURE = 2;
+/** How often tools may be called for one answer. */
+const MAX_ROUNDS = 8;
 
 /**
  * @param {any} given
@@ -43,6 +46,7 @@ export class LanguageModel extends EventTarget {
   #messages;
   #topK;
   #temperature;
+  #tools;
   #usage;
   /** Ends everything that it is doing. */
   #ended = new AbortController();
@@ -53,7 +57,7 @@ export class LanguageModel extends EventTarget {
 
   /**
    * @param {symbol} own
-   * @param {{ engine: Engine, messages: Message[], topK: number, temperature: number, usage: number }} state
+   * @param {{ engine: Engine, messages: Message[], topK: number, temperature: number, tools: import("./prompt-tools.js").PromptTool[], usage: number }} state
    */
   constructor(own, state) {
     if (own !== OWN) throw new TypeError("Illegal constructor. Use LanguageModel.create().");
@@ -62,12 +66,14 @@ export class LanguageModel extends EventTarget {
     this.#messages = state.messages;
     this.#topK = state.topK;
     this.#temperature = state.temperature;
+    this.#tools = state.tools;
     this.#usage = state.usage;
   }
 
   /** @param {any} [options] */
   static async availability(options = {}) {
     checkSampling(options);
+    checkTools(options.tools);
     if (shared === null || unsupported(options) !== null) return "unavailable";
     if (shared.engine) return shared.engine.info.vision === null && wantsImages(options) ? "unavailable" : "available";
     if (wantsImages(options) && shared.options !== null && !shared.options.mmproj) return "unavailable";
@@ -84,6 +90,7 @@ export class LanguageModel extends EventTarget {
     const { signal, monitor, initialPrompts } = options;
     signal?.throwIfAborted();
     const sampling = checkSampling(options);
+    const tools = checkTools(options.tools);
     const why = shared === null ? "No model was given: call installLanguageModel first." : unsupported(options);
     if (shared === null || why !== null) throw exception(String(why), "NotSupportedError");
     const messages = toMessages(initialPrompts ?? [], { isInitial: true });
@@ -99,11 +106,11 @@ export class LanguageModel extends EventTarget {
       }), signal);
       progress(1);
       if (engine.info.vision === null && wantsImages(options)) throw exception("This model sees no pictures: it was loaded without a vision file (mmproj).", "NotSupportedError");
-      const usage = messages.length === 0 ? 0 : await engine.countTokens(messages, { signal });
+      const usage = messages.length === 0 ? 0 : await engine.countTokens(messages, { tools: engineTools(tools), signal });
       if (usage > engine.info.contextSize) {
         throw exception(`initialPrompts take ${usage} tokens, but the context has ${engine.info.contextSize}. Shorten them.`, "QuotaExceededError");
       }
-      return new LanguageModel(OWN, { engine, messages, usage, ...sampling });
+      return new LanguageModel(OWN, { engine, messages, tools, usage, ...sampling });
     } catch (thrown) {
       signal?.throwIfAborted();
       throw asException(thrown);
@@ -205,7 +212,7 @@ export class LanguageModel extends EventTarget {
     return this.#inTurn(signal, async (stop) => {
       const added = toMessages(input, { follows: this.#messages });
       const messages = await this.#fitting(added, stop, 0);
-      this.#usage = await this.#engine.countTokens(messages, { signal: stop });
+      this.#usage = await this.#count(messages, stop);
       this.#messages = messages;
     });
   }
@@ -218,7 +225,7 @@ export class LanguageModel extends EventTarget {
     return this.#inTurn(signal, async (stop) => {
       const added = toMessages(input, { follows: this.#messages });
       const [before, after] = [this.#messages, [...this.#messages, ...added]].map((messages) =>
-        messages.length === 0 ? Promise.resolve(0) : this.#engine.countTokens(messages, { signal: stop }));
+        messages.length === 0 ? Promise.resolve(0) : this.#count(messages, stop));
       return Math.max(0, await /** @type {Promise<number>} */ (after) - await /** @type {Promise<number>} */ (before));
     });
   }
@@ -231,10 +238,19 @@ export class LanguageModel extends EventTarget {
     return this.measureContextUsage(input, options);
   }
 
+  /**
+   * Tokens of the messages with the session's tools.
+   * @param {Message[]} messages
+   * @param {AbortSignal} signal
+   */
+  #count(messages, signal) {
+    return this.#engine.countTokens(messages, { tools: engineTools(this.#tools), signal });
+  }
+
   /** @param {{ signal?: AbortSignal }} [options] */
   clone({ signal } = {}) {
     return this.#inTurn(signal, async () => new LanguageModel(OWN, {
-      engine: this.#engine, messages: [...this.#messages], topK: this.#topK, temperature: this.#temperature, usage: this.#usage,
+      engine: this.#engine, messages: [...this.#messages], topK: this.#topK, temperature: this.#temperature, tools: this.#tools, usage: this.#usage,
     }));
   }
 
@@ -284,30 +300,49 @@ export class LanguageModel extends EventTarget {
     const before = this.#last;
     let done = () => {};
     this.#last = new Promise((resolve) => (done = () => resolve(undefined)));
+    /** What a tool threw, which is the page's own. @type {{ error: unknown } | null} */
+    let thrownByTool = null;
     try {
       await withSignal(before.then(() => {}), stop);
       const added = toMessages(input, { follows: this.#messages });
       const constraint = constraintOf(responseConstraint);
       if (constraint.schema !== undefined && !omitResponseConstraintInput) tell(added, constraint.schema);
-      const messages = await this.#fitting(added, stop, FOR_ANSWER);
-      const goesOn = isBegun(messages.at(-1));
-      const stream = await this.#engine.chat.completions.create({
-        messages: messages, stream: true, signal: stop, temperature: this.#temperature, top_k: this.#topK,
-        ...(goesOn && { continue_final_message: true }), ...(constraint.format && { response_format: constraint.format }),
-      });
-      const text = constraint.isPattern ? new JsonString() : new PlainText();
-      for await (const { choices: [choice], usage } of stream) {
+      for (let round = 0; ; round++) {
+        const messages = await this.#fitting(added, stop, FOR_ANSWER);
+        const goesOn = isBegun(messages.at(-1));
+        const stream = await this.#engine.chat.completions.create({
+          messages: messages, stream: true, signal: stop, temperature: this.#temperature, top_k: this.#topK,
+          ...(goesOn && { continue_final_message: true }), ...(constraint.format && { response_format: constraint.format }),
+          ...(round < MAX_ROUNDS && { tools: engineTools(this.#tools) }),
+        });
+        const text = constraint.isPattern ? new JsonString() : new PlainText();
+        /** @type {import("../llava-web.js").ToolCall[]} */
+        const calls = [];
+        let isWhole = false;
+        for await (const { choices: [{ delta, finish_reason }], usage } of stream) {
+          stop.throwIfAborted();
+          const piece = text.push(delta.content);
+          if (piece !== "") yield piece;
+          for (const part of delta.tool_calls ?? []) addCallPart(calls, part);
+          isWhole ||= finish_reason === "tool_calls";
+          if (usage) this.#usage = usage.total_tokens;
+        }
         stop.throwIfAborted();
-        const piece = text.push(choice.delta.content);
-        if (piece !== "") yield piece;
-        if (usage) this.#usage = usage.total_tokens;
+        const content = goesOn ? textOf(messages.pop()) + text.whole : text.whole;
+        if (!isWhole) {
+          this.#messages = [...messages, { role: "assistant", content }];
+          return;
+        }
+        if (isBegun(added.at(-1))) added.pop();
+        const results = await resultsOf(calls, this.#tools, stop).catch((error) => {
+          thrownByTool = { error };
+          throw error;
+        });
+        added.push({ role: "assistant", content, tool_calls: calls }, ...results);
       }
-      stop.throwIfAborted();
-      const content = goesOn ? textOf(messages.pop()) + text.whole : text.whole;
-      this.#messages = [...messages, { role: "assistant", content }];
     } catch (thrown) {
       if (stop.aborted) throw stop.reason;
-      throw asException(thrown);
+      throw thrownByTool ? thrown : asException(thrown);
     } finally {
       done();
     }
@@ -324,7 +359,7 @@ export class LanguageModel extends EventTarget {
     let kept = this.#messages;
     for (;;) {
       const messages = [...kept, ...added];
-      const n = await this.#engine.countTokens(messages, { signal });
+      const n = await this.#count(messages, signal);
       const first = kept[0]?.role === "system" ? 1 : 0;
       const canForget = kept.length > first;
       if (n <= contextSize * (1 - free) || (!canForget && n < contextSize)) {
@@ -367,11 +402,10 @@ function wantsImages({ expectedInputs = [] } = {}) {
  * @param {any} options
  * @returns {string | null}
  */
-function unsupported({ expectedInputs = [], expectedOutputs = [], tools = [] } = {}) {
+function unsupported({ expectedInputs = [], expectedOutputs = [] } = {}) {
   const other = expectedInputs.find((/** @type {any} */ { type }) => !["text", "image"].includes(type));
   if (other) return `Input of the type "${other.type}" is not understood by this model.`;
   if (expectedOutputs.some((/** @type {any} */ { type }) => type !== "text")) return "Text is all that this model writes.";
-  if (tools.length > 0) return "Tools are not called by this model.";
   return null;
 }
 

@@ -4,6 +4,8 @@ import { LlavaError } from "./errors.js";
 
 /** @typedef {import("../wire/protocol.js").GenerationEvent} GenerationEvent */
 /** @typedef {import("../wire/protocol.js").TokenLogprob} TokenLogprob */
+/** @typedef {import("../wire/protocol.js").CallPiece} CallPiece */
+/** @typedef {{ id: string, type: "function", function: { name: string, arguments: string } }} ToolCall */
 /** @typedef {"chat" | "text"} Kind */
 
 /**
@@ -27,15 +29,16 @@ class Reply {
   }
 
   /**
-   * @param {{ text: string, tokenIds: number[], logprobs: TokenLogprob[] | null, finishReason: string | null,
+   * @param {{ text: string, calls?: object[], tokenIds: number[], logprobs: TokenLogprob[] | null, finishReason: string | null,
    *   usage?: object, first?: boolean, whole?: boolean }} part
    */
-  shape({ text, tokenIds, logprobs, finishReason, usage, first = false, whole = false }) {
+  shape({ text, calls = [], tokenIds, logprobs, finishReason, usage, first = false, whole = false }) {
     const chat = this.#kind === "chat";
+    const tool_calls = calls.length > 0 && { tool_calls: calls };
     const content = !chat ? { text } :
-      whole ? { message: { role: "assistant", content: text, refusal: null } } :
+      whole ? { message: { role: "assistant", content: tool_calls && text === "" ? null : text, refusal: null, ...tool_calls } } :
       // A string in every chunk, the last one too: callers add them up.
-      { delta: first ? { role: "assistant", content: text } : { content: text } };
+      { delta: { ...(first && { role: "assistant" }), content: text, ...tool_calls } };
     return {
       ...this.#head(whole),
       choices: [{
@@ -142,9 +145,10 @@ class ChunkStream {
       this.#first = false;
       const usage = event.type === "done" ? withDetails(event.usage) : undefined;
       if (usage && this.#usageApart) this.#rest = usage;
+      const calls = event.tool_calls?.map(callDelta) ?? [];
       const value = event.type === "token" ?
-        this.#reply.shape({ text: event.text, tokenIds: event.token_ids, logprobs: withAlternatives(event.logprobs), finishReason: null, first }) :
-        this.#reply.shape({ text: event.text, tokenIds: [], logprobs: null, finishReason: event.finish_reason, ...(!this.#usageApart && usage && { usage }), first });
+        this.#reply.shape({ text: event.text, calls, tokenIds: event.token_ids, logprobs: withAlternatives(event.logprobs), finishReason: null, first }) :
+        this.#reply.shape({ text: event.text, calls, tokenIds: [], logprobs: null, finishReason: event.finish_reason, ...(!this.#usageApart && usage && { usage }), first });
       return { done: false, value };
     }
   }
@@ -154,6 +158,36 @@ class ChunkStream {
     this.#rest = null;
     await this.#events.return?.();
     return { done: true, value: undefined };
+  }
+}
+
+/**
+ * A part of a call as a chunk has it: the first with all that is known of the call.
+ * @param {CallPiece} piece
+ */
+function callDelta({ index, name, arguments: json }) {
+  return { index, ...(name === undefined ? { function: { arguments: json } } : newCall(name, json)) };
+}
+
+/**
+ * @param {string} name
+ * @param {string} json  of its arguments
+ * @returns {ToolCall}
+ */
+function newCall(name, json) {
+  return { id: `call_${randomId()}`, type: "function", function: { name, arguments: json } };
+}
+
+/**
+ * Adds parts of calls to the calls.
+ * @param {ToolCall[]} calls
+ * @param {CallPiece[] | undefined} pieces
+ */
+function addCalls(calls, pieces = []) {
+  for (const { index, name, arguments: json } of pieces) {
+    const call = calls[index];
+    if (call) call.function.arguments += json;
+    else calls[index] = newCall(name ?? "", json);
   }
 }
 
@@ -192,6 +226,8 @@ export function respond(kind, events, { stream, onProgress, usageApart }, model)
  */
 async function wholeReply(events, reply, onProgress) {
   let text = "";
+  /** @type {ToolCall[]} */
+  const calls = [];
   /** @type {number[]} */
   const tokenIds = [];
   /** @type {TokenLogprob[]} */
@@ -202,12 +238,13 @@ async function wholeReply(events, reply, onProgress) {
       continue;
     }
     text += event.text;
+    addCalls(calls, event.tool_calls);
     if (event.type === "token") {
       tokenIds.push(...event.token_ids);
       logprobs.push(...withAlternatives(event.logprobs) ?? []);
     } else {
       return reply.shape({
-        text, tokenIds, logprobs: logprobs.length > 0 ? logprobs : null, finishReason: event.finish_reason, usage: withDetails(event.usage), whole: true,
+        text, calls, tokenIds, logprobs: logprobs.length > 0 ? logprobs : null, finishReason: event.finish_reason, usage: withDetails(event.usage), whole: true,
       });
     }
   }

@@ -36,6 +36,14 @@ export function completionRequest(request, options) {
   return result;
 }
 
+/**
+ * The tools that a prompt tells, as a request has them.
+ * @param {unknown} tools
+ */
+export function toolsToTell(tools) {
+  return /** @type {{ tools?: object[] }} */ (readFields({ tools }, CHAT_FIELDS, "tools"));
+}
+
 /** @param {unknown} given */
 export function promptText(given) {
   // Clients of the older API send a list of one.
@@ -87,16 +95,50 @@ export async function engineMessages(messages, images) {
     const { role } = message;
     // An answer that was stopped at once has none; OpenAI's clients send it back so.
     const content = message.content ?? (role === "user" ? undefined : "");
-    if (typeof role !== "string") throw new LlavaError("invalid_request", `${where}.role must be "system", "developer", "user" or "assistant".`);
-    if (role === "tool" || role === "function" || !isNothing(message.tool_calls) || !isNothing(message.function_call)) {
-      throw new LlavaError("invalid_request", `${where} belongs to a tool call, which this engine does not make. Say in a user's message what the tool found.`);
+    if (typeof role !== "string") throw new LlavaError("invalid_request", `${where}.role must be "system", "developer", "user", "assistant" or "tool".`);
+    if (role === "function" || !isNothing(message.function_call)) {
+      throw new LlavaError("invalid_request", `${where} is of OpenAI's older form of tools. Give tool_calls, and results in messages of the role "tool".`);
     }
     if (typeof content !== "string" && !Array.isArray(content)) {
       throw new LlavaError("invalid_request", `${where}.content must be a string or an array of parts.`);
     }
-    result.push({ role, content: Array.isArray(content) ? await engineParts(content, images, where) : content });
+    if (role === "tool" && Array.isArray(content) && content.some((part) => part?.type !== "text")) {
+      throw new LlavaError("invalid_request", `${where}.content can only have parts of the type "text", for it is a tool's result. Show pictures in a user's message.`);
+    }
+    result.push({
+      role,
+      content: Array.isArray(content) ? await engineParts(content, images, where) : content,
+      ...(!isNothing(message.tool_calls) && { tool_calls: engineCalls(message.tool_calls, `${where}.tool_calls`) }),
+      ...(role === "tool" && { tool_call_id: callId(message.tool_call_id, `${where}.tool_call_id`) }),
+    });
   }
   return result;
+}
+
+/**
+ * @param {unknown} calls  what an assistant's message called
+ * @param {string} field
+ */
+function engineCalls(calls, field) {
+  if (!Array.isArray(calls)) throw new LlavaError("invalid_request", `${field} must be an array.`);
+  return calls.map((call, i) => {
+    const where = `${field}[${i}]`;
+    const { name, arguments: given } = call?.function ?? {};
+    if (typeof name !== "string") throw new LlavaError("invalid_request", `${where}.function.name must be a string.`);
+    // A text of JSON; what is parsed already is no less clear.
+    const json = typeof given === "object" && given !== null ? JSON.stringify(given) : given ?? "";
+    if (typeof json !== "string") throw new LlavaError("invalid_request", `${where}.function.arguments must be a text of JSON.`);
+    return { id: callId(call.id, `${where}.id`), function: { name, arguments: json } };
+  });
+}
+
+/**
+ * @param {unknown} id
+ * @param {string} field
+ */
+function callId(id, field) {
+  if (typeof id === "string" && id !== "") return id;
+  throw new LlavaError("invalid_request", `${field} must be the id of a tool call.`);
 }
 
 /** @param {unknown} value  of a field that may be there and empty */

@@ -34,8 +34,8 @@
  *   { method: "startChat" | "startCompletion", request: object, images: ImageSpec[] } |
  *   { method: "tokenize", text: string, special: boolean, bos: boolean } |
  *   { method: "detokenize", ids: Uint32Array } |
- *   { method: "applyChatTemplate", messages: object[], addGenerationPrompt: boolean } |
- *   { method: "countTokens", messages: object[], images: ImageSpec[] } |
+ *   { method: "applyChatTemplate", messages: object[], addGenerationPrompt: boolean, tools?: object[] } |
+ *   { method: "countTokens", messages: object[], images: ImageSpec[], tools?: object[] } |
  *   { method: "embedImage" | "preprocessImage", image: ImageSpec } |
  *   { method: "evaluate", request: object, images: ImageSpec[] } |
  *   { method: "benchmark", options: object } |
@@ -72,8 +72,13 @@
 /**
  * One step of a generation.
  * @typedef {{ type: "progress", stage: "image" | "prefill" | "recovering", done: number, total: number } |
- *   { type: "token", text: string, token_ids: number[], logprobs: TokenLogprob[] | null } |
- *   { type: "done", text: string, finish_reason: "stop" | "length" | "abort", usage: Usage }} GenerationEvent
+ *   { type: "token", text: string, tool_calls?: CallPiece[], token_ids: number[], logprobs: TokenLogprob[] | null } |
+ *   { type: "done", text: string, tool_calls?: CallPiece[], finish_reason: "stop" | "tool_calls" | "length" | "abort", usage: Usage }} GenerationEvent
+ */
+
+/**
+ * A part of a tool's call: which of the answer's calls, in its first part the tool's name, and what comes next of the arguments' JSON.
+ * @typedef {{ index: number, name?: string, arguments: string }} CallPiece
  */
 
 /**

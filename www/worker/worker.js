@@ -107,13 +107,13 @@ async function run(request, signal) {
     case "detokenize":
       return { value: await host.withEngine((engine) => engine.detokenize(request.ids), waiting) };
     case "applyChatTemplate": {
-      const messages = toJson(request.messages);
-      return { value: await host.withEngine((engine) => engine.applyChatTemplate(messages, request.addGenerationPrompt), waiting) };
+      const [messages, tools] = [toJson(request.messages), request.tools && toJson(request.tools)];
+      return { value: await host.withEngine((engine) => engine.applyChatTemplate(messages, request.addGenerationPrompt, tools), waiting) };
     }
     case "countTokens": {
-      const messages = toJson(request.messages);
+      const [messages, tools] = [toJson(request.messages), request.tools && toJson(request.tools)];
       const images = await decodeImages(request.images, signal);
-      return { value: await host.withEngine((engine) => engine.countTokens(messages, images), waiting) };
+      return { value: await host.withEngine((engine) => engine.countTokens(messages, images, tools), waiting) };
     }
     case "embedImage": {
       const image = await decodeImage(request.image, signal);

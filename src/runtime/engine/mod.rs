@@ -15,7 +15,9 @@ use crate::model::decoder::Decoder;
 use crate::model::llava::{Embedding, PictureJob, Vision};
 use crate::model::markup::{Markup, Piece};
 use crate::runtime::ahead::Ahead;
-use crate::runtime::grammar::{Constraint, TokenTrie};
+use crate::runtime::answer_text::AnswerText;
+use crate::runtime::call_reader::{CallReader, ReadPiece};
+use crate::runtime::grammar::{Constraint, Grammar, TokenTrie};
 use crate::runtime::pictures::{Detail, Picture, PictureCache};
 use crate::runtime::prompt::{RowRun, expand};
 use crate::runtime::request::{self, ChatRequest, CompletionRequest, EvaluateRequest, GenerationOptions, UsedImage};
@@ -23,7 +25,10 @@ use crate::runtime::sampler::{Sampler, top_logprobs};
 use crate::runtime::saved_session::Identity;
 use crate::runtime::session::{Prefill, Session, Slot};
 use crate::runtime::stop::StopMatcher;
-use crate::text::{ChatTemplate, Chunk, Ending, ImageText, Segment, StreamDecoder, Tokenizer, encode_segments, parse_prompt};
+use crate::runtime::tools::Tools;
+use crate::text::{
+    CallForm, ChatTemplate, Chunk, Ending, ImageText, Rendered, Segment, StreamDecoder, Tokenizer, encode_segments, parse_prompt,
+};
 
 mod benchmark;
 mod detail;
@@ -79,8 +84,7 @@ pub(super) struct Run<B: Backend> {
 pub(super) struct Generation<B: Backend> {
     pub(super) run: Run<B>,
     pub(super) sampler: Sampler,
-    pub(super) stop: StopMatcher,
-    pub(super) decoder: StreamDecoder,
+    pub(super) text: AnswerText,
     /// Tokens of the prompt and of the answer, which the repetition penalty looks at.
     pub(super) history: Vec<u32>,
     pub(super) n_generated: usize,
@@ -143,24 +147,31 @@ impl<B: Backend> Engine<B> {
         &self.tokenizer
     }
 
-    /// A conversation as the model is given it, pictures shown as `<image>`.
+    /// The conversation of a request as the model is given it, pictures shown as `<image>`.
     ///
     /// # Errors
     /// `invalid_request` for messages the template does not take.
-    pub fn apply_chat_template(&self, messages: &[request::RequestMessage], add_generation_prompt: bool) -> Result<String> {
-        let (messages, _) = request::messages(messages, usize::MAX)?;
-        Ok(self.template.render(&messages, add_generation_prompt)?.text())
+    pub fn apply_chat_template(&self, request: &ChatRequest) -> Result<String> {
+        Ok(self.prompt(request, usize::MAX)?.0.text())
     }
 
-    /// Positions that the prompt of a conversation takes, those of its pictures included.
+    /// The prompt of a request that came with so many pictures, those of them that it shows, and its tools.
+    fn prompt(&self, request: &ChatRequest, n_images: usize) -> Result<(Rendered, Vec<UsedImage>, Option<Tools>)> {
+        let (messages, used) = request::messages(&request.messages, n_images)?;
+        let tools = request.tools()?;
+        let told = tools.as_ref().map_or(&[][..], |tools| &tools.told);
+        let rendered = self.template.render_with(&messages, told, request.ending()?, &request.chat_template_kwargs)?;
+        Ok((rendered, used, tools))
+    }
+
+    /// Positions that the prompt of a request takes, those of its pictures included.
     ///
     /// # Errors
     /// As [`Self::start_chat`], but for `context_overflow`: what does not fit is counted all the same.
-    pub fn count_tokens(&mut self, messages: &[request::RequestMessage], images: &[ImageInput]) -> Result<usize> {
-        let (messages, used) = request::messages(messages, images.len())?;
-        let segments = self.template.render(&messages, true)?.segments();
+    pub fn count_tokens(&mut self, request: &ChatRequest, images: &[ImageInput]) -> Result<usize> {
+        let (prompt, used, _) = self.prompt(request, images.len())?;
         let seen = self.look_at(&shown(&used, images))?;
-        Ok(self.slots(&Prompt::Segments(&segments), &seen.places)?.len())
+        Ok(self.slots(&Prompt::Segments(&prompt.segments()), &seen.places)?.len())
     }
 
     /// Lets the caller have a turn; it may want to stop.
@@ -247,14 +258,17 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// `invalid_request`, `context_overflow`; the engine is as before.
     pub fn start_chat(&mut self, request: &ChatRequest, images: &[ImageInput]) -> Result<()> {
-        let (messages, used) = request::messages(&request.messages, images.len())?;
-        let ending = request.ending()?;
-        let segments = self.template.render_with(&messages, ending, &request.chat_template_kwargs)?.segments();
+        let (prompt, used, tools) = self.prompt(request, images.len())?;
+        let form = self.template.call_form();
+        let calls = match tools {
+            Some(tools) => Some((tools.grammar(form, request.options.response_format.as_ref())?, form)),
+            None => None,
+        };
         // Within a message of its own the model goes on in the middle of a text.
-        let decoder = if ending == Ending::Answer { StreamDecoder::new() } else { StreamDecoder::continuing() };
+        let decoder = if request.ending()? == Ending::Answer { StreamDecoder::new() } else { StreamDecoder::continuing() };
         // The template ends before the space that a SentencePiece answer begins with; the answer is what comes after it, and comes back
         // after it when the conversation goes on.
-        self.start(&segments, &shown(&used, images), &request.options, decoder)
+        self.start(&prompt.segments(), &shown(&used, images), &request.options, decoder, calls)
     }
 
     /// Begins a raw completion, otherwise as [`Self::start_chat`].
@@ -263,12 +277,19 @@ impl<B: Backend> Engine<B> {
     /// As [`Self::start_chat`]; `invalid_request` also where the number of `<image>` marks is not that of the pictures.
     pub fn start_completion(&mut self, request: &CompletionRequest, images: &[ImageInput]) -> Result<()> {
         let segments = parse_prompt(&request.prompt, images.len())?;
-        self.start(&segments, &in_order(images), &request.options, StreamDecoder::continuing())
+        self.start(&segments, &in_order(images), &request.options, StreamDecoder::continuing(), None)
     }
 
     fn trie(&mut self) -> Rc<TokenTrie> {
         let Self { trie, tokenizer, llm, .. } = self;
         trie.get_or_insert_with(|| Rc::new(TokenTrie::new(tokenizer, llm.dims().n_vocab))).clone()
+    }
+
+    /// Tokens of the model's structure that calls are written with.
+    fn marks(&self, form: Option<CallForm>) -> Vec<(u32, String)> {
+        let marks = form.map_or(&[][..], CallForm::marks).iter();
+        let token = |mark: &&str| Some((self.tokenizer.find_token(mark)?, (*mark).to_owned()));
+        marks.filter_map(token).filter(|(id, _)| !self.tokenizer.is_text(*id)).collect()
     }
 
     /// Refuses a text that cannot fit, before it is worked on.
@@ -324,6 +345,7 @@ impl<B: Backend> Engine<B> {
         images: &[Shown<'_>],
         options: &GenerationOptions,
         decoder: StreamDecoder,
+        calls: Option<(Grammar, CallForm)>,
     ) -> Result<()> {
         // A generation that stops without a seed from the caller must not repeat the one before.
         self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add((self.now)().to_bits());
@@ -331,16 +353,18 @@ impl<B: Backend> Engine<B> {
         let stop = StopMatcher::new(options.stops())?;
         let top_logprobs = options.top_logprobs()?;
         let max_tokens = options.max_tokens()?;
-        let grammar = options.grammar()?;
+        let (grammar, form) = match calls {
+            Some((grammar, form)) => (Some(grammar), Some(form)),
+            None => (options.grammar()?, None),
+        };
         let run = self.run(&Prompt::Segments(segments), images)?;
         let room = self.session.n_ctx - run.slots.len() + 1;
-        let constraint = grammar.map(|grammar| Constraint::new(grammar, self.trie()));
+        let constraint = grammar.map(|grammar| Constraint::new(grammar, self.trie()).with_marks(self.marks(form)));
         // What may come next is known only when the token before is.
         let ahead = sampler.config().plain_choice().filter(|_| constraint.is_none()).map(Ahead::new);
         self.generation = Some(Generation {
             sampler,
-            stop,
-            decoder,
+            text: AnswerText::new(decoder, form.map(CallReader::new), stop),
             history: run.slots.iter().filter_map(Slot::token).collect(),
             n_generated: 0,
             max_tokens: max_tokens.unwrap_or(usize::MAX).min(room),
@@ -551,19 +575,24 @@ impl<B: Backend> Engine<B> {
         if g.ahead.is_none() {
             g.pending = Some(id);
         }
-        let mut text = String::new();
+        let mut read = ReadPiece::default();
         if self.tokenizer.is_end_of_generation(id) {
             g.finished = Some(FinishReason::Stop);
         } else {
             let mut is_whole = false;
+            let mut mark = None;
             if let Some(constraint) = &mut g.constraint {
+                mark = constraint.mark(id).map(str::to_owned);
                 let mut bytes = Vec::new();
-                self.tokenizer.token_bytes(id, false, &mut bytes);
+                match &mark {
+                    Some(mark) => bytes.extend_from_slice(mark.as_bytes()),
+                    None => self.tokenizer.token_bytes(id, false, &mut bytes),
+                }
                 constraint.push(&bytes)?;
                 is_whole = constraint.is_done();
             }
-            text = g.stop.push(&g.decoder.push(&self.tokenizer, id));
-            if g.stop.finished() || is_whole {
+            read = g.text.push(&self.tokenizer, id, mark.as_deref());
+            if g.text.is_stopped() || is_whole {
                 g.finished = Some(FinishReason::Stop);
             } else if g.n_generated >= g.max_tokens {
                 g.finished = Some(FinishReason::Length);
@@ -572,7 +601,7 @@ impl<B: Backend> Engine<B> {
         // The first token comes out of the prompt's logits; waiting for it is waiting for the prompt.
         let usage = &mut g.run.usage;
         *(if g.n_generated == 1 { &mut usage.prefill_ms } else { &mut usage.decode_ms }) += (self.now)() - before;
-        Ok(Event::Token { text, token_ids: [id], logprobs })
+        Ok(Event::Token { text: read.text, tool_calls: read.calls, token_ids: [id], logprobs })
     }
 
     /// Runs the token that was sampled last, and samples the next from its logits here.
@@ -638,26 +667,26 @@ impl<B: Backend> Engine<B> {
 
 fn done<B: Backend>(g: &mut Generation<B>, finish_reason: FinishReason) -> Event {
     let computed = g.n_computed.or(g.run.prefill.as_ref().map(Prefill::n_computed)).unwrap_or(0);
-    ended(&mut g.stop, &mut g.decoder, g.run.usage, (computed, g.n_generated), finish_reason)
+    ended(&mut g.text, g.run.usage, (computed, g.n_generated), finish_reason)
 }
 
 /// The end of a generation that computed and generated so many positions.
 pub(super) fn ended(
-    stop: &mut StopMatcher,
-    decoder: &mut StreamDecoder,
+    text: &mut AnswerText,
     mut usage: Usage,
     (n_computed, n_generated): (usize, usize),
     finish_reason: FinishReason,
 ) -> Event {
-    let mut text = stop.push(&decoder.flush());
-    text.push_str(&stop.flush());
+    let ReadPiece { text: rest, calls } = text.flush();
+    let finish_reason =
+        if finish_reason == FinishReason::Stop && text.has_called() { FinishReason::ToolCalls } else { finish_reason };
     usage.completion_tokens = n_generated;
     usage.total_tokens = usage.prompt_tokens + usage.completion_tokens;
     let per_second = |n: usize, ms: f64| if ms > 0.0 { n as f64 / ms * 1e3 } else { 0.0 };
     usage.prefill_tokens_per_second = per_second(n_computed, usage.prefill_ms);
     // The first token comes out of the prompt's logits and costs no decoding.
     usage.decode_tokens_per_second = per_second(usage.completion_tokens.saturating_sub(1), usage.decode_ms);
-    Event::Done { text, finish_reason, usage }
+    Event::Done { text: rest, tool_calls: calls, finish_reason, usage }
 }
 
 /// The pictures that messages show, of those that came with the request.

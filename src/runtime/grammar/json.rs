@@ -25,7 +25,7 @@ pub enum Json {
 
 impl Json {
     /// The member of an object with this name.
-    pub(super) fn get(&self, name: &str) -> Option<&Self> {
+    pub fn get(&self, name: &str) -> Option<&Self> {
         match self {
             Self::Object(members) => members.iter().find(|(n, _)| n == name).map(|(_, value)| value),
             _ => None,

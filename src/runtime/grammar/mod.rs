@@ -23,9 +23,11 @@ mod json;
 mod matcher;
 mod pattern;
 mod schema;
+mod tool_call;
 mod trie;
 
 pub use json::Json;
+pub use tool_call::{Callable, Calling};
 pub use trie::{TokenSet, TokenTrie};
 
 /// The form of an answer, as OpenAI's `response_format` has it.
@@ -61,16 +63,20 @@ impl Grammar {
     /// `invalid_request` that names the keyword and where it is, for a schema that is none, has what is not supported, is too large, or
     /// that nothing satisfies.
     pub fn new(format: &ResponseFormat) -> Result<Option<Self>> {
-        let automata = match format {
-            ResponseFormat::Text => return Ok(None),
-            ResponseFormat::JsonObject => {
-                let name = || "type".to_owned();
-                schema::compile(&Json::Object(vec![(name(), Json::String("object".to_owned()))]))?
-            }
-            ResponseFormat::JsonSchema { json_schema } => schema::compile(&json_schema.schema)?,
-        };
-        Ok(Some(Self(Rc::new(automata))))
+        Ok(automata(format)?.map(|automata| Self(Rc::new(automata))))
     }
+}
+
+/// What [`Grammar::new`] is made of.
+fn automata(format: &ResponseFormat) -> Result<Option<automaton::Automata>> {
+    Ok(Some(match format {
+        ResponseFormat::Text => return Ok(None),
+        ResponseFormat::JsonObject => {
+            let name = || "type".to_owned();
+            schema::compile(&Json::Object(vec![(name(), Json::String("object".to_owned()))]))?
+        }
+        ResponseFormat::JsonSchema { json_schema } => schema::compile(&json_schema.schema)?,
+    }))
 }
 
 /// One answer's grammar and how far the answer has come. Nothing of it is on a device.
@@ -78,17 +84,35 @@ impl Grammar {
 pub struct Constraint {
     trie: Rc<TokenTrie>,
     matcher: matcher::Matcher,
+    /// Tokens that print as nothing elsewhere, and here are the text that the vocabulary spells them by.
+    marks: Vec<(u32, String)>,
 }
 
 impl Constraint {
     /// Before the first token.
     pub fn new(grammar: Grammar, trie: Rc<TokenTrie>) -> Self {
-        Self { trie, matcher: matcher::Matcher::new(grammar.0) }
+        Self { trie, matcher: matcher::Matcher::new(grammar.0), marks: Vec::new() }
+    }
+
+    /// With tokens of the model's structure that count as these texts.
+    pub fn with_marks(self, marks: Vec<(u32, String)>) -> Self {
+        Self { marks, ..self }
     }
 
     /// The tokens that may come next; those that end an answer are among them where it is complete.
     pub fn allowed(&mut self) -> Rc<TokenSet> {
-        self.matcher.mask(&self.trie)
+        let mut allowed = self.matcher.mask(&self.trie);
+        for (id, text) in &self.marks {
+            if self.matcher.allows(text.as_bytes()) {
+                Rc::make_mut(&mut allowed).insert(*id);
+            }
+        }
+        allowed
+    }
+
+    /// The text that a token counts as, where it is one of the model's structure.
+    pub fn mark(&self, id: u32) -> Option<&str> {
+        self.marks.iter().find(|(mark, _)| *mark == id).map(|(_, text)| text.as_str())
     }
 
     /// Notes the next token's bytes.

@@ -3,6 +3,6 @@ export { default as OpenAI } from "openai";
 export { zodResponseFormat } from "openai/helpers/zod";
 export { z } from "zod";
 export { ChatOpenAI } from "@langchain/openai";
-export { HumanMessage } from "@langchain/core/messages";
+export { HumanMessage, ToolMessage } from "@langchain/core/messages";
 export { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-export { generateObject, generateText, streamText } from "ai";
+export { generateObject, generateText, stepCountIs, streamText, tool } from "ai";
