@@ -726,7 +726,7 @@ fn what_is_not_supported_is_refused_by_name_and_place() {
     let cases = [
         (r#"{"not":{"const":{"a":1}}}"#, "object or list", "#/not/const"),
         (r#"{"not":{"multipleOf":2}}"#, "'multipleOf'", "#/not/multipleOf"),
-        (r#"{"not":{"format":"date"}}"#, "'format'", "#/not/format"),
+        (r#"{"enum":[["x"]],"items":{"not":{"format":"date"}}}"#, "'format'", "#/items/not/format"),
         (r#"{"properties":{"a":{"type":"array","uniqueItems":true}}}"#, "'uniqueItems'", "#/properties/a/uniqueItems"),
         (r#"{"type":"array","contains":{},"minContains":100000}"#, "'contains'", "#/contains"),
         (r#"{"type":"object","patternProperties":{"(":{}}}"#, "pattern", "#/patternProperties/("),
@@ -768,6 +768,7 @@ fn what_is_not_supported_is_refused_by_name_and_place() {
         r#"{"type":"string","minLength":3,"maxLength":2}"#,
         r#"{"type":"array","minItems":3,"maxItems":2}"#,
         r#"{"not":{}}"#,
+        r#"{"not":{"format":"date"}}"#,
         r#"{"type":"string","not":{"minLength":0}}"#,
         r#"{"if":{},"then":false}"#,
         r#"{"type":"object","required":["a"],"not":{"required":["a"]}}"#,
@@ -775,6 +776,7 @@ fn what_is_not_supported_is_refused_by_name_and_place() {
         r#"{"type":"object","required":["ab"],"propertyNames":{"maxLength":1}}"#,
         r#"{"type":"array","items":{"type":"boolean"},"uniqueItems":true,"minItems":3}"#,
         r#"{"type":"array","contains":{"const":1},"items":{"const":2}}"#,
+        r#"{"type":"array","contains":{},"maxItems":0}"#,
         r#"{"enum":["a"],"pattern":"b"}"#,
         r#"{"type":"string","pattern":"(?=a)(?=b)"}"#,
     ] {

@@ -24,7 +24,10 @@ impl<'a> Compiler<'a> {
     }
 
     fn fact_holds(&mut self, value: &Json, fact: &Fact<'a>) -> Result<bool> {
-        let at = At { schema: fact.schema, path: fact.path.clone(), sense: Sense::Condition };
+        // Hidden: what does not hold there is not certain to be right.
+        let is_holding = matches!(fact.what, What::Holds | What::Condition);
+        let sense = if is_holding { Sense::Condition } else { Sense::Hidden };
+        let at = At { schema: fact.schema, path: fact.path.clone(), sense };
         let is_object = matches!(value, Json::Object(_));
         let has = value.get(fact.name).is_some();
         Ok(match (fact.what, fact.schema) {
@@ -103,7 +106,7 @@ impl<'a> Compiler<'a> {
         let holds = match at.schema {
             Json::Bool(holds) => *holds,
             Json::Object(keywords) => {
-                let flat = at.with(Sense::Condition);
+                let flat = at.with(if at.sense == Sense::Fails { Sense::Hidden } else { at.sense });
                 let mut holds = true;
                 for (name, arg) in keywords {
                     holds = holds && self.keyword_holds(value, &flat, name, arg, depth + 1)?;
@@ -155,7 +158,8 @@ impl<'a> Compiler<'a> {
             ("allOf" | "anyOf" | "oneOf", _, Json::Array(parts)) => {
                 let mut n = 0;
                 for part in parts {
-                    n += usize::from(self.satisfies(value, &below_at(part), depth)?);
+                    let part = below_at(part).with(if name == "oneOf" { Sense::Hidden } else { at.sense });
+                    n += usize::from(self.satisfies(value, &part, depth)?);
                 }
                 match name {
                     "allOf" => n == parts.len(),
@@ -163,9 +167,9 @@ impl<'a> Compiler<'a> {
                     _ => n == 1,
                 }
             }
-            ("not", ..) => !self.satisfies(value, &below_at(arg), depth)?,
+            ("not", ..) => self.satisfies(value, &below_at(arg).with(Sense::Fails), depth)?,
             ("if", ..) => {
-                let branch = if self.satisfies(value, &below_at(arg), depth)? { "then" } else { "else" };
+                let branch = if self.satisfies(value, &below_at(arg).with(Sense::Hidden), depth)? { "then" } else { "else" };
                 match at.schema.get(branch) {
                     Some(schema) => self.satisfies(value, &at.below(schema, &[branch]), depth)?,
                     None => true,
@@ -204,10 +208,21 @@ impl<'a> Compiler<'a> {
             ("pattern", Json::String(text), Json::String(pattern)) => {
                 self.text_holds(&Text::Pattern(pattern.as_str().into(), below(&at.path, &[name]).into()), text)?
             }
-            ("format", Json::String(text), Json::String(format)) => match pattern::of_format(format) {
-                Some(pattern) => self.text_holds(&Text::Pattern(pattern.into(), below(&at.path, &[name]).into()), text)?,
-                None => true,
-            },
+            ("format", Json::String(text), Json::String(format)) => {
+                let path = below(&at.path, &[name]);
+                let holds = match pattern::of_format(format) {
+                    Some(pattern) => self.text_holds(&Text::Pattern(pattern.into(), path.as_str().into()), text)?,
+                    None => true,
+                };
+                // To the standard a format is a remark: that it does not hold must not make anything right.
+                if !holds && at.sense == Sense::Hidden {
+                    return Err(refused(
+                        &path,
+                        "'format' within not, if, oneOf or contains, where values are listed, is not supported",
+                    ));
+                }
+                holds
+            }
             ("minItems", Json::Array(items), _) => items.len() as f64 >= limit,
             ("maxItems", Json::Array(items), _) => items.len() as f64 <= limit,
             ("prefixItems" | "items", Json::Array(items), Json::Array(schemas)) => {
@@ -229,7 +244,7 @@ impl<'a> Compiler<'a> {
                 self.count_satisfying(rest, &below_at(arg), depth)? as usize == rest.len()
             }
             ("contains", Json::Array(items), _) => {
-                let n = f64::from(self.count_satisfying(items, &below_at(arg), depth)?);
+                let n = f64::from(self.count_satisfying(items, &below_at(arg).with(Sense::Hidden), depth)?);
                 n >= other("minContains").unwrap_or(1.0) && n <= other("maxContains").unwrap_or(f64::MAX)
             }
             ("uniqueItems", Json::Array(items), Json::Bool(true)) => {

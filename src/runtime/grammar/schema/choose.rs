@@ -17,7 +17,8 @@ const MAX_LISTED: usize = 64;
 /// The schemas that one is within, with nothing between them.
 type Chain = Vec<(usize, Sense)>;
 
-/// What a keyword that does not hold makes of a value, as far as its types go; 0 for what cannot fail.
+/// What a keyword that does not hold makes of a value, as far as its types go; 0 for what cannot fail. A `format` cannot: to the standard it
+/// is a remark.
 fn types_failing(schema: &Json, name: &str, value: &Json) -> Types {
     let is_said = match name {
         "unevaluatedProperties" | "unevaluatedItems" | "additionalProperties" | "propertyNames" | "items" => {
@@ -33,7 +34,6 @@ fn types_failing(schema: &Json, name: &str, value: &Json) -> Types {
         "enum" | "const" | "unevaluatedProperties" | "unevaluatedItems" | "$dynamicRef" | "$recursiveRef" => ALL,
         "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf" => NUMBER,
         "minLength" | "maxLength" | "pattern" => STRING,
-        "format" => STRING,
         "additionalProperties" | "propertyNames" | "minProperties" | "maxProperties" => OBJECT,
         "items" | "additionalItems" | "minItems" | "maxItems" | "contains" | "uniqueItems" => ARRAY,
         _ => 0,

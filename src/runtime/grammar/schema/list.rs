@@ -41,6 +41,9 @@ impl<'a> Compiler<'a> {
         if merged.min_items == 0 && contains.iter().all(|c| c.min == 0) {
             self.builder.at(open).skips.push(bracket);
         }
+        if merged.max_items == 0 {
+            return Ok(rule);
+        }
         let brackets = Brackets { first, close };
         match &merged.is_unique {
             Some(path) if merged.max_items > 1 => {

@@ -205,6 +205,11 @@ impl<'a> Compiler<'a> {
                     Some((name, value)) if name == "propertyNames" => {
                         out.only(OBJECT);
                         let names = at.below(value, &[name]);
+                        if value.has_key("format") {
+                            // To the standard it is a remark: a name that is not of it is no fault.
+                            let what = "'propertyNames' that must not hold, with a 'format', is not supported";
+                            out.refused.push((OBJECT, refused(&names.path, what)));
+                        }
                         let name = Text::Not(Box::new(self.text_of(&names)?));
                         out.exists.push(Exists { name, value: At::anything(), path: names.path });
                     }
@@ -578,7 +583,6 @@ fn merge_failing<'a>(out: &mut Merged<'a>, at: &At<'a>, name: &'a str, value: &'
         _ => {
             let about = match name {
                 "multipleOf" => NUMBER,
-                "format" => STRING,
                 "contains" | "uniqueItems" => ARRAY,
                 _ => ALL,
             };
