@@ -24,6 +24,47 @@
 //!
 //! `tests/layering.rs` reads the `use` and `import` lines and holds them to this.
 //!
+//! # In Rust
+//!
+//! Browsers use the JavaScript API (`www/llava-web.d.ts`). Natively an engine is loaded, asked, and stepped until the answer is done:
+//!
+//! ```no_run
+//! use llava_web::backend::cpu::Cpu;
+//! use llava_web::gguf::{RangedSource, source::FileSource};
+//! use llava_web::runtime::engine::{Engine, Event, ImageInput, LoadOptions};
+//! use llava_web::runtime::request;
+//!
+//! fn open(path: &str) -> llava_web::Result<Vec<Box<dyn RangedSource>>> {
+//!     Ok(vec![Box::new(FileSource::open(path)?)])
+//! }
+//!
+//! /// A clock in milliseconds, for the times in the usage.
+//! fn now() -> f64 {
+//!     static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+//!     START.elapsed().as_secs_f64() * 1e3
+//! }
+//!
+//! async fn ask(model: &str, mmproj: &str, picture: Vec<u8>) -> llava_web::Result<String> {
+//!     let mut engine = Engine::load(Cpu::new(), open(model)?, Some(open(mmproj)?), LoadOptions::new(now), &mut |_| {}).await?;
+//!     // As in OpenAI's API; a picture is the number of one of those that are given beside it.
+//!     let content = r#"[{ "type": "image", "image": 0 }, { "type": "text", "text": "Is there a dog?" }]"#;
+//!     let request = format!(r#"{{ "messages": [{{ "role": "user", "content": {content} }}], "temperature": 0 }}"#);
+//!     engine.start_chat(&request::parse(&request)?, &[ImageInput::Encoded(picture)])?;
+//!     let mut answer = String::new();
+//!     loop {
+//!         match engine.step().await? {
+//!             Event::Progress { .. } => {}
+//!             Event::Token { text, .. } => answer += &text,
+//!             Event::Done { text, .. } => return Ok(answer + &text),
+//!         }
+//!     }
+//! }
+//!
+//! let picture = std::fs::read("www/examples/pets.png").unwrap();
+//! let answer = pollster::block_on(ask("www/models/house.gguf", "www/models/house-mmproj.gguf", picture)).unwrap();
+//! assert!(answer.starts_with("Yes"), "{answer}");
+//! ```
+//!
 //! # Glossary
 //!
 //! | word | meaning |

@@ -21,10 +21,15 @@ pub struct LoadProgress<'a> {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VisionInfo {
+    /// The projector's name, as in the file.
     pub projector: &'static str,
+    /// Pixels of a side of a tile.
     pub image_size: usize,
+    /// Pixels of a side of a patch.
     pub patch_size: usize,
+    /// Rows that a tile becomes in the context.
     pub tokens_per_image: usize,
+    /// Elements of a feature, as the tower gives them.
     pub feature_size: usize,
 }
 

@@ -144,8 +144,8 @@ pub struct Device {
     /// Whether buffers are made in error scopes, whose outcome somebody waits for.
     is_reserving: Cell<bool>,
     asked: RefCell<Vec<Asked>>,
-    /// Bytes that were there, of those asked for since [`Self::reserve`].
-    granted: Cell<u64>,
+    /// Bytes allocated since [`Self::reserve`], before the first refusal.
+    bytes_before_refusal: Cell<u64>,
 }
 
 /// Whatever is on a device that nobody uses any more is given back at once, not when a garbage collector finds it.
@@ -244,7 +244,7 @@ impl Device {
             memory_limit: options.memory_limit.unwrap_or(u64::MAX),
             is_reserving: Cell::new(false),
             asked: RefCell::default(),
-            granted: Cell::new(0),
+            bytes_before_refusal: Cell::new(0),
         }))
     }
 
@@ -316,12 +316,12 @@ impl Device {
     pub(super) fn reserve(&self) {
         self.is_reserving.set(true);
         self.asked.borrow_mut().clear();
-        self.granted.set(0);
+        self.bytes_before_refusal.set(0);
     }
 
-    /// Bytes that were there, of those asked for since [`Self::reserve`].
-    pub(super) fn granted(&self) -> u64 {
-        self.granted.get()
+    /// Bytes allocated since [`Self::reserve`], before the first refusal.
+    pub(super) fn bytes_before_refusal(&self) -> u64 {
+        self.bytes_before_refusal.get()
     }
 
     /// Waits until the buffers made since [`Self::reserve`] are there.
@@ -329,7 +329,7 @@ impl Device {
         let asked = self.asked.take();
         for Asked { what, n_bytes, answer } in asked {
             match answer.await {
-                None => self.granted.set(self.granted.get() + n_bytes),
+                None => self.bytes_before_refusal.set(self.bytes_before_refusal.get() + n_bytes),
                 Some(_) => {
                     self.is_reserving.set(false);
                     return Err(no_room(&what, n_bytes, ""));

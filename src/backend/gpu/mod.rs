@@ -318,7 +318,7 @@ impl Memory for Gpu {
     }
 
     fn bytes_before_refusal(&self) -> u64 {
-        self.device.granted()
+        self.device.bytes_before_refusal()
     }
 }
 

@@ -1,5 +1,17 @@
 //! Planes: how the bits of the weights of a quad lie beside each other, packed with plain loops when a model is loaded, unpacked
 //! with vectors by the kernels.
+//!
+//! A group of a quad is four rows `r` of 32 elements `k`. In a nibble plane a byte has two elements of a row, 16 apart; four bytes, a 32-bit lane, belong
+//! to one row, and 16 bytes are one vector `v`:
+//!
+//! ```text
+//! byte               0       1       2       3    |  4 to 7  |  8 to 11  |  12 to 15  |   16    …
+//! row                0       0       0       0    |    1     |     2     |     3      |    0    …
+//! low, high half   0, 16   1, 17   2, 18   3, 19  |          the same elements        |  4, 20  …
+//! ```
+//!
+//! A bit plane is one vector: bit `v` of byte `4 r + c` belongs to element `4 v + c` of row `r`. 2-bit planes ("crumbs") are one vector for each half of the
+//! group: bits `2 v` and `2 v + 1` of byte `4 r + c` belong to its element `4 v + c`.
 
 use super::super::lanes::{self, Lanes};
 use super::super::math::half_to_float;

@@ -1,8 +1,8 @@
 //! The products with relaxed SIMD's dot of signed bytes and 7-bit bytes: sixteen multiplications in one instruction.
 //!
-//! Weights are the 7-bit operand (nibbles are at most 15, those of Q6_K 63), so what engines may choose to do differently
-//! never happens. Weights of 8 bits are left to that choice where it is exact: what an engine does with the top bit it
-//! does always, so [`wide_operand`] asks once. Where it is not, the products of [`super::simd`] compute them.
+//! Weights are the 7-bit operand (nibbles are at most 15, those of Q6_K 63), for which every engine gives the same result. What the dot makes
+//! of bit 7 of that operand is implementation-defined but constant: [`wide_operand`] probes it once, and 8-bit weights use the dot only if it is
+//! exactly signed or exactly unsigned. Otherwise the products of [`super::simd`] compute them.
 
 #![allow(clippy::needless_range_loop, reason = "arrays of vectors stay in registers where loops over them are plain")]
 
