@@ -16,11 +16,11 @@ use crate::error::{Error, Result};
 use crate::image::Pixels;
 use crate::runtime::ahead::{Ahead, Drawing};
 use crate::runtime::answer_text::AnswerText;
-use crate::runtime::engine::{Engine, Generation, Run, ended};
+use crate::runtime::engine::{Engine, Generation, Phase, Run, ended};
 use crate::runtime::grammar::Constraint;
 use crate::runtime::report::{Event, FinishReason, Usage};
 use crate::runtime::sampler::Sampler;
-use crate::runtime::session::{Prefill, Slot};
+use crate::runtime::session::Slot;
 
 /// What outlives a device; nothing of it is on one.
 pub struct Rescued {
@@ -40,8 +40,8 @@ struct Unfinished {
     top_logprobs: Option<usize>,
     constraint: Option<Constraint>,
     ahead: Option<Drawing>,
-    finished: Option<FinishReason>,
-    aborted: bool,
+    /// How it ended, where that alone is left to be said.
+    end: Option<FinishReason>,
     usage: Usage,
     /// Positions of the prompt that were computed.
     n_computed: usize,
@@ -70,7 +70,11 @@ impl<B: Backend> Engine<B> {
     /// Gives up the device, and keeps what is needed to go on elsewhere.
     pub fn rescue(mut self) -> Rescued {
         let generation = self.generation.take().map(|g| Unfinished {
-            n_computed: g.n_computed.or(g.run.prefill.as_ref().map(Prefill::n_computed)).unwrap_or(0),
+            n_computed: g.n_computed(),
+            end: match g.phase {
+                Phase::End(reason) => Some(reason),
+                Phase::Prompt | Phase::Replay(_) | Phase::Answer => None,
+            },
             prompt: g.prompt,
             originals: g.run.originals,
             sampler: g.sampler,
@@ -81,8 +85,6 @@ impl<B: Backend> Engine<B> {
             top_logprobs: g.top_logprobs,
             constraint: g.constraint,
             ahead: g.ahead.map(Ahead::drawing),
-            finished: g.finished,
-            aborted: g.aborted,
             usage: g.run.usage,
         });
         Rescued { generation, seed: self.seed }
@@ -104,7 +106,7 @@ impl<B: Backend> Engine<B> {
             Slot::Picture { hash, .. } => u.originals.iter().any(|(h, _)| h == hash),
         };
         // The last token of a full context is given out, but never run.
-        let is_full = slots.len() > self.session.n_ctx && u.finished.is_none();
+        let is_full = slots.len() > self.session.n_ctx && u.end.is_none();
         if is_full || !slots.iter().all(is_known) || (!u.originals.is_empty() && self.vision.is_none()) {
             return Err(Error::invalid_request(
                 "The answer cannot go on, because the model's files are not the same as before. Ask again.",
@@ -130,7 +132,7 @@ impl<B: Backend> Engine<B> {
         let places = u.originals.iter().map(|(hash, pixels)| (*hash, pixels.place)).collect();
         let single_from = u.prompt.len();
         let again = Run { slots, jobs, pictures: Vec::new(), originals: u.originals, places, single_from, prefill: None, usage };
-        let (run, replay) = if is_begun {
+        let (run, phase) = if is_begun {
             let nothing = Run {
                 slots: Vec::new(),
                 jobs: VecDeque::new(),
@@ -141,11 +143,12 @@ impl<B: Backend> Engine<B> {
                 prefill: None,
                 usage,
             };
-            (nothing, Some(again))
+            (nothing, Phase::Replay(Box::new(again)))
         } else {
-            (again, None)
+            (again, Phase::Prompt)
         };
         self.generation = Some(Generation {
+            phase: u.end.map_or(phase, Phase::End),
             run,
             sampler: u.sampler,
             text: u.text,
@@ -157,10 +160,7 @@ impl<B: Backend> Engine<B> {
             ahead: u.ahead.map(|drawing| Ahead::resumed(drawing, u.n_generated)),
             // The logits behind the last token are what the replay ends with.
             pending: None,
-            finished: u.finished,
-            aborted: u.aborted,
             prompt: u.prompt,
-            replay,
             n_computed: is_begun.then_some(u.n_computed),
         });
         Ok(())
@@ -168,10 +168,10 @@ impl<B: Backend> Engine<B> {
 
     /// Does one bounded piece of what a loss made necessary; nothing where there is none to do any more.
     pub(super) async fn replay(&mut self, g: &mut Generation<B>) -> Result<Option<Event>> {
-        let Some(mut run) = g.replay.take() else { return Ok(None) };
+        let Phase::Replay(mut run) = std::mem::replace(&mut g.phase, Phase::Answer) else { return Ok(None) };
         let event = self.run_step(&mut run).await?;
         if let Some(Event::Progress { done, total, .. }) = event {
-            g.replay = Some(run);
+            g.phase = Phase::Replay(run);
             return Ok(Some(Event::Progress { stage: "recovering", done, total }));
         }
         // What it cost is no part of the answer's cost.

@@ -80,8 +80,21 @@ pub(super) struct Run<B: Backend> {
     pub(super) usage: Usage,
 }
 
+/// How far a generation is.
+pub(super) enum Phase<B: Backend> {
+    /// Its pictures are seen and its prompt is computed.
+    Prompt,
+    /// After a loss: the prompt and the answer so far, on their way into the new device's context.
+    Replay(Box<Run<B>>),
+    /// The answer is written, a token a step.
+    Answer,
+    /// All is written; that remains to be said.
+    End(FinishReason),
+}
+
 /// The generation under way.
 pub(super) struct Generation<B: Backend> {
+    pub(super) phase: Phase<B>,
     pub(super) run: Run<B>,
     pub(super) sampler: Sampler,
     pub(super) text: AnswerText,
@@ -96,14 +109,17 @@ pub(super) struct Generation<B: Backend> {
     pub(super) ahead: Option<Ahead<B>>,
     /// Sampled here, but not yet run.
     pub(super) pending: Option<u32>,
-    pub(super) finished: Option<FinishReason>,
-    pub(super) aborted: bool,
     /// What the prompt became.
     pub(super) prompt: Vec<Slot>,
-    /// After a loss: the prompt and the answer so far, on their way into the new device's context.
-    pub(super) replay: Option<Run<B>>,
     /// After a loss: positions of the prompt that were computed before it.
     pub(super) n_computed: Option<usize>,
+}
+
+impl<B: Backend> Generation<B> {
+    /// Positions of the prompt that were computed for it, not found in the context.
+    pub(super) fn n_computed(&self) -> usize {
+        self.n_computed.or(self.run.prefill.as_ref().map(Prefill::n_computed)).unwrap_or(0)
+    }
 }
 
 /// A loaded model, ready to be asked.
@@ -363,6 +379,7 @@ impl<B: Backend> Engine<B> {
         // What may come next is known only when the token before is.
         let ahead = sampler.config().plain_choice().filter(|_| constraint.is_none()).map(Ahead::new);
         self.generation = Some(Generation {
+            phase: Phase::Prompt,
             sampler,
             text: AnswerText::new(decoder, form.map(CallReader::new), stop),
             history: run.slots.iter().filter_map(Slot::token).collect(),
@@ -372,10 +389,7 @@ impl<B: Backend> Engine<B> {
             constraint,
             ahead,
             pending: None,
-            finished: None,
-            aborted: false,
             prompt: run.slots.clone(),
-            replay: None,
             n_computed: None,
             run,
         });
@@ -506,7 +520,7 @@ impl<B: Backend> Engine<B> {
     /// The next step ends the generation; what was generated stays.
     pub fn abort(&mut self) {
         if let Some(generation) = &mut self.generation {
-            generation.aborted = true;
+            generation.phase = Phase::End(FinishReason::Abort);
         }
     }
 
@@ -543,19 +557,19 @@ impl<B: Backend> Engine<B> {
     }
 
     async fn step_of(&mut self, g: &mut Generation<B>) -> Result<Event> {
-        if g.aborted {
-            return Ok(done(g, FinishReason::Abort));
-        }
-        if let Some(reason) = g.finished {
-            return Ok(done(g, reason));
-        }
-        if let Some(event) = self.replay(g).await? {
+        let event = match &g.phase {
+            Phase::End(reason) => {
+                let reason = *reason;
+                return Ok(done(g, reason));
+            }
+            Phase::Prompt => self.run_step(&mut g.run).await?,
+            Phase::Replay(_) => self.replay(g).await?,
+            Phase::Answer => None,
+        };
+        if let Some(event) = event {
             return Ok(event);
         }
-        let ready = g.run.prefill.as_ref().is_some_and(Prefill::is_done);
-        if !ready && let Some(event) = self.run_step(&mut g.run).await? {
-            return Ok(event);
-        }
+        g.phase = Phase::Answer;
         let before = (self.now)();
         let (id, logprobs) = match &mut g.ahead {
             Some(ahead) => {
@@ -577,7 +591,7 @@ impl<B: Backend> Engine<B> {
         }
         let mut read = ReadPiece::default();
         if self.tokenizer.is_end_of_generation(id) {
-            g.finished = Some(FinishReason::Stop);
+            g.phase = Phase::End(FinishReason::Stop);
         } else {
             let mut is_whole = false;
             let mut mark = None;
@@ -593,9 +607,9 @@ impl<B: Backend> Engine<B> {
             }
             read = g.text.push(&self.tokenizer, id, mark.as_deref());
             if g.text.is_stopped() || is_whole {
-                g.finished = Some(FinishReason::Stop);
+                g.phase = Phase::End(FinishReason::Stop);
             } else if g.n_generated >= g.max_tokens {
-                g.finished = Some(FinishReason::Length);
+                g.phase = Phase::End(FinishReason::Length);
             }
         }
         // The first token comes out of the prompt's logits; waiting for it is waiting for the prompt.
@@ -666,8 +680,8 @@ impl<B: Backend> Engine<B> {
 }
 
 fn done<B: Backend>(g: &mut Generation<B>, finish_reason: FinishReason) -> Event {
-    let computed = g.n_computed.or(g.run.prefill.as_ref().map(Prefill::n_computed)).unwrap_or(0);
-    ended(&mut g.text, g.run.usage, (computed, g.n_generated), finish_reason)
+    let counts = (g.n_computed(), g.n_generated);
+    ended(&mut g.text, g.run.usage, counts, finish_reason)
 }
 
 /// The end of a generation that computed and generated so many positions.
