@@ -227,7 +227,7 @@ swiftshader() {
     return
   fi
   suite "kernels on SwiftShader" env VK_DRIVER_FILES="$icd" VK_ICD_FILENAMES="$icd" \
-    cargo test --quiet --test ops_gpu -- --skip results_do_not_depend_on_checks_of_indices
+    cargo test --quiet --test ops -- on_gpu:: --skip results_do_not_depend_on_checks_of_indices
 }
 
 # A nightly compiler with what else is needed, or a line that says why not: nightly COMPONENT...
@@ -292,7 +292,7 @@ loom() { cargo test --quiet --manifest-path tests/loom/Cargo.toml --target-dir t
 # this kind of machine run on the other too. These are the tests that sizes go through; the others need a GPU or candle, which knows no
 # such platforms, or take long here.
 readonly BITS32_TARGET=i686-unknown-linux-gnu
-readonly BITS32_TESTS=(blame gguf image memory_ends ops quant saved_session session)
+readonly BITS32_TESTS=(blame:: image:: on_cpu:: quant:: session::)
 bits32() {
   local name="32-bit tests" why=
   if ! command -v rustup >/dev/null || ! rustup target add "$BITS32_TARGET" >/dev/null 2>&1; then
@@ -303,8 +303,14 @@ bits32() {
     why="programs of 32 bits do not run here"
   fi
   if [ -n "$why" ]; then skip "$name" "$why"; return; fi
-  suite "$name" env LLAVA_WEB_GPU= cargo test --quiet --no-fail-fast --no-default-features --target "$BITS32_TARGET" --target-dir target/bits32 \
-    --config 'profile.dev.opt-level=1' --lib "${BITS32_TESTS[@]/#/--test=}"
+  suite "$name" tests_of_32_bits
+}
+
+tests_of_32_bits() {
+  local test=(env LLAVA_WEB_GPU= cargo test --quiet --no-fail-fast --no-default-features --target "$BITS32_TARGET" --target-dir target/bits32
+    --config 'profile.dev.opt-level=1')
+  "${test[@]}" --lib --test gguf --test memory_ends
+  "${test[@]}" --test models --test ops --test parts -- "${BITS32_TESTS[@]}"
 }
 
 links_32_bits() { printf 'int main(void) { return 0; }' | cc -m32 -x c -o /dev/null - 2>/dev/null; }

@@ -1,6 +1,6 @@
 //! A load that fails because of what a file says tells that file's source, and no other: a page that keeps the files deletes by it.
 
-mod common;
+use crate::common;
 
 use std::cell::Cell;
 use std::rc::Rc;

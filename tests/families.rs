@@ -2,10 +2,9 @@
 //! the GPU. The bounds are those of the golden data's own README: float kernels 1e-3 (rows) and 2e-3 (logits), 8-bit activations 0.6 (LFM2: 0.8). On
 //! the GPU activations are 32-bit floats in every format.
 
-mod common;
+use crate::common;
 #[cfg(feature = "gpu")]
-#[path = "common/gpu.rs"]
-mod gpu;
+use crate::gpu;
 
 #[cfg(feature = "gpu")]
 use std::rc::Rc;

@@ -3,9 +3,8 @@
 
 #![cfg(feature = "gpu")]
 
-mod common;
-#[path = "common/gpu.rs"]
-mod gpu;
+use crate::common;
+use crate::gpu;
 
 use common::llava::{
     complete, cosine, file, golden, golden_json, inputs, log_softmax, max_diff, options, picture, tensors, tiny_llava_on,

@@ -2,8 +2,7 @@
 //! `serde_json` and a plain validator that knows nothing of grammars.
 
 #[allow(dead_code, reason = "no test binary uses all of it")]
-#[path = "common/random.rs"]
-mod random;
+use crate::common::random;
 
 use std::path::PathBuf;
 use std::rc::Rc;

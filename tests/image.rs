@@ -14,8 +14,7 @@ use llava_web::image::resample::{Canvas, Filter, Window, resize, resize_whole};
 use llava_web::image::{Grid, Layout, Mode, Pixels, Place, PreprocessSpec, RgbImage, decode, from_rgba, patches};
 use safetensors::Safetensors;
 
-#[path = "common/safetensors.rs"]
-mod safetensors;
+use crate::common::safetensors;
 
 const IMAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/images");
 

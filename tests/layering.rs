@@ -467,3 +467,20 @@ fn the_js_checker_can_fail_and_pass() {
         assert_eq!(check_js(file, source), [""; 0], "{file}: {source}");
     }
 }
+
+/// No file of tests is left out: each is a program of its own in `Cargo.toml` or a module of one of those in `tests/suites`.
+#[test]
+fn every_file_of_tests_is_compiled() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: PathBuf| std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let entries = |path: &str| std::fs::read_dir(root.join(path)).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let named = entries("tests/suites").fold(read(root.join("Cargo.toml")), |all, suite| all + &read(suite));
+    let mut n_files = 0;
+    for file in entries("tests").filter(|path| path.extension().is_some_and(|extension| extension == "rs")) {
+        let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+        let is_named = [format!("\"../{name}\""), format!("\"tests/{name}\"")].iter().any(|path| named.contains(path));
+        assert!(is_named, "tests/{name} is never run: name it in one of tests/suites, or as a program of its own in Cargo.toml");
+        n_files += 1;
+    }
+    assert!(n_files > 20, "{n_files} files");
+}

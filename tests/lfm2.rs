@@ -1,10 +1,9 @@
 //! A model whose layers are mostly short convolutions, which remember what keys and values do not: a context that is cut back, saved,
 //! restored or looked into is what a fresh one would be, on either device.
 
-mod common;
+use crate::common;
 #[cfg(feature = "gpu")]
-#[path = "common/gpu.rs"]
-mod gpu;
+use crate::gpu;
 
 use std::hash::Hasher;
 

@@ -1,9 +1,8 @@
 //! Where the model looked, against the whole decoder in double precision: attention is what is compared, after everything before it.
 
-mod common;
+use crate::common;
 #[cfg(feature = "gpu")]
-#[path = "common/gpu.rs"]
-mod gpu;
+use crate::gpu;
 
 use std::collections::HashMap;
 use std::ops::Range;

@@ -2,9 +2,8 @@
 
 #![cfg(feature = "gpu")]
 
-mod common;
-#[path = "common/gpu.rs"]
-mod gpu;
+use crate::common;
+use crate::gpu;
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -2,10 +2,9 @@
 //! against plain loops in double precision; every other key by its name; and shapes that a device has no kernel for, before any memory
 //! is taken for them.
 
-mod common;
+use crate::common;
 #[cfg(feature = "gpu")]
-#[path = "common/gpu.rs"]
-mod gpu;
+use crate::gpu;
 
 use std::collections::HashMap;
 #[cfg(feature = "gpu")]

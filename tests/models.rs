@@ -2,7 +2,7 @@
 //! greedy tokens. The bounds are those of the golden data's own README, where each is derived from what was measured:
 //! float kernels 1e-3 (embeddings) and 2e-3 (logits); 16-bit keys and values 0.03; 8-bit activations 0.6 and cosine 0.999.
 
-mod common;
+use crate::common;
 
 use common::llava::{
     Answer, complete, cosine, fetched_model, file, golden, golden_json, inputs, log_softmax, max_diff, options, picture, tensors,

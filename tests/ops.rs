@@ -1,10 +1,7 @@
 //! Every op against its formula in double precision, on the CPU backend. The cases are in `common/ops.rs` and `common/decode_ops.rs`, for every
 //! backend alike.
 
-#[path = "common/decode_ops.rs"]
-mod decode_ops;
-#[path = "common/ops.rs"]
-mod ops;
+use crate::{decode_ops, ops};
 
 use llava_web::backend::cpu::{Cpu, Kernels, Pool};
 

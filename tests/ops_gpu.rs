@@ -5,18 +5,10 @@
 
 #![cfg(feature = "gpu")]
 
-#[path = "common/decode_ops.rs"]
-mod decode_ops;
-#[path = "common/gpu.rs"]
-mod gpu;
-#[path = "common/ops.rs"]
-mod ops;
-#[path = "common/ops_gpu.rs"]
-mod ops_gpu;
+use crate::{decode_ops, gpu, ops, ops_gpu};
 
 use llava_web::backend::gpu::kernels::Products;
 use llava_web::backend::gpu::{DeviceOptions, Gpu};
-use llava_web::quant::Format;
 use pollster::block_on;
 
 fn options() -> DeviceOptions {
@@ -147,13 +139,7 @@ fn results_do_not_depend_on_checks_of_indices() {
     if gpu::is_missing() {
         return;
     }
-    // Each way in which fragments read their planes is in one of them.
-    let formats = [Format::F16, Format::Q5_0, Format::Q4_K, Format::Q3_K].map(Format::name);
-    let all = Format::ALL.map(Format::name);
-    let is_wanted = |test: &ops::Test<'_>| {
-        let has = |names: &[&str]| test.name.split([' ', ',']).any(|word| names.contains(&word));
-        has(&formats) || !has(&all)
-    };
+    let is_wanted = |test: &ops::Test<'_>| ops_gpu::reads_planes_anew(&test.name);
     let transcript = async |products: Option<Products>, unchecked: bool| {
         let device = ops_gpu::open(DeviceOptions { products, unchecked, ..options() }).await;
         let make = || Gpu::new(device.clone()).expect("a backend");

@@ -3,7 +3,7 @@
 
 #![cfg(not(target_pointer_width = "32"))]
 
-mod common;
+use crate::common;
 
 use std::collections::HashMap;
 

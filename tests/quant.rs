@@ -1,6 +1,6 @@
 //! The storage formats against blocks quantized and dequantized by ggml, against candle, and against random bytes.
 
-mod common;
+use crate::common;
 
 // candle knows no platforms of 32 bits.
 #[cfg(not(target_pointer_width = "32"))]

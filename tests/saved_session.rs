@@ -1,10 +1,9 @@
 //! A saved session goes on where it was, in another engine and on another device; and whatever is not one is refused by name, with the
 //! engine as it was before.
 
-mod common;
+use crate::common;
 #[cfg(feature = "gpu")]
-#[path = "common/gpu.rs"]
-mod gpu;
+use crate::gpu;
 
 use std::hash::Hasher;
 

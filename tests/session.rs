@@ -1,6 +1,6 @@
 //! What a conversation with the engine must be like: streaming, stopping, going on, and what happens with bad input.
 
-mod common;
+use crate::common;
 
 use common::llava::{
     chat, complete, fetched_model, file, finish, golden, golden_bytes, inputs, memory, options, picture, tiny_llava,

@@ -43,11 +43,14 @@ pub async fn tests(options: DeviceOptions) -> Vec<Test<'static>> {
         let possible = ops::tests(make).into_iter().filter(|test| test.name != "out_of_memory_matrices" && is_new(test));
         // Fused kernels are the slowest to compile: in their best form only, and in all of them natively.
         let fused = if lanes == device.variant().lanes { decode_ops::tests(make) } else { Vec::new() };
-        all.extend(possible.chain(fused).map(named(format!("{lanes} lanes"))));
+        // Every format is compiled once; its other forms differ in what surrounds the same lines.
+        let wanted = possible.chain(fused).filter(|test| lanes == 0 || reads_planes_anew(&test.name));
+        all.extend(wanted.map(named(format!("{lanes} lanes"))));
     }
     for (products, nmse, max) in PRODUCTS.into_iter().filter(|(products, ..)| device.products().contains(products)) {
         let make = make(DeviceOptions { products: Some(products), ..options }).await;
-        all.extend(decode_ops::products(make, nmse, max).into_iter().map(named(format!("{products:?}"))));
+        let wanted = decode_ops::products(make, nmse, max).into_iter().filter(|test| reads_planes_anew(&test.name));
+        all.extend(wanted.map(named(format!("{products:?}"))));
     }
     let crowd = device.clone();
     all.push(Test::new("crowded", async move { crowded(&crowd).await }));
@@ -67,6 +70,14 @@ pub async fn tests(options: DeviceOptions) -> Vec<Test<'static>> {
     all.push(Test::new("self_test rules the adapter out", wrong_kernel(options, WRONG_KERNELS[0])));
     all.push(Test::new("weight_bytes", async move { ops::weight_bytes(|| backend(&device)) }));
     all
+}
+
+/// Whether a test is of no format, or of one of those which have all ways between them in which fragments read their planes.
+pub fn reads_planes_anew(test: &str) -> bool {
+    let formats = [Format::F16, Format::Q5_0, Format::Q4_K, Format::Q3_K].map(Format::name);
+    let all = Format::ALL.map(Format::name);
+    let has = |names: &[&str]| test.split([' ', ',']).any(|word| names.contains(&word));
+    has(&formats) || !has(&all)
 }
 
 /// Whether a test is of kernels that have forms for subgroups; all others are the same for any number of lanes.

@@ -1,0 +1,17 @@
+//! Every op, on the CPU and over Vulkan.
+
+#[path = "../common/decode_ops.rs"]
+mod decode_ops;
+#[cfg(feature = "gpu")]
+#[path = "../common/gpu.rs"]
+mod gpu;
+#[path = "../common/ops.rs"]
+mod ops;
+#[cfg(feature = "gpu")]
+#[path = "../common/ops_gpu.rs"]
+mod ops_gpu;
+
+#[path = "../ops.rs"]
+mod on_cpu;
+#[path = "../ops_gpu.rs"]
+mod on_gpu;

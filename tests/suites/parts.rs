@@ -1,0 +1,19 @@
+//! Tests of the parts that need no whole model, in one program.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+#[path = "../grammar.rs"]
+mod grammar;
+#[path = "../image.rs"]
+mod image;
+#[path = "../layering.rs"]
+mod layering;
+#[path = "../quant.rs"]
+mod quant;
+#[path = "../sampler.rs"]
+mod sampler;
+#[path = "../shaders.rs"]
+mod shaders;
+#[path = "../text.rs"]
+mod text;
