@@ -1,10 +1,9 @@
 //! Models in formats that are converted when they are loaded: on both backends they answer as the same weights in 32-bit floats do, within
 //! what converting adds; they take the memory of what they become; and what is wrong with them is said.
 
-mod common;
+use crate::common;
 #[cfg(feature = "gpu")]
-#[path = "common/gpu.rs"]
-mod gpu;
+use crate::gpu;
 
 use common::gguf_writer::{GgufWriter, Val};
 use common::llava::options;

@@ -1,8 +1,6 @@
 //! Calls of tools: what chat templates make of them, what requests are refused, and answers that are calls whatever the logits are.
 
-#[allow(dead_code, reason = "no test binary uses all of it")]
-#[path = "common/random.rs"]
-mod random;
+use crate::common::random;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;

@@ -14,6 +14,8 @@ mod families;
 mod gpu_models;
 #[path = "../lfm2.rs"]
 mod lfm2;
+#[path = "../load_only.rs"]
+mod load_only;
 #[path = "../looked_at.rs"]
 mod looked_at;
 #[path = "../loss.rs"]
@@ -28,3 +30,5 @@ mod oracle;
 mod saved_session;
 #[path = "../session.rs"]
 mod session;
+#[path = "../tools.rs"]
+mod tools;

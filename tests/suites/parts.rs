@@ -13,6 +13,8 @@ mod layering;
 mod quant;
 #[path = "../sampler.rs"]
 mod sampler;
+#[path = "../schema_suite.rs"]
+mod schema_suite;
 #[path = "../shaders.rs"]
 mod shaders;
 #[path = "../text.rs"]
