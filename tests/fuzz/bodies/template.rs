@@ -5,7 +5,7 @@
 //! * Nothing in a message becomes a special token or an image: a hostile text gives as many as a harmless one.
 
 use llava_web::gguf::Metadata;
-use llava_web::text::{ChatTemplate, Chunk, Content, Date, ImageText, Message, Part, Tokenizer, encode_segments};
+use llava_web::text::{ChatTemplate, Chunk, Date, ImageText, Message, Part, Tokenizer, encode_segments};
 
 use super::{expect_code, memory, models, text};
 
@@ -85,7 +85,7 @@ fn any_message(said: &str, template: &ChatTemplate, tokenizer: &Tokenizer) {
     let (wanted, harmless, _) = structure("x");
     assert_eq!((found, special), (wanted, harmless), "{} on {said:?}: {prompt:?}", template.name());
     // A message of parts says the same as one of text.
-    let as_parts = [Message { role: "user".into(), content: Content::Parts(vec![Part::Text(said.into())]) }];
+    let as_parts = [Message::parts("user", vec![Part::Text(said.into())])];
     let as_text = [Message::text("user", said)];
     let [a, b] = [&as_parts, &as_text].map(|messages| template.render(messages, true).map(|r| r.text()).map_err(|e| e.code()));
     assert_eq!(a, b);
