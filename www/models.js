@@ -18,7 +18,7 @@ export const MODELS = [
     bytes: 3813696,
     memory: 9_600_000,
     sha256: { model: "262c22ae15070a6172e9ed932f4946616d95c9b2b90a3b40318d0157ae92db3d", mmproj: "dce27d8f211bd213618f09d2d3e088c18eec94d9a9a278fd88f34cb216b894de" },
-    licence: "MIT or Apache-2.0",
+    licence: "CC BY 4.0",
     about: words.say("models.houseAbout"),
     sampling: { temperature: 0 },
     work: { weights: 2_828_736, picture: 0.4e9, rows: 64 },
