@@ -4,6 +4,8 @@
 //! cargo run --release --example ask -- --model llava.gguf --mmproj mmproj.gguf --image cat.jpg "What is this?"
 //! ```
 
+#![allow(clippy::pedantic, reason = "casts: an example is not the place to show how they are avoided")]
+
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;

@@ -11,6 +11,8 @@
 //!
 //! A request that fails is answered by `{"error": …}`, and the next one is taken.
 
+#![allow(clippy::pedantic, reason = "casts: an example is not the place to show how they are avoided")]
+
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
 use std::time::Instant;

@@ -8,6 +8,8 @@
 //! `--shape 1b` (TinyLlama's) and `--shape 7b` (LLaMA's) are made of noise in Q4_0 while they are read, so that no file is needed: how long
 //! a model takes does not depend on what it says. `--mmproj vit-l` is CLIP's ViT-L/14 at 336 pixels in F16 with a projector, likewise.
 
+#![allow(clippy::pedantic, reason = "casts: an example is not the place to show how they are avoided")]
+
 use std::process::ExitCode;
 use std::time::Instant;
 

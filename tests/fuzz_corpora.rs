@@ -1,6 +1,8 @@
 //! The bodies of the fuzz targets (`tests/fuzz`) over their corpora: what fuzzing once found stays found, with a stable compiler and in
 //! every run of the tests.
 
+#![allow(clippy::pedantic, reason = "casts: the numbers of tests are chosen")]
+
 #[allow(dead_code, reason = "the fuzz targets use the rest")]
 #[path = "fuzz/bodies/lib.rs"]
 mod bodies;

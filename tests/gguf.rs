@@ -2,6 +2,8 @@
 //!
 //! `LLAVA_WEB_GOLDEN` may name a folder with more golden files and their `gguf_schema.json`.
 
+#![allow(clippy::pedantic, reason = "casts: the numbers of tests are chosen")]
+
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};

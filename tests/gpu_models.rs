@@ -1,6 +1,7 @@
 //! Parity with the reference implementation on the WebGPU backend, at every stage, as `models.rs` has it for the CPU. Activations are
 //! 32-bit floats in every format here, so the bounds are those of float kernels; keys and values in 16 bits have their own.
 
+#![allow(clippy::pedantic, reason = "casts: the numbers of tests are chosen")]
 #![cfg(feature = "gpu")]
 
 use crate::common;

@@ -1,5 +1,6 @@
 //! What happens when the GPU goes away, or has not the memory that a model needs.
 
+#![allow(clippy::pedantic, reason = "casts: the numbers of tests are chosen")]
 #![cfg(feature = "gpu")]
 
 use crate::common;

@@ -1,5 +1,7 @@
 //! Where memory ends while the CPU computes: the call fails with `out_of_memory`, and the engine goes on as if it had just been loaded.
 
+#![allow(clippy::pedantic, reason = "casts: the numbers of tests are chosen")]
+
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};

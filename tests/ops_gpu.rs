@@ -3,6 +3,7 @@
 //! `build.sh` runs these tests on two drivers that compute on the CPU: Mesa's lavapipe and Chromium's SwiftShader, whose
 //! `pack4xI8Clamp` is known to be wrong.
 
+#![allow(clippy::pedantic, reason = "casts: the numbers of tests are chosen")]
 #![cfg(feature = "gpu")]
 
 use crate::{decode_ops, gpu, ops, ops_gpu};

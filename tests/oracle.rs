@@ -1,6 +1,7 @@
 //! A second oracle: the same weights, decoded to floats, through CLIP and LLaMA as candle-transformers wrote them. It shares neither
 //! code nor golden data with this project's network, so the two can only agree by computing the same thing.
 
+#![allow(clippy::pedantic, reason = "casts: the numbers of tests are chosen")]
 #![cfg(not(target_pointer_width = "32"))]
 
 use crate::common;

@@ -1,5 +1,6 @@
 //! Every shader, in every format and form, is sound WGSL with the bindings that the table says. Needs no GPU.
 
+#![allow(clippy::pedantic, reason = "casts: the numbers of tests are chosen")]
 #![cfg(feature = "gpu")]
 
 use llava_web::backend::gpu::kernels::{Bindings, Kernel, Variant};

@@ -7,6 +7,12 @@
 //!   Tokens rank by their distance, those at the same distance by their ids;
 //! * a *weight*, `2³⁰ · exp(−distance / (2¹⁶ · temperature))` to 3e-5 ([`Weights`]). Sums of weights have 64 bits.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "fixed-point numbers, clamped to their range before they are narrowed"
+)]
+
 use std::cmp::Ordering;
 
 /// A rule for choosing tokens. The default draws from the model's own distribution.

@@ -208,7 +208,7 @@ async fn read_header(source: &dyn RangedSource) -> Result<(Header, Tail)> {
         while (prefix.len() as u64) < want {
             let have = prefix.len();
             let next = (2 * have as u64).clamp(first, MAX_HEADER);
-            let next = source.len().map_or(next, |len| next.min(len)) as usize;
+            let next = usize::try_from(source.len().map_or(next, |len| next.min(len))).unwrap_or(usize::MAX);
             if next <= have {
                 break;
             }

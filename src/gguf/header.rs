@@ -122,11 +122,10 @@ impl<'a> Reader<'a> {
     /// The next `n` bytes; says how long the prefix must be where they are not in it.
     fn take(&mut self, n: u64, what: &str) -> Piece<&'a [u8]> {
         self.must_fit(n, what)?;
-        let end = self.at as u64 + n;
-        let Some(piece) = usize::try_from(end).ok().and_then(|end| self.bytes.get(self.at..end)) else {
-            return Err(Stop::Need(end));
-        };
-        self.at += n as usize;
+        let needed = self.at as u64 + n;
+        let end = usize::try_from(needed).map_err(|_| Stop::Need(needed))?;
+        let piece = self.bytes.get(self.at..end).ok_or(Stop::Need(needed))?;
+        self.at = end;
         Ok(piece)
     }
 
@@ -156,7 +155,7 @@ impl<'a> Reader<'a> {
     fn value(&mut self, kind: u32, key: &str, depth: u32) -> Piece<Value> {
         Ok(match kind {
             0 => Value::Uint(self.array::<1>(key)?[0].into()),
-            1 => Value::Int(i64::from(self.array::<1>(key)?[0] as i8)),
+            1 => Value::Int(i64::from(self.array::<1>(key)?[0].cast_signed())),
             2 => Value::Uint(u16::from_le_bytes(self.array(key)?).into()),
             3 => Value::Int(i16::from_le_bytes(self.array(key)?).into()),
             4 => Value::Uint(self.u32(key)?.into()),
@@ -203,7 +202,8 @@ impl<'a> Reader<'a> {
         let before = self.at;
         self.take(n * least, key)?;
         self.at = before;
-        let n = n as usize;
+        // Cannot fail: they are all there.
+        let n = usize::try_from(n).map_err(|_| Stop::Need(n))?;
         Ok(match kind {
             8 => {
                 let mut all = Vec::with_capacity(n);
@@ -216,6 +216,7 @@ impl<'a> Reader<'a> {
                 let mut all = Vec::with_capacity(n);
                 for _ in 0..n {
                     let Value::Float(v) = self.value(kind, key, depth)? else { unreachable!("types 6 and 12 are floats") };
+                    #[expect(clippy::cast_possible_truncation, reason = "lists of floats are kept in f32, rounded")]
                     all.push(v as f32);
                 }
                 Value::Floats(all)
@@ -230,7 +231,7 @@ impl<'a> Reader<'a> {
                 let mut all = Vec::with_capacity(n);
                 for _ in 0..n {
                     all.push(match self.value(kind, key, depth)? {
-                        Value::Uint(v) => v as i64,
+                        Value::Uint(v) => v.cast_signed(),
                         Value::Int(v) => v,
                         Value::Bool(v) => v.into(),
                         _ => unreachable!("the other element types are handled above"),
@@ -260,7 +261,7 @@ impl<'a> Reader<'a> {
             return bad(format!("The tensor '{name}' has the impossible shape {dims:?}. The file is damaged."));
         }
         // Each is at most the product, which fits.
-        let dims: Vec<usize> = dims.into_iter().map(|n| n as usize).collect();
+        let dims: Vec<usize> = dims.into_iter().map(|n| usize::try_from(n).unwrap_or(usize::MAX)).collect();
         let kind = self.u32("tensor list")?;
         let Some(format) = Stored::from_ggml_type(kind) else {
             return Err(Stop::Bad(Error::unsupported_quantization(format!(
@@ -345,8 +346,8 @@ fn header(r: &mut Reader<'_>) -> Piece<Header> {
         metadata.insert(key, value);
     }
     // No more than the prefix can list, whatever the count says.
-    let listable = (r.bytes.len() - r.at) / LEAST_TENSOR as usize;
-    let mut tensors: Vec<TensorInfo> = Vec::with_capacity((n_tensors as usize).min(listable));
+    let listable = (r.bytes.len() - r.at) as u64 / LEAST_TENSOR;
+    let mut tensors: Vec<TensorInfo> = Vec::with_capacity(usize::try_from(n_tensors.min(listable)).unwrap_or(0));
     for index in 0..n_tensors {
         let tensor = r.tensor(index)?;
         tensors.push(tensor);

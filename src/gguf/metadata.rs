@@ -63,6 +63,11 @@ impl Metadata {
         }
     }
 
+    /// [`Self::uint`] as a size. One beyond what this platform can address is the largest there is, which no check of a range lets pass.
+    pub fn size(&self, key: &str) -> Option<usize> {
+        self.uint(key).map(|n| usize::try_from(n).unwrap_or(usize::MAX))
+    }
+
     /// A signed integer.
     pub fn int(&self, key: &str) -> Option<i64> {
         match self.map.get(key)? {
@@ -75,6 +80,7 @@ impl Metadata {
     /// A float; integers are accepted.
     pub fn float(&self, key: &str) -> Option<f32> {
         match self.map.get(key)? {
+            #[expect(clippy::cast_possible_truncation, reason = "rounded, as the networks compute in f32")]
             Value::Float(v) => Some(*v as f32),
             Value::Uint(v) => Some(*v as f32),
             Value::Int(v) => Some(*v as f32),
@@ -140,9 +146,9 @@ impl Metadata {
                 "The file's metadata lacks the number '{key}'; it may be damaged or made for another program."
             ))
         })?;
-        if value > i32::MAX as u64 {
-            return Err(Error::invalid_gguf(format!("The file's metadata gives '{key}' as {value}, which cannot be right.")));
+        match usize::try_from(value) {
+            Ok(n) if value <= i32::MAX as u64 => Ok(n),
+            _ => Err(Error::invalid_gguf(format!("The file's metadata gives '{key}' as {value}, which cannot be right."))),
         }
-        Ok(value as usize)
     }
 }

@@ -64,10 +64,10 @@ impl RangedSource for MemorySource {
 
     fn read<'a>(&'a self, offset: u64, out: &'a mut [u8]) -> LocalFuture<'a, Result<()>> {
         let length = self.bytes.len() as u64;
-        let end = offset.checked_add(out.len() as u64).filter(|end| *end <= length);
-        let done = match end {
-            Some(end) => {
-                out.copy_from_slice(&self.bytes[offset as usize..end as usize]);
+        let piece = usize::try_from(offset).ok().and_then(|at| self.bytes.get(at..at.checked_add(out.len())?));
+        let done = match piece {
+            Some(piece) => {
+                out.copy_from_slice(piece);
                 Ok(())
             }
             None => Err(past_the_end(&self.name, offset, out.len(), length)),

@@ -122,7 +122,7 @@ impl Format {
             Self::Gif => Some((le16(bytes, 6)?, le16(bytes, 8)?)),
             Self::Bmp if le32(bytes, 14)? == 12 => Some((le16(bytes, 18)?, le16(bytes, 20)?)),
             // A negative height means that rows are stored from the top.
-            Self::Bmp => Some((le32(bytes, 18)?, (le32(bytes, 22)? as i32).unsigned_abs())),
+            Self::Bmp => Some((le32(bytes, 18)?, le32(bytes, 22)?.cast_signed().unsigned_abs())),
             Self::WebP => match bytes.get(12..16)? {
                 b"VP8X" => Some((le24(bytes, 24)? + 1, le24(bytes, 27)? + 1)),
                 b"VP8L" => le32(bytes, 21).map(|bits| ((bits & 0x3fff) + 1, ((bits >> 14) & 0x3fff) + 1)),
@@ -474,12 +474,14 @@ fn stored(format: Format, mut decoder: impl ImageDecoder, mut limits: image::Lim
 }
 
 /// Round(255 · (c/255 · a/255 + 1 − a/255)): the colour `c` with opacity `a` over white.
+#[expect(clippy::cast_possible_truncation, reason = "at most 255")]
 fn on_white(c: u8, a: u8) -> u8 {
     let (c, a) = (u32::from(c), u32::from(a));
     ((c * a + 255 * (255 - a) + 127) / 255) as u8
 }
 
 /// 16 bits to 8, rounding to the nearest.
+#[expect(clippy::cast_possible_truncation, reason = "at most 255")]
 fn narrow(v: u16) -> u8 {
     ((u32::from(v) + 128) / 257) as u8
 }

@@ -5,6 +5,13 @@
 //! bytes a tile; besides it, a few bytes per pixel of the *output* and `3 · height · W` bytes are held (see
 //! [`super::resample`]), so that a photo of 64 megapixels costs little more than itself.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "sides and pixels are computed in floats as the reference does; sides are bounded when a picture is decoded"
+)]
+
 use super::decode::RgbImage;
 pub use super::place::{Grid, Layout, Place};
 use super::resample::{Canvas, Filter, Window, resize, resize_whole, room, zeros};

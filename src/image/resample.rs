@@ -16,6 +16,13 @@
 //! the output is computed. Peak memory beyond the picture is thus `3 · height · window width` bytes; where the vertical pass is
 //! first, that of the picture turned over and of the window with it.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "fixed-point arithmetic as in Pillow, clamped to 8 bits before it is narrowed"
+)]
+
 use std::f64::consts::PI;
 
 use super::decode::RgbImage;

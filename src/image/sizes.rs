@@ -25,6 +25,11 @@ pub fn smart_resize([height, width]: [usize; 2], unit: usize, min_pixels: usize,
         rounded
     };
     // A picture so thin that one side stays at a unit could be of any length.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "whole numbers of at least a unit; what is too large saturates"
+    )]
     let [h, w] = chosen.map(|side| side as usize);
     let most = (max_pixels / unit / unit).max(1) * unit;
     [h.min(most), w.min(most)]

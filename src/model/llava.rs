@@ -361,6 +361,7 @@ impl<B: Backend> Vision<B> {
         let mut ends = Vec::new();
         for (to, row) in (0u32..).zip(&rows) {
             match row {
+                #[expect(clippy::cast_possible_truncation, reason = "rows of one tile")]
                 Row::Patch { tile, patch } => of_tiles[*tile].push([*patch as u32, to]),
                 Row::Newline => ends.push([0, to]),
             }

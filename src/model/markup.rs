@@ -80,6 +80,7 @@ impl Markup {
 
     /// What stands for a picture between [`Self::ends`]. `is_token` says whether the vocabulary has a mark: old ones lack some, and the
     /// model then never saw it.
+    #[expect(clippy::cast_possible_truncation, reason = "rows of one picture")]
     pub fn pieces(self, place: &Place, is_token: impl Fn(&str) -> bool) -> Vec<Piece> {
         let n_rows = place.n_rows() as u32;
         let text = |text: String| Piece::Text(text);

@@ -125,6 +125,7 @@ impl Angles {
     }
 
     /// [`Self::row`] of a position in time, height and width.
+    #[expect(clippy::cast_possible_truncation, reason = "angles are computed in f64, and rounded at the end")]
     pub fn row_at(&self, position: Position, row: &mut [f32]) {
         let (cos, sin) = row.split_at_mut(self.frequencies.len());
         for (i, frequency) in self.frequencies.iter().enumerate() {

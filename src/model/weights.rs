@@ -20,7 +20,7 @@ const MAX_NAMED: usize = 6;
 
 /// Of a tensor's bytes, every so many is looked at for the fingerprint: what is left of 4 GB takes a millisecond to hash. A prime, so
 /// that it falls on every part of every format's blocks.
-const FINGERPRINT_EVERY: u64 = 4093;
+const FINGERPRINT_EVERY: usize = 4093;
 
 /// What a tensor becomes.
 #[derive(Debug, Clone)]
@@ -368,8 +368,9 @@ impl Reader<'_> {
         }
         self.gguf.read(tensor, from, &mut self.staging[..n]).await?;
         // Chosen by their place in the tensor: in however many pieces it is read, they are the same.
-        let first = (from.next_multiple_of(FINGERPRINT_EVERY) - from) as usize;
-        let samples: Vec<u8> = self.staging[..n].iter().skip(first).step_by(FINGERPRINT_EVERY as usize).copied().collect();
+        let every = FINGERPRINT_EVERY as u64;
+        let first = usize::try_from(from.next_multiple_of(every) - from).unwrap_or(FINGERPRINT_EVERY);
+        let samples: Vec<u8> = self.staging[..n].iter().skip(first).step_by(FINGERPRINT_EVERY).copied().collect();
         self.fingerprint.write(&samples);
         self.loaded += n as u64;
         (self.progress)(self.loaded, self.total);
@@ -378,7 +379,13 @@ impl Reader<'_> {
 
     async fn floats(&mut self, tensor: &Tensor) -> Result<Vec<f32>> {
         let info = &tensor.info;
-        let n = info.n_bytes() as usize;
+        let n = usize::try_from(info.n_bytes()).map_err(|_| {
+            Error::out_of_memory(format!(
+                "The tensor '{}' has {} bytes, more than fit into memory. Take a smaller model.",
+                info.name,
+                info.n_bytes()
+            ))
+        })?;
         self.fill(tensor, 0, n).await?;
         let bytes = &self.staging[..n];
         if !info.format.check_finite(bytes) {

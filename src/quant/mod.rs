@@ -14,6 +14,13 @@
 //! the table below. Formats that kernels need not know, because a matrix is as well kept in another one, are in [`load_only`];
 //! a tensor of a file is [`Stored`] in one of either kind.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "blocks are numbers of a few bits, packed into bytes"
+)]
+
 pub mod bfloat16;
 pub mod float16;
 pub mod float32;

@@ -142,6 +142,7 @@ impl<B: Backend> Engine<B> {
             let (data, shape) = place.over_picture(&weights)?;
             let (salience, _) = place.over_picture(&salience(&weights, &others))?;
             let largest = salience.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+            #[expect(clippy::cast_possible_truncation, reason = "summed in f64, told in f32")]
             pictures.push(PictureAttention {
                 shape,
                 data: data.into_iter().map(|x| x as f32).collect(),

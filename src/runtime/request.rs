@@ -211,7 +211,7 @@ impl GenerationOptions {
             frequency_penalty: self.frequency_penalty.unwrap_or(0.0),
             presence_penalty: self.presence_penalty.unwrap_or(0.0),
             logit_bias,
-            seed: self.seed.map_or(fresh_seed, |s| s as u64),
+            seed: self.seed.map_or(fresh_seed, i64::cast_unsigned),
             logprobs: self.logprobs.unwrap_or(false),
         })
     }

@@ -199,6 +199,7 @@ impl Sampler {
         }
         let id = chosen?;
         self.record(id);
+        #[expect(clippy::cast_possible_truncation, reason = "computed in f64, told in f32")]
         let logprob = self.config.logprobs.then(|| (f64::from(logits[id as usize]) - log_sum_exp(logits, raw_best.logit)) as f32);
         Ok(Sampled { id, logprob })
     }
@@ -290,6 +291,7 @@ pub fn top_logprobs(logits: &[f32], n: usize) -> Result<Vec<TokenLogprob>> {
         top.insert(top.partition_point(|other| by_rank(other, &candidate).is_lt()), candidate);
         top.truncate(n);
     }
+    #[expect(clippy::cast_possible_truncation, reason = "computed in f64, told in f32")]
     let logprob = |c: Candidate| TokenLogprob { id: c.id, logprob: (f64::from(c.logit) - normaliser) as f32 };
     Ok(top.into_iter().map(logprob).collect())
 }

@@ -41,7 +41,7 @@ pub const VERSION: u32 = 2;
 const FIXED_BYTES: usize = 72;
 const PICTURE_BYTES: usize = 44;
 const SLOT_BYTES: usize = 8;
-const CHECKSUM_BYTES: u64 = 8;
+const CHECKSUM_BYTES: u64 = size_of::<u64>() as u64;
 /// Bytes of keys or values that are held at a time: few enough to be little beside any model, enough that a browser which answers ten
 /// times a second is not asked for long.
 const PIECE: usize = 8 << 20;
@@ -76,7 +76,8 @@ impl SavedBytes for [u8] {
     }
 
     fn read(&self, at: u64, out: &mut [u8]) {
-        out.copy_from_slice(&self[at as usize..][..out.len()]);
+        // Beyond the end as any other slice.
+        out.copy_from_slice(&self[usize::try_from(at).unwrap_or(usize::MAX)..][..out.len()]);
     }
 }
 
@@ -252,6 +253,7 @@ impl<B: Backend> Engine<B> {
     }
 
     /// All that stands before the keys and values.
+    #[expect(clippy::cast_possible_truncation, reason = "counts of a context that is at most 1 GiB, and sides of pictures")]
     fn session_head(&self) -> Vec<u8> {
         let session = &self.session;
         let places: Vec<_> = session.places.iter().filter(|(hash, _)| session.shows(*hash)).collect();
@@ -317,6 +319,7 @@ impl<B: Backend> Engine<B> {
         let name = reader.name()?;
         let info = self.info();
         let [own_conv_layers, own_conv_width] = self.state_shape();
+        #[expect(clippy::cast_possible_truncation, reason = "as they were written")]
         let shape = [spec.n_layers, spec.n_kv, self.llm.dims().n_vocab, own_conv_layers, own_conv_width].map(|n| n as u32);
         if language_model != self.identity.language_model || [n_layers, n_kv, n_vocab, conv_layers, conv_width] != shape {
             return Err(Error::invalid_request(format!(
@@ -489,13 +492,13 @@ fn check_whole(saved: &(impl SavedBytes + ?Sized)) -> Result<()> {
     let mut bytes = Vec::new();
     let mut at = 0;
     while at < n_bytes - CHECKSUM_BYTES {
-        let n = (n_bytes - CHECKSUM_BYTES - at).min(PIECE as u64);
-        bytes.resize(n as usize, 0);
+        let rest = n_bytes - CHECKSUM_BYTES - at;
+        bytes.resize(usize::try_from(rest).map_or(PIECE, |rest| rest.min(PIECE)), 0);
         saved.read(at, &mut bytes);
         checksum.write(&bytes);
-        at += n;
+        at += bytes.len() as u64;
     }
-    let mut given = [0; CHECKSUM_BYTES as usize];
+    let mut given = [0; size_of::<u64>()];
     saved.read(at, &mut given);
     if promised != n_bytes || checksum.finish() != u64::from_le_bytes(given) {
         return Err(Error::integrity(

@@ -61,7 +61,7 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::invalid_request(message)
 }
 
-fn text<'a>(value: Option<&'a Json>) -> Option<&'a str> {
+fn text(value: Option<&Json>) -> Option<&str> {
     match value {
         Some(Json::String(text)) => Some(text),
         _ => None,

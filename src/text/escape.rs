@@ -21,7 +21,7 @@ impl Escaper {
         // A piece that cannot be: `Pieces` refuses an empty list, and a model may have no markers.
         let texts: Vec<String> =
             std::iter::once("").chain(markers.filter(|text| text.chars().nth(1).is_some())).map(str::to_owned).collect();
-        let n = texts.len() as u32;
+        let n = u32::try_from(texts.len()).unwrap_or(u32::MAX);
         let texts = Pieces::new(texts, &[])?;
         Ok(Self { finder: Finder::new(&texts, 1..n), texts })
     }

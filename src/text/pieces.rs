@@ -71,7 +71,8 @@ impl Pieces {
         let mut ends = Vec::with_capacity(n);
         for token in tokens {
             text.push_str(&token);
-            ends.push(text.len() as u32);
+            // No more than MAX_BYTES.
+            ends.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
         }
         let kinds = if kinds.is_empty() {
             vec![Kind::Normal; n]
@@ -106,10 +107,10 @@ impl Pieces {
     /// Ids with their texts and kinds, ascending.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &str, Kind)> {
         let mut start = 0;
-        self.ends.iter().zip(&self.kinds).enumerate().map(move |(id, (&end, &kind))| {
+        (0u32..).zip(self.ends.iter().zip(&self.kinds)).map(move |(id, (&end, &kind))| {
             let text = &self.text[start..end as usize];
             start = end as usize;
-            (id as u32, text, kind)
+            (id, text, kind)
         })
     }
 }
@@ -167,6 +168,7 @@ impl Index {
     /// [`MAX_PROBES`].
     fn slot(&self, pieces: &Pieces, text: &str) -> Option<usize> {
         let mask = self.slots.len() - 1;
+        #[expect(clippy::cast_possible_truncation, reason = "any bits of a hash do")]
         let first = hash(self.seed, text.as_bytes()) as usize;
         (0..MAX_PROBES).map(|probe| first.wrapping_add(probe) & mask).find(|slot| match self.slots[*slot].checked_sub(1) {
             Some(id) => pieces.get(id) == Some(text),

@@ -18,6 +18,7 @@ impl Finder {
         let mut sorted: Vec<u32> = ids.filter(|id| !text(id).is_empty()).collect();
         sorted.sort_by(|a, b| text(a).cmp(text(b)).then(b.cmp(a)));
         sorted.dedup_by(|a, b| text(a) == text(b));
+        #[expect(clippy::cast_possible_truncation, reason = "ids have 32 bits, and each is there once")]
         let first = (0..=256).map(|byte| sorted.partition_point(|id| usize::from(text(id)[0]) < byte) as u32).collect();
         Self { sorted, first }
     }

@@ -122,7 +122,7 @@ fn token_id(metadata: &Metadata, key: &str, n_vocab: usize) -> Result<Option<u32
         None => Ok(None),
         Some(_) if metadata.int(key) == Some(-1) || metadata.uint(key) == Some(u64::from(u32::MAX)) => Ok(None),
         Some(_) => match metadata.uint(key) {
-            Some(id) if id < n_vocab as u64 => Ok(Some(id as u32)),
+            Some(id) if id < n_vocab as u64 => Ok(u32::try_from(id).ok()),
             _ => Err(Error::invalid_gguf(format!(
                 "The file's '{key}' is not a token of its vocabulary of {n_vocab}. The file is damaged; download it again."
             ))),
@@ -242,8 +242,8 @@ impl Tokenizer {
         let always = found(&|text, kind| kind == Kind::UserDefined && !is_marker(text, kind));
         let parsed = found(&|text, kind| kind == Kind::UserDefined || is_marker(text, kind));
         let mut byte_of_char = vec![None; 0x144].into_boxed_slice();
-        for (byte, c) in byte_chars().into_iter().enumerate() {
-            byte_of_char[c as usize] = Some(byte as u8);
+        for (byte, c) in (0..=u8::MAX).zip(byte_chars()) {
+            byte_of_char[c as usize] = Some(byte);
         }
         let name = metadata.str("general.name").unwrap_or("").to_ascii_lowercase();
         Ok(Self {
@@ -387,7 +387,7 @@ impl Tokenizer {
 
     /// Hashes what every id stands for.
     pub fn fingerprint(&self, hasher: &mut impl Hasher) {
-        for id in 0..self.n_vocab() as u32 {
+        for id in (0u32..).take(self.n_vocab()) {
             let text = self.pieces.get(id).unwrap_or_default();
             hasher.write(&(text.len() as u64).to_le_bytes());
             hasher.write(text.as_bytes());

@@ -1,6 +1,13 @@
 //! The module as JavaScript sees it. Only the worker imports it; it knows no message and no element, and the rest of the crate
 //! knows no JavaScript.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "JavaScript has f64 for all numbers, and sizes in this memory have 32 bits"
+)]
+
 mod engine;
 mod sha256;
 mod source;

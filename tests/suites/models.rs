@@ -1,5 +1,7 @@
 //! Tests of whole models. They are one program, for each program compiles the engine's generics anew and links all there is.
 
+#![allow(clippy::pedantic, reason = "casts: the numbers of tests are chosen")]
+
 #[path = "../common/mod.rs"]
 mod common;
 #[cfg(feature = "gpu")]

@@ -1,5 +1,7 @@
 //! Every op, on the CPU and over Vulkan.
 
+#![allow(clippy::pedantic, reason = "casts: the numbers of tests are chosen")]
+
 #[path = "../common/decode_ops.rs"]
 mod decode_ops;
 #[cfg(feature = "gpu")]

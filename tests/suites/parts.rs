@@ -1,5 +1,7 @@
 //! Tests of the parts that need no whole model, in one program.
 
+#![allow(clippy::pedantic, reason = "casts: the numbers of tests are chosen")]
+
 #[path = "../common/mod.rs"]
 mod common;
 

@@ -15,6 +15,13 @@
 //! of threads, each element of a result is computed by one of them, by the same instructions: results are the same to the
 //! last bit.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "kernels take numbers apart into bits and bytes, whose ranges their formulas give"
+)]
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

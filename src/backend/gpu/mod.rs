@@ -11,6 +11,13 @@
 //! when there is much of it. Rows of tensors are padded to 32 elements, and the padding is zero: kernels read whole vec4s and
 //! whole blocks without looking at the row's end, and write zeros there.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "sizes in shaders have 32 bits; those of tensors are bounded by what a device binds"
+)]
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::ops::Range;

@@ -201,7 +201,7 @@ impl LlamaConfig {
         keys::check(gguf, &architecture, &[KEYS, of_positions, more].concat())?;
         let head_dim =
             if m.contains(&key("attention.key_length")) { sized("attention.key_length", 4096)? } else { n_embd / n_heads };
-        let value_dim = m.uint(&key("attention.value_length")).map_or(head_dim, |v| v as usize);
+        let value_dim = m.size(&key("attention.value_length")).unwrap_or(head_dim);
         if !n_heads.is_multiple_of(n_kv_heads) || head_dim == 0 || n_heads * head_dim > MAX_WIDTH || value_dim != head_dim {
             return Err(Error::unsupported_architecture(format!(
                 "'{file}' has {n_heads} heads over {n_kv_heads} key-value heads of {head_dim} and {value_dim} elements, which is not supported."
@@ -219,19 +219,19 @@ impl LlamaConfig {
             return Err(Error::invalid_gguf(format!("'{file}' embeds {n_vocab} tokens, which cannot be right.")));
         }
         let n_ctx_train = sized("context_length", 1 << 24)?;
-        let n_rot = m.uint(&key("rope.dimension_count")).map_or(head_dim, |v| v as usize);
+        let n_rot = m.size(&key("rope.dimension_count")).unwrap_or(head_dim);
         if n_rot == 0 || !n_rot.is_multiple_of(2) || n_rot > head_dim {
             return Err(Error::invalid_gguf(format!(
                 "'{file}' turns {n_rot} of {head_dim} elements of a head, which cannot be right."
             )));
         }
-        let original_context = match m.uint(&key("rope.scaling.original_context_length")) {
-            Some(n) if n < 2 || n > n_ctx_train as u64 => {
+        let original_context = match m.size(&key("rope.scaling.original_context_length")) {
+            Some(n) if n < 2 || n > n_ctx_train => {
                 return Err(Error::invalid_gguf(format!(
                     "'{file}' gives an original context of {n} of {n_ctx_train} tokens, which cannot be right."
                 )));
             }
-            n => n.map(|n| n as usize),
+            n => n,
         };
         let attn_factor = m.float(&key("rope.scaling.attn_factor")).map(f64::from).filter(|f| *f > 0.0 && f.is_finite());
         let rope = RopeConfig {
@@ -242,7 +242,7 @@ impl LlamaConfig {
             magnitude: 1.0,
             sections: mrope.map(|kind| sections(gguf, &architecture, n_rot / 2).map(kind)).transpose()?,
         };
-        let n_deeper = m.uint(&key("n_deepstack_layers")).filter(|_| architecture == "qwen3vl").map_or(0, |n| n as usize);
+        let n_deeper = m.size(&key("n_deepstack_layers")).filter(|_| architecture == "qwen3vl").unwrap_or(0);
         if n_deeper > n_layers {
             return Err(Error::invalid_gguf(format!(
                 "'{file}' takes rows of pictures behind {n_deeper} of {n_layers} layers, which cannot be right."
@@ -340,11 +340,11 @@ fn attention(gguf: &Gguf, architecture: &str, heads: Heads, n_ctx_train: usize) 
         return Err(wrong(&window));
     }
     // One that all positions fit into hides nothing.
-    let window = m.uint(&window).filter(|n| (1..n_ctx_train as u64).contains(n));
+    let window = m.size(&window).filter(|n| (1..n_ctx_train).contains(n));
     let usual = AttentionOp::causal(heads);
     Ok(AttentionOp {
         scale: positive("attention.scale")?.unwrap_or(usual.scale),
-        mask: window.map_or(Mask::Causal, |window| Mask::Window(window as usize)),
+        mask: window.map_or(Mask::Causal, Mask::Window),
         softcap: positive("attn_logit_softcapping")?,
         ..usual
     })

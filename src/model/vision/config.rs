@@ -340,14 +340,15 @@ fn feature_layer(gguf: &Gguf, n_blocks: usize) -> Result<Option<usize>> {
     match layers[..] {
         [] => Ok(None),
         [layer] => {
-            let n = if layer < 0 { n_blocks as i64 + 1 + layer } else { layer };
-            if !(1..=n_blocks as i64).contains(&n) {
-                return Err(Error::invalid_gguf(format!(
+            // Negative ones count from the end, −1 the last.
+            let from_end = || usize::try_from(layer.unsigned_abs()).ok().and_then(|n| (n_blocks + 1).checked_sub(n));
+            match usize::try_from(layer).ok().or_else(from_end).filter(|n| (1..=n_blocks).contains(n)) {
+                None => Err(Error::invalid_gguf(format!(
                     "'{}' takes features from layer {layer} of {n_blocks}, which cannot be right.",
                     gguf.name()
-                )));
+                ))),
+                n => Ok(n),
             }
-            Ok(Some(n as usize))
         }
         _ => Err(Error::unsupported_architecture(format!(
             "'{}' joins the features of {} layers, which is not supported.",

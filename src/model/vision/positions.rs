@@ -1,5 +1,11 @@
 //! Positions of patches: learned ones of another grid than the table's, and the angles of rotary ones.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "angles and weights are computed in f64 and kept in f32; places on a grid are rounded down"
+)]
+
 use crate::model::vision::config::Corners;
 
 /// The base of the geometric row of frequencies by which Qwen's towers turn queries and keys.

@@ -157,7 +157,7 @@ impl<B: Backend> Vit<B> {
             plan.optional_floats(&name("ls2.weight"), &[n]);
         }
         // Blocks behind the one whose output is the feature.
-        let n_stored = plan.gguf().metadata.uint("clip.vision.block_count").unwrap_or(0) as usize;
+        let n_stored = plan.gguf().metadata.size("clip.vision.block_count").unwrap_or(0);
         for i in config.n_layers..n_stored.max(config.n_layers) {
             plan.ignore(&format!("v.blk.{i}."));
         }
@@ -422,6 +422,7 @@ impl<B: Backend> Vit<B> {
         self.join(backend, &job.x, n, &mut features);
         if let Some(windows) = &job.windows {
             let mut in_order = backend.tensor(windows.order.len(), c.n_features())?;
+            #[expect(clippy::cast_possible_truncation, reason = "rows of one tile")]
             let rows: Vec<[u32; 2]> = (0u32..).zip(&windows.order).map(|(from, to)| [from, *to as u32]).collect();
             backend.gather_rows(&features, &rows, &mut in_order);
             features = in_order;

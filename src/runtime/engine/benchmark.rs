@@ -46,6 +46,7 @@ impl<B: Backend> Engine<B> {
         runs: usize,
     ) -> Result<(Vec<f64>, Vec<f64>, Launches)> {
         let n_vocab = self.llm.dims().n_vocab as u64;
+        #[expect(clippy::cast_possible_truncation, reason = "ids of a vocabulary have 32 bits")]
         let ids: Vec<u32> = (0..prompt_tokens as u64).map(|i| (i.wrapping_mul(2_654_435_761) % n_vocab) as u32).collect();
         let (mut prefill, mut decode) = (Vec::new(), Vec::new());
         let mut launches_before = self.backend.launches();

@@ -69,8 +69,9 @@ impl<B: Backend> Engine<B> {
 }
 
 /// How many tiles there is time for; one must be.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded down; what is beyond a usize saturates")]
 fn tiles_within(milliseconds: f64, per_tile: f64) -> usize {
-    // Floats saturate, and a device that takes no time has time for all.
+    // A device that takes no time has time for all.
     ((milliseconds / per_tile.max(1e-6)) as usize).max(1)
 }
 
