@@ -136,7 +136,7 @@ describe("the conversation", () => {
         addresses: all.filter((node) => node.hasAttribute("href")).map((node) => node.getAttribute("href")),
       };
     });
-    assert.deepEqual(found, { owned: null, tags: [], attributes: ["class", "href", "rel", "target", "title"], addresses: ["https://ok.example"] });
+    assert.deepEqual(found, { owned: null, tags: [], attributes: ["class", "href", "rel", "tabindex", "target", "title"], addresses: ["https://ok.example"] });
     assert.ok((await answers(page).nth(3).textContent()).includes("a cat"), "a picture stays words");
     assert.ok((await answers(page).first().textContent()).includes("<img src="), "markup stays text");
     assert.deepEqual(requests.filter((url) => !url.startsWith("blob:")), []);

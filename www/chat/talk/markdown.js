@@ -48,6 +48,8 @@ async function load() {
   });
   const purify = DOMPurify();
   purify.addHook("afterSanitizeAttributes", (/** @type {any} */ node) => {
+    // What is wider than the answer is scrolled, with the keyboard too.
+    if (node.tagName === "PRE" || node.tagName === "TABLE") node.setAttribute("tabindex", "0");
     if (node.tagName !== "A") return;
     // Only what leads somewhere else, in a tab of its own that does not know where it was opened.
     const href = node.getAttribute("href") ?? "";
