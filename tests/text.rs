@@ -643,6 +643,16 @@ fn a_last_message_can_be_gone_on_with() {
 }
 
 #[test]
+fn tags_that_are_hardly_any_are_refused_or_read() {
+    let tokenizer = small_ok(true);
+    for source in ["{%}", "{%", "{%%}", "{%-%}", "{%-}", "{%+-%}", "{% generation", "{%generation%}{%}", "x{%}é%}", "{%é%}"] {
+        if let Err(error) = ChatTemplate::new("custom", source, &tokenizer) {
+            assert_eq!(error.code(), "invalid_request", "{source}: {error}");
+        }
+    }
+}
+
+#[test]
 fn a_template_gets_the_callers_variables_and_keeps_its_own() {
     let tokenizer = small_ok(true);
     let source =

@@ -134,6 +134,28 @@ impl Format {
     }
 }
 
+/// Width and height of a GIF's first frame, which may be larger than the picture (GIF89a, sections 18 to 20 and 23 to 26).
+fn gif_frame(bytes: &[u8]) -> Option<(u32, u32)> {
+    let table = |flags: u8| if flags & 0x80 != 0 { 6 << (flags & 7) } else { 0 };
+    let mut at = 13 + table(*bytes.get(10)?);
+    loop {
+        match bytes.get(at)? {
+            // Extensions: a label, then blocks behind their lengths, the last of them empty.
+            0x21 => {
+                at += 2;
+                while *bytes.get(at)? != 0 {
+                    at += 1 + usize::from(bytes[at]);
+                }
+                at += 1;
+            }
+            0x2c => return Some((le16(bytes, at + 5)?, le16(bytes, at + 7)?)),
+            // Empty blocks between them are read over, as the decoder does.
+            0 => at += 1,
+            _ => return None,
+        }
+    }
+}
+
 fn be16(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u16::from_be_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?).into())
 }
@@ -250,6 +272,17 @@ fn check_size(width: u32, height: u32) -> Result<()> {
     Ok(())
 }
 
+/// Whether there is room for what a decoder writes, and as much to work in: decoders take no for no answer, so this is asked beforehand.
+fn check_room(width: u32, height: u32, n_bytes: u64) -> Result<()> {
+    if usize::try_from(n_bytes).is_ok_and(|n| Vec::<u8>::new().try_reserve_exact(n).is_ok()) {
+        return Ok(());
+    }
+    Err(Error::out_of_memory(format!(
+        "There is not enough memory for a picture of {width} by {height} pixels: {n_bytes} bytes were needed. Close other tabs, or use a smaller \
+         picture."
+    )))
+}
+
 fn check_length(width: u32, height: u32, channels: u64, length: usize) -> Result<()> {
     let expected = channels * u64::from(width) * u64::from(height);
     if length as u64 != expected {
@@ -336,7 +369,12 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
         Format::Jpeg if !jpeg_markers(bytes).any(|m| m.code == 0xd9) => jpeg_without_end(bytes, &limits),
         Format::Jpeg => stored(format, codecs::jpeg::JpegDecoder::new(reader).map_err(failed)?, limits),
         Format::WebP => stored(format, codecs::webp::WebPDecoder::new(reader).map_err(failed)?, limits),
-        Format::Gif => stored(format, codecs::gif::GifDecoder::new(reader).map_err(failed)?, limits),
+        Format::Gif => {
+            let pixels = |(width, height)| u64::from(width) * u64::from(height);
+            let (frame, screen) = (gif_frame(bytes).unwrap_or_default(), format.stated_size(bytes).unwrap_or_default());
+            check_room(frame.0, frame.1, 4 * pixels(frame) + 8 * pixels(screen))?;
+            stored(format, codecs::gif::GifDecoder::new(reader).map_err(failed)?, limits)
+        }
         Format::Bmp => stored(format, codecs::bmp::BmpDecoder::new(reader).map_err(failed)?, limits),
     };
     stored?.upright()
@@ -458,15 +496,7 @@ fn stored(format: Format, mut decoder: impl ImageDecoder, mut limits: image::Lim
     check_size(width, height)?;
     limits.reserve(decoder.total_bytes()).map_err(failed)?;
     decoder.set_limits(limits).map_err(failed)?;
-    // The decoders take no for no answer: whether there is room for what they write, and as much to work in, is asked beforehand.
-    let n_bytes = decoder.total_bytes().saturating_add(4 * u64::from(width) * u64::from(height));
-    let room = usize::try_from(n_bytes).is_ok_and(|n| Vec::<u8>::new().try_reserve_exact(n).is_ok());
-    if !room {
-        return Err(Error::out_of_memory(format!(
-            "There is not enough memory for a picture of {width} by {height} pixels: {n_bytes} bytes were needed. Close other tabs, or use a \
-             smaller picture."
-        )));
-    }
+    check_room(width, height, decoder.total_bytes().saturating_add(4 * u64::from(width) * u64::from(height)))?;
     // A damaged note about the orientation is no reason to refuse the picture.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let data = flatten(DynamicImage::from_decoder(decoder).map_err(failed)?);

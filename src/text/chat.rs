@@ -144,7 +144,8 @@ fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
-        let Some(len) = rest[start..].find("%}") else { break };
+        // Behind the two characters that open it: "{%}" is not a tag that ends at once.
+        let Some(len) = rest[start + 2..].find("%}").map(|at| at + 2) else { break };
         let tag = &rest[start + 2..start + len];
         let (open, close) = (tag.starts_with(['-', '+']), tag.ends_with(['-', '+']) && tag.len() > 1);
         let (head, tail) = (&tag[..usize::from(open)], &tag[tag.len() - usize::from(close)..]);

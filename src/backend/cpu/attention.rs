@@ -250,10 +250,24 @@ pub struct Scratch {
     full: Panels<f32>,
 }
 
+/// Elements from one of a tile's queries to the next: a few distances for nearly all models, which the products know when they are compiled.
+fn query_stride(head_dim: usize) -> usize {
+    head_dim.next_multiple_of(BLOCK)
+}
+
+/// Scores of `n` queries with a panel of keys, into the first columns of `out [n, BLOCK]`.
+fn scores<S: Stored>(q: &[f32], n: usize, k: &[[S; WIDTH]], out: &mut [f32]) {
+    match query_stride(k.len()) {
+        128 => panel::rows_into::<S, 128, false>(q, 128, n, k, out, BLOCK),
+        256 => panel::rows_into::<S, 256, false>(q, 256, n, k, out, BLOCK),
+        stride => panel::rows_into::<S, 0, false>(q, stride, n, k, out, BLOCK),
+    }
+}
+
 /// Queries on their way through the blocks of keys.
 #[derive(Debug, Default)]
 struct Tile {
-    /// Scaled queries, `[QUERY_TILE, head_dim]`.
+    /// Scaled queries, `[QUERY_TILE, query_stride(head_dim)]`.
     q: Vec<f32>,
     /// Scores of a block, then its weights, `[QUERY_TILE, BLOCK]`.
     weights: Vec<f32>,
@@ -282,7 +296,7 @@ impl Tile {
     fn fit(&mut self, head_dim: usize) -> Result<()> {
         let what = "a thread's part of attention";
         for (scratch, n) in [
-            (&mut self.q, QUERY_TILE * head_dim),
+            (&mut self.q, QUERY_TILE * query_stride(head_dim)),
             (&mut self.weights, QUERY_TILE * BLOCK),
             (&mut self.sums, QUERY_TILE * head_dim.next_multiple_of(WIDTH)),
             (&mut self.largest, QUERY_TILE),
@@ -296,7 +310,7 @@ impl Tile {
 
     /// Takes in `n` queries.
     fn begin<'q>(&mut self, n: usize, head_dim: usize, scale: f32, query: impl Fn(usize) -> &'q [f32]) {
-        for (i, scaled) in self.q.chunks_exact_mut(head_dim).take(n).enumerate() {
+        for (i, scaled) in self.q.chunks_exact_mut(query_stride(head_dim)).take(n).enumerate() {
             for (scaled, q) in scaled.iter_mut().zip(query(i)) {
                 *scaled = scale * q;
             }
@@ -330,15 +344,14 @@ impl Tile {
         let groups = keys.start / WIDTH..keys.end.div_ceil(WIDTH);
         for (i, group) in groups.enumerate() {
             let weights = &mut self.weights[first * BLOCK + i * WIDTH..];
-            let mut put = |t: usize, y: &[f32; WIDTH]| weights[t * BLOCK..t * BLOCK + WIDTH].copy_from_slice(y);
             let k = &panels.k[shape.k_at(layer, index, group)..][..head_dim];
-            let (q, n) = (&self.q[first * head_dim..], until - first);
+            let (q, n) = (&self.q[first * query_stride(head_dim)..], until - first);
             if converts {
                 let converted = &mut self.k[..head_dim];
                 panel::convert(k, converted);
-                panel::for_each_row(q, n, head_dim, converted, &mut put);
+                scores(q, n, converted, weights);
             } else {
-                panel::for_each_row(q, n, head_dim, k, &mut put);
+                scores(q, n, k, weights);
             }
         }
         let stride = head_dim.next_multiple_of(WIDTH);
@@ -367,19 +380,14 @@ impl Tile {
         }
         for octet in 0..head_dim.div_ceil(WIDTH) {
             let sums = &mut self.sums[first * stride + octet * WIDTH..];
-            let mut put = |t: usize, y: &[f32; WIDTH]| {
-                for (sum, y) in sums[t * stride..t * stride + WIDTH].iter_mut().zip(y) {
-                    *sum += y;
-                }
-            };
             let (weights, n) = (&self.weights[first * BLOCK..], until - first);
             let v = &panels.v[shape.v_at(layer, index, keys.start, octet)..][..keys.len()];
             if converts {
                 let converted = &mut self.v[..keys.len()];
                 panel::convert(v, converted);
-                panel::for_each_row(weights, n, BLOCK, converted, &mut put);
+                panel::rows_into::<f32, BLOCK, true>(weights, BLOCK, n, converted, sums, stride);
             } else {
-                panel::for_each_row(weights, n, BLOCK, v, &mut put);
+                panel::rows_into::<S, BLOCK, true>(weights, BLOCK, n, v, sums, stride);
             }
         }
     }
