@@ -10,6 +10,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
+import { watchRenderers } from "./renderers.mjs";
 import { serve } from "./serve.mjs";
 
 const root = path.join(path.dirname(fileURLToPath(import.meta.url)), "../..");
@@ -58,6 +59,7 @@ try {
   let seed = 0;
   for (const detail of values.detail.split(",")) {
     const runs = [];
+    const renderers = watchRenderers();
     for (let run = 0; run <= Number(values.runs); run++) {
       seed += 1;
       const measured = await page.evaluate(async ({ detail, seed, max_tokens }) => {
@@ -84,7 +86,7 @@ try {
     console.log(JSON.stringify({
       model: path.basename(values.model), detail, tiles: usage.image_tiles, promptTokens: usage.prompt_tokens,
       firstTokenMs: of((run) => run.first), imageMs: of((run) => run.usage.image_ms), prefillMs: of((run) => run.usage.prefill_ms),
-      decodeTokensPerSecond: of((run) => run.usage.decode_tokens_per_second), wasmHeapMB: Math.round(Math.max(...runs.map(({ heap }) => heap)) / 1e6),
+      decodeTokensPerSecond: of((run) => run.usage.decode_tokens_per_second), wasmHeapMB: Math.round(Math.max(...runs.map(({ heap }) => heap)) / 1e6), rendererMB: renderers.stop(),
       loadSeconds: Number(loaded.seconds.toPrecision(3)), threads: loaded.device.threads ?? 1, load: Number(loadavg()[0].toFixed(1)),
     }));
   }

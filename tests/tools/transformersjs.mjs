@@ -4,13 +4,13 @@
 // usage: node tests/tools/transformersjs.mjs --packages DIR --onnx DIR [--runs N] [--threads N] [--generate N]
 // DIR of packages: where `npm install --ignore-scripts @huggingface/transformers@4` was run. DIR of onnx: written by tests/tools/onnx_smolvlm.py.
 
-import { execFileSync } from "node:child_process";
 import { createRequire } from "node:module";
 import { loadavg } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
+import { watchRenderers } from "./renderers.mjs";
 import { serve } from "./serve.mjs";
 
 const root = path.join(path.dirname(fileURLToPath(import.meta.url)), "../..");
@@ -31,20 +31,6 @@ const browser = await chromium.launchServer({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
 });
-
-/** MB that the browser's processes hold, by type: their own pages and those that they share, divided among the sharers. */
-function memory() {
-  const held = {};
-  for (const line of execFileSync("ps", ["-eo", "pid=,args="], { encoding: "utf8" }).split("\n")) {
-    const [, pid, type] = /^\s*(\d+) .*chrom.*--type=(renderer)/.exec(line) ?? [];
-    if (!pid) continue;
-    try {
-      const [, kilobytes] = /^Pss:\s+(\d+)/m.exec(execFileSync("cat", [`/proc/${pid}/smaps_rollup`], { encoding: "utf8" }));
-      held[type] = Math.max(held[type] ?? 0, Math.round(kilobytes / 1000));
-    } catch { /* It has ended. */ }
-  }
-  return held;
-}
 
 try {
   const context = await (await chromium.connect(browser.wsEndpoint())).newContext();
@@ -77,10 +63,7 @@ try {
     return (performance.now() - start) / 1000;
   }, { id: path.basename(folder), threads: Number(values.threads) });
   const runs = [];
-  let most = {};
-  const watch = setInterval(() => {
-    for (const [type, megabytes] of Object.entries(memory())) most[type] = Math.max(most[type] ?? 0, megabytes);
-  }, 500);
+  const renderers = watchRenderers();
   for (let run = 0; run <= Number(values.runs); run++) {
     const measured = await page.evaluate(async ({ generate, seed }) => {
       const { Tensor, network } = globalThis;
@@ -103,11 +86,10 @@ try {
     // The first warms up.
     if (run > 0) runs.push(measured);
   }
-  clearInterval(watch);
   const median = (numbers) => Number(numbers.toSorted((a, b) => a - b)[numbers.length >> 1].toPrecision(4));
   console.log(JSON.stringify({
     peer: `transformers.js ${await page.evaluate(() => globalThis.version)}`, model: path.basename(folder), threads: Number(values.threads), firstTokenMs: median(runs.map(({ first }) => first)),
-    decodeTokensPerSecond: median(runs.map(({ rate }) => rate)), rendererMB: most.renderer, loadSeconds: Number(loadSeconds.toPrecision(3)),
+    decodeTokensPerSecond: median(runs.map(({ rate }) => rate)), rendererMB: renderers.stop(), loadSeconds: Number(loadSeconds.toPrecision(3)),
     load: Number(loadavg()[0].toFixed(1)),
   }));
 } finally {
