@@ -362,6 +362,77 @@ export interface CallOptions {
 /** Asks for the usage in a chunk of its own. */
 export interface WithUsage { stream: true; stream_options: { include_usage: true } }
 
+/**
+ * What can be watched: whatever shows one picture after another. A picture that does not change is answered once for each question. A stream is read as
+ * fast as it gives, its `VideoFrame`s and `ImageBitmap`s are closed, and it is cancelled in the end; the tracks of a `MediaStream` go on.
+ */
+export type WatchSource = ImageSource | MediaStream | MediaStreamTrack | ReadableStream<ImageSource>;
+
+export interface WatchOptions extends Omit<Sampling, "stream_options" | "top_logprobs" | "onProgress" | "signal"> {
+  question: string;
+  /** Told of each step of each answer. What it throws is reported as an uncaught error, and changes nothing. */
+  onAnswer: (answer: WatchAnswer) => void;
+  /** The system message. */
+  system?: string | null;
+  /** Default: `"low"`. With it, a frame's longer side is first reduced to 640 pixels or twice the tower's, whichever is more; else to 2048. */
+  detail?: ImageDetail | null;
+  /**
+   * How much of 1 a frame must differ from the one that was answered, to be looked at: 0 looks at all. What is compared is the sixteenth of the
+   * picture that changed most, in copies of 32 × 32 pixels. Default: 0.06.
+   */
+  threshold?: number;
+  /** Milliseconds that lie at least between two frames that are looked at. Default: 0, as often as answers are written. */
+  interval?: number;
+  /** Default: 0. */
+  temperature?: number | null;
+  /** Default: 128. */
+  max_tokens?: number | null;
+  /** Variables for the model's chat template. */
+  chat_template_kwargs?: Record<string, unknown> | null;
+  /** Ends it, as `stop()` does. */
+  signal?: AbortSignal | null;
+}
+
+/** One step: a frame was taken (no `text` yet), more of its answer is there, or the answer is whole (`done`). */
+export interface WatchAnswer {
+  /** To which question. */
+  question: string;
+  /** As far as it is written. */
+  text: string;
+  done: boolean;
+  /** Of an answer that is done. */
+  finish_reason: FinishReason | null;
+  /** The newest frame hardly differs from the one that `text` is about: it was not looked at, and `text` and `latency` are the last answer's. */
+  skipped: boolean;
+  /** When the frame was taken, as `performance.now()` tells time. */
+  time: number;
+  /** Where it is in its video or stream, in seconds; null for what has no such time. */
+  mediaTime: number | null;
+  /** Milliseconds from when the frame was taken to the answer's first token, and to its last. */
+  latency: { firstToken: number | null; whole: number | null };
+  /** Of an answer that is done. */
+  usage: Usage | null;
+}
+
+/** `hidden`: the page is, and nothing is looked at; `waiting`: there is no new frame: the video stands still, or has not begun. */
+export type WatchState = "watching" | "waiting" | "hidden" | "ended";
+
+/** A source that is being watched. */
+export interface Watch {
+  /** Can be changed: the answer that is being written is given up, and the newest frame asked about anew. */
+  question: string;
+  readonly state: WatchState;
+  /**
+   * Settles when it has ended and everything it took is given back: `"stopped"` by `stop()` or the signal, or the `"source"` came to its end (a camera
+   * was unplugged, sharing was stopped, a stream was read). Rejects where an answer or a frame fails, and with `aborted` when the engine is unloaded.
+   */
+  readonly ended: Promise<"stopped" | "source">;
+  /** Ends it; `onAnswer` is told nothing more. Resolves when the engine is free. */
+  stop(): Promise<void>;
+  /** The same, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
 /** Requests are answered one after another, in the order in which they were made. */
 export interface Engine {
   readonly info: EngineInfo;
@@ -387,6 +458,13 @@ export interface Engine {
     create(request: CompletionRequest & { stream?: false | null }, options?: CallOptions): Promise<Completion>;
     create(request: CompletionRequest, options?: CallOptions): Promise<Completion | Stream<CompletionChunk>>;
   };
+  /**
+   * Watches a source: the question is answered anew for its newest frame, again and again, each time in a conversation of its own. Frames that come
+   * while an answer is written are replaced by the newest one, and those that hardly differ from the last are not looked at. Other requests have their
+   * turn between two answers. Nothing is looked at while the page is hidden. Throws `invalid_request`, and `unsupported_browser` for a track in a worker
+   * where only documents read tracks.
+   */
+  watch(source: WatchSource, options: WatchOptions): Watch;
   /** @param options `special`: control tokens written in the text count as such; `bos`: begin as the model wants it. */
   tokenize(text: string, options?: { special?: boolean; bos?: boolean } & CallOptions): Promise<Uint32Array>;
   detokenize(ids: Iterable<number>, options?: CallOptions): Promise<string>;

@@ -117,7 +117,7 @@ function compiled(given) {
     import type { Engine } from "llava-web";
     import type { LanguageModel as Model } from "llava-web/prompt-api";
     import "llava-web/element";
-    declare global { const findShops: (wanted: { thing: string, within_km?: number }) => Promise<string[]>; const file: File; const output: HTMLElement; const engine: Engine; const model: string; const mmproj: string; const LanguageModel: typeof Model; }`;
+    declare global { const findShops: (wanted: { thing: string, within_km?: number }) => Promise<string[]>; const file: File; const output: HTMLElement; const video: HTMLVideoElement; const engine: Engine; const model: string; const mmproj: string; const LanguageModel: typeof Model; }`;
   const of = (/** @type {string} */ file) => (file === surroundings ? declared : ours.get(file)?.text);
   const options = /** @type {ts.CompilerOptions} */ ({
     target: ts.ScriptTarget.ES2023, module: ts.ModuleKind.ESNext, moduleResolution: ts.ModuleResolutionKind.Bundler, jsx: ts.JsxEmit.ReactJSX,
@@ -217,7 +217,8 @@ describe("examples in the documentation", () => {
         const { createEngine } = await import(`${site}llava-web.js`);
         const [model, mmproj] = [`${site}models/house.gguf`, `${site}models/house-mmproj.gguf`];
         const file = await (await fetch(`${site}examples/pets.png`)).blob();
-        Object.assign(globalThis, { file, model, mmproj, output: document.createElement("output"), engine: await createEngine({ model, mmproj, cache: "none" }) });
+        const video = Object.assign(document.createElement("video"), { srcObject: Object.assign(document.createElement("canvas"), { width: 64, height: 64 }).captureStream() });
+        Object.assign(globalThis, { file, video, model, mmproj, output: document.createElement("output"), engine: await createEngine({ model, mmproj, cache: "none" }) });
       }, { site: host.site });
       for (const { name, text } of examples) {
         // What it ends with can be looked at.

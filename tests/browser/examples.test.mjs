@@ -49,6 +49,16 @@ describe("examples", { skip: withoutEngine }, () => {
     await found.waitFor({ timeout: 30_000 }).catch(async () => assert.fail(`${selector} says ${JSON.stringify(await page.locator(selector).allTextContents())}, not ${text}`));
   };
 
+  test("what is to be seen now: three drawings in turn, and another question", () => inTab("/checkout/examples/web/watch.html", async (page) => {
+    await page.getByRole("button", { name: "Three drawings" }).click();
+    for (const what of [/dog/, /banana/, /bus/]) await says(page, "#answer", what);
+    await page.getByRole("textbox", { name: "Question" }).fill("Is there a dog?");
+    await page.keyboard.press("Enter");
+    await says(page, "#answer", /^(Yes|No)\b/);
+    await page.getByRole("button", { name: "Stop" }).click();
+    await page.waitForFunction(() => document.querySelector("#stop").disabled);
+  }));
+
   test("the element in a static page", () => inTab("/checkout/examples/web/element.html", async (page) => {
     await page.getByRole("button", { name: "Load model" }).click();
     await says(page, "#log", /^Loaded .* on (cpu|webgpu)\.$/);

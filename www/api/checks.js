@@ -116,13 +116,14 @@ export function checkOptions(options, method) {
 }
 
 /**
- * @param {any} onProgress
- * @returns {((progress: any) => void) | undefined}
+ * @param {any} listener
+ * @param {string} [name]
+ * @returns {((told: any) => void) | undefined}
  */
-export function checkListener(onProgress) {
-  if (onProgress === undefined || onProgress === null) return undefined;
-  if (typeof onProgress !== "function") throw invalid("onProgress must be a function.");
-  return guarded(onProgress);
+export function checkListener(listener, name = "onProgress") {
+  if (listener === undefined || listener === null) return undefined;
+  if (typeof listener !== "function") throw invalid(`${name} must be a function.`);
+  return guarded(listener);
 }
 
 /**

@@ -6,6 +6,7 @@ import { ImageList } from "./images.js";
 import { respond } from "./replies.js";
 import { addImages, chatRequest, completionRequest, engineMessages, promptText, toolsToTell } from "./requests.js";
 import { sessionToRestore } from "./sessions.js";
+import { Watch } from "./watch.js";
 
 /** @typedef {import("../wire/client.js").EngineClient} EngineClient */
 /** @typedef {import("../wire/client.js").Message} Message */
@@ -39,6 +40,8 @@ export class Engine {
   #client;
   /** Calls that are not answered. Whoever waits for one uses the engine, though nobody may hold it. */
   #pending = 0;
+  /** Aborted when it is unloaded, with what those are told who wait for something else than an answer. */
+  #gone = new AbortController();
 
   /** @param {EngineClient} client */
   constructor(client) {
@@ -237,12 +240,23 @@ export class Engine {
     return this.#call({ method: "benchmark", options: { promptTokens, generatedTokens, runs } }, signal);
   }
 
+  /**
+   * Watches a source: a question about it is answered anew for the newest frame, again and again.
+   * @param {any} source
+   * @param {any} options
+   * @returns {Watch}
+   */
+  watch(source, options) {
+    if (this.#gone.signal.aborted) throw unloaded();
+    return new Watch({ create: (request) => this.#createChat(request, undefined), vision: this.info?.vision ?? null, gone: this.#gone.signal }, source, options);
+  }
+
   /** Frees the model and its worker. */
   async unload() {
     abandoned.unregister(this);
-    this.#client.close(
-      invalid("This engine was unloaded. Create a new one."),
-      new LlavaError("aborted", "The engine was unloaded before it had finished."));
+    const pending = new LlavaError("aborted", "The engine was unloaded before it had finished.");
+    this.#gone.abort(pending);
+    this.#client.close(unloaded(), pending);
   }
 
   /** For `await using`. A browser that has no such symbol has no such statement, and a method that nobody calls. */
@@ -266,4 +280,8 @@ export class Engine {
     const checked = checkSignal(signal);
     return this.#inUse(this.#client.call(withImages(make), { signal: checked }));
   }
+}
+
+function unloaded() {
+  return invalid("This engine was unloaded. Create a new one.");
 }

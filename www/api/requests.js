@@ -165,7 +165,7 @@ async function engineParts(parts, images, message) {
       case "image_url": {
         const isObject = typeof part.image_url === "object";
         const url = isObject ? part.image_url?.url : part.image_url;
-        const detail = detailOf(isObject ? part.image_url?.detail : undefined, `${where}.image_url.detail`);
+        const detail = checkDetail(isObject ? part.image_url?.detail : undefined, `${where}.image_url.detail`);
         result.push({ type: "image", image: images.addUrl(url, `${where}.image_url.url`), detail });
         break;
       }
@@ -173,7 +173,7 @@ async function engineParts(parts, images, message) {
         result.push({
           type: "image",
           image: await images.add(part.image, `${where}.image`),
-          detail: detailOf(part.detail, `${where}.detail`),
+          detail: checkDetail(part.detail, `${where}.detail`),
         });
         break;
       default:
@@ -191,7 +191,7 @@ const DETAILS = ["high", "low", "auto"];
  * @param {unknown} detail
  * @param {string} where
  */
-function detailOf(detail, where) {
+export function checkDetail(detail, where) {
   if (detail === undefined || detail === null) return "high";
   if (DETAILS.includes(detail)) return detail;
   throw new LlavaError("invalid_request", `${where} is ${shownJson(detail)}. It must be "high", "low" or "auto".`);

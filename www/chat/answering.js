@@ -42,7 +42,8 @@ export class Answering {
     return this.#editing !== null;
   }
 
-  get #system() {
+  /** The system message. */
+  get system() {
     return this.#chat.settings.system ?? this.#chat.host.system;
   }
 
@@ -53,7 +54,7 @@ export class Answering {
    * @returns {Promise<string>}
    */
   async ask(text, images) {
-    this.#checkReady();
+    this.#chat.state.checkReady();
     if (typeof text !== "string") throw new LlavaError("invalid_request", "ask takes the question as a string.");
     /** @type {Picture[]} */
     const pictures = [];
@@ -63,14 +64,8 @@ export class Answering {
         throw new LlavaError("invalid_image", cause.message, { cause });
       }));
     }
-    this.#checkReady();
+    this.#chat.state.checkReady();
     return this.#write(this.#add(text, pictures));
-  }
-
-  #checkReady() {
-    const { now } = this.#chat.state;
-    if (now.is === "answering") throw new LlavaError("invalid_request", "An answer is still being written. Stop it first.");
-    if (now.is !== "ready") throw new LlavaError("invalid_request", "No model is loaded yet.");
   }
 
   /**
@@ -140,6 +135,23 @@ export class Answering {
       onClick: (event) => view.lookedAt.clicked(turn, event),
     });
     return turn;
+  }
+
+  /**
+   * A question that was answered elsewhere, with its answer: it is gone on with as with any other.
+   * @param {string} question
+   * @param {Picture[]} pictures
+   * @param {{ text: string, finish_reason: string | null, usage: import("../llava-web.js").Usage | null }} answer
+   */
+  addAnswered(question, pictures, { text, finish_reason, usage }) {
+    const { keeping, emit } = this.#chat;
+    const turn = this.#add(question, pictures);
+    const finish = finish_reason ?? "stop";
+    // The context does not hold it, so where the model looked cannot be asked.
+    turn.show({ text, finish, usage: undefined, tokens: [] });
+    turn.cost = usage?.total_tokens ?? 0;
+    keeping.save();
+    emit("llava-message", { role: "assistant", content: text, finish_reason: finish, usage: usage ?? undefined });
   }
 
   /**
@@ -245,7 +257,7 @@ export class Answering {
   async #generate({ engine, turn, abort }) {
     const { view, settings, emit, words } = this.#chat;
     const { conversation } = view;
-    const system = this.#system ? [{ role: /** @type {const} */ ("system"), content: this.#system }] : [];
+    const system = this.system ? [{ role: /** @type {const} */ ("system"), content: this.system }] : [];
     const askedAt = performance.now();
     /** @type {number | undefined} */
     let firstTokenSeconds;
@@ -460,7 +472,7 @@ export class Answering {
 
   /** The conversation for a file: who wrote with whom. */
   get forExport() {
-    return { turns: this.#chat.view.conversation.turns, model: this.#chat.state.engine?.info.name || "llava-web", system: this.#system };
+    return { turns: this.#chat.view.conversation.turns, model: this.#chat.state.engine?.info.name || "llava-web", system: this.system };
   }
 
   /**

@@ -9,11 +9,11 @@
 // methods: load(options), ask(text, image), stop(), reset()
 // slots: brand (in the bar at the top), intro (beside the model panel), note (in the model panel, above its button)
 // parts: bar model card input load known more stored progress cancel chat log offer offer-load exchange image turn asked answer example composer question picture ask stop
-//   error remark status context button dialog alt-texts word heat heat-legend
+//   error remark status context button dialog alt-texts word heat heat-legend live live-open live-camera live-screen live-video live-keep video
 // properties: --llava-background --llava-surface --llava-text --llava-muted --llava-line --llava-accent --llava-on-accent
 //   --llava-danger --llava-radius --llava-font
 //
-// This file is the element as a page has it. What it does is in state.js, view.js, loading.js, answering.js and keeping.js.
+// This file is the element as a page has it. What it does is in state.js, view.js, loading.js, answering.js, watching.js and keeping.js.
 
 import { Language, languageOf } from "../strings/language.js";
 import { Answering } from "./answering.js";
@@ -31,11 +31,12 @@ import { filesIn } from "./talk/pictures.js";
 import { showExport } from "./tools/export.js";
 import { detailOf, loadSettings, showSettings } from "./tools/settings.js";
 import { View } from "./view.js";
+import { Watching } from "./watching.js";
 
 /** @typedef {import("./tools/settings.js").Settings} Settings */
 /**
  * What the parts of the element know of each other.
- * @typedef {{ host: LlavaChat, words: Language, state: ChatState, view: View, loading: Loading, answering: Answering, keeping: Keeping,
+ * @typedef {{ host: LlavaChat, words: Language, state: ChatState, view: View, loading: Loading, answering: Answering, keeping: Keeping, watching: Watching,
  *   readonly settings: Settings, readonly detail: import("../llava-web.js").ImageDetail, settingsChangedElsewhere: () => void, emit: (name: string, detail: object) => void }} Chat
  */
 
@@ -75,7 +76,8 @@ export class LlavaChat extends ChatAttributes {
     chat.loading = new Loading(chat);
     chat.answering = new Answering(chat);
     chat.keeping = new Keeping(chat);
-    const { loading, answering } = chat;
+    chat.watching = new Watching(chat);
+    const { loading, answering, watching } = chat;
     chat.view = view = new View(root, this.#words, state, {
       load: ({ model, mmproj }) => loading.begin({ model, mmproj }, { focus: true }),
       changeModel: () => loading.change(),
@@ -91,6 +93,7 @@ export class LlavaChat extends ChatAttributes {
       example: (example) => answering.example(example),
       describe: (file, prompt, options) => answering.describe(file, prompt, options),
       look: (turn, index) => answering.whereItLooked(turn, index),
+      live: watching,
     });
     this.#listen();
   }
@@ -219,7 +222,7 @@ export class LlavaChat extends ChatAttributes {
     const { view, state, answering } = this.#chat;
     view.shell.addEventListener("keydown", (event) => {
       if (event.key !== "Escape" || isComposing(event)) return;
-      if (state.now.is === "loading" || state.now.is === "answering") this.stop();
+      if (["loading", "answering", "watching"].includes(state.now.is)) this.stop();
       else if (view.isDescribing) view.altTexts.stop();
       else if (answering.isEditing) answering.endEdit();
       else if (view.lookedAt.isOpen) view.lookedAt.close({ focus: true });
@@ -239,9 +242,13 @@ export class LlavaChat extends ChatAttributes {
 
   /** Files that were dropped or pasted. @param {File[]} files */
   #take(files) {
-    const { view, state, loading, words } = this.#chat;
+    const { view, state, loading, watching, words } = this.#chat;
+    const video = files.find(({ type }) => type.startsWith("video/"));
     if (!state.isChatting) {
       loading.take(files);
+    } else if (view.isLive) {
+      if (video) watching.begin("video", video);
+      else view.alert.show(words.say("live.noVideo"), { notice: true });
     } else if (files.some((file) => ModelPanel.accepts(file))) {
       view.alert.show(words.say("model.isLoaded"));
     } else if (view.isDescribing) {

@@ -1,9 +1,10 @@
-// What a <llava-chat> is doing: one of four states, each with what belongs to it. Everything that is shown follows from it (view.js).
+// What a <llava-chat> is doing: one of five states, each with what belongs to it. Everything that is shown follows from it (view.js).
 //
 //   choosing   the form that asks for a model; one may still be loaded, to go back to
 //   loading    a model is being loaded, and can be cancelled
 //   ready      a model is loaded
 //   answering  it writes the answer to a turn, and can be stopped
+//   watching   it answers about what a camera, a screen or a video shows, until it is stopped
 //
 // An element that is taken out of the document frees its engine, and remembers what to do when it is put back.
 
@@ -19,7 +20,8 @@ import { LlavaError } from "../llava-web.js";
  */
 /** @typedef {{ is: "ready", engine: Engine }} Ready */
 /** @typedef {{ is: "answering", engine: Engine, turn: Turn, abort: AbortController }} Answering */
-/** @typedef {Choosing | Loading | Ready | Answering} State */
+/** @typedef {{ is: "watching", engine: Engine, abort: AbortController }} Watching */
+/** @typedef {Choosing | Loading | Ready | Answering | Watching} State */
 
 export class ChatState {
   /** @type {State} */
@@ -46,7 +48,7 @@ export class ChatState {
 
   /** Whether a conversation is on the screen. */
   get isChatting() {
-    return this.#now.is === "ready" || this.#now.is === "answering";
+    return this.#now.is === "ready" || this.#now.is === "answering" || this.#now.is === "watching";
   }
 
   /**
@@ -88,11 +90,9 @@ export class ChatState {
 
   /** @param {Turn} turn @returns {Answering} */
   answer(turn) {
-    const { now } = this;
-    if (now.is === "answering") throw new LlavaError("invalid_request", "An answer is still being written. Stop it first.");
-    if (now.is !== "ready") throw new LlavaError("invalid_request", "No model is loaded yet.");
+    const { engine } = this.checkReady();
     /** @type {Answering} */
-    const answering = { is: "answering", engine: now.engine, turn, abort: new AbortController() };
+    const answering = { is: "answering", engine, turn, abort: new AbortController() };
     this.#set(answering);
     return answering;
   }
@@ -100,6 +100,29 @@ export class ChatState {
   /** @param {Answering} answering */
   answered(answering) {
     if (this.#now === answering) this.#set({ is: "ready", engine: answering.engine });
+  }
+
+  /** @returns {Watching} */
+  watch() {
+    const { engine } = this.checkReady();
+    /** @type {Watching} */
+    const watching = { is: "watching", engine, abort: new AbortController() };
+    this.#set(watching);
+    return watching;
+  }
+
+  /** @param {Watching} watching */
+  watched(watching) {
+    if (this.#now === watching) this.#set({ is: "ready", engine: watching.engine });
+  }
+
+  /** The engine that something can be asked now; else says why not. */
+  checkReady() {
+    const { now } = this;
+    if (now.is === "answering") throw new LlavaError("invalid_request", "An answer is still being written. Stop it first.");
+    if (now.is === "watching") throw new LlavaError("invalid_request", "Live is on, and the model is busy with it. Stop it first.");
+    if (now.is !== "ready") throw new LlavaError("invalid_request", "No model is loaded yet.");
+    return now;
   }
 
   /** Shows the form. The engine stays, so that there is a way back, until another model begins to load. */
@@ -117,9 +140,9 @@ export class ChatState {
     return true;
   }
 
-  /** Ends the load or the answer that is going on. */
+  /** Ends the load, the answer or the watch that is going on. */
   stop() {
-    if (this.#now.is === "loading" || this.#now.is === "answering") this.#now.abort.abort();
+    if ("abort" in this.#now) this.#now.abort.abort();
   }
 
   /** The element is not in the document any more. */

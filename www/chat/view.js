@@ -9,6 +9,7 @@ import { Composer } from "./talk/composer.js";
 import { MAX_PICTURES } from "./talk/pictures.js";
 import { ALMOST_FULL, usedTokens } from "./talk/context.js";
 import { Conversation, statusText } from "./talk/conversation.js";
+import { Live } from "./talk/live.js";
 import { LookedAt } from "./talk/looked-at.js";
 import { AltTexts } from "./tools/alt-texts.js";
 
@@ -33,6 +34,7 @@ import { AltTexts } from "./tools/alt-texts.js";
  * @property {(example: import("./model/catalogue.js").Example) => void} example
  * @property {(file: File, prompt: string, options: { maxTokens: number, signal: AbortSignal }) => Promise<{ text: string, finish: string }>} describe
  * @property {(turn: Turn, index: number) => Promise<any>} look
+ * @property {{ open: () => void, close: () => void, begin: (kind: import("./talk/live.js").Kind, file?: File) => void, other: () => void, keep: () => void, ask: (text: string) => void }} live
  */
 
 export class View {
@@ -46,6 +48,8 @@ export class View {
   #engine = null;
   /** Whether many pictures are described, instead of a conversation. */
   #isDescribing = false;
+  /** Whether something is watched, or what to watch is chosen, instead. */
+  #isLive = false;
   /** Whether the element has spoken already. */
   isRead = false;
   urls = new ImageUrls();
@@ -77,18 +81,23 @@ export class View {
         this.showAltTexts(true);
         this.altTexts.add(files);
       },
+      onOpenLive: () => act.live.open(), onAskLive: (text) => act.live.ask(text),
     });
     this.conversation = new Conversation(words, this.urls, {
       onChoosePicture: () => this.composer.choose(),
       onQuestion: (text) => this.composer.ask(text),
       onExample: act.example,
       onDescribeFolder: () => this.showAltTexts(true),
+      onLive: () => act.live.open(),
       onChangeModel: act.changeModel,
       onLoadKnown: (model) => this.panel.load(model),
       onMoreModels: () => this.showMoreModels(),
     });
     this.altTexts = new AltTexts(words, this.urls, {
       onDescribe: act.describe, onBack: () => this.showAltTexts(false), onTell, onError, onUndoable: (message, what) => this.undo.offer(message, what),
+    });
+    this.live = new Live(words, {
+      onStart: (kind, file) => act.live.begin(kind, file), onSwitch: () => act.live.other(), onKeep: () => act.live.keep(), onBack: () => act.live.close(), onTell,
     });
     this.lookedAt = new LookedAt(words, {
       onAsk: act.look, onTell, onError: (error) => this.alert.show(words.explain(error), { notice: true }),
@@ -107,7 +116,7 @@ export class View {
       this.conversation.element,
       element("div", { class: "foot" }, this.undo.element, this.composer.element),
       this.status,
-      this.altTexts.element);
+      this.altTexts.element, this.live.element);
     // The words in here may be of another language than the page's; models' and people's words are of no known one.
     this.shell = element("div", { class: "shell", part: "shell", lang: words.tag }, this.bar, this.panel.element, this.chat, this.announcer);
     root.append(this.shell);
@@ -133,10 +142,12 @@ export class View {
     }
     this.bar.hidden = !isChatting && this.brand.assignedElements().length === 0;
     this.tools.hidden = !isChatting;
-    this.composer.setVision(isChatting && engine ? engine.info.vision !== null : null, isChatting && engine ? mostPictures(engine.info) : undefined);
-    this.composer.setBusy(now.is !== "ready");
+    this.composer.setVision(isChatting && engine ? engine.info.vision !== null : null, isChatting && engine ? mostPictures(engine.info) : undefined, this.#isLive);
+    this.composer.setBusy(now.is !== "ready" && now.is !== "watching", now.is === "watching");
     this.altTexts.element.hidden = !this.#isDescribing;
-    this.conversation.element.hidden = this.composer.element.hidden = this.#isDescribing;
+    this.live.element.hidden = !this.#isLive;
+    this.conversation.element.hidden = this.#isDescribing || this.#isLive;
+    this.composer.element.hidden = this.#isDescribing;
     if (isChatting && engine && engine !== this.#engine) this.#showEngine(engine);
     this.#showStart();
     // Whoever was in here goes on where it goes on; whoever was elsewhere on the page stays there.
@@ -148,6 +159,7 @@ export class View {
   focus() {
     if (!this.#state.isChatting) this.panel.focus();
     else if (this.#isDescribing) this.altTexts.focus();
+    else if (this.#isLive && !this.live.isWatching) this.live.focus();
     else this.composer.focus();
   }
 
@@ -158,6 +170,20 @@ export class View {
     if (shown) this.altTexts.open();
     this.render();
     this.focus();
+  }
+
+  /** @param {boolean} shown */
+  showLive(shown) {
+    this.alert.hide();
+    this.#isLive = shown;
+    if (shown) this.#isDescribing = false;
+    this.live.end();
+    this.render();
+    this.focus();
+  }
+
+  get isLive() {
+    return this.#isLive;
   }
 
   /** The choice of a model, with all that the page offers. */
@@ -201,7 +227,7 @@ export class View {
     const { length } = this.conversation.turns;
     this.conversation.setWaiting(engine?.info.vision != null, pictures);
     this.composer.setFollowUp(length > 0 && pictures.length === 0);
-    this.newButton.hidden = this.saveButton.hidden = !isChatting || length === 0 || this.#isDescribing;
+    this.newButton.hidden = this.saveButton.hidden = !isChatting || length === 0 || this.#isDescribing || this.#isLive;
     this.bar.classList.toggle("talking", !this.newButton.hidden);
   }
 

@@ -94,6 +94,8 @@ const ICONS = {
   settings: "M4 7h9 M17 7h3 M15 5v4 M4 12h3 M11 12h9 M9 10v4 M4 17h9 M17 17h3 M15 15v4",
   eye: "M2.75 12c2.5-4.25 5.6-6.25 9.25-6.25S18.75 7.75 21.25 12c-2.5 4.25-5.6 6.25-9.25 6.25S5.25 16.25 2.75 12z M15 12a3 3 0 1 1-6 0 3 3 0 0 1 6 0",
   folder: "M3.5 6h6l2 2.5h9v10h-17z",
+  live: "M3.5 7h11v10h-11z M14.5 11l6-3.5v9l-6-3.5",
+  screen: "M3.5 5h17v11.5h-17z M9 20h6 M12 16.5V20",
 };
 
 /** @param {keyof typeof ICONS} name */

@@ -264,7 +264,7 @@ figure.with-heat { position: relative; }
 .composer-actions { display: flex; }
 .composer-actions { flex-wrap: wrap; justify-content: start; gap: 0.25rem; align-items: center; }
 .editing { display: flex; align-items: center; justify-content: space-between; gap: 0.5rem; padding-inline-start: 0.625rem; color: var(--muted); font-size: 0.875rem; }
-.composer-actions .primary, .composer-actions [part~="stop"] { margin-inline-start: auto; }
+.composer-actions .primary, .composer-actions .primary[hidden] ~ [part~="stop"] { margin-inline-start: auto; }
 .thumbs { list-style: none; margin: 0; padding: 0; display: flex; gap: 0.5rem; flex-wrap: wrap; }
 .thumb { flex: 1 1 13rem; min-inline-size: 0; max-inline-size: 100%; display: flex; align-items: center; gap: 0.75rem; padding: 0.375rem; padding-inline-end: 0; background: var(--background); border-radius: calc(var(--radius) - 0.125rem); }
 .thumb img { inline-size: 3.5rem; block-size: 3.5rem; object-fit: cover; border-radius: calc(var(--radius) - 0.25rem); }
@@ -300,7 +300,7 @@ textarea.field { resize: vertical; line-height: 1.5; }
 .field[aria-invalid="true"] { border-color: var(--danger); }
 
 /* Many pictures */
-.chat > .log, .chat > .alt-texts { grid-row: 1; }
+.chat > .log, .chat > .alt-texts, .chat > .live { grid-row: 1; }
 .alt-texts { overflow-y: auto; padding: 1.5rem 1rem; min-block-size: 0; }
 .alt-head, .alt-list { inline-size: 100%; max-inline-size: var(--measure); margin-inline: auto; }
 .alt-head { display: grid; grid-template-columns: minmax(0, 1fr); gap: 0.75rem; }
@@ -317,6 +317,18 @@ textarea.alt-text { field-sizing: content; inline-size: 100%; }
 .alt-text { overflow-wrap: anywhere; }
 .alt-row:not([data-state="done"]) .alt-text { color: var(--muted); }
 .alt-row[data-state="failed"] .alt-text { color: var(--danger); }
+/* What is watched */
+.live { overflow-y: auto; display: grid; grid-template: auto minmax(0, 1fr) / minmax(0, 1fr); gap: 1rem; padding: 1.5rem 1rem; min-block-size: 0; }
+.live > * { inline-size: 100%; max-inline-size: 70rem; margin-inline: auto; }
+.live-head { display: grid; grid-template-columns: minmax(0, 1fr); gap: 0.75rem; }
+.live-title { display: flex; align-items: center; justify-content: space-between; gap: 0.5rem; margin-inline-end: -0.625rem; }
+.live h2 { font-size: 1.375rem; line-height: 1.25; font-weight: 620; letter-spacing: -0.011em; outline: none; }
+.live-stage { display: grid; grid-template-columns: minmax(0, 1fr); align-content: start; gap: 1rem; min-block-size: 0; }
+.live-video { display: block; inline-size: 100%; max-block-size: 40dvh; object-fit: contain; background: #000; border-radius: var(--radius); }
+.live-said { display: grid; grid-template-columns: minmax(0, 1fr); align-content: start; gap: 0.625rem; }
+.live-question { font-size: 0.9375rem; font-weight: 550; color: var(--muted); overflow-wrap: anywhere; }
+.live-answer { min-block-size: 3em; font-size: 1.125rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+.live-answer.muted { color: var(--muted); }
 .known { display: grid; grid-template-columns: minmax(0, 1fr); gap: 0.75rem; padding-block-end: 1.25rem; border-block-end: 1px solid var(--line); }
 .known h3, .own-files h3 { font-size: 1rem; font-weight: 580; }
 .own-files { margin-block-end: -0.5rem; }
@@ -351,7 +363,12 @@ textarea.alt-text { field-sizing: content; inline-size: 100%; }
   .model-name .name { white-space: normal; overflow-wrap: anywhere; line-height: 1.25; }
   .model-name .size { display: none; }
   .bar-top .button span { position: absolute; inline-size: 1px; block-size: 1px; overflow: hidden; clip-path: inset(50%); }
-  .log { padding-block: 1rem; }
+  .log, .live { padding-block: 1rem; }
+  .live, .live-stage { gap: 0.75rem; }
+  .live-video { max-block-size: 30dvh; }
+  /* Beside the others, in one line with what sends the question. */
+  .composer-actions [part~="picture"] span { position: absolute; inline-size: 1px; block-size: 1px; overflow: hidden; clip-path: inset(50%); }
+  .composer-actions [part~="picture"] { padding-inline: 0.625rem; }
   .status { column-gap: 0.875rem; font-size: 0.75rem; }
   /* Several thumbnails in a row; their names are with the buttons that remove them. */
   .thumbs:has(.thumb + .thumb) { gap: 0.375rem; }
@@ -369,6 +386,8 @@ textarea.alt-text { field-sizing: content; inline-size: 100%; }
   .exchange.with-picture figure { position: sticky; inset-block-start: 0; display: grid; justify-items: end; }
   .exchange.with-picture figure.with-heat { position: sticky; }
   .heat-legend { margin-block: 0.75rem 0; }
+  .live-stage { grid-template-columns: minmax(0, 6fr) minmax(0, 5fr); gap: 2.5rem; }
+  .live-video { max-block-size: 60dvh; }
   /* Of the page's height, not of what the composer leaves: a picture must not shrink while somebody types. */
   .picture { max-block-size: min(30rem, 58dvh); margin: 0; }
 }

@@ -1,6 +1,7 @@
 // Takes a photo with the device's camera.
 
 import { button, dialog, element, setText } from "../base/dom.js";
+import { takeFrame } from "./pictures.js";
 
 /** Whether a page may ask for the camera's picture: not over plain http:. */
 const canPreview = () => Boolean(navigator.mediaDevices?.getUserMedia);
@@ -49,8 +50,7 @@ function preview(root, words) {
     // The lamp goes out.
     const end = () => stream?.getTracks().forEach((track) => track.stop());
     const take = button({ text: words.say("camera.take"), icon: "camera", class: "primary", onclick: async () => {
-      const canvas = element("canvas", { width: video.videoWidth, height: video.videoHeight });
-      canvas.getContext("2d")?.drawImage(video, 0, 0);
+      const canvas = takeFrame(video);
       const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.92));
       if (blob) file = new File([blob], "photo.jpg", { type: "image/jpeg" });
       box.close();

@@ -21,6 +21,8 @@ export class Composer {
   /** Whether the model sees pictures; null: there is no model yet. @type {boolean | null} */
   #vision = null;
   #most = MAX_PICTURES;
+  /** Whether the question is about what is watched: it stays where it is. */
+  #isLive = false;
   /** How many pictures are still being opened, and whether the question is to be sent when none is. */
   #opening = 0;
   #sendWhenOpened = false;
@@ -35,8 +37,10 @@ export class Composer {
    * @param {import("../../strings/language.js").Language} words
    * @param {ImageUrls} urls
    * @param {{ onAsk: (text: string, pictures: Picture[]) => boolean, onStop: () => void, onError: (message: Text, action?: { text: Text, onclick: () => void }) => void,
-   *   onPicture: () => void, onCancelEdit: () => void, onTell: (message: Text) => void, onMany: (files: File[]) => void }} handlers
-   *   `onAsk`: says whether the question was taken; `onTell`: for screen readers; `onMany`: describes more pictures than a question can have
+   *   onPicture: () => void, onCancelEdit: () => void, onTell: (message: Text) => void, onMany: (files: File[]) => void,
+   *   onOpenLive: () => void, onAskLive: (text: string) => void }} handlers
+   *   `onAsk`: says whether the question was taken; `onTell`: for screen readers; `onMany`: describes more pictures than a question can have; `onAskLive`: about
+   *   what is watched
    */
   constructor(words, urls, handlers) {
     this.#words = words;
@@ -65,6 +69,7 @@ export class Composer {
     this.attachButton = button({ text: words.say("ask.picture"), icon: "picture", class: "plain", part: "picture", onclick: () => this.choose() });
     this.cameraButton = button({ label: words.say("ask.camera"), icon: "camera", class: "quiet round", onclick: () => attach(takePhoto(root(), words)) });
     this.addressButton = button({ label: words.say("ask.url"), icon: "link", class: "quiet round", onclick: () => attach(askForAddress(root(), words)) });
+    this.liveButton = button({ label: words.say("ask.live"), icon: "live", class: "quiet round", part: "live-open", onclick: handlers.onOpenLive });
     this.send = button({ text: words.say("ask.send"), icon: "send", class: "primary", type: "submit", part: "ask" });
     this.stop = button({ text: words.say("do.stop"), icon: "stop", class: "plain", part: "stop", onclick: handlers.onStop });
     this.stop.hidden = true;
@@ -74,7 +79,7 @@ export class Composer {
       button({ text: words.say("do.cancel"), class: "quiet", onclick: handlers.onCancelEdit }));
     this.element = element("form", { class: "composer", part: "composer", "aria-label": words.say("ask.form"), onsubmit: (event) => this.#submit(event) },
       this.editing, this.thumbs, this.text,
-      element("div", { class: "composer-actions" }, this.attachButton, this.cameraButton, this.addressButton, this.picker, this.send, this.stop));
+      element("div", { class: "composer-actions" }, this.attachButton, this.cameraButton, this.liveButton, this.addressButton, this.picker, this.send, this.stop));
     this.#update();
     // Turned on its side, a phone has longer lines.
     let width = 0;
@@ -87,6 +92,11 @@ export class Composer {
 
   get pictures() {
     return this.#pictures;
+  }
+
+  /** What stands in the field. */
+  get question() {
+    return this.text.value.trim();
   }
 
   /** @param {string} text */
@@ -105,27 +115,35 @@ export class Composer {
   /**
    * @param {boolean | null} vision  whether the model sees pictures; null: there is no model yet
    * @param {number} [most]  pictures that one question may have
+   * @param {boolean} [isLive]  whether the question is about what is watched
    */
-  setVision(vision, most = MAX_PICTURES) {
+  setVision(vision, most = MAX_PICTURES, isLive = false) {
     this.#vision = vision;
     this.#most = most;
-    this.attachButton.hidden = this.addressButton.hidden = vision === false;
-    this.cameraButton.hidden = vision === false || !hasCamera();
+    this.#isLive = isLive;
+    this.attachButton.hidden = this.addressButton.hidden = vision === false || isLive;
+    this.cameraButton.hidden = vision === false || isLive || !hasCamera();
+    this.liveButton.hidden = vision !== true || isLive;
+    this.thumbs.hidden = isLive || this.#pictures.length === 0;
     this.#update();
   }
 
   /** @param {boolean} hasConversation */
   setFollowUp(hasConversation) {
     const what = this.#pictures.length > 1 ? "ask.aboutPictures" : "ask.aboutPicture";
-    setAttribute(this.text, "placeholder", this.#words.say(hasConversation ? "ask.followUp" : this.#vision ? what : "ask.something"));
+    setAttribute(this.text, "placeholder", this.#words.say(this.#isLive ? "ask.aboutLive" : hasConversation ? "ask.followUp" : this.#vision ? what : "ask.something"));
     this.#update();
   }
 
-  /** @param {boolean} busy  whether an answer is being written */
-  setBusy(busy) {
+  /**
+   * @param {boolean} busy  whether an answer is being written
+   * @param {boolean} [isWatching]  whether something is watched: another question can be asked, and it can be stopped
+   */
+  setBusy(busy, isWatching = false) {
     this.#busy = busy;
     this.send.hidden = busy;
-    this.stop.hidden = !busy;
+    this.stop.hidden = !busy && !isWatching;
+    this.liveButton.disabled = busy;
     this.#update();
   }
 
@@ -254,7 +272,7 @@ export class Composer {
   /** @param {Picture[]} pictures */
   #set(pictures) {
     this.#pictures = pictures;
-    this.thumbs.hidden = pictures.length === 0;
+    this.thumbs.hidden = this.#isLive || pictures.length === 0;
     for (const [picture, node] of this.#thumbs) {
       if (pictures.includes(picture)) continue;
       this.#urls.release(node);
@@ -297,13 +315,14 @@ export class Composer {
   #submit(event) {
     event.preventDefault();
     if (this.send.disabled) return;
+    if (this.#isLive) return this.#handlers.onAskLive(this.question);
     if (this.#opening > 0) {
       this.#sendWhenOpened = true;
       this.#handlers.onTell(this.#words.say("ask.sentLater"));
       return;
     }
     this.#sendWhenOpened = false;
-    const [text, pictures] = [this.text.value.trim(), this.#pictures];
+    const [text, pictures] = [this.question, this.#pictures];
     if (pictures.length > 0 && this.#vision === false) {
       return this.#handlers.onError(this.#words.say("ask.cannotSee"));
     }

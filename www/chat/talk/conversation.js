@@ -42,9 +42,9 @@ export class Conversation {
    * @param {Language} words
    * @param {ImageUrls} urls
    * @param {{ onChoosePicture: () => void, onQuestion: (text: string) => void, onExample: (example: Example) => void,
-   *   onDescribeFolder: () => void, onChangeModel: () => void, onLoadKnown: (model: KnownModel) => void, onMoreModels: () => void }} handlers
+   *   onDescribeFolder: () => void, onLive: () => void, onChangeModel: () => void, onLoadKnown: (model: KnownModel) => void, onMoreModels: () => void }} handlers
    */
-  constructor(words, urls, { onChoosePicture, onQuestion, onExample, onDescribeFolder, onChangeModel, onLoadKnown, onMoreModels }) {
+  constructor(words, urls, { onChoosePicture, onQuestion, onExample, onDescribeFolder, onLive, onChangeModel, onLoadKnown, onMoreModels }) {
     this.#words = words;
     this.#urls = urls;
     this.#onQuestion = onQuestion;
@@ -52,6 +52,7 @@ export class Conversation {
     this.invite = element("button", { type: "button", class: "invite", part: "invite", onclick: onChoosePicture },
       icon("picture"), element("strong", {}, words.say("start.addPicture")), element("span", {}, words.say("start.howTo")));
     this.folder = button({ text: words.say("start.folder"), icon: "folder", class: "quiet", onclick: onDescribeFolder });
+    this.live = button({ text: words.say("start.live"), icon: "live", class: "quiet", onclick: onLive });
     this.preview = element("div", { class: "previews" });
     this.questions = element("ul", { class: "examples", "aria-label": words.say("start.questions") });
     this.samples = element("ul", { class: "samples", "aria-label": words.say("start.pictures") });
@@ -59,7 +60,7 @@ export class Conversation {
     this.larger = button({ text: words.say("start.larger"), icon: "file", class: "quiet", onclick: onChangeModel });
     this.offer = new PhotographOffer(words, { onLoad: onLoadKnown, onMore: onMoreModels });
     this.known = element("div", { class: "known-start" }, this.samples, this.about, this.offer.element);
-    this.other = element("div", { class: "other-starts" }, this.larger, this.folder);
+    this.other = element("div", { class: "other-starts" }, this.larger, this.live, this.folder);
     this.empty = element("div", { class: "empty" },
       element("div", { class: "empty-content" }, this.invite, this.known, this.other, this.preview, this.questions));
     this.setModel(undefined);

@@ -80,6 +80,20 @@ async function redrawn(image) {
   return blob;
 }
 
+/**
+ * The frame that a video shows.
+ * @param {HTMLVideoElement} video
+ * @param {HTMLCanvasElement | null} [canvas]  to draw it on, where there is one already
+ * @returns {HTMLCanvasElement}
+ */
+export function takeFrame(video, canvas) {
+  const taken = canvas ?? element("canvas");
+  const { videoWidth, videoHeight } = video;
+  if (taken.width !== videoWidth || taken.height !== videoHeight) [taken.width, taken.height] = [videoWidth, videoHeight];
+  taken.getContext("2d")?.drawImage(video, 0, 0);
+  return taken;
+}
+
 /** @param {DataTransfer | null} data */
 export function filesIn(data) {
   return [...(data?.files ?? [])];
