@@ -78,10 +78,82 @@ describe("the benchmark's page", { skip: withoutEngine }, () => {
     await tab.close();
   });
 
+  for (const { name, ...view } of [
+    { name: "390", viewport: { width: 390, height: 844 }, hasTouch: true, colorScheme: "light" },
+    { name: "1280-dark", viewport: { width: 1280, height: 800 }, colorScheme: "dark" },
+  ]) test(`the picture curve, and two results compared, ${name}`, async () => {
+    const tab = await openTab(host.browser, { bypassCSP: false, ...view });
+    const { page } = tab;
+    await page.goto(`${host.site}benchmark.html`);
+    await page.getByLabel("Longest context").selectOption("256");
+    await page.getByLabel("Device").selectOption("cpu");
+    await page.getByLabel("Pictures, too").check();
+    await page.getByRole("button", { name: "Measure" }).click();
+    await page.getByText(/^Done:/).waitFor();
+    const download = page.waitForEvent("download");
+    await page.getByRole("button", { name: "Save as JSON" }).click();
+    const report = JSON.parse(readFileSync(await (await download).path(), "utf8"));
+    // The page's own model makes 64 rows of a picture, however large it is and however finely it is looked at.
+    assert.deepEqual(report.pictures.map(({ rows, tiles, pictures }) => [rows, tiles, pictures]), [[64, 1, 1], [128, 2, 2], [192, 3, 3], [256, 4, 4]]);
+    for (const { image_ms, prefill_ms, first_token_ms } of report.pictures) assert.ok(image_ms > 0 && prefill_ms > 0 && first_token_ms >= (image_ms + prefill_ms) * 0.9, JSON.stringify(report.pictures));
+    assert.equal(await page.locator("#picture-chart circle").count(), 8);
+    const cells = await page.locator("#picture-rows tr").allInnerTexts();
+    assert.deepEqual(cells.map((row) => row.split("\t").slice(0, 2)), [["64", "1"], ["128", "2"], ["192", "3"], ["256", "4"]]);
+    // The same twice as fast, on another browser, and without what the first one measured last.
+    const faster = structuredClone(report);
+    faster.rows = faster.rows.slice(0, 1).map((row) => ({ ...row, prefill_tokens_per_second: 2 * row.prefill_tokens_per_second }));
+    faster.pictures = faster.pictures.slice(0, 3).map((row) => ({ ...row, first_token_ms: row.first_token_ms / 4 }));
+    faster.userAgent = "Another browser";
+    const file = (name, value) => ({ name, mimeType: "application/json", buffer: Buffer.from(typeof value === "string" ? value : JSON.stringify(value)) });
+    await page.getByLabel("Before (JSON)").setInputFiles(file("old.json", report));
+    await page.getByLabel("After (JSON)").setInputFiles(file("new.json", faster));
+    const compared = page.getByRole("region", { name: "Compared figures" });
+    await compared.waitFor();
+    const rows = (await compared.locator("tbody tr").allInnerTexts()).map((row) => row.split("\t"));
+    assert.deepEqual(rows.map(([what, , , ratio]) => [what, ratio]), [
+      ["Prompt at 128, tokens/s", "2×"], ["Answer at 128, tokens/s", "1×"], ["First word after 64 picture tokens, ms", "4×"], ["First word after 128 picture tokens, ms", "4×"], ["First word after 192 picture tokens, ms", "4×"],
+    ]);
+    await page.getByText("“old.json” and “new.json”. They differ in more than the build: browser.").waitFor();
+    const [inner, outer] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+    assert.ok(inner <= outer, `${inner} pixels wide on a screen of ${outer}`);
+    await page.screenshot({ path: path.join(SCREENSHOTS, `benchmark-pictures-${name}.png`), fullPage: true });
+    // What is none leaves what is there.
+    for (const [content, said] of [["no json", /“bad.json” is not a JSON file/], ["{}", /“bad.json” is not a result of this page/], ['{"rows":[{"context":"x"}]}', /is not a result/], ['{"rows":[],"pictures":7}', /is not a result/]]) {
+      await page.getByLabel("After (JSON)").setInputFiles(file("bad.json", content));
+      await page.getByRole("alert").filter({ hasText: said }).waitFor();
+      assert.equal(await compared.locator("tbody tr").count(), 5);
+    }
+    // Both dropped at once: the older one is the first.
+    await page.evaluate(([older, newer]) => {
+      const data = new DataTransfer();
+      data.items.add(new File([newer], "b.json", { lastModified: 2000 }));
+      data.items.add(new File([older], "a.json", { lastModified: 1000 }));
+      document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+    }, [JSON.stringify(faster), JSON.stringify(report)]);
+    await page.getByText(/“a.json” and “b.json”/).waitFor();
+    assert.equal(await compared.locator("tbody tr").first().locator("td").last().innerText(), "0.5×");
+    assert.deepEqual(tab.complaints, []);
+    await tab.close();
+  });
+
+  test("a model without a vision file: no pictures, which is said", async () => {
+    const tab = await openTab(host.browser);
+    await run(tab, "128", "1", () => tab.page.getByLabel("Pictures, too").check());
+    await tab.page.getByText(/^Done: .* no vision file/).waitFor();
+    assert.equal(await tab.page.locator("#picture-results").isVisible(), false);
+    await tab.close();
+  });
+
   test("no violation of accessibility rules", async () => {
     const tab = await openTab(host.browser, { bypassCSP: true });
-    await run(tab, "128");
+    await tab.page.goto(`${host.site}benchmark.html`);
+    await tab.page.getByLabel("Longest context").selectOption("128");
+    await tab.page.getByLabel("Pictures, too").check();
+    await tab.page.getByRole("button", { name: "Measure" }).click();
     await tab.page.getByText(/^Done:/).waitFor();
+    const report = { name: "a.json", mimeType: "application/json", buffer: Buffer.from(JSON.stringify({ rows: [{ context: 128, prefill_tokens_per_second: 1, decode_tokens_per_second: 1 }] })) };
+    for (const label of ["Before (JSON)", "After (JSON)"]) await tab.page.getByLabel(label).setInputFiles(report);
+    await tab.page.getByRole("region", { name: "Compared figures" }).waitFor();
     await tab.page.addScriptTag({ content: axe });
     const { violations } = await tab.page.evaluate(() => /** @type {any} */ (globalThis).axe.run(document));
     assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes[0].html}`), []);

@@ -3,27 +3,40 @@
 // The language first.
 import "./site.js";
 import { toLlavaError } from "../api/errors.js";
-import { saveFile, setText } from "../chat/base/dom.js";
+import { element, saveFile, setText } from "../chat/base/dom.js";
 import { createEngine, detectDevice } from "../llava-web.js";
+import { drawChart } from "./chart.js";
+import { Compare } from "./compare.js";
 import { ModelChoice } from "./model-choice.js";
+import { measurePictures } from "./picture-curve.js";
 import { words } from "./words.js";
 
 /** Tokens written after each prompt. */
 const GENERATED_TOKENS = 32;
 const SHORTEST = 128;
+/** Room for the pictures that are measured. */
+const PICTURE_CONTEXT = 4096;
 
 /**
  * @typedef {{ context: number, prefill_tokens_per_second: number, decode_tokens_per_second: number, dispatchesPerToken?: number,
  *   submitsPerToken?: number, bytesPerSecond?: number }} Row
+ * @typedef {import("./picture-curve.js").PictureRow} PictureRow
+ * @typedef {import("../llava-web.js").EngineInfo} EngineInfo
+ */
+/**
+ * What is saved, and compared.
+ * @typedef {{ rows: Row[], pictures?: PictureRow[], model?: Pick<EngineInfo, "name" | "quantization" | "parameters">, device?: EngineInfo["device"], bytes?: EngineInfo["bytes"],
+ *   load_ms?: number, runs?: number, generated_tokens?: number, machine?: object, userAgent?: string, cores?: number, date?: string }} Report
  */
 
 /** @param {string} id @returns {any} */
 const at = (id) => document.getElementById(id);
 const [form, start, stop, save, status, results] = ["settings", "start", "stop", "export", "status", "results"].map(at);
-const choice = new ModelChoice({ vision: false });
+const choice = new ModelChoice({ vision: true });
 form.prepend(choice.element);
+at("compare").replaceWith(new Compare().element);
 
-/** What was measured last. @type {{ rows: Row[] } | null} */
+/** What was measured last. @type {Report | null} */
 let report = null;
 /** Ends the measurement under way. @type {(() => void) | null} */
 let cancel = null;
@@ -41,6 +54,7 @@ async function measure() {
   const wanted = Number(at("longest").value);
   const runs = Number(at("runs").value);
   const threads = at("threads").value;
+  const withPictures = at("pictures").checked;
   const abort = new AbortController();
   let stopped = false;
   /** @type {Awaited<ReturnType<typeof createEngine>> | null} */
@@ -55,9 +69,10 @@ async function measure() {
     say(words.say("site.loading"));
     const began = performance.now();
     engine = await createEngine({
-      // What is measured is the language model.
-      ...chosen, mmproj: undefined, sha256: chosen.sha256?.model ? { model: chosen.sha256.model } : undefined,
-      device: at("device").value, contextSize: wanted + GENERATED_TOKENS, signal: abort.signal,
+      ...chosen,
+      // Without pictures what is measured is the language model alone.
+      ...(!withPictures && { mmproj: undefined, sha256: chosen.sha256?.model ? { model: chosen.sha256.model } : undefined }),
+      device: at("device").value, contextSize: withPictures ? Math.max(wanted + GENERATED_TOKENS, PICTURE_CONTEXT) : wanted + GENERATED_TOKENS, signal: abort.signal,
       ...(threads ? { threads: Number(threads) } : {}),
       onProgress: ({ loaded, total }) => total > 0 && say(words.say("site.loadingShare", { share: words.percent(loaded / total) })),
     });
@@ -68,16 +83,17 @@ async function measure() {
       ...{ model: { name, quantization, parameters }, device, bytes, load_ms: Math.round(loadMs), runs, generated_tokens: GENERATED_TOKENS },
       ...{ machine: await detectDevice(), userAgent: navigator.userAgent, cores: navigator.hardwareConcurrency, date: new Date().toISOString() },
     };
-    draw(report.rows);
+    draw(report);
     // A model may have been made for less than was asked for.
     const longest = Math.min(wanted, contextSize - GENERATED_TOKENS);
     for (const context of lengths(longest)) {
       say(words.say("bench.measuring", { count: context, device: describe(device) }));
       const speed = await engine.benchmark({ promptTokens: context, generatedTokens: GENERATED_TOKENS, runs });
       report.rows.push({ context, ...speed });
-      draw(report.rows);
+      draw(report);
     }
-    say(words.say(longest < wanted ? "bench.doneShorter" : "bench.done", { model: name, quantization, device: describe(device), count: contextSize }));
+    if (withPictures) await lookAtPictures(engine, report, { runs, signal: abort.signal });
+    say(words.say(withPictures && !engine.info.vision ? "bench.doneBlind" : longest < wanted ? "bench.doneShorter" : "bench.done", { model: name, quantization, device: describe(device), count: contextSize }));
   } catch (error) {
     say(stopped ? words.say("site.stopped") : words.explain(toLlavaError(error)));
   } finally {
@@ -86,6 +102,19 @@ async function measure() {
     setRunning(false);
     choice.refresh();
   }
+}
+
+/**
+ * @param {import("../llava-web.js").Engine} engine
+ * @param {Report} report
+ * @param {{ runs: number, signal: AbortSignal }} options
+ */
+async function lookAtPictures(engine, report, options) {
+  say(words.say("bench.measuringPictures", { device: describe(engine.info.device) }));
+  await measurePictures(engine, { ...options, onRow: (rows) => {
+    report.pictures = rows;
+    draw(report);
+  } });
 }
 
 /** Doubling from the shortest on; the longest one is measured in any case. @param {number} longest */
@@ -112,69 +141,33 @@ function say(text) {
   setText(status, text);
 }
 
-/** @param {Row[]} rows */
-function draw(rows) {
+/** @param {Report} report */
+function draw({ rows, pictures = [] }) {
   results.hidden = rows.length === 0;
-  at("rows").replaceChildren(...rows.map((row) => {
-    const tr = document.createElement("tr");
-    const cells = [row.context, row.prefill_tokens_per_second, row.decode_tokens_per_second, ...milliseconds(row)];
-    for (const [i, value] of cells.entries()) {
-      const cell = document.createElement(i === 0 ? "th" : "td");
-      if (i === 0) /** @type {HTMLTableCellElement} */ (cell).scope = "row";
-      setText(cell, i === 0 ? String(value) : words.figures(value));
-      tr.append(cell);
-    }
-    return tr;
-  }));
-  drawChart(rows);
+  fill("rows", rows.map((row) => [String(row.context), ...[row.prefill_tokens_per_second, row.decode_tokens_per_second, ...milliseconds(row)].map((value) => words.figures(value))]));
+  const line = (/** @type {string} */ kind, /** @type {0 | 1} */ i) => ({ kind, points: rows.map((row) => ({ x: row.context, y: milliseconds(row)[i] ?? 0 })) });
+  drawChart(at("chart"), [line("prefill", 0), line("decode", 1)], SHORTEST);
+  at("picture-results").hidden = pictures.length === 0;
+  fill("picture-rows", pictures.map((row) => [
+    String(row.rows), String(row.tiles), words.say("bench.pictureOf", { count: row.pictures, side: row.side }), words.say(DETAILS[row.detail]),
+    ...[row.image_ms, row.prefill_ms, row.first_token_ms].map((value) => words.figures(value)),
+  ]));
+  const curve = (/** @type {string} */ kind, /** @type {"image_ms" | "first_token_ms"} */ name) => ({ kind, points: pictures.map((row) => ({ x: row.rows, y: row[name] })) });
+  drawChart(at("picture-chart"), [curve("prefill", "first_token_ms"), curve("decode", "image_ms")]);
+}
+
+/** @type {Record<import("../llava-web.js").ImageDetail, import("../strings/language.js").Key>} */
+const DETAILS = { high: "set.detailHigh", low: "bench.detailLow", auto: "set.automatic" };
+
+/**
+ * @param {string} id  of a table's body
+ * @param {import("../chat/base/dom.js").Text[][]} rows  the first of each is what the row is about
+ */
+function fill(id, rows) {
+  at(id).replaceChildren(...rows.map(([first = "", ...others]) => element("tr", {}, element("th", { scope: "row" }, first), ...others.map((text) => element("td", {}, text)))));
 }
 
 /** For reading and for writing. @param {Row} row */
 function milliseconds(row) {
   return [1000 / row.prefill_tokens_per_second, 1000 / row.decode_tokens_per_second];
-}
-
-/** Both axes start at zero: a curve that bends up is a cost that grows. @param {Row[]} rows */
-function drawChart(rows) {
-  const chart = at("chart");
-  const [left, right, top, bottom] = [52, 628, 12, 286];
-  const most = Math.max(...rows.flatMap(milliseconds), 1e-9);
-  const step = roundStep(most / 4);
-  const last = Math.max(...rows.map(({ context }) => context), SHORTEST);
-  const x = (/** @type {number} */ context) => left + ((right - left) * context) / last;
-  const y = (/** @type {number} */ ms) => bottom - ((bottom - top) * ms) / (step * Math.ceil(most / step));
-  const shapes = [chart.querySelector("title")];
-  for (let ms = 0; ms <= step * Math.ceil(most / step) + 1e-9; ms += step) {
-    shapes.push(svg("line", { class: "grid", x1: left, x2: right, y1: y(ms), y2: y(ms) }));
-    shapes.push(svg("text", { x: left - 8, y: y(ms) + 4, "text-anchor": "end" }, words.figures(ms)));
-  }
-  for (const { context } of rows) {
-    // The short ones would stand in each other's way.
-    if (context * 8 >= last) shapes.push(svg("text", { x: x(context), y: bottom + 20, "text-anchor": "middle" }, String(context)));
-  }
-  for (const [i, kind] of ["prefill", "decode"].entries()) {
-    /** @type {[number, number][]} */
-    const points = rows.map((row) => [x(row.context), y(milliseconds(row)[i] ?? 0)]);
-    shapes.push(svg("polyline", { class: kind, points: points.join(" ") }));
-    for (const [cx, cy] of points) shapes.push(svg("circle", { class: kind, cx, cy, r: 4 }));
-  }
-  chart.replaceChildren(...shapes);
-}
-
-/** The next of 1, 2, 5, 10, … @param {number} value */
-function roundStep(value) {
-  const ten = 10 ** Math.floor(Math.log10(value));
-  return ten * ([1, 2, 5].find((factor) => factor * ten >= value) ?? 10);
-}
-
-/**
- * @param {string} name
- * @param {Record<string, string | number>} attributes
- * @param {import("../chat/base/dom.js").Text} [text]
- */
-function svg(name, attributes, text = "") {
-  const shape = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) shape.setAttribute(key, String(value));
-  if (text) setText(shape, text);
-  return shape;
 }
