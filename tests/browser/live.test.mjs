@@ -13,7 +13,7 @@ const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 const CAMERA = ["--use-fake-device-for-media-stream"];
 const ALLOWED = "--use-fake-ui-for-media-stream";
 /** What never ends is what is looked for here. */
-const test = (name, body) => plainTest(name, { timeout: 60_000 }, body);
+const test = (name, body) => plainTest(name, { timeout: 120_000 }, body);
 
 const question = (page) => page.getByRole("textbox", { name: "Your question" });
 const named = (page, name) => page.getByRole("button", { name, exact: true });

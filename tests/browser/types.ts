@@ -46,6 +46,15 @@ export async function use(file: File, parts: Blob[], bytes: ArrayBuffer, canvas:
     const { data, salience, shape: [rows, cols], bounds, share } = picture;
     text += data.length + salience.length + rows * cols + bounds[3] * share;
   }
+  const watch = engine.watch(await navigator.mediaDevices.getUserMedia({ video: true }), {
+    question: "What is this?", detail: "auto", threshold: 0.1, interval: 500, system: "x", response_format: format, max_tokens: 20, signal: new AbortController().signal,
+    onAnswer: ({ text, done, skipped, time, mediaTime, latency: { firstToken, whole }, usage }) => console.log(text, done, skipped, time, mediaTime ?? 0, firstToken ?? 0, whole ?? 0, usage?.image_tokens),
+  });
+  watch.question = "And this?";
+  const how: "stopped" | "source" = await watch.ended;
+  text += watch.state + how;
+  // @ts-expect-error: what is asked is missing
+  engine.watch(canvas, { onAnswer() {} });
   for (const { name, bytes, total, complete, lastUsed, sha256 } of await listCachedModels()) {
     text += name + bytes / (total ?? bytes) + complete + new Date(lastUsed) + (sha256 ?? "");
   }

@@ -7,7 +7,7 @@ import { after, before, describe, test as plainTest } from "node:test";
 import { openTab, start, withoutEngine } from "./support.mjs";
 
 /** What never ends is what is looked for here. */
-const test = (name, body) => plainTest(name, { timeout: 60_000 }, body);
+const test = (name, body) => plainTest(name, { timeout: 120_000 }, body);
 
 describe("watch", { skip: withoutEngine }, () => {
   let host;

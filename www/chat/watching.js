@@ -2,6 +2,7 @@
 
 import { LlavaError } from "../llava-web.js";
 import { setText } from "./base/dom.js";
+import { Complaint } from "../strings/language.js";
 import { takeFrame } from "./talk/pictures.js";
 import { responseFormat, sampling } from "./tools/settings.js";
 
@@ -13,6 +14,8 @@ import { responseFormat, sampling } from "./tools/settings.js";
 
 /** Pixels of a camera's width that are asked for; what the tower sees is less. */
 const CAMERA_WIDTH = 1280;
+/** Answers follow one another no faster than this, in milliseconds: nobody could read them, and a battery lasts longer. */
+const INTERVAL = 100;
 /** A page that was hidden for less, in milliseconds, need not say so. */
 const HIDDEN_FOR = 2000;
 /** Why there is no camera, by what browsers call it. @type {Record<string, Key>} */
@@ -129,7 +132,7 @@ export class Watching {
     let why = "";
     try {
       this.#watch = watching.engine.watch(video, {
-        question, ...view.known?.sampling, ...sampling(settings), response_format: responseFormat(words, settings), system: answering.system, detail: settings.detail ?? "low",
+        question, ...view.known?.sampling, ...sampling(settings), response_format: responseFormat(words, settings), system: answering.system, detail: settings.detail ?? "low", interval: INTERVAL,
         signal: watching.abort.signal, onAnswer: (answer) => this.#told(answer),
       });
       const how = await this.#watch.ended;
@@ -137,7 +140,8 @@ export class Watching {
     } catch (error) {
       const isStopped = error instanceof LlavaError && error.code === "aborted";
       if (!isStopped) why = words.explain(error);
-      if (!(error instanceof LlavaError)) console.error(error);
+      // What is none of the known failures is also for the page's author to see.
+      if (!(error instanceof LlavaError || error instanceof Complaint)) console.error(error);
     } finally {
       this.#watch = this.#next = this.#answered = null;
       hidden.abort();
