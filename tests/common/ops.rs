@@ -595,9 +595,8 @@ fn attend<'a>(q: &[f64], n_keys: usize, k: impl Fn(usize) -> &'a [f64], v: impl 
     let total: f64 = weights.iter().sum();
     let mut out = vec![0.0; q.len()];
     for (i, w) in weights.iter().enumerate() {
-        for (out, v) in out.iter_mut().zip(v(i)) {
-            *out += w / total * v;
-        }
+        let share = w / total;
+        out.iter_mut().zip(v(i)).for_each(|(out, v)| *out += share * v);
     }
     out
 }
