@@ -1,28 +1,21 @@
 //! Parity of every family of models with its reference implementation (float32, on dequantized weights), at every stage, on the CPU and on
-//! the GPU. The bounds are those of the golden data's own README: float kernels 1e-3 (rows) and 2e-3 (logits), 8-bit activations 0.6 (LFM2: 0.8). On
-//! the GPU activations are 32-bit floats in every format.
+//! the GPU. Float kernels may be 1e-3 (rows) and 2e-3 (logits) off, as the golden data's own README says; with 8-bit activations logits may be
+//! 0.4 (LFM2: 0.45) off, a third more than is seen. On the GPU activations are 32-bit floats in every format.
 
 use crate::common;
 #[cfg(feature = "gpu")]
 use crate::gpu;
 
-#[cfg(feature = "gpu")]
-use std::rc::Rc;
-
 use common::families::{Bounds, FAMILIES, Family, check, check_going_on, check_pixels, check_text};
 use common::gguf_writer::{GgufWriter, Val};
 use common::llava::{file, golden, inputs, max_diff, memory, options, picture};
 use llava_web::backend::cpu::Cpu;
-#[cfg(feature = "gpu")]
-use llava_web::backend::gpu::kernels::Products;
-#[cfg(feature = "gpu")]
-use llava_web::backend::gpu::{Device, DeviceOptions, Gpu};
 use llava_web::gguf::Gguf;
 use llava_web::runtime::engine::Engine;
 use llava_web::runtime::request;
 use serde_json::json;
 
-const CPU: Bounds = Bounds { embeds: 1e-3, logits: [("f16", 2e-3), ("q4_0", 0.6)] };
+const CPU: Bounds = Bounds { embeds: 1e-3, logits: [("f16", 2e-3), ("q4_0", 0.4)] };
 #[cfg(feature = "gpu")]
 const GPU: Bounds = Bounds { embeds: 1e-3, logits: [("f16", 2e-3), ("q4_0", 2e-3)] };
 
@@ -39,14 +32,7 @@ fn on_gpu(name: &str) {
     if gpu::is_missing() {
         return;
     }
-    let device = float_device();
-    check(family(name), || Gpu::new(device.clone()).expect("a backend"), &options(), &GPU);
-}
-
-/// A device that computes products of many rows in 32-bit floats.
-#[cfg(feature = "gpu")]
-fn float_device() -> Rc<Device> {
-    gpu::device(DeviceOptions { products: Some(Products::Float), ..DeviceOptions::default() })
+    check(family(name), gpu::float_backends(), &options(), &GPU);
 }
 
 #[test]
@@ -106,8 +92,7 @@ fn qwen3_is_the_references_on_the_gpu() {
     if gpu::is_missing() {
         return;
     }
-    let device = float_device();
-    check_text("tiny-qwen3", || Gpu::new(device.clone()).expect("a backend"), &options(), &GPU);
+    check_text("tiny-qwen3", gpu::float_backends(), &options(), &GPU);
 }
 
 #[test]
@@ -198,7 +183,7 @@ fn qwen2_vls_old_vision_files_are_read_as_new_ones() {
 
 #[test]
 fn lfm2_vl_is_the_references_on_the_cpu() {
-    let bounds = Bounds { logits: [("f16", 2e-3), ("q4_0", 0.8)], ..CPU };
+    let bounds = Bounds { logits: [("f16", 2e-3), ("q4_0", 0.45)], ..CPU };
     check(family("tiny-lfm2vl"), Cpu::new, &options(), &bounds);
 }
 
@@ -288,10 +273,8 @@ fn conversations_with_pictures_go_on_where_they_stood_on_the_gpu() {
     if gpu::is_missing() {
         return;
     }
-    let new = || {
-        Gpu::new(gpu::device(DeviceOptions { products: Some(Products::Float), ..DeviceOptions::default() })).expect("a backend")
-    };
-    PLACED.iter().for_each(|name| check_going_on(name, new, &options()));
+    let make = gpu::float_backends();
+    PLACED.iter().for_each(|name| check_going_on(name, &make, &options()));
 }
 
 /// Rows of a picture that see each other are run together wherever the pieces end in which a prompt is run: those of the CPU are so short that
@@ -306,8 +289,8 @@ fn pictures_whose_rows_see_each_other_are_never_cut() {
     let (model, mmproj) = load();
     let mut cpu = pollster::block_on(Engine::load(Cpu::new(), model, mmproj, options(), &mut |_| {})).expect("loads");
     let (model, mmproj) = load();
-    let gpu = Gpu::new(float_device()).expect("a backend");
-    let mut gpu = pollster::block_on(Engine::load(gpu, model, mmproj, options(), &mut |_| {})).expect("loads");
+    let mut gpu =
+        pollster::block_on(Engine::load(gpu::float_backends()(), model, mmproj, options(), &mut |_| {})).expect("loads");
     let images = inputs(&[picture("coffee_tall.png"), picture("chelsea.png")]);
     for n_before in [20, 44, 50, 55, 60, 64] {
         let text = "a ".repeat(n_before);

@@ -10,10 +10,6 @@ use std::hash::Hasher;
 use common::llava::{Answer, chat, complete, file, golden, max_diff, options, picture};
 use llava_web::Error;
 use llava_web::backend::cpu::Cpu;
-#[cfg(feature = "gpu")]
-use llava_web::backend::gpu::kernels::Products;
-#[cfg(feature = "gpu")]
-use llava_web::backend::gpu::{DeviceOptions, Gpu};
 use llava_web::backend::{Backend, KvFormat};
 use llava_web::image::RgbImage;
 use llava_web::runtime::engine::{Engine, Event, FinishReason, LoadOptions};
@@ -33,11 +29,6 @@ fn load<B: Backend>(backend: B, options: LoadOptions) -> Engine<B> {
 
 fn cpu() -> Engine<Cpu> {
     load(Cpu::new(), options())
-}
-
-#[cfg(feature = "gpu")]
-fn gpu_backend() -> Gpu {
-    Gpu::new(gpu::device(DeviceOptions { products: Some(Products::Float), ..DeviceOptions::default() })).expect("a backend")
 }
 
 /// A prompt of `n` tokens that begins as all others of this kind do, and then goes a way of its own.
@@ -103,7 +94,8 @@ fn a_context_that_is_cut_back_is_a_fresh_one_on_the_gpu() {
     if gpu::is_missing() {
         return;
     }
-    cut_back(|| load(gpu_backend(), options()));
+    let make = gpu::float_backends();
+    cut_back(|| load(make(), options()));
 }
 
 fn question(text: &str) -> Value {
@@ -155,7 +147,8 @@ fn a_conversation_goes_on_as_if_it_were_new_on_the_gpu() {
     if gpu::is_missing() {
         return;
     }
-    conversation(|options| load(gpu_backend(), options));
+    let make = gpu::float_backends();
+    conversation(|options| load(make(), options));
 }
 
 fn save<B: Backend>(engine: &mut Engine<B>) -> Vec<u8> {
@@ -205,7 +198,8 @@ fn a_saved_conversation_goes_on_to_the_bit_on_the_gpu() {
     if gpu::is_missing() {
         return;
     }
-    saved(|options| load(gpu_backend(), options));
+    let make = gpu::float_backends();
+    saved(|options| load(make(), options));
 }
 
 #[test]
@@ -290,7 +284,8 @@ fn where_it_looked_does_not_depend_on_what_came_after_on_the_gpu() {
     if gpu::is_missing() {
         return;
     }
-    looked_back(|| load(gpu_backend(), options()));
+    let make = gpu::float_backends();
+    looked_back(|| load(make(), options()));
 }
 
 #[test]

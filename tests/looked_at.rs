@@ -11,8 +11,6 @@ use common::gguf_writer::{GgufWriter, Val};
 use common::llava::{Answer, chat, complete, file, golden, inputs, memory, options, picture, tiny_llava, tiny_llava_on};
 use llava_web::backend::cpu::Cpu;
 #[cfg(feature = "gpu")]
-use llava_web::backend::gpu::kernels::Products;
-#[cfg(feature = "gpu")]
 use llava_web::backend::gpu::{DeviceOptions, Gpu};
 use llava_web::backend::{Backend, KvFormat};
 use llava_web::gguf::Gguf;
@@ -322,8 +320,7 @@ fn windows_and_spans_are_seen_on_the_gpu() {
     if gpu::is_missing() {
         return;
     }
-    let device = gpu::device(DeviceOptions { products: Some(Products::Float), ..DeviceOptions::default() });
-    windows_and_spans_are_seen(|| Gpu::new(device.clone()).expect("a backend"));
+    windows_and_spans_are_seen(gpu::float_backends());
 }
 
 #[test]

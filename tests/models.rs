@@ -21,9 +21,9 @@ const EMBEDS_FLOAT: f32 = 1e-3;
 const LOGITS_FLOAT: f32 = 2e-3;
 /// Keys and values rounded to 16 bits.
 const LOGITS_F16_KV: f32 = 0.03;
-/// Activations rounded to 8 bits.
-const LOGITS_8_BIT: f32 = 0.6;
-/// The largest difference that the logits' test prints on these models: two tokens further apart than twice this cannot change places.
+/// Activations rounded to 8 bits: a third more than is seen.
+const LOGITS_8_BIT: f32 = 0.4;
+/// The largest difference that the logits' test prints on these models (0.302): two tokens further apart than twice this cannot change places.
 const LOGITS_8_BIT_SEEN: f64 = 0.3;
 const COSINE_8_BIT: f64 = 0.999;
 

@@ -247,7 +247,9 @@ pub fn check<B: Backend>(family: &Family, make: impl Fn() -> B, options: &LoadOp
             }
         }
         let two: Vec<&str> = expected["two_images"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let of_one = pictures.iter().map(|picture| (*picture, "one", vec![*picture]));
+        // The tower is the same in both: on a GPU that computes on the CPU, one picture tells whether the other format's kernels are right.
+        let n_pictures = if B::CAN_BE_LOST && format != "f16" { 1 } else { pictures.len() };
+        let of_one = pictures[..n_pictures].iter().map(|picture| (*picture, "one", vec![*picture]));
         let has_two = numbers.contains_key(&format!("two{variant}.{format}.hf.logits"));
         assert!(has_two || two.is_empty(), "{name}: the reference has two pictures");
         let cases = of_one.chain(has_two.then_some(("two", "two", two.clone())));

@@ -6,11 +6,18 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use llava_web::backend::gpu::{Device, DeviceOptions};
+use llava_web::backend::gpu::kernels::Products;
+use llava_web::backend::gpu::{Device, DeviceOptions, Gpu};
 
 /// Opens whatever Vulkan adapter there is; one that computes on the CPU will do. A test that calls it asks [`is_missing`] first.
 pub fn device(options: DeviceOptions) -> Rc<Device> {
     pollster::block_on(Device::open(options)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// What makes backends that compute products of many rows in 32-bit floats, all on one device, and with what was compiled for it.
+pub fn float_backends() -> impl Fn() -> Gpu {
+    let device = device(DeviceOptions { products: Some(Products::Float), ..DeviceOptions::default() });
+    move || Gpu::new(device.clone()).expect("a backend")
 }
 
 /// Whether there is no Vulkan adapter, so that a test of it ends here; it is said, with how many such tests that makes in this program. With
