@@ -7,7 +7,7 @@ import { createRequire } from "node:module";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 
-import { cosine, openTab, SCREENSHOTS, settled, start, withoutEngine, WWW } from "./support.mjs";
+import { cosine, openTab, QUICK_SWIFTSHADER, SCREENSHOTS, settled, start, withoutEngine, WWW } from "./support.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const example = (name) => path.join(WWW, "examples", name);
@@ -178,16 +178,16 @@ describe("the page with its own model", { skip: withoutEngine }, () => {
   });
 
   test("the same answers on WebGPU as on the CPU", { timeout: 240_000 }, async (t) => {
-    const gpu = await start({ flags: ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"] });
+    const gpu = await start({ flags: QUICK_SWIFTSHADER });
     try {
       const { page } = await openTab(gpu.browser);
       await page.goto(`${gpu.server.origin}/tests/blank.html`);
       // The CPU multiplies what it has rounded to eight bits, so an answer may turn where two tokens are all but equally likely: the
       // likelihoods are compared, too.
       const asked = {
-        pets: ["What is in this picture?", "Is there a dog?", "Is there a bus?", "What color is the balloon?"],
-        fruit: ["What is in this picture?", "Is there a banana?", "How many apples are there?"],
-        travel: ["What is in this picture?", "What color is the bus?", "Where is the airplane?"],
+        pets: ["What is in this picture?", "Is there a bus?", "What color is the balloon?"],
+        fruit: ["Is there a banana?", "How many apples are there?"],
+        travel: ["Where is the airplane?"],
       };
       const { said, logits } = await page.evaluate(async ([site, asked]) => {
         const { createEngine } = await import(new URL("llava-web.js", site).href);
@@ -204,7 +204,7 @@ describe("the page with its own model", { skip: withoutEngine }, () => {
               said[device].push(reply.choices[0].message.content);
             }
             const prompt = await engine.applyChatTemplate(messages("What is in this picture?"));
-            for (const begun of ["", "I see", "I see a dog, a dog"]) {
+            for (const begun of ["", "I see a dog, a dog"]) {
               logits[device].push([...(await engine.evaluate({ prompt: prompt + begun, images: [image] })).logits]);
             }
           }
@@ -214,7 +214,7 @@ describe("the page with its own model", { skip: withoutEngine }, () => {
       }, [gpu.site, asked]);
       const cosines = logits.cpu.map((ours, i) => cosine(ours, logits.webgpu[i]));
       t.diagnostic(`cosines ${cosines.map((c) => c.toFixed(5))}`);
-      assert.equal(cosines.length, 9);
+      assert.equal(cosines.length, 6);
       assert.ok(Math.min(...cosines) > 0.999, `${cosines}`);
       t.diagnostic(JSON.stringify(said));
       assert.deepEqual([said.cpu.shift(), said.webgpu.shift()], ["cpu", "webgpu"]);

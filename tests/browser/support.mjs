@@ -21,6 +21,14 @@ export const SCREENSHOTS = path.join(here, "screenshots");
 export const golden = (name) => path.join(GOLDEN, name);
 export const goldenJson = (name) => JSON.parse(readFileSync(golden(name), "utf8"));
 
+/** Flags for a browser that has a WebGPU adapter here: one that computes on the CPU. */
+export const SWIFTSHADER = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+/**
+ * The same, and kernels do not begin by filling their workgroup's memory with zeros, on which ours do not rely: compiling that takes this adapter
+ * twice as long as all else. For tests that load often; webgpu.test.mjs has the kernels as visitors have them.
+ */
+export const QUICK_SWIFTSHADER = [...SWIFTSHADER, "--enable-dawn-features=disable_workgroup_init"];
+
 /** Why tests that need the engine cannot run, or false. */
 export const withoutEngine = existsSync(path.join(WWW, "pkg/llava_web.js")) ? false : "www/pkg is not built: run ./build.sh build";
 /** Why tests that need the modules with threads cannot run, or false. */

@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { openTab, start, withoutEngine, withoutModel, withoutThreads } from "./support.mjs";
+import { openTab, start, SWIFTSHADER, withoutEngine, withoutModel, withoutThreads } from "./support.mjs";
 
 const MMPROJ = "/golden/tiny-llava/mmproj-legacy-f16.gguf";
 /** Text enough that every op of a prompt is worth dividing. */
@@ -271,7 +271,7 @@ describe("threads", { timeout: 600_000, skip: withoutEngine || withoutThreads },
 
 describe("threads where the GPU does not pass", { skip: withoutEngine || withoutThreads, timeout: 600_000 }, () => {
   test("the CPU takes over with all of them, and the note says why", async () => {
-    const host = await start({ isolated: true, flags: ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"] });
+    const host = await start({ isolated: true, flags: SWIFTSHADER });
     const { page, requests, close } = await openTab(host.browser);
     // As on a machine whose adapter calls itself hardware: the engine finds out by itself that it is not.
     await page.context().route("**/choose-device.js", async (route) => {

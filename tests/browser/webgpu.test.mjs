@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
-import { cosine, goldenJson, goldenTensor, maxDifference, openTab, satisfiesSchema, SCHEMA, start, withoutEngine } from "./support.mjs";
+import { cosine, goldenJson, goldenTensor, maxDifference, openTab, satisfiesSchema, SCHEMA, start, SWIFTSHADER, withoutEngine } from "./support.mjs";
 
 const PROMPT = "USER: <image>\nWhat is in this image? ASSISTANT:";
 
@@ -13,7 +13,7 @@ describe("WebGPU", { skip: withoutEngine }, () => {
   let page;
 
   before(async () => {
-    host = await start({ flags: ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"] });
+    host = await start({ flags: SWIFTSHADER });
     tab = await openTab(host.browser);
     page = tab.page;
     page.setDefaultTimeout(0);
