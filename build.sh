@@ -388,7 +388,7 @@ record() {
 }
 
 clippy_wasm() {
-  CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$SIMD $RELAXED_SIMD" cargo clippy --quiet --lib --target "$WASM_TARGET" --target-dir target/wasm -- -D warnings
+  CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$SIMD $RELAXED_SIMD" cargo clippy --quiet --release --lib --target "$WASM_TARGET" --target-dir target/wasm -- -D warnings
 }
 
 wasm_budget() {
@@ -431,15 +431,16 @@ provide_programs() {
 
 provided() { until [ -e "$claims/provided" ]; do sleep 1; done; }
 
-# What is compiled for WebAssembly, and the pages that use it.
+# What is compiled for WebAssembly, and packaged, for which the browser tests wait: until this ends, whatever happens.
 test_wasm() {
+  trap 'touch "$claims/packaged"' EXIT
   check "clippy for wasm" clippy_wasm
   check "wasm module" build
   check "wasm size" wasm_budget
   check "package" node tools/web/package.mjs
+  touch "$claims/packaged"
   provided
   check "types" npm --prefix tests run --silent types
-  suite "browser tests" npm --prefix tests test --silent
   test_rest
 }
 
@@ -453,14 +454,34 @@ test_native() {
   test_rest
 }
 
-# Checks that wait for none of the others: each is done by whoever of the two above comes to it first.
-readonly REST=(swiftshader bits32 kernels_in_chromium kernels_in_firefox kernels_in_wasm loom_models training)
+# Checks that are each done by whoever of the two above comes to it first, longest first.
+readonly REST=(bits32 browser_gpus browser_odd browser_even kernels_in_chromium swiftshader kernels_in_firefox kernels_in_wasm loom_models training)
 test_rest() {
   local name
   for name in "${REST[@]}"; do
     if mkdir "$claims/$name" 2>/dev/null; then "$name"; fi
   done
 }
+
+# The browser tests that are slow because a processor computes what a GPU would; and the others, by turns.
+readonly ON_GPUS=(loss house webgpu webgpu-firefox threads memory)
+browser_gpus() { browser_tests "browser tests of GPUs" "${ON_GPUS[@]}"; }
+browser_odd() { browser_tests "browser tests, every other" $(other_browser_tests 1); }
+browser_even() { browser_tests "browser tests, those between" $(other_browser_tests 0); }
+
+# The names of the browser tests that are none of the above, every second one, beginning with the first (1) or the second (0).
+other_browser_tests() { basename -s .test.mjs tests/browser/*.test.mjs | grep -vxFf <(printf '%s\n' "${ON_GPUS[@]}") | awk -v turn="$1" 'NR % 2 == turn'; }
+
+# browser_tests TITLE NAME...
+browser_tests() {
+  local title=$1 files
+  shift
+  files=("${@/#/browser/}")
+  until [ -e "$claims/packaged" ]; do sleep 1; done
+  suite "$title" node_tests "${files[@]/%/.test.mjs}"
+}
+
+node_tests() { (cd tests && node --test --test-concurrency=1 "$@"); }
 
 kernels_in_wasm() { check "kernels in wasm" node tests/wasm/ops.mjs run chromium; }
 

@@ -22,15 +22,22 @@ import { fileURLToPath } from 'node:url';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const features = { scalar: '', simd128: '+simd128', relaxed: '+simd128,+relaxed-simd' };
 
-function build(name, candle) {
+// Where the module of that name is put, and what it is built with. All modules, those that ship too, share what is compiled on the way.
+function settings(name) {
   const target = join(root, 'target', 'ops-runner', name);
   const env = {
     ...process.env,
     CARGO_TARGET_DIR: target,
+    CARGO_BUILD_BUILD_DIR: join(root, 'target', 'wasm'),
     CARGO_PROFILE_RELEASE_LTO: 'off',
     CARGO_PROFILE_RELEASE_CODEGEN_UNITS: '4',
     CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS: features[name] ? `-C target-feature=${features[name]}` : '',
   };
+  return { target, env };
+}
+
+function build(name, candle) {
+  const { target, env } = settings(name);
   const args = ['build', '--quiet', '--release', '--target', 'wasm32-unknown-unknown', '-p', 'ops-runner'];
   if (candle) args.push('--features', 'candle');
   execFileSync('cargo', args, { cwd: root, env, stdio: 'inherit' });
@@ -141,8 +148,7 @@ async function callInChromium(path, name, clock) {
 
 // The module of the WebGPU backend with its bindings; gives their folder.
 function buildGpu() {
-  const target = join(root, 'target', 'ops-runner', 'gpu');
-  const env = { ...process.env, CARGO_TARGET_DIR: target, CARGO_PROFILE_RELEASE_LTO: 'off', CARGO_PROFILE_RELEASE_CODEGEN_UNITS: '4' };
+  const { target, env } = settings('gpu');
   const args = ['build', '--quiet', '--release', '--target', 'wasm32-unknown-unknown', '-p', 'ops-runner', '--features', 'gpu'];
   execFileSync('cargo', args, { cwd: root, env, stdio: 'inherit' });
   const wasm = join(target, 'wasm32-unknown-unknown', 'release', 'ops_runner.wasm');
@@ -178,7 +184,8 @@ async function runOnGpu(name) {
       browser = page = await launchFirefox(`${server.origin}/firefox.html`);
     } else {
       const { chromium } = await import('playwright-core');
-      const args = ['--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
+      const { QUICK_SWIFTSHADER } = await import('../browser/support.mjs');
+      const args = ['--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking', ...QUICK_SWIFTSHADER];
       browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', headless: true, args });
       page = await browser.newPage();
       await page.exposeFunction('say', (line) => console.log(line));
