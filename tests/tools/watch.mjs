@@ -1,11 +1,11 @@
 // Measures how many answers a second engine.watch gives in headless Chromium, with the model that comes with the page, and prints one JSON line per source.
 //
 // usage: node tests/tools/watch.mjs [--source canvas|stream|camera]… [--seconds N] [--threads N] [--side N] [--detail D] [--max-tokens N] [--question TEXT] [--model FILE --mmproj FILE]
-//   canvas   drawings (www/examples) that take turns on a canvas, each moved a little so that no frame is known already
+//   canvas   drawings (www/examples) that take turns on a canvas, each a little different, so that no frame is known already
 //   stream   the same canvas as a MediaStream of 30 frames a second, as a camera's is
 //   camera   Chromium's own camera: a moving figure, 640 × 480, 20 frames a second
-// Milliseconds are medians. `capture`: from when the frame is asked for until its pixels are there, the tiny copy counted; `to_worker`: until the request is sent and the
-// engine has begun; `tower`, `prefill`, `decode`: as `usage` tells; `latency`: as `onAnswer` is told. Run it on a quiet machine.
+// Milliseconds are medians, from when a frame is drawn: `first_token`, `whole` as `onAnswer` is told; `tower`, `prefill`, `decode` as `usage` tells; `besides`: what is left of
+// `whole`, which is the copies of the frame, its way to the worker and its resizing; `between`: from an answer to the next frame. Run it on a quiet machine.
 
 import { createRequire } from "node:module";
 import { cpus, loadavg } from "node:os";
@@ -46,6 +46,11 @@ try {
         context.fillStyle = "#fff";
         context.fillRect(0, 0, side, side);
         context.drawImage(drawings[shown % 3], shown % 7, shown % 5, side - 8, side - 8);
+        // No frame is one that was seen before.
+        for (let bit = 0; bit < 16; bit++) {
+          context.fillStyle = (shown >> bit) & 1 ? "#ccc" : "#eee";
+          context.fillRect(bit * side / 16, side - 6, side / 16, 6);
+        }
         shown += 1;
       };
       draw();
@@ -65,7 +70,12 @@ try {
       while (answers.length < 3) await new Promise((resolve) => setTimeout(resolve, 50));
       answers.length = 0;
       const [start, heap] = [performance.now(), engine.info.bytes.wasmHeap];
-      await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+      // The engine's memory, ten times on the way: it grows until the rows of frames that are remembered are as many as they may be.
+      const heaps = [];
+      for (let i = 0; i < 10; i++) {
+        await new Promise((resolve) => setTimeout(resolve, seconds * 100));
+        heaps.push(Math.round((engine.info.bytes.wasmHeap - heap) / 1e6));
+      }
       const took = performance.now() - start;
       await watch.stop();
       clearInterval(drawer);
@@ -76,7 +86,7 @@ try {
         besides_ms: median(({ latency, usage }) => latency.whole - usage.image_ms - usage.prefill_ms - usage.decode_ms),
         between_ms: median((answer) => answers[answers.indexOf(answer) + 1] ? answers[answers.indexOf(answer) + 1].time - answer.at : 0),
         prompt_tokens: median(({ usage }) => usage.prompt_tokens), cached_tokens: median(({ usage }) => usage.cached_tokens), completion_tokens: median(({ usage }) => usage.completion_tokens),
-        skipped, heap_grown_by: engine.info.bytes.wasmHeap - heap, texts: [...new Set(answers.map(({ text }) => text))].slice(0, 4), device: engine.info.device,
+        skipped, heap_grown_by_mb: heaps, texts: [...new Set(answers.map(({ text }) => text))].slice(0, 4), device: engine.info.device,
       };
       engine.unload();
       return result;
