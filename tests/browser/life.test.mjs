@@ -2,6 +2,7 @@
 // attached, asked or was answered may be lost, and nothing may come out of order. A stand-in for the engine answers.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 
 import { standIn, storedIs } from "./stand-in.mjs";
@@ -275,6 +276,41 @@ describe("the element's life", () => {
     await question(page).press("Enter");
     await idle(page);
     assert.deepEqual(await messages(page), ["u:image+What is it?", "a:It is **1**, 11."]);
+  });
+
+  visit("a picture put into the field for model files is the next question's, even of one that is asked before it is opened", async (page) => {
+    await page.getByRole("button", { name: "Change model" }).click();
+    await page.evaluate(() => {
+      const { decode } = HTMLImageElement.prototype;
+      HTMLImageElement.prototype.decode = async function () {
+        await new Promise((resolve) => setTimeout(resolve, 1500));
+        return decode.call(this);
+      };
+    });
+    await page.locator('input[data-slot="model"]').setInputFiles([golden("images/astronaut.jpg"), golden("chat/tools.json")]);
+    await page.getByRole("alert").getByText("“tools.json” is not a GGUF file").waitFor();
+    await load(page);
+    await question(page).fill("What is it?");
+    await question(page).press("Enter");
+    assert.deepEqual(await messages(page), [], "it waits");
+    await page.waitForFunction(() => document.querySelector("llava-chat").messages.length === 2);
+    assert.deepEqual(await messages(page), ["u:image+What is it?", "a:It is **1**, 11."]);
+  });
+
+  visit("a page asks with files of another frame as with its own", async (page) => {
+    const picture = [...readFileSync(golden("images/astronaut.jpg"))];
+    const answers = await page.evaluate(async (picture) => {
+      const frame = document.body.appendChild(document.createElement("iframe"));
+      const { Blob: TheirBlob, File: TheirFile, Uint8Array: Bytes } = frame.contentWindow;
+      const bytes = new Bytes(picture);
+      const chat = document.querySelector("llava-chat");
+      const answers = [];
+      for (const image of [new TheirBlob([bytes]), new TheirFile([bytes], "astronaut.jpg"), [new TheirBlob([bytes]), new Blob([bytes])]]) answers.push(await chat.ask("What?", image));
+      frame.remove();
+      return [...answers, await chat.ask("What?", { size: 3 }).catch(({ code }) => code)];
+    }, picture);
+    // Each sees those of the questions before, too.
+    assert.deepEqual(answers, ["It is **1**, 5.", "It is **2**, 5.", "It is **4**, 5.", "invalid_image"]);
   });
 
   visit("a new conversation can be undone for a while", async (page) => {

@@ -1,5 +1,6 @@
 // OpenAI's requests over HTTP → calls of an engine in this tab. No address is ever asked: the requests end here.
 
+import { kindOf } from "./checks.js";
 import { LlavaError, shown, toLlavaError } from "./errors.js";
 import { SharedEngine, withSignal } from "./shared-engine.js";
 import { safeDecode } from "./sources.js";
@@ -40,7 +41,7 @@ function nameOf({ engine, options }) {
   if (engine) return engine.info.name;
   const model = /** @type {any} */ (options?.model);
   const first = Array.isArray(model) ? model[0] : model;
-  const name = typeof first === "string" || first instanceof URL ? String(first).split(/[?#]/)[0]?.split("/").at(-1) : first?.name;
+  const name = typeof first === "string" || kindOf(first) === "URL" ? String(first).split(/[?#]/)[0]?.split("/").at(-1) : first?.name;
   return name || "llava-web";
 }
 

@@ -2,6 +2,7 @@
 
 import { LlavaError } from "../llava-web.js";
 import { Complaint } from "../strings/language.js";
+import { isBlob } from "./base/files.js";
 import { totalBytes } from "./model/catalogue.js";
 import { ALMOST_FULL, costOf, earliestTurns, usedTokens } from "./talk/context.js";
 import { messagesOf, userMessage } from "./talk/messages.js";
@@ -59,7 +60,7 @@ export class Answering {
     /** @type {Picture[]} */
     const pictures = [];
     for (const image of [images].flat()) {
-      if (!(image instanceof Blob)) throw new LlavaError("invalid_image", "ask takes pictures as Blobs or Files.");
+      if (!isBlob(image)) throw new LlavaError("invalid_image", "ask takes pictures as Blobs or Files.");
       pictures.push(await openPicture(image).catch((cause) => {
         throw new LlavaError("invalid_image", cause.message, { cause });
       }));

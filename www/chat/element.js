@@ -80,6 +80,7 @@ export class LlavaChat extends ChatAttributes {
     const { loading, answering, watching } = chat;
     chat.view = view = new View(root, this.#words, state, {
       load: ({ model, mmproj }) => loading.begin({ model, mmproj }, { focus: true }),
+      others: (files) => loading.takeOthers(files),
       changeModel: () => loading.change(),
       back: () => loading.back(),
       stop: () => this.stop(),

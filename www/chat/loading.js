@@ -7,6 +7,7 @@ import { isKept } from "./model/facts.js";
 import { rememberPair } from "./model/pairs.js";
 import { measuredRate } from "./model/speed.js";
 import { prepareMarkdown } from "./talk/markdown.js";
+import { looksLikePicture } from "./talk/pictures.js";
 
 /** @typedef {import("./element.js").Chat} Chat */
 /** @typedef {import("./state.js").Plan} Plan */
@@ -219,15 +220,34 @@ export class Loading {
 
   /** Files that were dropped or pasted where a model is chosen. @param {File[]} files */
   async take(files) {
-    const { view, state, words } = this.#chat;
+    const { view, state } = this.#chat;
     view.alert.hide();
     const models = files.filter((file) => ModelPanel.accepts(file));
     const others = files.filter((file) => !models.includes(file));
     if (models.length > 0 && state.now.is === "choosing") view.panel.drop(models);
-    if (others.length === 0) return;
-    // A picture that comes before the model waits in the composer.
+    await this.#attach(others);
+  }
+
+  /** Files that were chosen for a model and are none: a picture is meant for the question. @param {Promise<File[]>} files */
+  takeOthers(files) {
+    const { view, words } = this.#chat;
+    const pictures = files.then(async (files) => {
+      const isPicture = await Promise.all(files.map(looksLikePicture));
+      const wrong = files.find((_, i) => !isPicture[i]);
+      if (wrong) view.alert.show(words.say("model.notGguf", { file: wrong.name }));
+      return files.filter((_, i) => isPicture[i]);
+    });
+    return this.#attach(pictures.catch((error) => {
+      view.alert.show(words.explain(error));
+      return [];
+    }));
+  }
+
+  /** A picture that comes before the model waits in the composer. @param {File[] | Promise<File[]>} files */
+  async #attach(files) {
+    const { view, state, words } = this.#chat;
     const before = view.composer.pictures.length;
-    await view.composer.attachAll(others);
+    await view.composer.attachAll(files);
     const count = view.composer.pictures.length - before;
     if (count > 0 && !state.isChatting) {
       view.alert.show(count === 1 ? words.say("loading.attached", { file: view.composer.pictures.at(-1)?.name ?? "" }) : words.say("loading.attachedSeveral", { count }), { notice: true });

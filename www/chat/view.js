@@ -23,6 +23,7 @@ import { AltTexts } from "./tools/alt-texts.js";
  * What the parts of the view lead to.
  * @typedef {object} Actions
  * @property {(sources: { model: any, mmproj: any }) => void} load
+ * @property {(files: Promise<File[]>) => void} others
  * @property {() => void} changeModel
  * @property {() => void} back
  * @property {() => void} stop
@@ -73,7 +74,8 @@ export class View {
     const onError = (/** @type {Text} */ message, /** @type {{ text: Text, onclick: () => void } | undefined} */ action = undefined) =>
       this.alert.show(message, { actions: action ? [action] : [] });
     const onTell = (/** @type {Text} */ message) => this.announce(message);
-    this.panel = new ModelPanel(words, { onLoad: act.load, onCancel: act.stop, onBack: act.back, onSettings: act.settings, onError, onTell, onKnown: () => this.#showOffer() });
+    this.panel = new ModelPanel(words, { onLoad: act.load, onCancel: act.stop, onBack: act.back, onSettings: act.settings, onOthers: act.others, onError, onTell,
+      onKnown: () => this.#showOffer() });
     this.composer = new Composer(words, this.urls, {
       onAsk: act.submit, onStop: act.stop, onError, onTell, onPicture: () => this.#showStart(), onCancelEdit: act.endEdit,
       onMany: (files) => {

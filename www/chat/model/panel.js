@@ -115,7 +115,8 @@ export class ModelPanel {
   /**
    * @param {Language} words
    * @param {{ onLoad: (sources: { model: any, mmproj: any }) => void, onCancel: () => void, onBack: () => void, onSettings: () => void, onError: (message: Text) => void,
-   *   onTell: (message: Text) => void, onKnown: () => void }} handlers  `onTell`: for screen readers; `onKnown`: something else is to be said of
+   *   onOthers: (files: Promise<File[]>) => void, onTell: (message: Text) => void, onKnown: () => void }} handlers  `onOthers`: files that were chosen
+   *   and are no models, as soon as that is known; `onTell`: for screen readers; `onKnown`: something else is to be said of
    *   the models that the page offers
    */
   constructor(words, handlers) {
@@ -273,11 +274,11 @@ export class ModelPanel {
    */
   async #take(files) {
     if (files.length === 0) return;
-    const sorted = await sortFiles(files);
-    const [other] = sorted.other;
-    if (other) {
-      this.#handlers.onError(this.#words.say("model.notGguf", { file: other.name }));
-    }
+    const sorting = sortFiles(files);
+    // At once: what becomes of the others matters to a question that is asked before they are looked at.
+    this.#handlers.onOthers(sorting.then(({ other }) => other));
+    const sorted = await sorting.catch(() => null);
+    if (!sorted) return;
     if (sorted.model.length > 0) this.#slots.model.set(sorted.model);
     if (sorted.mmproj.length > 0) this.#slots.mmproj.set(sorted.mmproj.slice(0, 1));
     if (!this.submit.disabled) this.submit.focus();

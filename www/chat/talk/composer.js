@@ -1,6 +1,7 @@
 // Where a question is written and pictures are attached.
 
 import { button, element, nameButton, setAttribute } from "../base/dom.js";
+import { isFile } from "../base/files.js";
 import { askForAddress } from "./address-dialog.js";
 import { hasCamera, takePhoto } from "./camera.js";
 import { looksLikePicture, MAX_PICTURES, openPicture } from "./pictures.js";
@@ -165,15 +166,18 @@ export class Composer {
   }
 
   /**
-   * Opens files and puts those that are pictures to the question, in this order. What is none is said.
-   * @param {Blob[]} files
+   * Opens files and puts those that are pictures to the question, in this order. What is none is said. A question that is asked meanwhile waits
+   * for them, also where it is not known yet which they are.
+   * @param {Blob[] | Promise<Blob[]>} files
    */
   async attachAll(files) {
-    if (files.length === 0) return;
-    if (this.#vision === false) return this.#handlers.onError(this.#words.say("ask.noVision"));
+    if (Array.isArray(files)) {
+      if (files.length === 0) return;
+      if (this.#vision === false) return this.#handlers.onError(this.#words.say("ask.noVision"));
+    }
     this.#opening += 1;
     this.#update();
-    const mine = this.#attaching.then(() => this.#open(files));
+    const mine = this.#attaching.then(async () => this.#open(await files));
     this.#attaching = mine.catch(() => false);
     const opened = await mine.finally(() => (this.#opening -= 1));
     // Without a picture that belongs to it, the question is not what was meant.
@@ -193,7 +197,7 @@ export class Composer {
       this.#handlers.onError(message, action);
     };
     for (const [i, file] of files.entries()) {
-      const name = file instanceof File ? file.name : String(this.#words.say("picture.unnamed"));
+      const name = isFile(file) ? file.name : String(this.#words.say("picture.unnamed"));
       try {
         if (!await looksLikePicture(file)) {
           fail(this.#words.say("picture.none", { name }), undefined);
@@ -201,7 +205,7 @@ export class Composer {
         }
         const picture = await openPicture(file, name);
         if (this.#pictures.length >= this.#most) {
-          const left = files.slice(i).filter((file) => file instanceof File);
+          const left = files.slice(i).filter(isFile);
           const all = [...this.#pictures.map(({ file, name }) => new File([file], name, { type: file.type })), ...left];
           fail(this.#words.say("ask.tooMany", { count: this.#most }), { text: this.#words.say("ask.describeAll"), onclick: () => this.#handlers.onMany(all) });
           break;

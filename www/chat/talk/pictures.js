@@ -2,6 +2,7 @@
 
 import { Complaint } from "../../strings/language.js";
 import { element } from "../base/dom.js";
+import { isFile } from "../base/files.js";
 
 /** More would fill any context with picture tokens. */
 export const MAX_PICTURES = 8;
@@ -48,7 +49,7 @@ export async function looksLikePicture(file) {
  * @param {string} [name]
  * @returns {Promise<Picture>}  fails with a Complaint
  */
-export async function openPicture(file, name = file instanceof File ? file.name : "") {
+export async function openPicture(file, name = isFile(file) ? file.name : "") {
   const url = URL.createObjectURL(file);
   const image = element("img", { alt: "" });
   image.src = url;
