@@ -31,6 +31,8 @@ export class LanguageModel extends EventTarget {
   onquotaoverflow: ((event: Event) => unknown) | null;
   readonly topK: number;
   readonly temperature: number;
+  /** Null where the session was not created with one. */
+  readonly samplingMode: SamplingMode | null;
   /** The same conversation, to go on with in another way. */
   clone(options?: { signal?: AbortSignal }): Promise<LanguageModel>;
   /** Ends what it is doing. The model stays loaded. */
@@ -54,19 +56,26 @@ export interface PromptTool {
   execute: (input: any) => unknown;
 }
 
+/** From always the likeliest word to many a surprising one; instead of `topK` and `temperature`. */
+export type SamplingMode = "most-predictable" | "predictable" | "slightly-predictable" | "balanced" | "slightly-creative" | "creative" | "most-creative";
+
 export interface Expected { type: "text" | "image" | (string & {}); languages?: string[] }
 export interface CoreOptions {
   topK?: number;
   temperature?: number;
+  samplingMode?: SamplingMode;
   expectedInputs?: Expected[];
   expectedOutputs?: Expected[];
   /** Called when the model asks for them, up to eight times for one answer; an answer is then written from what they return. */
   tools?: PromptTool[];
 }
+export interface CreateMonitor extends EventTarget {
+  ondownloadprogress: ((event: ProgressEvent) => unknown) | null;
+}
 export interface CreateOptions extends CoreOptions {
   initialPrompts?: PromptMessage[];
   /** Gets a target of `downloadprogress` events, whose `loaded` goes from 0 to 1. */
-  monitor?: (monitor: EventTarget) => void;
+  monitor?: (monitor: CreateMonitor) => void;
   signal?: AbortSignal;
 }
 export interface PromptOptions {
@@ -85,3 +94,10 @@ export interface PromptOptions {
  * @returns whether the page's `LanguageModel` is this one now
  */
 export function installLanguageModel(given: Engine | PromiseLike<Engine> | EngineOptions, options?: { prefer?: boolean }): boolean;
+/**
+ * The same where the browser has a `LanguageModel` of its own and no model behind it that does what the page needs: one whose `availability` for that
+ * is `"unavailable"`.
+ *
+ * @param options  `needs`: what sessions are going to be created with, for instance `{ expectedInputs: [{ type: "image" }] }`, or `{}`
+ */
+export function installLanguageModel(given: Engine | PromiseLike<Engine> | EngineOptions, options: { prefer?: boolean; needs: CoreOptions }): Promise<boolean>;

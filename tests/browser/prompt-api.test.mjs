@@ -3,6 +3,8 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
+import idl from "@webref/idl";
+
 import { openTab, start, withoutEngine } from "./support.mjs";
 
 describe("the Prompt API", { skip: withoutEngine }, () => {
@@ -63,6 +65,141 @@ describe("the Prompt API", { skip: withoutEngine }, () => {
     assert.ok(seen.params.maxTopK > 1 && seen.params.defaultTemperature > 0);
     assert.equal(seen.is, true);
     assert.equal(seen.built, "TypeError");
+  });
+
+  test("the browser's own is replaced where it is asked to be, or has no model for what is needed", async () => {
+    const seen = await page.evaluate(async () => {
+      const { Ours, installLanguageModel, options } = globalThis;
+      const image = { expectedInputs: [{ type: "image" }] };
+      /** What becomes of a browser's own whose availability is this. */
+      const become = async (availability, more) => {
+        const asked = [];
+        const theirs = { availability: (options) => (asked.push(options), availability(options)) };
+        Object.defineProperty(globalThis, "LanguageModel", { value: theirs, writable: true, configurable: true });
+        const installed = await installLanguageModel(options, more);
+        return [installed, globalThis.LanguageModel === Ours, globalThis.LanguageModel === theirs, asked];
+      };
+      const onlyText = async (options) => (options.expectedInputs ? "unavailable" : "downloadable");
+      const all = [
+        await become(onlyText), await become(onlyText, { prefer: true }), await become(onlyText, { needs: {} }), await become(onlyText, { needs: image }),
+        await become(async () => { throw new TypeError("an option that it does not know"); }, { needs: image }),
+        await become(() => { throw new TypeError("at once"); }, { needs: image }),
+        await become(async () => "available", { prefer: true, needs: {} }),
+      ];
+      delete globalThis.LanguageModel;
+      return [...all, [await installLanguageModel(options, { needs: image }), globalThis.LanguageModel === Ours, false, []]];
+    });
+    const image = { expectedInputs: [{ type: "image" }] };
+    assert.deepEqual(seen, [
+      [false, false, true, []], [true, true, false, []], [false, false, true, [{}]], [true, true, false, [image]],
+      [true, true, false, [image]], [true, true, false, [image]], [true, true, false, [{}]], [true, true, false, []],
+    ]);
+  });
+
+  test("every member, value and option that the specification's IDL has is there, or refused by name", async () => {
+    const files = await idl.listAll();
+    const all = (await Promise.all(["prompt-api", "writing-assistance-apis"].map((name) => files[name].parse()))).flat();
+    const named = (name, type) => all.find((one) => one.name === name && one.type === type);
+    const values = (name) => named(name, "enum").values.map(({ value }) => value);
+    const mixins = (name) => all.filter(({ type, target }) => type === "includes" && target === name).map(({ includes }) => named(includes, "interface mixin"));
+    const membersOf = (name) => [named(name, "interface"), ...mixins(name)].flatMap(({ members }) => members).map(({ type, name, special, readonly, arguments: given, idlType }) => ({
+      type, name, isStatic: special === "static", readonly, isPromise: idlType?.generic === "Promise", length: given?.filter(({ optional }) => !optional).length,
+    }));
+    const options = (name) => {
+      const { members, inheritance } = named(name, "dictionary");
+      return [...inheritance ? options(inheritance) : [], ...members.map(({ name }) => name)];
+    };
+    const dictionaries = Object.fromEntries(["CreateCoreOptions", "CreateOptions", "PromptOptions", "AppendOptions", "CloneOptions", "Expected", "Message", "MessageContent", "Tool"].map((name) => [name, options(`LanguageModel${name}`)]));
+    const interfaces = { LanguageModel: membersOf("LanguageModel"), CreateMonitor: membersOf("CreateMonitor") };
+    const enums = Object.fromEntries(["Availability", "LanguageModelSamplingMode", "LanguageModelMessageRole", "LanguageModelMessageType"].map((name) => [name, values(name)]));
+    assert.ok(interfaces.LanguageModel.length > 15 && dictionaries.CreateOptions.length > 7, "the IDL is what it was");
+
+    const seen = await page.evaluate(async ({ interfaces, dictionaries, enums }) => {
+      const { Ours, installLanguageModel, options, outcome, picture } = globalThis;
+      installLanguageModel(options, { prefer: true });
+      let monitor;
+      const session = await Ours.create({ monitor: (given) => (monitor = given) });
+      const faults = [];
+      const check = (holds, what) => holds || faults.push(what);
+      for (const [name, object] of Object.entries({ LanguageModel: session, CreateMonitor: monitor })) {
+        const prototype = Object.getPrototypeOf(object);
+        check(Object.prototype.toString.call(object) === `[object ${name}]` && object instanceof EventTarget, name);
+        for (const member of interfaces[name]) {
+          const holder = member.isStatic ? prototype.constructor : prototype;
+          const { value, get, set } = Object.getOwnPropertyDescriptor(holder, member.name) ?? {};
+          const what = `${name}.${member.name}`;
+          if (member.type === "attribute") {
+            check(get && Boolean(set) !== member.readonly, what);
+          } else {
+            check(typeof value === "function" && value.length === member.length, `${what}: ${value?.length} arguments`);
+            // Wrong arguments are no reason to throw where there is a promise.
+            if (member.isPromise && member.length > 0) check((await outcome(value.call(object, Symbol("wrong")))).name === "TypeError", `${what} with a wrong argument`);
+          }
+          if (member.name.startsWith("on")) {
+            const type = member.name.slice(2);
+            const got = [];
+            object[member.name] = () => got.push("first");
+            object.addEventListener(type, () => got.push("second"), { once: true });
+            object[member.name] = () => got.push("instead");
+            object.dispatchEvent(new Event(type));
+            object[member.name] = 7;
+            object.dispatchEvent(new Event(type));
+            check(got.join() === "instead,second" && object[member.name] === null, `${what}: ${got}`);
+          }
+        }
+      }
+      /** The names that are looked at of an object that is given to `use`. */
+      const readBy = async (use, from = {}) => {
+        const read = new Set();
+        await outcome((async () => use(new Proxy(from, { get: (target, name) => (read.add(name), target[name]) })))());
+        return read;
+      };
+      const uses = {
+        CreateCoreOptions: [(given) => Ours.availability(given)],
+        CreateOptions: [(given) => Ours.create(given)],
+        PromptOptions: [(given) => session.prompt("x", given), (given) => session.measureContextUsage("x", given), (given) => session.promptStreaming("x", given).getReader().read()],
+        AppendOptions: [(given) => session.append("x", given)],
+        CloneOptions: [(given) => session.clone(given)],
+        Expected: [(given) => Ours.availability({ expectedInputs: [given] }), (given) => Ours.availability({ expectedOutputs: [given] })],
+        Message: [(given) => session.measureContextUsage([given])],
+        MessageContent: [(given) => session.measureContextUsage([{ role: "user", content: [given] }])],
+        Tool: [(given) => Ours.availability({ tools: [given] })],
+      };
+      const from = { Message: { role: "user", content: "x" }, Expected: { type: "text" }, MessageContent: { type: "text", value: "x" }, Tool: { name: "x", description: "x", inputSchema: {}, execute() {} }, PromptOptions: { signal: AbortSignal.timeout(500) } };
+      for (const [name, names] of Object.entries(dictionaries)) {
+        for (const use of uses[name]) {
+          const read = await readBy(use, from[name]);
+          for (const option of names) check(read.has(option), `${name}.${option} is not looked at by ${use}`);
+        }
+        if (name !== "PromptOptions") check(!(await outcome((async () => uses[name][0](from[name] ?? {}))())).name, `${name} with nothing said`);
+      }
+      check(enums.Availability.includes(await Ours.availability()), "availability");
+      for (const samplingMode of enums.LanguageModelSamplingMode) {
+        const made = await Ours.create({ samplingMode });
+        check(made.samplingMode === samplingMode && made.topK >= 1 && made.temperature >= 0 && (await made.clone()).samplingMode === samplingMode, samplingMode);
+      }
+      check((await outcome(Ours.create({ samplingMode: "wild" }))).name === "TypeError", "another sampling mode");
+      check((await outcome(Ours.create({ samplingMode: "balanced", topK: 3 }))).name === "TypeError", "a sampling mode beside topK");
+      for (const role of enums.LanguageModelMessageRole) check((await outcome(Ours.create({ initialPrompts: [{ role, content: "x" }] }))).value instanceof Ours, role);
+      const types = {};
+      for (const type of [...enums.LanguageModelMessageType, "video"]) {
+        const value = type === "image" ? picture : "x";
+        types[type] = [(await outcome(session.measureContextUsage([{ role: "user", content: [{ type, value }] }]))).name ?? "taken",
+          (await outcome(Ours.create({ expectedInputs: [{ type }] }))).name ?? "taken", (await outcome(Ours.create({ expectedOutputs: [{ type }] }))).name ?? "taken"];
+      }
+      const tags = (await outcome(Ours.create({ expectedInputs: [{ type: "text", languages: ["no tag"] }] }))).name;
+      const empty = await Promise.all([Ours.availability(null), Ours.create(null).then((made) => made.clone(null)).then((made) => made.append("x", null))].map(outcome));
+      return { faults, types, tags, empty: empty.map(({ name }) => name ?? "taken") };
+    }, { interfaces, dictionaries, enums });
+    assert.deepEqual(seen, {
+      faults: [],
+      types: {
+        "text": ["taken", "taken", "taken"], "image": ["taken", "taken", "NotSupportedError"],
+        ...Object.fromEntries(["audio", "tool-call", "tool-response"].map((type) => [type, ["NotSupportedError", "NotSupportedError", "NotSupportedError"]])), "video": ["TypeError", "TypeError", "TypeError"],
+      },
+      tags: "RangeError",
+      empty: ["taken", "taken"],
+    });
   });
 
   test("a question about a picture, whole and in pieces, and the next one", async () => {

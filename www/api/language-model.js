@@ -2,10 +2,13 @@
 // those that it has computed before.
 
 import { constraintOf, JsonString, PlainText } from "./constraint.js";
+import { CreateMonitor, tellProgress } from "./create-monitor.js";
 import { asException, exception } from "./dom-exception.js";
+import { EventHandlers } from "./event-handlers.js";
 import { isKept } from "./kept.js";
 import { isBegun, tell, toMessages } from "./prompt-input.js";
 import { addCallPart, checkTools, engineTools, resultsOf } from "./prompt-tools.js";
+import { checkSampling, PARAMS } from "./sampling-mode.js";
 import { SharedEngine, withSignal } from "./shared-engine.js";
 
 /** @typedef {import("../llava-web.js").Engine} Engine */
@@ -17,24 +20,39 @@ let shared = null;
 
 /** What is kept free for an answer: this part of the context. */
 const FOR_ANSWER = 1 / 8;
-const DEFAULT_TOP_K = 40;
-const MAX_TOP_K = 1024;
-/** As the engine's own. */
-const DEFAULT_TEMPERATURE = 0.7;
-const MAX_TEMPERATURE = 2;
+/** What the specification knows that is said and answered; text and pictures are understood here. */
+const TYPES = ["text", "image", "audio", "tool-call", "tool-response"];
 /** How often tools may be called for one answer. */
 const MAX_ROUNDS = 8;
 
 /**
  * @param {any} given
- * @param {{ prefer?: boolean }} [options]
+ * @param {{ prefer?: boolean, needs?: object }} [options]
+ * @returns {boolean | Promise<boolean>}
  */
-export function installLanguageModel(given, { prefer = false } = {}) {
+export function installLanguageModel(given, { prefer = false, needs } = {}) {
   shared = new SharedEngine(given, "installLanguageModel");
-  const global = /** @type {any} */ (globalThis);
-  if (!prefer && global.LanguageModel !== undefined && global.LanguageModel !== LanguageModel) return false;
-  Object.defineProperty(global, "LanguageModel", { value: LanguageModel, writable: true, configurable: true, enumerable: false });
+  const own = /** @type {any} */ (globalThis).LanguageModel;
+  if (needs !== undefined) return lacks(own, needs).then((lacking) => (prefer || lacking) && install());
+  return (prefer || own === undefined || own === LanguageModel) && install();
+}
+
+/** @returns {true} */
+function install() {
+  Object.defineProperty(globalThis, "LanguageModel", { value: LanguageModel, writable: true, configurable: true, enumerable: false });
   return true;
+}
+
+/**
+ * Whether the browser's own `LanguageModel` has no model that does what a page needs.
+ * @param {any} own
+ * @param {object} needs
+ */
+async function lacks(own, needs) {
+  if (own === undefined || own === LanguageModel) return true;
+  // A browser that does not know what is asked of it does not do it.
+  const availability = await (async () => own.availability(needs))().catch(() => "unavailable");
+  return availability === "unavailable";
 }
 
 /** Given to the constructor by `create` and `clone` alone. */
@@ -44,37 +62,37 @@ export class LanguageModel extends EventTarget {
   #engine;
   /** @type {Message[]} */
   #messages;
-  #topK;
-  #temperature;
+  /** @type {ReturnType<typeof checkSampling>} */
+  #sampling;
   #tools;
   #usage;
   /** Ends everything that it is doing. */
   #ended = new AbortController();
   /** The call before: they are answered in their order. @type {Promise<unknown>} */
   #last = Promise.resolve();
-  /** @type {Map<string, (event: Event) => unknown>} */
-  #handlers = new Map();
+  #handlers = new EventHandlers(this);
 
   /**
    * @param {symbol} own
-   * @param {{ engine: Engine, messages: Message[], topK: number, temperature: number, tools: import("./prompt-tools.js").PromptTool[], usage: number }} state
+   * @param {{ engine: Engine, messages: Message[], sampling: ReturnType<typeof checkSampling>, tools: import("./prompt-tools.js").PromptTool[], usage: number }} state
    */
   constructor(own, state) {
     if (own !== OWN) throw new TypeError("Illegal constructor. Use LanguageModel.create().");
     super();
     this.#engine = state.engine;
     this.#messages = state.messages;
-    this.#topK = state.topK;
-    this.#temperature = state.temperature;
+    this.#sampling = state.sampling;
     this.#tools = state.tools;
     this.#usage = state.usage;
   }
 
   /** @param {any} [options] */
   static async availability(options = {}) {
+    options ??= {};
     checkSampling(options);
     checkTools(options.tools);
-    if (shared === null || unsupported(options) !== null) return "unavailable";
+    const why = unsupported(options);
+    if (shared === null || why !== null) return "unavailable";
     if (shared.engine) return shared.engine.info.vision === null && wantsImages(options) ? "unavailable" : "available";
     if (wantsImages(options) && shared.options !== null && !shared.options.mmproj) return "unavailable";
     if (shared.isLoading) return "downloading";
@@ -82,22 +100,23 @@ export class LanguageModel extends EventTarget {
   }
 
   static async params() {
-    return shared && { defaultTopK: DEFAULT_TOP_K, maxTopK: MAX_TOP_K, defaultTemperature: DEFAULT_TEMPERATURE, maxTemperature: MAX_TEMPERATURE };
+    return shared && { ...PARAMS };
   }
 
   /** @param {any} [options] */
   static async create(options = {}) {
+    options ??= {};
     const { signal, monitor, initialPrompts } = options;
     signal?.throwIfAborted();
     const sampling = checkSampling(options);
     const tools = checkTools(options.tools);
-    const why = shared === null ? "No model was given: call installLanguageModel first." : unsupported(options);
+    const why = unsupported(options) ?? (shared === null ? "No model was given: call installLanguageModel first." : null);
     if (shared === null || why !== null) throw exception(String(why), "NotSupportedError");
     const messages = toMessages(initialPrompts ?? [], { isInitial: true });
     if (messages.some(isBegun)) throw new TypeError("initialPrompts: a prefix can only be given to prompt.");
-    const told = new EventTarget();
+    const told = new CreateMonitor();
     monitor?.(told);
-    const progress = (/** @type {number} */ loaded) => told.dispatchEvent(Object.assign(new Event("downloadprogress"), { loaded, total: 1, lengthComputable: true }));
+    const progress = (/** @type {number} */ loaded) => tellProgress(told, loaded);
     try {
       progress(0);
       const engine = await withSignal(shared.load(({ loaded, total }) => {
@@ -110,19 +129,27 @@ export class LanguageModel extends EventTarget {
       if (usage > engine.info.contextSize) {
         throw exception(`initialPrompts take ${usage} tokens, but the context has ${engine.info.contextSize}. Shorten them.`, "QuotaExceededError");
       }
-      return new LanguageModel(OWN, { engine, messages, tools, usage, ...sampling });
+      return new LanguageModel(OWN, { engine, messages, tools, usage, sampling });
     } catch (thrown) {
       signal?.throwIfAborted();
       throw asException(thrown);
     }
   }
 
+  get [Symbol.toStringTag]() {
+    return "LanguageModel";
+  }
+
   get topK() {
-    return this.#topK;
+    return this.#sampling.topK;
   }
 
   get temperature() {
-    return this.#temperature;
+    return this.#sampling.temperature;
+  }
+
+  get samplingMode() {
+    return this.#sampling.samplingMode;
   }
 
   get contextUsage() {
@@ -142,32 +169,19 @@ export class LanguageModel extends EventTarget {
   }
 
   get oncontextoverflow() {
-    return this.#handlers.get("contextoverflow") ?? null;
+    return this.#handlers.get("contextoverflow");
   }
 
   set oncontextoverflow(handler) {
-    this.#handle("contextoverflow", handler);
+    this.#handlers.set("contextoverflow", handler);
   }
 
   get onquotaoverflow() {
-    return this.#handlers.get("quotaoverflow") ?? null;
+    return this.#handlers.get("quotaoverflow");
   }
 
   set onquotaoverflow(handler) {
-    this.#handle("quotaoverflow", handler);
-  }
-
-  /**
-   * @param {string} type
-   * @param {unknown} handler
-   */
-  #handle(type, handler) {
-    const before = this.#handlers.get(type);
-    if (before) this.removeEventListener(type, before);
-    this.#handlers.delete(type);
-    if (typeof handler !== "function") return;
-    this.#handlers.set(type, /** @type {(event: Event) => unknown} */ (handler));
-    this.addEventListener(type, /** @type {(event: Event) => unknown} */ (handler));
+    this.#handlers.set("quotaoverflow", handler);
   }
 
   /**
@@ -208,7 +222,8 @@ export class LanguageModel extends EventTarget {
    * @param {any} input
    * @param {{ signal?: AbortSignal }} [options]
    */
-  append(input, { signal } = {}) {
+  async append(input, options = {}) {
+    const { signal } = options ?? {};
     return this.#inTurn(signal, async (stop) => {
       const added = toMessages(input, { follows: this.#messages });
       const messages = await this.#fitting(added, stop, 0);
@@ -221,9 +236,12 @@ export class LanguageModel extends EventTarget {
    * @param {any} input
    * @param {PromptOptions} [options]
    */
-  measureContextUsage(input, { signal } = {}) {
+  async measureContextUsage(input, options = {}) {
+    const { signal, responseConstraint, omitResponseConstraintInput } = options ?? {};
     return this.#inTurn(signal, async (stop) => {
       const added = toMessages(input, { follows: this.#messages });
+      const { schema } = constraintOf(responseConstraint);
+      if (schema !== undefined && !omitResponseConstraintInput) tell(added, schema);
       const [before, after] = [this.#messages, [...this.#messages, ...added]].map((messages) =>
         messages.length === 0 ? Promise.resolve(0) : this.#count(messages, stop));
       return Math.max(0, await /** @type {Promise<number>} */ (after) - await /** @type {Promise<number>} */ (before));
@@ -234,7 +252,7 @@ export class LanguageModel extends EventTarget {
    * @param {any} input
    * @param {PromptOptions} [options]
    */
-  measureInputUsage(input, options) {
+  async measureInputUsage(input, options = {}) {
     return this.measureContextUsage(input, options);
   }
 
@@ -248,9 +266,10 @@ export class LanguageModel extends EventTarget {
   }
 
   /** @param {{ signal?: AbortSignal }} [options] */
-  clone({ signal } = {}) {
+  async clone(options = {}) {
+    const { signal } = options ?? {};
     return this.#inTurn(signal, async () => new LanguageModel(OWN, {
-      engine: this.#engine, messages: [...this.#messages], topK: this.#topK, temperature: this.#temperature, tools: this.#tools, usage: this.#usage,
+      engine: this.#engine, messages: [...this.#messages], sampling: this.#sampling, tools: this.#tools, usage: this.#usage,
     }));
   }
 
@@ -294,12 +313,15 @@ export class LanguageModel extends EventTarget {
    * @param {AbortSignal} [left]  that of a stream that nobody reads any more
    * @returns {AsyncGenerator<string, void, undefined>}
    */
-  async *#answer(input, { signal, responseConstraint, omitResponseConstraintInput = false }, left) {
+  async *#answer(input, options, left) {
+    const { signal, responseConstraint, omitResponseConstraintInput = false } = options ?? {};
     this.#check(signal);
     const stop = AbortSignal.any([this.#ended.signal, ...(signal ? [signal] : []), ...(left ? [left] : [])]);
     const before = this.#last;
     let done = () => {};
     this.#last = new Promise((resolve) => (done = () => resolve(undefined)));
+    // Also one that is stopped while nobody reads on: what comes behind it need not wait.
+    stop.addEventListener("abort", () => done(), { once: true });
     /** What a tool threw, which is the page's own. @type {{ error: unknown } | null} */
     let thrownByTool = null;
     try {
@@ -311,7 +333,7 @@ export class LanguageModel extends EventTarget {
         const messages = await this.#fitting(added, stop, FOR_ANSWER);
         const goesOn = isBegun(messages.at(-1));
         const stream = await this.#engine.chat.completions.create({
-          messages: messages, stream: true, signal: stop, temperature: this.#temperature, top_k: this.#topK,
+          messages: messages, stream: true, signal: stop, temperature: this.temperature, top_k: this.topK,
           ...(goesOn && { continue_final_message: true }), ...(constraint.format && { response_format: constraint.format }),
           ...(round < MAX_ROUNDS && { tools: engineTools(this.#tools) }),
         });
@@ -385,16 +407,8 @@ function textOf(message) {
 }
 
 /** @param {any} options */
-function checkSampling({ topK = DEFAULT_TOP_K, temperature = DEFAULT_TEMPERATURE } = {}) {
-  if (typeof topK !== "number" || typeof temperature !== "number" || !(topK >= 1) || !(temperature >= 0)) {
-    throw new RangeError("topK must be at least 1, and temperature at least 0.");
-  }
-  return { topK: Math.min(Math.floor(topK), MAX_TOP_K), temperature: Math.min(temperature, MAX_TEMPERATURE) };
-}
-
-/** @param {any} options */
-function wantsImages({ expectedInputs = [] } = {}) {
-  return expectedInputs.some((/** @type {any} */ { type }) => type === "image");
+function wantsImages({ expectedInputs }) {
+  return (expectedInputs ?? []).some((/** @type {any} */ { type }) => type === "image");
 }
 
 /**
@@ -402,10 +416,26 @@ function wantsImages({ expectedInputs = [] } = {}) {
  * @param {any} options
  * @returns {string | null}
  */
-function unsupported({ expectedInputs = [], expectedOutputs = [] } = {}) {
-  const other = expectedInputs.find((/** @type {any} */ { type }) => !["text", "image"].includes(type));
-  if (other) return `Input of the type "${other.type}" is not understood by this model.`;
-  if (expectedOutputs.some((/** @type {any} */ { type }) => type !== "text")) return "Text is all that this model writes.";
+function unsupported({ expectedInputs, expectedOutputs }) {
+  const [inputs, outputs] = [typesOf(expectedInputs, "expectedInputs"), typesOf(expectedOutputs, "expectedOutputs")];
+  const other = inputs.find((type) => !["text", "image"].includes(type));
+  if (other) return `Input of the type "${other}" is not understood by this model.`;
+  if (outputs.some((type) => type !== "text")) return "Text is all that this model writes.";
   return null;
+}
+
+/**
+ * The types that are expected. Which languages a model knows is not known: each is taken, if it is the tag of one.
+ * @param {any} expected
+ * @param {string} name
+ * @returns {string[]}
+ */
+function typesOf(expected, name) {
+  return [...expected ?? []].map((given) => {
+    const { type, languages } = given ?? {};
+    if (!TYPES.includes(type)) throw new TypeError(`${name}: the type must be one of ${TYPES.map((type) => `"${type}"`).join(", ")}.`);
+    Intl.getCanonicalLocales(languages ?? []);
+    return type;
+  });
 }
 

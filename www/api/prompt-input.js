@@ -46,6 +46,9 @@ function toParts(parts, i, role) {
     if (type === "image" && role !== "user") throw exception(`messages[${i}]: only a user's message can show pictures.`, "NotSupportedError");
     if (type === "image") return { type: "image", image: value };
     if (type === "audio") throw exception("Audio is not understood by this model.", "NotSupportedError");
+    if (type === "tool-call" || type === "tool-response") {
+      throw exception(`messages[${i}]: a part of the type "${type}" is not supported. Give the tools to create: the session calls them itself.`, "NotSupportedError");
+    }
     throw new TypeError(`messages[${i}]: the type of a part must be "text" or "image".`);
   });
 }
