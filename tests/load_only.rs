@@ -206,6 +206,44 @@ fn what_is_wrong_with_a_block_is_said() {
     }
 }
 
+/// NVIDIA's files have a number beside each matrix that all of it is multiplied by, and one for activations of 4 bits, which these are not.
+#[test]
+fn matrices_of_nvfp4_are_multiplied_by_their_factors() {
+    let format = LoadOnly::NVFP4;
+    let mut random = Random::new(9);
+    let [mut stored, mut floats] = [(); 2].map(|()| without_matrices());
+    for (i, (name, n_in, n_out)) in MATRICES.into_iter().enumerate() {
+        let (factor, dims) = (2.0_f32.powi(-6) * (1.0 + i as f32 / 7.0), [n_in, n_out]);
+        let bytes = row(format, n_in * n_out, 1.0 / (n_in as f32).sqrt() / factor, &mut random);
+        let mut values = vec![0.0; n_in * n_out];
+        format.decode_row(&bytes, &mut values);
+        values.iter_mut().for_each(|x| *x *= factor);
+        floats = floats.floats(&format!("{name}.weight"), &dims, &values);
+        // Before the matrix, behind it, and nowhere.
+        let scale = |file: GgufWriter| file.floats(&format!("{name}.scale"), &[1], &[factor]);
+        stored = if i % 2 == 0 { scale(stored) } else { stored };
+        stored = stored.tensor(&format!("{name}.weight"), format, &dims, bytes);
+        stored = if i % 2 == 1 { scale(stored) } else { stored };
+        stored = stored.floats(&format!("{name}.input_scale"), &[1], &[0.01]);
+    }
+    let mut engine = load(Cpu::new(), vec![stored.finish()]).expect("loads");
+    let want = logits(&mut load(Cpu::new(), vec![floats.finish()]).expect("loads"));
+    assert_near(format, &want, &logits(&mut engine), 1e-3);
+    // Each of them counts.
+    let name = "blk.0.ffn_up.scale";
+    let mut without = load(Cpu::new(), vec![stored.clone().without(name).finish()]).expect("loads");
+    assert!(nmse(&want, &logits(&mut without)) > 0.1);
+    for (dims, values, what) in [(vec![2], vec![1.0; 2], "[2] instead of [1]"), (vec![1], vec![f32::NAN], "not numbers")] {
+        let file = stored.clone().without(name).floats(name, &dims, &values);
+        let error = load(Cpu::new(), vec![file.finish()]).err().expect("it is refused");
+        assert!(error.code() == "invalid_gguf" && error.message().contains(name) && error.message().contains(what), "{error}");
+    }
+    // Beside a matrix of another format it means something else.
+    let file = model(LoadOnly::MXFP4).stored.floats(name, &[1], &[1.0]);
+    let error = load(Cpu::new(), vec![file.finish()]).err().expect("it is refused");
+    assert!(error.code() == "unsupported_architecture" && error.message().contains(name), "{error}");
+}
+
 /// Vectors and tables may be in such a format too; they are floats in memory.
 #[test]
 fn norms_may_be_in_any_format() {

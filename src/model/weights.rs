@@ -8,7 +8,7 @@ use siphasher::sip::SipHasher13;
 use crate::backend::{Backend, DepthwiseConv, Linear, MatrixSpec};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Tensor};
-use crate::quant::{Format, Stored, quantize_row};
+use crate::quant::{Format, LoadOnly, Stored, quantize_row};
 
 /// Bytes of weights that are in flight between source and backend at a time.
 const STAGING: usize = 4 << 20;
@@ -52,6 +52,8 @@ struct Want {
 pub struct Plan<'a> {
     gguf: &'a Gguf,
     wants: BTreeMap<String, Want>,
+    /// Matrices that are multiplied by a number as a whole, and the tensors that have it.
+    factors: BTreeMap<String, String>,
     ignored: Vec<String>,
     missing: Vec<String>,
     misshaped: Vec<String>,
@@ -60,7 +62,14 @@ pub struct Plan<'a> {
 impl<'a> Plan<'a> {
     /// An empty plan for this file.
     pub fn new(gguf: &'a Gguf) -> Self {
-        Self { gguf, wants: BTreeMap::new(), ignored: Vec::new(), missing: Vec::new(), misshaped: Vec::new() }
+        Self {
+            gguf,
+            wants: BTreeMap::new(),
+            factors: BTreeMap::new(),
+            ignored: Vec::new(),
+            missing: Vec::new(),
+            misshaped: Vec::new(),
+        }
     }
 
     /// The file.
@@ -83,10 +92,35 @@ impl<'a> Plan<'a> {
             Some(t) if trimmed(&t.info.dims) != trimmed(dims) => {
                 self.misshaped.push(format!("'{name}' is {:?} instead of {dims:?}", t.info.dims));
             }
-            Some(_) => {
+            Some(t) => {
+                if t.info.format == LoadOnly::NVFP4.into() && matches!(role, Role::Matrices(_)) {
+                    self.factor(name);
+                }
                 self.wants.insert(name.to_string(), Want { dims: dims.to_vec(), n_in, role });
             }
         }
+    }
+
+    /// Notes what a matrix of NVFP4 is multiplied by as a whole, where the file has that, as llama.cpp writes it: one float in `name.scale`
+    /// beside `name.weight`.
+    fn factor(&mut self, weight: &str) {
+        let scale = format!("{}.scale", weight.trim_end_matches(".weight"));
+        match self.gguf.tensor(&scale) {
+            Some(t) if t.info.n_elements() != 1 => {
+                self.misshaped.push(format!("'{scale}' is {:?} instead of [1]", t.info.dims));
+            }
+            Some(_) => drop(self.factors.insert(weight.to_string(), scale)),
+            None => {}
+        }
+    }
+
+    /// Whether a tensor belongs to a matrix of NVFP4: its factor, or the one that programs multiply 4-bit activations by, which these are not.
+    fn is_factor(&self, name: &str) -> bool {
+        let of = |end: &str| name.strip_suffix(end).map(|stem| format!("{stem}.weight"));
+        let is_nvfp4 = |weight: &String| {
+            self.wants.contains_key(weight) && self.gguf.tensor(weight).is_some_and(|t| t.info.format == LoadOnly::NVFP4.into())
+        };
+        of(".scale").is_some_and(|weight| self.factors.contains_key(&weight)) || of(".input_scale").as_ref().is_some_and(is_nvfp4)
     }
 
     /// A matrix `[n_out, n_in]` under its own name.
@@ -188,7 +222,9 @@ impl<'a> Plan<'a> {
             .gguf
             .tensors()
             .filter(|t| {
-                !self.wants.contains_key(&t.info.name) && !self.ignored.iter().any(|p| t.info.name.starts_with(p.as_str()))
+                !self.wants.contains_key(&t.info.name)
+                    && !self.is_factor(&t.info.name)
+                    && !self.ignored.iter().any(|p| t.info.name.starts_with(p.as_str()))
             })
             .map(|t| format!("'{}'", t.info.name))
             .collect();
@@ -279,7 +315,8 @@ impl<'a, B: Backend> Reserved<'a, B> {
     /// As the source has them, and `invalid_gguf` for values that are not finite.
     pub async fn load(mut self, backend: &mut B, progress: &mut dyn FnMut(u64, u64)) -> Result<Weights<B>> {
         let gguf = self.plan.gguf;
-        let total: u64 = self.plan.wants.keys().filter_map(|n| gguf.tensor(n)).map(|t| t.info.n_bytes()).sum();
+        let names = self.plan.wants.keys().chain(self.plan.factors.values());
+        let total: u64 = names.filter_map(|n| gguf.tensor(n)).map(|t| t.info.n_bytes()).sum();
         let mut fingerprint = SipHasher13::new();
         fingerprint.write(self.quantize_to.map_or("", Format::name).as_bytes());
         let mut reader = Reader { gguf, staging: Vec::new(), fingerprint, loaded: 0, total, progress };
@@ -307,10 +344,14 @@ impl<'a, B: Backend> Reserved<'a, B> {
                     weights.floats.insert(tensor.info.name.clone(), all);
                 }
                 Role::Matrices(parts) => {
+                    let factor = match self.plan.factors.get(&tensor.info.name).and_then(|name| gguf.tensor(name)) {
+                        Some(scale) => Some(reader.factor(scale).await.inspect_err(refuse)?),
+                        None => None,
+                    };
                     for part in parts {
                         let reserved = self.builders.remove(&part.name);
                         let (spec, builder) = reserved.ok_or_else(|| not_planned(&part.name))?;
-                        let matrix = reader.matrix(backend, tensor, part, &spec, builder).await.inspect_err(refuse)?;
+                        let matrix = reader.matrix(backend, (tensor, factor), part, &spec, builder).await.inspect_err(refuse)?;
                         weights.matrices.insert(part.name.clone(), matrix);
                     }
                 }
@@ -396,10 +437,15 @@ impl Reader<'_> {
         Ok(out)
     }
 
+    /// The only number of a tensor.
+    async fn factor(&mut self, tensor: &Tensor) -> Result<f32> {
+        Ok(self.floats(tensor).await?[0])
+    }
+
     async fn matrix<B: Backend>(
         &mut self,
         backend: &mut B,
-        tensor: &Tensor,
+        (tensor, factor): (&Tensor, Option<f32>),
         part: &Part,
         spec: &MatrixSpec,
         mut builder: B::MatrixBuilder,
@@ -425,18 +471,21 @@ impl Reader<'_> {
             }
             converted.clear();
             room(&mut converted, to.row_bytes(n_in) * n, &part.name)?;
-            match stored {
-                Stored::Converted(format) => {
+            match (stored, factor) {
+                (Stored::Converted(format), None) => {
                     format.convert(bytes, &mut converted);
                     if !to.check_finite(&converted) {
                         return Err(too_large(&tensor.info.name, format.name()));
                     }
                 }
-                Stored::Kept(format) => {
+                _ => {
                     decoded.clear();
                     room(&mut decoded, n * n_in, &part.name)?;
                     decoded.resize(n * n_in, 0.0);
-                    format.decode_row(bytes, &mut decoded);
+                    stored.decode_row(bytes, &mut decoded);
+                    if let Some(factor) = factor {
+                        decoded.iter_mut().for_each(|x| *x *= factor);
+                    }
                     quantize_row(to, &decoded, &mut converted)
                         .map_err(|e| Error::from_code(e.code(), format!("{}: {}", part.name, e.message())))?;
                 }
