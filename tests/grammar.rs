@@ -178,6 +178,9 @@ fn valid(value: &Value, schema: &Value, root: &Value) -> bool {
                 let n = keywords.get("prefixItems").map_or(0, |p| list(p).len());
                 items.iter().skip(n).all(|item| sub(item, arg))
             }
+            ("uniqueItems", Value::Array(items)) => {
+                items.iter().enumerate().all(|(i, a)| items[..i].iter().all(|b| !equal(a, b)))
+            }
             ("required", Value::Object(members)) => {
                 list(arg).iter().all(|name| members.contains_key(name.as_str().expect("a name")))
             }
@@ -671,6 +674,63 @@ fn forms_are_what_they_should_be() {
             &["{}", r#"{"a":1,"b":1}"#],
         ),
         (r##"{"$defs":{"n":{"$anchor":"node","type":"string"}},"$ref":"#node"}"##, &["\"\""], &["1"]),
+        // What extends a tree says what its nodes are.
+        (
+            r##"{"$id":"strict","$dynamicAnchor":"node","$ref":"tree","properties":{"size":{"type":"integer"}},"unevaluatedProperties":false,
+                "$defs":{"tree":{"$id":"tree","$dynamicAnchor":"node","type":"object","properties":{"children":{"type":"array","items":{"$dynamicRef":"#node"}}}}}}"##,
+            &[r#"{"size":2,"children":[{"size":1,"children":[]}]}"#],
+            &[r#"{"children":[{"colour":"red"}]}"#, r#"{"children":[{"size":"1"}]}"#],
+        ),
+        (
+            r##"{"$defs":{"n":{"$dynamicAnchor":"node","type":"string"}},"type":"array","items":{"$dynamicRef":"#node"}}"##,
+            &["[\"\"]"],
+            &["[1]"],
+        ),
+        (
+            r#"{"type":"array","items":{"type":"string"},"uniqueItems":true}"#,
+            &["[]", r#"["a","A","aa",""]"#, "[\n  \"a\",\n  \"b\"\n]", r#"["\\n","\n","/"]"#],
+            // Each value has one spelling.
+            &[
+                r#"["a","a"]"#,
+                r#"["a", "b", "a"]"#,
+                r#"["a","\u0061"]"#,
+                r#"["b","a","\u0062"]"#,
+                "[\n  \"a\",\n  \"a\"\n]",
+                r#"["/","\/"]"#,
+            ],
+        ),
+        (
+            r#"{"type":"array","items":{"type":"number"},"uniqueItems":true}"#,
+            &["[1,2,1.5,-1,10,0.1]", "[0,9007199254740991]"],
+            &["[1,1]", "[1,1.0]", "[1,1e0]", "[0,-0]", "[1.5,1.50]", "[1,2,1]"],
+        ),
+        (
+            r#"{"type":"array","items":{"type":"string","maxLength":1},"uniqueItems":true}"#,
+            &[r#"["","a","b"]"#],
+            &[r#"["a","a"]"#, r#"["",""]"#],
+        ),
+        (
+            r#"{"type":"array","prefixItems":[{"type":"boolean"}],"items":{"type":["string","boolean"]},"uniqueItems":true,"minItems":3}"#,
+            &[r#"[true,"a",false]"#, r#"[false,true,"","x"]"#],
+            &[r#"[true,true,"a"]"#, r#"[true,false]"#, r#"[true,"a","a"]"#],
+        ),
+        // Members in any order, some of them twice; within a list, within an object.
+        (
+            r#"{"type":"array","items":{"type":["object","array"]},"uniqueItems":true}"#,
+            &[r#"[{"a":1},{"a":2},{"b":1},{}]"#, r#"[[{"a":1}],[{"a":1},2],[]]"#],
+            &[
+                r#"[{"a":1,"b":2},{"b":2,"a":1}]"#,
+                r#"[{"a":1},{"a":2,"a":1}]"#,
+                r#"[[{"a":1, "b":{}}],[{"b":{},"a":1}]]"#,
+                r#"[{"x":{"a":1,"b":2}},{"x":{"b":2,"a":1}}]"#,
+            ],
+        ),
+        (
+            r#"{"type":"array","uniqueItems":true,"items":{"anyOf":[{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"integer"}},"required":["a","b"]},
+                {"type":"object","properties":{"b":{"type":"integer"},"a":{"type":"integer"}},"required":["b"]},{"const":{"b":1,"a":2}}]}}"#,
+            &[r#"[{"a":1,"b":2},{"b":2},{"a":2,"b":1}]"#],
+            &[r#"[{"a":1,"b":2},{"a":1,"b":2}]"#, r#"[{"a":2,"b":1},{"a":2,"b":1}]"#],
+        ),
         (
             r#"{"allOf":[{"properties":{"a":{}}},{"properties":{"b":{}},"unevaluatedProperties":false}],"type":"object"}"#,
             &["{}", r#"{"b":1}"#],
@@ -687,6 +747,47 @@ fn forms_are_what_they_should_be() {
     let chain = r##"{"type":"array","items":{"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]},"minItems":0}"##;
     assert!(accepts(chain, &format!("{}[]{}", "[{\"a\":".repeat(31), "}]".repeat(31))));
     assert!(!accepts(chain, &format!("{}[]{}", "[{\"a\":".repeat(32), "}]".repeat(32))));
+}
+
+/// Whatever is chosen, items differ, and the list can always be finished, also where there are few values left.
+#[test]
+fn items_that_must_differ_do_whatever_is_chosen() {
+    let tokenizer = tokenizer(TINY);
+    let trie = trie(&tokenizer);
+    let mut random = Random::new(11);
+    let schemas = [
+        json!({ "type": "array", "uniqueItems": true, "items": { "type": "string", "pattern": "^[ab]{1,2}$" }, "minItems": 6 }),
+        json!({ "type": "array", "uniqueItems": true, "items": { "type": "string", "pattern": "^(a|b+|ab?)$" }, "minItems": 3, "maxItems": 9 }),
+        json!({ "type": "array", "uniqueItems": true, "items": { "type": "string", "maxLength": 1 }, "minItems": 40, "maxItems": 50 }),
+        json!({ "type": "array", "uniqueItems": true, "items": { "type": "integer", "minimum": -20, "maximum": 20 }, "minItems": 41 }),
+        json!({ "type": "array", "uniqueItems": true, "items": { "type": "number", "minimum": 0, "maximum": 1, "multipleOf": 0.05 }, "minItems": 21 }),
+        json!({ "type": "array", "uniqueItems": true, "items": { "enum": (0..40).collect::<Vec<_>>() }, "minItems": 40 }),
+        json!({ "type": "array", "uniqueItems": true, "minItems": 8, "maxItems": 12 }),
+        json!({ "type": "array", "uniqueItems": true, "minItems": 30, "maxItems": 30, "items": {
+            "type": "array", "prefixItems": [{ "type": "boolean" }, { "enum": ["x", "y", 1, 1.0] }], "items": { "type": "null" }, "minItems": 1, "maxItems": 6 } }),
+        json!({ "type": "array", "uniqueItems": true, "minItems": 12, "items": { "type": "object", "properties": {
+            "a": { "type": "boolean" }, "b": { "enum": [1, 2] }, "c": { "type": "null" } }, "required": ["a"] } }),
+        json!({ "type": "array", "uniqueItems": true, "minItems": 6, "items": { "type": "object", "properties": {
+            "a": { "type": "object", "additionalProperties": { "const": 1 } }, "b": { "type": "boolean" } }, "required": ["a", "b"] } }),
+        json!({ "type": "object", "properties": { "x": { "type": "array", "items": { "type": "array", "uniqueItems": true, "items": { "type": "string", "maxLength": 1 }, "minItems": 2 }, "minItems": 2 } }, "required": ["x"] }),
+    ];
+    for schema in schemas {
+        for seed in 0..12 {
+            let mut constraint = constraint(&schema, &trie);
+            let text = answer(&tokenizer, &mut constraint, &mut random, if seed % 2 == 0 { 30 } else { 200 });
+            let value: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+            let mut rest = schema.clone();
+            if let Some(pattern) = rest.pointer_mut("/items").and_then(|items| items.as_object_mut()?.remove("pattern")) {
+                let is_long = |text: &str| pattern == "^(a|b+|ab?)$" && text.bytes().all(|b| b == b'b');
+                let fits = |text: &str| {
+                    ["a", "b", "ab"].contains(&text) || pattern == "^[ab]{1,2}$" && ["aa", "ba", "bb"].contains(&text)
+                };
+                let texts = value.as_array().expect("a list").iter().map(|text| text.as_str().expect("a text"));
+                assert!(texts.into_iter().all(|text| fits(text) || !text.is_empty() && is_long(text)), "{schema}: {text}");
+            }
+            assert!(valid(&value, &rest, &rest), "{schema}: {text}");
+        }
+    }
 }
 
 #[test]
@@ -726,7 +827,23 @@ fn what_is_not_supported_is_refused_by_name_and_place() {
         (r#"{"not":{"const":{"a":1}}}"#, "object or list", "#/not/const"),
         (r#"{"not":{"multipleOf":2}}"#, "'multipleOf'", "#/not/multipleOf"),
         (r#"{"enum":[["x"]],"items":{"not":{"format":"date"}}}"#, "'format'", "#/items/not/format"),
-        (r#"{"properties":{"a":{"type":"array","uniqueItems":true}}}"#, "'uniqueItems'", "#/properties/a/uniqueItems"),
+        (
+            r#"{"properties":{"a":{"type":"array","uniqueItems":true,"items":{"type":"array","items":{"type":"string"},"uniqueItems":true}}}}"#,
+            "'uniqueItems'",
+            "#/properties/a/uniqueItems",
+        ),
+        (r#"{"type":"array","uniqueItems":true,"contains":{"type":"string"}}"#, "'contains'", "#/uniqueItems"),
+        (
+            r#"{"type":"array","uniqueItems":true,"items":{"type":"object","propertyNames":{"pattern":"^[ab]$"}}}"#,
+            "without names of their own",
+            "#/uniqueItems",
+        ),
+        (
+            r#"{"type":"array","uniqueItems":true,"items":{"type":"string","pattern":"^[ab]c?$"},"minItems":5}"#,
+            "5 different values",
+            "#/uniqueItems",
+        ),
+        (r#"{"type":"array","uniqueItems":true,"items":{"type":"string"},"minItems":1001}"#, "minItems", "#/uniqueItems"),
         (r#"{"type":"array","contains":{},"minContains":100000}"#, "'contains'", "#/contains"),
         (r#"{"type":"object","patternProperties":{"(":{}}}"#, "pattern", "#/patternProperties/("),
         (r#"{"type":"object","propertyNames":{"pattern":"(a)\\1"}}"#, "pattern", "#/propertyNames/pattern"),
@@ -734,7 +851,13 @@ fn what_is_not_supported_is_refused_by_name_and_place() {
         (r#"{"type":"number","multipleOf":0.01234}"#, "'multipleOf'", "#/multipleOf"),
         (r#"{"type":"number","multipleOf":0}"#, "'multipleOf'", "#/multipleOf"),
         (r#"{"type":"string","pattern":"("}"#, "pattern", "#/pattern"),
-        (r##"{"$dynamicRef":"#x"}"##, "'$dynamicRef'", "#/$dynamicRef"),
+        (r##"{"$dynamicRef":"#x"}"##, "$dynamicRef '#x'", "#/$dynamicRef"),
+        (r##"{"$recursiveRef":"#"}"##, "'$recursiveRef'", "#/$recursiveRef"),
+        (
+            r##"{"$ref":"b","$defs":{"a":{"$id":"a","$dynamicAnchor":"x","type":"null"},"b":{"$id":"b","$dynamicAnchor":"x","items":{"$dynamicRef":"#x"}}}}"##,
+            "'$dynamicRef'",
+            "#/$defs/b/items/$dynamicRef",
+        ),
         (r##"{"not":{"$ref":"#"}}"##, "itself", "#/not"),
         (r#"{"dependentRequired":{"a":"b"}}"#, "schema", "#/dependentRequired/a"),
         (r#"{"$ref":"https://example.org/x"}"#, "$ref", "#/$ref"),
@@ -830,6 +953,12 @@ fn hostile_schemas_are_refused_or_bounded() {
         format!(r#"{{"type":"object","properties":{{{}}},"minProperties":9}}"#, many(20, &|i| format!(r#""p{i}":{{}}"#))),
         format!(r#"{{"type":"array","items":{{"enum":[{}]}},"uniqueItems":true}}"#, many(30, &|i| i.to_string())),
         format!(r#"{{"type":"array","items":{{"enum":[{}]}},"uniqueItems":true}}"#, many(11, &|i| i.to_string())),
+        r#"{"type":"array","uniqueItems":true,"minItems":1000,"items":{"type":"string","minLength":90000,"maxLength":90000}}"#.to_owned(),
+        r#"{"type":"array","uniqueItems":true,"minItems":1000,"items":{"type":"string","pattern":"^(a|b){10}$"}}"#.to_owned(),
+        r##"{"type":"array","uniqueItems":true,"items":{"$ref":"#"}}"##.to_owned(),
+        r##"{"type":"array","uniqueItems":true,"minItems":2,"items":{"type":"array","minItems":3,"items":{"type":"array","items":{"$ref":"#/items"}}}}"##.to_owned(),
+        format!(r#"{{"properties":{{{}}}}}"#, many(900, &|i| format!(r#""p{i}":{{"type":"array","uniqueItems":true,"minItems":{i}}}"#))),
+        format!(r#"{{"properties":{{{}}}}}"#, many(900, &|i| format!(r#""p{i}":{{"type":"array","uniqueItems":true,"minItems":9,"items":{{"type":"string","pattern":"^(x|y){{5}}{i}$"}}}}"#))),
         r#"{"type":"array","contains":{"const":1},"minContains":100,"maxContains":150,"maxItems":10000}"#.to_owned(),
         r#"{"type":"array","allOf":[{"contains":{"const":1}},{"contains":{"const":2},"maxContains":9},{"contains":{"const":3},"minContains":9}]}"#.to_owned(),
         format!(r#"{{"enum":[{}],"pattern":"(a|b)*a(a|b){{9}}"}}"#, many(5000, &|i| format!(r#""{i}""#))),

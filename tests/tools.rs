@@ -9,7 +9,6 @@ use llava_web::backend::KvFormat;
 use llava_web::backend::cpu::Cpu;
 use llava_web::gguf::metadata::{Metadata, Value};
 use llava_web::gguf::source::FileSource;
-use llava_web::runtime::call_reader::CallReader;
 use llava_web::runtime::engine::{Engine, Event, FinishReason, LoadOptions, Usage};
 use llava_web::runtime::grammar::{Constraint, TokenTrie};
 use llava_web::runtime::request::{self, ChatRequest};
@@ -27,8 +26,17 @@ fn golden(name: &str) -> Json {
 }
 
 /// The marks of all forms, as tokens of structure, beside the single characters of ASCII.
-const MARKS: [&str; 7] =
-    ["<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "<|tool_call_start|>", "<|tool_call_end|>"];
+const MARKS: [&str; 9] = [
+    "<|im_start|>",
+    "<|im_end|>",
+    "<tool_call>",
+    "</tool_call>",
+    "[TOOL_CALLS]",
+    "<|tool_call_start|>",
+    "<|tool_call_end|>",
+    "[ARGS]",
+    "[CALL_ID]",
+];
 
 /// A vocabulary of single bytes and these tokens of structure.
 fn vocabulary(bos: &str, eos: &str, more: &[&str]) -> Tokenizer {
@@ -137,6 +145,44 @@ fn other_forms_are_found_by_what_templates_print() {
     let id = text.split("\"id\": \"").nth(2).unwrap().split('"').next().unwrap();
     assert!(id.len() == 9 && text.contains(&format!("[RESULT] {id} noon")), "{text}");
 
+    // Mistral's later forms: a name and arguments, with an id between or not.
+    let named = |id: &str| {
+        format!(
+            "{{% if tools %}}[AVAILABLE_TOOLS]{{{{ tools|tojson }}}}[/AVAILABLE_TOOLS]{{% endif %}}{{% for m in messages %}}\
+             {{%- if m.role == 'user' %}}[INST]{{{{ m.content }}}}[/INST]{{% elif m.role == 'tool' %}}[TOOL_RESULTS]{{{{ m.content }}}}[/TOOL_RESULTS]\
+             {{%- else %}}{{{{ m.content }}}}{{% for c in m.tool_calls %}}{{% if c.id|length != 9 %}}{{{{ raise_exception('ids') }}}}{{% endif %}}\
+             {{{{- '[TOOL_CALLS]' + c.function.name + {id}'[ARGS]' + c.function.arguments|tojson }}}}{{% endfor %}}</s>{{% endif %}}{{% endfor %}}"
+        )
+    };
+    for (id, form, want) in [
+        ("", CallForm::Named, r#"Let me look.[TOOL_CALLS]get_weather[ARGS]{"town": "Bonn"}[TOOL_CALLS]now[ARGS]{}</s>"#),
+        (
+            "'[CALL_ID]' + c.id + ",
+            CallForm::NamedWithId,
+            r#"Let me look.[TOOL_CALLS]get_weather[CALL_ID]abc123XYZ[ARGS]{"town": "Bonn"}[TOOL_CALLS]now[CALL_ID]abc123XY0[ARGS]{}</s>"#,
+        ),
+    ] {
+        let template = template_of(&named(id), &MARKS);
+        assert_eq!(template.call_form(), form);
+        let text = rendered(&template, conversation, tools).unwrap();
+        assert!(
+            text.contains(want) && text.contains("[AVAILABLE_TOOLS][{") && text.contains("[TOOL_RESULTS]noon[/TOOL_RESULTS]"),
+            "{text}"
+        );
+    }
+
+    // That of Qwen 3 Coder: each argument between tags, texts as they are.
+    let xml = "{%- for t in tools %}<tool>{{ t.function.name }}: {{ t.function.description }}</tool>{% endfor %}{%- for m in messages %}<|im_start|>{{ m.role }}\n\
+        {{- m.content }}{% for c in m.tool_calls %}{{ '\n<tool_call>\n<function=' + c.function.name + '>\n' }}{% for name, value in c.function.arguments|items %}\
+        {{- '<parameter=' + name + '>\n' }}{{ value if value is string else value|tojson }}{{ '\n</parameter>\n' }}{% endfor %}{{ '</function>\n</tool_call>' }}{% endfor %}\
+        {{- '<|im_end|>\n' }}{% endfor %}";
+    let template = template_of(xml, &MARKS);
+    assert_eq!(template.call_form(), CallForm::Xml);
+    let text = rendered(&template, conversation, tools).unwrap();
+    let calls = "Let me look.\n<tool_call>\n<function=get_weather>\n<parameter=town>\nBonn\n</parameter>\n</function>\n</tool_call>\n\
+                 <tool_call>\n<function=now>\n</function>\n</tool_call><|im_end|>";
+    assert!(text.contains(calls), "{text}");
+
     // The caller writes the calls here, with the model's own tokens.
     let first_lfm2 = "{%- set s = namespace(t='') %}{% if tools %}{% set s.t = 'Tools: ' + tools|tojson %}{% endif %}{{ s.t }}\
         {%- for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}";
@@ -178,6 +224,36 @@ fn templates_without_tools_are_given_text() {
     let source = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no') }}{% endif %}<{{ m.role }}>{{ m.content }}{% endfor %}";
     let text = rendered(&template_of(source, &[]), &all["conversations"]["two_calls"], tools).unwrap();
     assert!(text.starts_with("<user>") && text.find("get_weather") < text.find("How is it here"), "{text}");
+}
+
+/// The families' own templates, most of which know no tools: the conversation goes through them as text, turn by turn.
+#[test]
+fn families_without_tools_are_told_of_them() {
+    let all = golden("chat/tools.json");
+    for name in ["smollm2", "gemma2_it", "gemma3_it", "smolvlm", "qwen2_vl", "llava_onevision", "internvl3_hf"] {
+        let template = golden_template(name);
+        assert_eq!(template.call_form(), CallForm::Tagged, "{name}");
+        for (conversation, result) in [("one_call", "{\"sky\""), ("two_calls", "sunny")] {
+            // Gemma 2's takes nothing from the system; the tools are told to it all the same.
+            if name == "gemma2_it" && conversation == "one_call" {
+                assert!(rendered(&template, &all["conversations"][conversation], &all["tools"]).is_err());
+                continue;
+            }
+            let text =
+                rendered(&template, &all["conversations"][conversation], &all["tools"]).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let question = all["conversations"][conversation].as_array().unwrap().iter().find(|m| m["role"] == "user").unwrap();
+            let parts = [
+                r#"{"name": "get_weather", "description""#,
+                question["content"].as_str().unwrap(),
+                "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {",
+                &format!("<tool_response>\n{result}"),
+            ];
+            let mut at = 0;
+            for part in parts {
+                at += text[at..].find(part).unwrap_or_else(|| panic!("{name}: {part:?} behind {at} of {text}"));
+            }
+        }
+    }
 }
 
 #[test]
@@ -333,7 +409,8 @@ fn answer(tokenizer: &Tokenizer, constraint: &mut Constraint, random: &mut Rando
 
 /// The text and the calls of an answer.
 fn read(form: CallForm, answer: &str) -> (String, Vec<(String, String)>, bool) {
-    let mut reader = CallReader::new(form);
+    let tools = request_of(json!({ "tools": tools() })).unwrap().tools().unwrap().unwrap();
+    let mut reader = tools.reader(form).unwrap();
     let (mut text, mut calls) = (String::new(), Vec::<(String, String)>::new());
     let mut rest = answer;
     while let Some(c) = rest.chars().next() {
@@ -387,7 +464,8 @@ fn constraint(more: Json, form: CallForm, tokenizer: &Tokenizer) -> Constraint {
     Constraint::new(grammar, Rc::new(TokenTrie::new(tokenizer, tokenizer.n_vocab()))).with_marks(marks.collect())
 }
 
-const FORMS: [CallForm; 4] = [CallForm::Tagged, CallForm::Bare, CallForm::List, CallForm::Python];
+const FORMS: [CallForm; 7] =
+    [CallForm::Tagged, CallForm::Bare, CallForm::List, CallForm::Named, CallForm::NamedWithId, CallForm::Xml, CallForm::Python];
 
 #[test]
 fn noise_that_must_call_calls() {
@@ -440,9 +518,38 @@ fn noise_that_may_call_writes_text_or_calls() {
             CallForm::Tagged => ("Yes.\n<<tool_call>\n{\"name\": \"now\", \"arguments\":", "<tool_call>\n{\"name\": \"then"),
             CallForm::Bare => ("\n {\"name\": \"now\", \"parameters\": {", "{\"name\": \"then"),
             CallForm::List => ("[[TOOL_CALLS][{\"name\": \"now\"", "[TOOL_CALLS] no"),
+            CallForm::Named => ("So [TOOL_CALLS]now[ARGS]{}[TOOL_CALLS]weather[ARGS]{", "[TOOL_CALLS]now {"),
+            CallForm::NamedWithId => ("[TOOL_CALLS]now[CALL_ID]aB3456789[ARGS]{", "[TOOL_CALLS]now[CALL_ID]a[ARGS]"),
+            CallForm::Xml => (
+                "Yes.\n<tool_call>\n<function=weather>\n<parameter=town>\na\n\"<b\n</parameter>\n<parameter=ok>\ntrue\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n{\"name\": \"say-it\", \"arguments\": {",
+                "<tool_call>\n<function=weather>\n<parameter=days>\n1",
+            ),
             CallForm::Python => ("Yes <|tool_call_start|>[now(), say-it(**{", "<|tool_call_start|>[weather(days"),
         };
         assert!(begins(open) && !begins(wrong), "{form:?}");
+    }
+    // Between tags a text is what its schema says, as it is, and what is no text is JSON.
+    let parameters = json!({ "type": "object", "properties": {
+        "kind": { "enum": ["a\"b", "c\nd"] }, "code": { "type": "string", "pattern": "^[A-Z]{2}$" }, "free": { "type": "string" },
+        "maybe": { "type": ["string", "null"] }, "list": { "type": "array", "items": { "type": "string" }, "uniqueItems": true },
+    } });
+    let one = json!({ "tools": [function("f", parameters)], "tool_choice": "required" });
+    let writes = |arguments: &str| {
+        let mut constraint = constraint(one.clone(), CallForm::Xml, &tokenizer);
+        constraint.push(format!("<tool_call>\n<function=f>\n{arguments}</function>\n</tool_call>").as_bytes()).is_ok()
+    };
+    for (name, yes, no) in [
+        ("kind", &["a\"b", "c\nd"][..], &["\"a\\\"b\"", "c"][..]),
+        ("code", &["AB"], &["\"AB\"", "A", "ABC"]),
+        ("free", &["", "x\n\ny", "<parameter=free>\n", "é\u{1f600}\t\\n"], &["a\n</parameter>\nb"]),
+        ("maybe", &["null", "\"x\""], &["x"]),
+        ("list", &["[\"a\", \"b\"]"], &["[\"a\", \"a\"]", "a"]),
+    ] {
+        for (texts, is_written) in [(yes, true), (no, false)] {
+            for text in texts {
+                assert_eq!(writes(&format!("<parameter={name}>\n{text}\n</parameter>\n")), is_written, "{name}: {text:?}");
+            }
+        }
     }
     // An answer of a form, or calls.
     let form = json!({ "type": "json_schema", "json_schema": { "schema": { "enum": ["yes", "no"] } } });

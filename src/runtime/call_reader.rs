@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use crate::runtime::grammar::PARAMETER_END;
 use crate::text::CallForm;
 
 /// A piece of a call.
@@ -42,6 +43,12 @@ enum At {
     Names,
     /// In the value of one of Python's arguments.
     Value,
+    /// Between tags: before an argument, or the end.
+    Tags,
+    /// In an argument between tags that is JSON.
+    TaggedJson,
+    /// In one that is a text.
+    TaggedText,
 }
 
 /// The reader of one answer.
@@ -56,8 +63,12 @@ pub struct CallReader {
     depth: usize,
     in_quotes: bool,
     escaped: bool,
-    /// Whether one of Python's arguments was there.
+    /// Whether one of the arguments that stand one by one was there.
     has_argument: bool,
+    /// Arguments between tags that are texts: the tools' names and theirs.
+    plain: Vec<(String, String)>,
+    /// The tool that is called.
+    name: String,
 }
 
 impl CallReader {
@@ -72,7 +83,14 @@ impl CallReader {
             in_quotes: false,
             escaped: false,
             has_argument: false,
+            plain: Vec::new(),
+            name: String::new(),
         }
+    }
+
+    /// With the arguments that stand as they are where they stand between tags: the tools' names and theirs.
+    pub fn with_plain(self, plain: Vec<(String, String)>) -> Self {
+        Self { plain, ..self }
     }
 
     /// Whether the answer has calls, the last of which is written to its end.
@@ -108,6 +126,8 @@ impl CallReader {
             At::Json => self.json(read),
             At::Names => self.names(read),
             At::Value => self.value(read),
+            At::Tags => self.tags(read),
+            At::TaggedJson | At::TaggedText => self.tagged(read),
         }
     }
 
@@ -137,7 +157,22 @@ impl CallReader {
 
     /// From behind the mark, or behind a call, up to the next one's arguments.
     fn frame(&mut self, read: &mut ReadPiece) -> bool {
-        let (name, end) = if self.form == CallForm::Python {
+        const FUNCTION: &str = "<function=";
+        // Not one in the arguments of a call that is JSON.
+        let json = self.held.find(r#"{"name""#).unwrap_or(self.held.len());
+        let tag = if self.form == CallForm::Xml { self.held[..json].find(FUNCTION) } else { None };
+        let is_tagged = tag.is_some();
+        let (name, end) = if let Some(tag) = tag {
+            let start = tag + FUNCTION.len();
+            let Some(length) = self.held[start..].find('>') else { return false };
+            (self.held[start..start + length].to_owned(), start + length + 1)
+        } else if matches!(self.form, CallForm::Named | CallForm::NamedWithId) {
+            const ARGUMENTS: &str = "[ARGS]";
+            let Some(end) = self.held.find(ARGUMENTS) else { return false };
+            let frame = &self.held[..end];
+            let name = frame.rsplit_once("[TOOL_CALLS]").map_or(frame, |(_, name)| name);
+            (name.split("[CALL_ID]").next().unwrap_or(name).to_owned(), end + ARGUMENTS.len())
+        } else if self.form == CallForm::Python {
             let Some(end) = self.held.find('(') else { return false };
             let name = self.held[..end].trim_start_matches([')', ',', ' ', '[']);
             if self.held[end..].starts_with("(*") && !self.held[end..].starts_with("(**") {
@@ -157,11 +192,16 @@ impl CallReader {
         };
         let is_python = self.form == CallForm::Python && self.held[..end].ends_with('(');
         self.held.drain(..end);
+        self.name.clone_from(&name);
         read.calls.push(CallPiece { index: self.n_calls, name: Some(name), arguments: String::new() });
         self.n_calls += 1;
         self.depth = 0;
         self.has_argument = false;
-        self.at = if is_python { At::Names } else { At::Json };
+        self.at = match (is_tagged, is_python) {
+            (true, _) => At::Tags,
+            (_, true) => At::Names,
+            _ => At::Json,
+        };
         true
     }
 
@@ -217,9 +257,65 @@ impl CallReader {
         let Some(end) = self.held.find('=') else { return false };
         let name = self.held[..end].trim_start_matches([',', ' ']).to_owned();
         self.held.drain(..=end);
+        self.add_name(read, &name);
+        self.at = At::Value;
+        true
+    }
+
+    fn add_name(&mut self, read: &mut ReadPiece, name: &str) {
         self.add(read, &format!("{}\"{name}\": ", if self.has_argument { ", " } else { "{" }));
         self.has_argument = true;
-        self.at = At::Value;
+    }
+
+    /// Between tags: an argument's name, or the end.
+    fn tags(&mut self, read: &mut ReadPiece) -> bool {
+        const PARAMETER: &str = "<parameter=";
+        const END: &str = "</function>";
+        self.held.drain(..self.held.len() - self.held.trim_start_matches('\n').len());
+        if self.held.starts_with(END) {
+            self.held.drain(..END.len());
+            self.add(read, if self.has_argument { "}" } else { "{}" });
+            self.at = At::Frame;
+            return true;
+        }
+        // The line break behind the name is not the value's.
+        let Some((name, _)) = self.held.strip_prefix(PARAMETER).and_then(|rest| rest.split_once(">\n")) else { return false };
+        let name = name.to_owned();
+        self.held.drain(..PARAMETER.len() + name.len() + ">\n".len());
+        self.add_name(read, &name);
+        let is_plain = self.plain.iter().any(|(tool, member)| (tool, member) == (&self.name, &name));
+        if is_plain {
+            self.add(read, "\"");
+        }
+        self.at = if is_plain { At::TaggedText } else { At::TaggedJson };
+        true
+    }
+
+    /// A value between tags, up to its end.
+    fn tagged(&mut self, read: &mut ReadPiece) -> bool {
+        let end = self.held.find(PARAMETER_END);
+        let sure = end.unwrap_or_else(|| {
+            let begun = (1..PARAMETER_END.len()).rev().find(|&n| self.held.ends_with(&PARAMETER_END[..n]));
+            self.held.len() - begun.unwrap_or(0)
+        });
+        let value: String = self.held.drain(..sure).collect();
+        let value = if self.at == At::TaggedText {
+            let quoted = serde_json::Value::from(value).to_string();
+            quoted[1..quoted.len() - 1].to_owned()
+        } else {
+            value
+        };
+        if !value.is_empty() {
+            self.add(read, &value);
+        }
+        if end.is_none() {
+            return false;
+        }
+        self.held.drain(..PARAMETER_END.len());
+        if self.at == At::TaggedText {
+            self.add(read, "\"");
+        }
+        self.at = At::Tags;
         true
     }
 
@@ -249,7 +345,7 @@ mod tests {
 
     /// The text, and each call's name and arguments, of an answer in pieces of so many bytes.
     fn read(form: CallForm, answer: &str, n: usize) -> (String, Vec<(String, String)>, bool) {
-        let mut reader = CallReader::new(form);
+        let mut reader = CallReader::new(form).with_plain(vec![("f".to_owned(), "a".to_owned())]);
         let (mut text, mut calls) = (String::new(), Vec::<(String, String)>::new());
         let pieces = answer.as_bytes().chunks(n).map(|piece| std::str::from_utf8(piece).unwrap());
         for piece in pieces {
@@ -267,9 +363,20 @@ mod tests {
         (text, calls, reader.has_called())
     }
 
+    const FORMS: [CallForm; 7] = [
+        CallForm::Tagged,
+        CallForm::Bare,
+        CallForm::List,
+        CallForm::Named,
+        CallForm::NamedWithId,
+        CallForm::Xml,
+        CallForm::Python,
+    ];
+
     #[test]
     fn calls_are_read_however_they_are_cut() {
         let two = [("f", r#"{"a": "}\"{", "b": [1, {}]}"#), ("g", "{}")];
+        let json = [("h", r#"{"x": "<function=f>"}"#)];
         let answers = [
             (
                 CallForm::Tagged,
@@ -278,6 +385,26 @@ mod tests {
                 &two[..],
             ),
             (CallForm::Bare, "\n{\"name\": \"g\", \"parameters\": {}}", "", &two[1..]),
+            (
+                CallForm::Xml,
+                "Let me see.\n\n<tool_call>\n<function=f>\n<parameter=a>\n}\"{\n</parameter>\n<parameter=b>\n[1, {}]\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=g>\n</function>\n</tool_call>",
+                "Let me see.",
+                &two[..],
+            ),
+            // One whose arguments do not stand one by one.
+            (
+                CallForm::Xml,
+                "<tool_call>\n{\"name\": \"h\", \"arguments\": {\"x\": \"<function=f>\"}}\n</tool_call>",
+                "",
+                &json[..],
+            ),
+            (CallForm::Named, r#"Well[TOOL_CALLS]f[ARGS]{"a": "}\"{", "b": [1, {}]}[TOOL_CALLS]g[ARGS]{}"#, "Well", &two[..]),
+            (
+                CallForm::NamedWithId,
+                r#"[TOOL_CALLS]f[CALL_ID]abcABC123[ARGS]{"a": "}\"{", "b": [1, {}]}[TOOL_CALLS]g[CALL_ID]000000000[ARGS] {}"#,
+                "",
+                &two[..],
+            ),
             (
                 CallForm::List,
                 r#"[TOOL_CALLS] [{"name": "f", "arguments": {"a": "}\"{", "b": [1, {}]}}, {"name": "g", "arguments": {}}]"#,
@@ -302,7 +429,7 @@ mod tests {
 
     #[test]
     fn an_answer_without_calls_is_its_text() {
-        for form in [CallForm::Tagged, CallForm::Bare, CallForm::List, CallForm::Python] {
+        for form in FORMS {
             for answer in ["", "No <tool, no [TOOL. \n", "{\"nam", " {\"a\": 1}", "<tool_cal", "  "] {
                 for n in 1..=answer.len().max(1) {
                     assert_eq!(read(form, answer, n), (answer.to_owned(), Vec::new(), false), "{form:?}: {answer:?} by {n}");

@@ -3,7 +3,8 @@
 use serde::Deserialize;
 
 use crate::error::{Error, Result, shown};
-use crate::runtime::grammar::{Callable, Calling, Grammar, Json, ResponseFormat};
+use crate::runtime::call_reader::CallReader;
+use crate::runtime::grammar::{Callable, Calling, Grammar, Json, ResponseFormat, plain_members};
 use crate::text::{CallForm, Tool, ToolCall};
 
 /// The most tools of a request.
@@ -132,6 +133,15 @@ impl Tools {
     /// As [`Grammar::of_calls`].
     pub fn grammar(&self, form: CallForm, otherwise: Option<&ResponseFormat>) -> Result<Grammar> {
         Grammar::of_calls(form, &self.callable, self.calling, otherwise)
+    }
+
+    /// What reads an answer that may call them.
+    ///
+    /// # Errors
+    /// As [`Self::grammar`].
+    pub fn reader(&self, form: CallForm) -> Result<CallReader> {
+        let plain = if form == CallForm::Xml { plain_members(&self.callable)? } else { Vec::new() };
+        Ok(CallReader::new(form).with_plain(plain))
     }
 }
 

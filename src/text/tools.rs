@@ -5,6 +5,9 @@
 //! | `Tagged` | `<tool_call>⏎{"name": "f", "arguments": {…}}⏎</tool_call>` | Hermes, Qwen; ours, where the template has no form |
 //! | `Bare` | `{"name": "f", "parameters": {…}}` | Llama 3.1 |
 //! | `List` | `[TOOL_CALLS] [{"name": "f", "arguments": {…}}]` | Mistral |
+//! | `Named` | `[TOOL_CALLS]f[ARGS]{…}` | Mistral, since the end of 2025 |
+//! | `NamedWithId` | `[TOOL_CALLS]f[CALL_ID]abc123XYZ[ARGS]{…}` | Mistral, in the middle of 2025 |
+//! | `Xml` | `<tool_call>⏎<function=f>⏎<parameter=a>⏎1⏎</parameter>⏎</function>⏎</tool_call>` | Qwen 3 Coder, Qwen 3.5 |
 //! | `Python` | `<\|tool_call_start\|>[f(a=1, b="x")]<\|tool_call_end\|>` | LFM2 |
 //!
 //! A template does not say what it can do, so it is tried on a conversation with a call ([`Support::found`]). One that shows the tools and the
@@ -50,6 +53,12 @@ pub enum CallForm {
     Bare,
     /// A list behind a mark.
     List,
+    /// Each behind a mark, and its arguments behind another.
+    Named,
+    /// The same with an id between.
+    NamedWithId,
+    /// Each between tags, and each of its arguments too: texts as they are, other values as JSON.
+    Xml,
     /// Python's calls in a list between marks; the arguments' values are JSON.
     Python,
 }
@@ -58,9 +67,9 @@ impl CallForm {
     /// The text that a call begins with, where it has one that is nothing else.
     pub fn mark(self) -> Option<&'static str> {
         match self {
-            Self::Tagged => Some("<tool_call>"),
+            Self::Tagged | Self::Xml => Some("<tool_call>"),
             Self::Bare => None,
-            Self::List => Some("[TOOL_CALLS]"),
+            Self::List | Self::Named | Self::NamedWithId => Some("[TOOL_CALLS]"),
             Self::Python => Some("<|tool_call_start|>"),
         }
     }
@@ -68,9 +77,11 @@ impl CallForm {
     /// All texts of it that may be tokens of their own.
     pub fn marks(self) -> &'static [&'static str] {
         match self {
-            Self::Tagged => &["<tool_call>", "</tool_call>"],
+            Self::Tagged | Self::Xml => &["<tool_call>", "</tool_call>"],
             Self::Bare => &[],
             Self::List => &["[TOOL_CALLS]"],
+            Self::Named => &["[TOOL_CALLS]", "[ARGS]"],
+            Self::NamedWithId => &["[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"],
             Self::Python => &["<|tool_call_start|>", "<|tool_call_end|>"],
         }
     }
@@ -96,6 +107,28 @@ impl CallForm {
             Self::Tagged => joined(&|call| format!("<tool_call>\n{}\n</tool_call>", object(call)), "\n"),
             Self::Bare => joined(&object, "\n"),
             Self::List => format!("[TOOL_CALLS] [{}]", joined(&object, ", ")),
+            Self::Named | Self::NamedWithId => {
+                let call = |call: &ToolCall| {
+                    let id = if self == Self::NamedWithId { format!("[CALL_ID]{}", text(&call.id)) } else { String::new() };
+                    format!(
+                        "[TOOL_CALLS]{}{id}[ARGS]{}",
+                        text(&call.name),
+                        text(&python_json(&Json::Object(call.arguments.clone())))
+                    )
+                };
+                joined(&call, "")
+            }
+            Self::Xml => {
+                let argument = |(name, value): (&String, &Json)| {
+                    let value = if let Json::String(value) = value { text(value) } else { text(&python_json(value)) };
+                    format!("<parameter={}>\n{value}\n</parameter>\n", text(name))
+                };
+                let call = |call: &ToolCall| {
+                    let arguments: String = call.arguments.iter().map(argument).collect();
+                    format!("<tool_call>\n<function={}>\n{arguments}</function>\n</tool_call>", text(&call.name))
+                };
+                joined(&call, "\n")
+            }
             Self::Python => {
                 let call = |call: &ToolCall| {
                     let argument = |(name, value): (&String, &Json)| text(&format!("{name}={}", python_json(value)));
@@ -153,7 +186,8 @@ impl Support {
         let tools = || tools_value(std::slice::from_ref(&tool), &same);
         let called = run(conversation(vec![("tool_calls", calls_value(std::slice::from_ref(&call), &same))]), tools());
         if let Some(text) = called.filter(|text| text.contains(DESCRIPTION) && text.contains(RESULT)) {
-            let forms = [CallForm::Tagged, CallForm::Bare, CallForm::Python];
+            let forms =
+                [CallForm::Tagged, CallForm::Xml, CallForm::Named, CallForm::NamedWithId, CallForm::Bare, CallForm::Python];
             let written = forms.into_iter().find(|form| text.contains(&form.write(std::slice::from_ref(&call), &same)));
             // It writes an id behind the arguments.
             let is_list = || {
@@ -452,7 +486,8 @@ fn one_by_one(messages: &[Message]) -> Vec<Message> {
 /// becomes the same one always.
 fn fitting_id(form: CallForm, id: &str) -> String {
     const LENGTH: usize = 9;
-    if form != CallForm::List || (id.len() == LENGTH && id.bytes().all(|b| b.is_ascii_alphanumeric())) {
+    let is_mistral = matches!(form, CallForm::List | CallForm::Named | CallForm::NamedWithId);
+    if !is_mistral || (id.len() == LENGTH && id.bytes().all(|b| b.is_ascii_alphanumeric())) {
         return id.to_owned();
     }
     // FNV-1a, 64 bits.

@@ -277,7 +277,7 @@ impl<B: Backend> Engine<B> {
         let (prompt, used, tools) = self.prompt(request, images.len())?;
         let form = self.template.call_form();
         let calls = match tools {
-            Some(tools) => Some((tools.grammar(form, request.options.response_format.as_ref())?, form)),
+            Some(tools) => Some((tools.grammar(form, request.options.response_format.as_ref())?, form, tools.reader(form)?)),
             None => None,
         };
         // Within a message of its own the model goes on in the middle of a text.
@@ -361,7 +361,7 @@ impl<B: Backend> Engine<B> {
         images: &[Shown<'_>],
         options: &GenerationOptions,
         decoder: StreamDecoder,
-        calls: Option<(Grammar, CallForm)>,
+        calls: Option<(Grammar, CallForm, CallReader)>,
     ) -> Result<()> {
         // A generation that stops without a seed from the caller must not repeat the one before.
         self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add((self.now)().to_bits());
@@ -369,9 +369,9 @@ impl<B: Backend> Engine<B> {
         let stop = StopMatcher::new(options.stops())?;
         let top_logprobs = options.top_logprobs()?;
         let max_tokens = options.max_tokens()?;
-        let (grammar, form) = match calls {
-            Some((grammar, form)) => (Some(grammar), Some(form)),
-            None => (options.grammar()?, None),
+        let (grammar, form, reader) = match calls {
+            Some((grammar, form, reader)) => (Some(grammar), Some(form), Some(reader)),
+            None => (options.grammar()?, None, None),
         };
         let run = self.run(&Prompt::Segments(segments), images)?;
         let room = self.session.n_ctx - run.slots.len() + 1;
@@ -381,7 +381,7 @@ impl<B: Backend> Engine<B> {
         self.generation = Some(Generation {
             phase: Phase::Prompt,
             sampler,
-            text: AnswerText::new(decoder, form.map(CallReader::new), stop),
+            text: AnswerText::new(decoder, reader, stop),
             history: run.slots.iter().filter_map(Slot::token).collect(),
             n_generated: 0,
             max_tokens: max_tokens.unwrap_or(usize::MAX).min(room),

@@ -3,8 +3,10 @@
 //!
 //! Every state from which no end can be reached is taken away, so what is written can always be finished.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::rc::Rc;
 
+use super::unique::Order;
 use crate::error::{Error, Result};
 
 /// States of a grammar at most, some 100 bytes each.
@@ -55,6 +57,32 @@ pub(super) enum Space {
     Close,
 }
 
+/// What is noted at a state of a list whose items differ; see [`super::unique`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Mark {
+    /// An item begins.
+    Item,
+    /// It is complete; the number of the order of members.
+    Done(u32),
+    /// The list ends.
+    Close,
+    /// An object ends that may have any members.
+    Opened(u32),
+}
+
+/// A place of a list whose items differ.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// The state before an item.
+    pub(super) state: State,
+    /// The item.
+    pub(super) item: Rule,
+    /// So many values must be possible there, that one is left which is not among those before it.
+    pub(super) n_values: u32,
+    /// Where the schema says that they differ.
+    pub(super) path: Rc<str>,
+}
+
 /// What may follow at a state: any of all these.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ways {
@@ -68,10 +96,25 @@ pub(super) struct Ways {
     pub(super) repeat: Option<Repeat>,
     /// White space of its kind, and the state behind it.
     pub(super) space: Option<(Space, State)>,
+    /// What is noted, and the state behind it.
+    pub(super) mark: Option<(Mark, State)>,
     /// The rule may end here.
     pub(super) is_end: bool,
     /// Objects and lists within each other that cannot be done without from here to the end.
     pub(super) depth: u32,
+    /// Bytes from here to the end at least, without white space between parts; 0 in grammars without marks.
+    pub(super) length: u32,
+}
+
+/// Whether an object may have members that nobody names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Others {
+    /// It may not.
+    None,
+    /// It may, but not always another one, or that is not known.
+    Few,
+    /// It may, and always another one.
+    Endless,
 }
 
 /// Where a rule begins, and what it is.
@@ -82,6 +125,8 @@ pub(super) struct RuleStart {
     pub(super) is_nested: bool,
     /// Whether it is one character of a text, and any character that needs no escape is one.
     pub(super) is_any_char: bool,
+    /// What an object may have besides.
+    pub(super) others: Others,
 }
 
 /// Rules in the making.
@@ -91,10 +136,25 @@ pub(super) struct Builder {
     rules: Vec<RuleStart>,
     /// Rules that write one character of a set, in its only spelling.
     classes: HashMap<Vec<(u32, u32)>, Rule>,
+    /// The same with every character as it is.
+    plain_classes: HashMap<Vec<(u32, u32)>, Rule>,
     any_char: Option<Rule>,
+    /// Whether each value is to have one spelling only, but for white space.
+    pub(super) is_strict: bool,
+    /// The places of lists whose items differ.
+    pub(super) places: Vec<Place>,
+    /// Objects that may always have another member, if their values can be written: those of all kinds of names.
+    pub(super) endless: Vec<(Rule, Vec<Rule>)>,
+    /// The order of members.
+    pub(super) order: Order,
 }
 
 impl Builder {
+    /// Of rules that give each value one spelling, but for white space, or not; and the order of members then.
+    pub(super) fn strict(is_strict: bool, order: Order) -> Self {
+        Self { is_strict, order, ..Self::default() }
+    }
+
     /// A new state that leads nowhere yet.
     ///
     /// # Errors
@@ -163,7 +223,7 @@ impl Builder {
 
     /// A rule that begins at this state.
     pub(super) fn rule(&mut self, state: State) -> Rule {
-        self.rules.push(RuleStart { state, is_nested: false, is_any_char: false });
+        self.rules.push(RuleStart { state, is_nested: false, is_any_char: false, others: Others::None });
         Rule((self.rules.len() - 1) as u32)
     }
 
@@ -174,6 +234,18 @@ impl Builder {
     /// Notes that a rule is an object or a list.
     pub(super) fn set_nested(&mut self, rule: Rule) {
         self.rules[rule.0 as usize].is_nested = true;
+    }
+
+    /// Notes what members an object may have besides those with names.
+    pub(super) fn set_others(&mut self, rule: Rule, others: Others) {
+        self.rules[rule.0 as usize].others = others;
+    }
+
+    /// A new state behind what is noted.
+    pub(super) fn mark(&mut self, from: State, mark: Mark) -> Result<State> {
+        let to = self.state()?;
+        self.at(from).mark = Some((mark, to));
+        Ok(to)
     }
 
     /// White space of this kind leads from one state to another.
@@ -189,8 +261,11 @@ impl Builder {
         Ok(to)
     }
 
-    /// Any character inside of quotes, in any spelling but half of a pair of surrogates.
+    /// Any character inside of quotes, in any spelling but half of a pair of surrogates; where each value has one only, in that.
     pub(super) fn any_char(&mut self) -> Result<Rule> {
+        if self.is_strict {
+            return self.class(&[(0, MAX_CHAR)]);
+        }
         if let Some(rule) = self.any_char {
             return Ok(rule);
         }
@@ -256,13 +331,31 @@ impl Builder {
         Ok(rule)
     }
 
+    /// One character of a set outside of quotes, where it has no other spelling.
+    pub(super) fn plain_class(&mut self, set: &[(u32, u32)]) -> Result<Rule> {
+        const ALL: [(u32, u32); 5] = [(0, 0x7f), (0x80, 0x7ff), (0x800, 0xd7ff), (0xe000, 0xffff), (0x1_0000, MAX_CHAR)];
+        if let Some(&rule) = self.plain_classes.get(set) {
+            return Ok(rule);
+        }
+        let (start, end) = (self.state()?, self.end()?);
+        self.chars_within(&ALL, start, set, end)?;
+        let rule = self.rule(start);
+        self.plain_classes.insert(set.to_vec(), rule);
+        Ok(rule)
+    }
+
     /// The characters of a set that may stand in quotes as they are.
     fn raw_chars(&mut self, from: State, set: &[(u32, u32)], to: State) -> Result<()> {
         // Between control characters, the quotation mark, the backslash and the surrogates, by the length of their UTF-8.
         const RAW: [(u32, u32); 7] =
             [(0x20, 0x21), (0x23, 0x5b), (0x5d, 0x7f), (0x80, 0x7ff), (0x800, 0xd7ff), (0xe000, 0xffff), (0x1_0000, MAX_CHAR)];
+        self.chars_within(&RAW, from, set, to)
+    }
+
+    /// The characters that are in both sets, the ranges of the first being of one length in UTF-8 each.
+    fn chars_within(&mut self, within: &[(u32, u32)], from: State, set: &[(u32, u32)], to: State) -> Result<()> {
         let mut tails: [Option<State>; 4] = [Some(to), None, None, None];
-        for (raw_low, raw_high) in RAW {
+        for &(raw_low, raw_high) in within {
             for &(low, high) in set {
                 let (low, high) = (low.max(raw_low), high.min(raw_high));
                 if low <= high {
@@ -361,7 +454,10 @@ impl Builder {
     /// `invalid_request` where there are too many states.
     pub(super) fn finish(mut self, root: Rule) -> Result<Option<Automata>> {
         let (blank, line) = (self.blank()?, self.line()?);
-        self.measure_depths();
+        self.measure(Measure::Depth);
+        if !self.places.is_empty() {
+            self.measure(Measure::Length);
+        }
         let depths: Vec<u32> = self.ways.iter().map(|w| w.depth).collect();
         let is_written = |state: State| depths[state as usize] != NEVER;
         let starts: Vec<bool> = self.rules.iter().map(|r| is_written(r.state)).collect();
@@ -370,62 +466,80 @@ impl Builder {
             ways.skips.retain(|&to| is_written(to));
             ways.calls.retain(|&(rule, to)| starts[rule.0 as usize] && is_written(to));
             ways.space = ways.space.filter(|&(_, to)| is_written(to));
+            ways.mark = ways.mark.filter(|&(_, to)| is_written(to));
             // What must be repeated and cannot be written has made its state one that leads nowhere.
             ways.repeat = ways.repeat.filter(|r| starts[r.body.0 as usize] && r.max > 0);
         }
+        for (rule, values) in &self.endless {
+            let n_written = values.iter().filter(|value| starts[value.0 as usize]).count();
+            self.rules[rule.0 as usize].others = match n_written {
+                0 => Others::None,
+                n if n == values.len() => Others::Endless,
+                _ => Others::Few,
+            };
+        }
+        self.places.retain(|place| is_written(place.state));
         let start = self.start(root);
         Ok(is_written(start).then(|| {
             let (class_of, n_classes) = self.byte_classes();
-            Automata { ways: self.ways, rules: self.rules, start, blank, line, class_of, n_classes }
+            let orders = if self.places.is_empty() { Vec::new() } else { vec![Rc::new(self.order)] };
+            Automata { ways: self.ways, rules: self.rules, start, blank, line, class_of, n_classes, places: self.places, orders }
         }))
     }
 
-    /// Finds out for every state how many objects and lists within each other it needs to come to an end.
-    fn measure_depths(&mut self) {
+    /// Finds out for every state what it needs to come to an end.
+    fn measure(&mut self, measure: Measure) {
+        let is_depth = measure == Measure::Depth;
         let n = self.ways.len();
         let mut users: Vec<Vec<State>> = vec![Vec::new(); n];
         for (from, ways) in (0..).zip(&self.ways) {
             let starts = ways.calls.iter().map(|c| c.0).chain(ways.repeat.map(|r| r.body)).map(|r| self.start(r));
             let next = ways.bytes.iter().map(|b| b.2).chain(ways.skips.iter().copied()).chain(ways.calls.iter().map(|c| c.1));
-            let next = next.chain(ways.space.map(|(_, to)| to));
+            let next = next.chain(ways.space.map(|(_, to)| to)).chain(ways.mark.map(|(_, to)| to));
             for to in starts.chain(next) {
                 users[to as usize].push(from);
             }
         }
-        let mut depths = vec![NEVER; n];
-        let mut waiting: Vec<State> = (0..n as State).collect();
+        let mut found = vec![NEVER; n];
+        let mut waiting: VecDeque<State> = (0..n as State).rev().collect();
         let mut is_waiting = vec![true; n];
-        while let Some(state) = waiting.pop() {
+        while let Some(state) = waiting.pop_front() {
             is_waiting[state as usize] = false;
             let ways = &self.ways[state as usize];
             let of_rule = |rule: Rule| {
                 let RuleStart { state, is_nested, .. } = self.rules[rule.0 as usize];
-                depths[state as usize].saturating_add(u32::from(is_nested))
+                found[state as usize].saturating_add(u32::from(is_nested && is_depth))
             };
-            let out = ways.skips.iter().map(|&to| depths[to as usize]).chain(ways.is_end.then_some(0)).min().unwrap_or(NEVER);
+            let both = |a: u32, b: u32| if is_depth { a.max(b) } else { a.saturating_add(b) };
+            let out = ways.skips.iter().map(|&to| found[to as usize]).chain(ways.is_end.then_some(0)).min().unwrap_or(NEVER);
             let out = match ways.repeat {
-                Some(Repeat { body, min, .. }) if min > 0 => out.max(of_rule(body)),
+                Some(Repeat { body, min, .. }) if min > 0 => {
+                    both(out, of_rule(body).saturating_mul(if is_depth { 1 } else { min }))
+                }
                 _ => out,
             };
-            let bytes = ways.bytes.iter().map(|b| b.2).chain(ways.space.map(|(_, to)| to)).map(|to| depths[to as usize]);
-            let calls = ways.calls.iter().map(|&(rule, to)| of_rule(rule).max(depths[to as usize]));
-            let depth = bytes.chain(calls).fold(out, u32::min);
+            let bytes = ways.bytes.iter().map(|b| found[b.2 as usize].saturating_add(u32::from(!is_depth)));
+            let empty = ways.space.map(|(_, to)| to).into_iter().chain(ways.mark.map(|(_, to)| to)).map(|to| found[to as usize]);
+            let calls = ways.calls.iter().map(|&(rule, to)| both(of_rule(rule), found[to as usize]));
+            let least = bytes.chain(empty).chain(calls).fold(out, u32::min);
             // What is too deep is never written: each state comes down few times.
-            if depth <= MAX_DEPTH && depth < depths[state as usize] {
-                depths[state as usize] = depth;
+            if (!is_depth || least <= MAX_DEPTH) && least < found[state as usize] {
+                found[state as usize] = least;
                 for &user in &users[state as usize] {
                     if !std::mem::replace(&mut is_waiting[user as usize], true) {
-                        waiting.push(user);
+                        waiting.push_back(user);
                     }
                 }
             }
         }
-        self.ways.iter_mut().zip(depths).for_each(|(ways, depth)| ways.depth = depth);
+        for (ways, found) in self.ways.iter_mut().zip(found) {
+            *(if is_depth { &mut ways.depth } else { &mut ways.length }) = found;
+        }
     }
 
-    /// Bytes that no state tells apart are of one class.
+    /// Bytes that no state tells apart are of one class. Where what was written is compared with what comes, each is of its own.
     fn byte_classes(&self) -> ([u8; 256], usize) {
-        let mut begins = [false; 257];
+        let mut begins = [!self.places.is_empty(); 257];
         for &(low, high, _) in self.ways.iter().flat_map(|w| &w.bytes) {
             begins[usize::from(low)] = true;
             begins[usize::from(high) + 1] = true;
@@ -437,6 +551,15 @@ impl Builder {
         });
         (classes, usize::from(class) + 1)
     }
+}
+
+/// What a state needs to come to its rule's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Measure {
+    /// Objects and lists within each other.
+    Depth,
+    /// Bytes.
+    Length,
 }
 
 /// Rules that are finished.
@@ -452,10 +575,31 @@ pub(super) struct Automata {
     /// The class of each byte.
     pub(super) class_of: [u8; 256],
     pub(super) n_classes: usize,
+    /// The places of lists whose items differ.
+    pub(super) places: Vec<Place>,
+    /// The orders of members that marks name.
+    pub(super) orders: Vec<Rc<Order>>,
 }
 
 impl Automata {
     pub(super) fn at(&self, state: State) -> &Ways {
         &self.ways[state as usize]
+    }
+
+    /// All states that a rule can come to.
+    pub(super) fn reached(&self, rule: Rule) -> HashSet<State> {
+        let start = |rule: Rule| self.rules[rule.0 as usize].state;
+        let mut reached = HashSet::new();
+        let mut waiting = vec![start(rule)];
+        while let Some(state) = waiting.pop() {
+            if reached.insert(state) {
+                let ways = self.at(state);
+                waiting.extend(ways.bytes.iter().map(|b| b.2).chain(ways.skips.iter().copied()));
+                waiting.extend(ways.calls.iter().flat_map(|&(rule, to)| [start(rule), to]));
+                waiting.extend(ways.repeat.map(|repeat| start(repeat.body)));
+                waiting.extend(ways.space.map(|(_, to)| to).into_iter().chain(ways.mark.map(|(_, to)| to)));
+            }
+        }
+        reached
     }
 }

@@ -100,6 +100,13 @@ impl Factor {
     }
 }
 
+/// A number as the automata write it, where there is one spelling of each.
+pub(super) fn spelled(number: &Number) -> String {
+    let value = float(number);
+    let is_exact = value.is_finite() && value.abs() < 1e16 && (value == 0.0 || value.abs() > 1e-16);
+    if is_exact { format!("{}", value + 0.0) } else { number.to_string() }
+}
+
 /// The value of a number.
 pub(super) fn float(number: &Number) -> f64 {
     number.as_f64().unwrap_or(f64::NAN)
@@ -223,7 +230,8 @@ impl Compared {
 enum Place {
     /// So many digits of the whole part are to come; whether it is the first.
     Whole(usize, bool),
-    /// So many digits of the fraction are written, and whether one of them is not 0; the point stands before them.
+    /// So many digits of the fraction are written, and whether one of them is not 0; the point stands before them. Where numbers have one
+    /// spelling only, whether the last of them is not.
     Fraction(usize, bool),
 }
 
@@ -289,7 +297,7 @@ impl Magnitudes<'_> {
                     }
                 }
                 Place::Fraction(n, is_broken) => {
-                    if n > 0 {
+                    if n > 0 && (is_broken || !self.builder.is_strict) {
                         self.end_at(state, n, low, high, rest, is_broken);
                     }
                     if n < self.n_fraction {
@@ -298,7 +306,8 @@ impl Magnitudes<'_> {
                             let beside = |d: &Digits| d.fraction.get(n).copied().unwrap_or(b'0');
                             let low = low.then(digit, beside(&self.low));
                             let high = self.high.as_ref().map_or(high, |bound| high.then(digit, beside(bound)));
-                            self.go(state, digit, (Place::Fraction(n + 1, is_broken || digit > b'0'), low, high, rest))?;
+                            let is_broken = (is_broken && !self.builder.is_strict) || digit > b'0';
+                            self.go(state, digit, (Place::Fraction(n + 1, is_broken), low, high, rest))?;
                         }
                     }
                 }
@@ -372,7 +381,14 @@ pub(super) fn number(builder: &mut Builder, from: State, range: &Range, whole_to
         return if whole_too { integer(builder, from, range) } else { builder.state() };
     }
     if range.is_unbounded() && whole_too {
-        return any_number(builder, from);
+        if !builder.is_strict {
+            return any_number(builder, from);
+        }
+        // Whole ones may be longer than others.
+        let end = integer(builder, from, range)?;
+        let last = number(builder, from, range, false)?;
+        builder.at(last).skips.push(end);
+        return Ok(end);
     }
     let end = builder.state()?;
     let low = range.low.as_ref().map(|b| (float(&b.value), b.is_exclusive));

@@ -6,8 +6,9 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use super::automaton::{Automata, MAX_DEPTH, Rule, Space, State};
+use super::automaton::{Automata, MAX_DEPTH, Mark, Others, Rule, Space, State};
 use super::trie::{TokenSet, TokenTrie, Tree};
+use super::unique::{Inside, LOOK, NONE, Notes, is_space, sorted, without_space};
 
 /// Ways at most that are followed at once. Of more the last are given up: that rules out answers that were right, but lets none through that
 /// is wrong, and those that are left can be finished like all others.
@@ -19,6 +20,8 @@ const MAX_WORK: usize = 1 << 22;
 /// Numbers that sets and stacks may take within one mask, and those that are kept between two.
 const MAX_MET: usize = 1 << 22;
 const MAX_KEPT: usize = 1 << 20;
+/// Bytes that are tried to see whether an item can still differ from all others.
+const MAX_TRIED: usize = 20_000;
 /// Masks that are kept.
 const MAX_MASKS: usize = 32;
 
@@ -41,9 +44,16 @@ struct Way {
     n_broken: u32,
     /// How far the line is indented, in objects and lists.
     indent: u32,
+    /// What is noted of the list whose items differ that one is in; at the top of a stack alone.
+    note: u32,
 }
 
 impl Way {
+    /// At the beginning of all, at a state.
+    fn at(state: State) -> Self {
+        Self { state, count: 0, below: BOTTOM, depth: 0, n_broken: 0, indent: 0, note: NONE }
+    }
+
     /// White space of a kind, before `to`: which of the rules `(blank, line)` stands there, and where it goes on.
     fn space(self, kind: Space, to: State) -> [Option<(Layout, Self)>; 2] {
         let to = Self { state: to, count: 0, ..self };
@@ -92,13 +102,37 @@ pub(super) struct Matcher {
     work: usize,
     masks: HashMap<u32, Rc<TokenSet>>,
     now: u32,
+    /// The answer, and what is tried behind it, where marks need it.
+    answer: Vec<u8>,
+    notes: Notes,
+    /// Whether a way can still become an item that differs from all others.
+    can_differ: HashMap<Way, bool>,
+    /// Whether a mark was met, behind which it matters what was written.
+    has_met: bool,
+    /// What a look ahead has come to.
+    found: Found,
+}
+
+/// What a look ahead has come to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Found {
+    /// The end of the item.
+    end: bool,
+    /// An object that can differ from all others.
+    endless: bool,
 }
 
 impl Matcher {
     /// Before the first byte.
     pub(super) fn new(automata: Rc<Automata>) -> Self {
-        let start = Way { state: automata.start, count: 0, below: BOTTOM, depth: 0, n_broken: 0, indent: 0 };
-        let mut matcher = Self {
+        let start = automata.start;
+        let mut matcher = Self::empty(automata);
+        matcher.now = matcher.closure(vec![Way::at(start)]);
+        matcher
+    }
+
+    fn empty(automata: Rc<Automata>) -> Self {
+        Self {
             automata,
             ways: Vec::new(),
             way_numbers: HashMap::new(),
@@ -109,9 +143,12 @@ impl Matcher {
             work: 0,
             masks: HashMap::new(),
             now: 0,
-        };
-        matcher.now = matcher.closure(vec![start]);
-        matcher
+            answer: Vec::new(),
+            notes: Notes::default(),
+            can_differ: HashMap::new(),
+            has_met: false,
+            found: Found::default(),
+        }
     }
 
     /// Whether what was written is complete.
@@ -129,6 +166,9 @@ impl Matcher {
         let set = self.behind(bytes);
         if set != DEAD {
             self.now = set;
+            if self.has_marks() {
+                self.answer.extend(bytes);
+            }
         }
         set != DEAD
     }
@@ -139,7 +179,14 @@ impl Matcher {
     }
 
     fn behind(&mut self, bytes: &[u8]) -> u32 {
-        bytes.iter().fold(self.now, |set, &byte| if set == DEAD { DEAD } else { self.step(set, byte) })
+        let n = self.answer.len();
+        let behind = bytes.iter().fold(self.now, |set, &byte| if set == DEAD { DEAD } else { self.step(set, byte) });
+        self.answer.truncate(n);
+        behind
+    }
+
+    fn has_marks(&self) -> bool {
+        !self.automata.places.is_empty()
     }
 
     /// The tokens that may follow.
@@ -154,6 +201,7 @@ impl Matcher {
             self.masks.clear();
         }
         self.work = 0;
+        self.has_met = false;
         let (ways, is_complete) = self.sets[self.now as usize].clone();
         let mut mask = TokenSet::new(trie.n_vocab);
         if is_complete {
@@ -173,7 +221,9 @@ impl Matcher {
             self.walk(&trie.plain, set, &mut mask);
         }
         let mask = Rc::new(mask);
-        self.masks.insert(self.now, mask.clone());
+        if !self.has_met {
+            self.masks.insert(self.now, mask.clone());
+        }
         mask
     }
 
@@ -181,6 +231,7 @@ impl Matcher {
     fn walk(&mut self, tree: &Tree, from: u32, mask: &mut TokenSet) {
         // The sets on the way to the node.
         let mut way = vec![from];
+        let n = self.answer.len();
         let mut node = 0;
         while node < tree.bytes.len() {
             let depth = usize::from(tree.depths[node]);
@@ -189,6 +240,7 @@ impl Matcher {
                 continue;
             }
             way.truncate(depth + 1);
+            self.answer.truncate(n + depth);
             let set = self.step(way[depth], tree.bytes[node]);
             if set == DEAD {
                 node = tree.skips[node] as usize;
@@ -198,11 +250,12 @@ impl Matcher {
             tree.ids(node).iter().for_each(|&id| mask.insert(id));
             node += 1;
         }
+        self.answer.truncate(n);
     }
 
     /// How many plain characters may follow at a way that is inside of quotes; 0 for others.
     fn room(&self, way: u32) -> u32 {
-        let Way { state, below, .. } = self.ways[way as usize];
+        let Way { state, below, note, .. } = self.ways[way as usize];
         let Some(below) = self.ways.get(below as usize) else { return 0 };
         match self.automata.at(below.state).repeat {
             Some(repeat) => {
@@ -210,6 +263,8 @@ impl Matcher {
                 match (body.is_any_char && body.state == state, repeat.max) {
                     (false, _) => 0,
                     (true, u32::MAX) => u32::MAX,
+                    // The last of them might make it equal to another.
+                    (true, _) if self.notes.open_question(note).is_some() => 0,
                     // The character that is to come is counted already.
                     (true, max) => max - below.count + 1,
                 }
@@ -218,24 +273,52 @@ impl Matcher {
         }
     }
 
+    /// Where a byte leads, which is noted as what was tried.
     fn step(&mut self, set: u32, byte: u8) -> u32 {
-        let at = set as usize * self.automata.n_classes + usize::from(self.automata.class_of[usize::from(byte)]);
-        if self.next[at] == UNKNOWN {
-            let (ways, _) = self.sets[set as usize].clone();
-            let mut waiting = Vec::new();
-            // The first is looked at first.
-            for &way in ways.iter().rev() {
-                let way = self.ways[way as usize];
-                let to = self.automata.at(way.state).bytes.iter().filter(|(low, high, _)| (*low..=*high).contains(&byte));
-                waiting.extend(to.map(|&(.., state)| Way { state, count: 0, ..way }));
-            }
-            self.next[at] = if waiting.is_empty() { DEAD } else { self.closure(waiting) };
+        if self.has_marks() {
+            self.answer.push(byte);
         }
-        self.next[at]
+        let at = set as usize * self.automata.n_classes + usize::from(self.automata.class_of[usize::from(byte)]);
+        if self.next[at] != UNKNOWN {
+            return self.next[at];
+        }
+        let (ways, _) = self.sets[set as usize].clone();
+        let ways: Vec<Way> = ways.iter().map(|&way| self.ways[way as usize]).collect();
+        let waiting = self.behind_byte(&ways, byte);
+        let has_met = std::mem::replace(&mut self.has_met, false);
+        let to = if waiting.is_empty() { DEAD } else { self.closure(waiting) };
+        if !self.has_met {
+            self.next[at] = to;
+        }
+        self.has_met |= has_met;
+        to
+    }
+
+    /// The ways behind a byte.
+    fn behind_byte(&mut self, ways: &[Way], byte: u8) -> Vec<Way> {
+        let mut waiting = Vec::new();
+        // The first is looked at first.
+        for &way in ways.iter().rev() {
+            let to = self.automata.at(way.state).bytes.iter().filter(|(low, high, _)| (*low..=*high).contains(&byte));
+            let note = if way.note > LOOK { self.notes.behind(way.note, byte) } else { way.note };
+            waiting.extend(to.map(|&(.., state)| Way { state, count: 0, note, ..way }));
+        }
+        waiting
     }
 
     /// The set of all ways that one is in besides these.
-    fn closure(&mut self, mut waiting: Vec<Way>) -> u32 {
+    fn closure(&mut self, waiting: Vec<Way>) -> u32 {
+        let (mut ways, is_complete) = self.expanded(waiting);
+        ways.retain(|&way| self.can_differ(way));
+        if ways.is_empty() && !is_complete {
+            return DEAD;
+        }
+        let ways = ways.into_iter().map(|way| self.way_number(way)).collect();
+        self.set_number(ways, is_complete)
+    }
+
+    /// All ways that one is in besides these, of which a byte leads somewhere; and whether what was written is complete.
+    fn expanded(&mut self, mut waiting: Vec<Way>) -> (Vec<Way>, bool) {
         let automata = self.automata.clone();
         let mut seen = HashSet::new();
         let (mut ways, mut is_complete) = (Vec::new(), false);
@@ -248,22 +331,27 @@ impl Matcher {
             }
             let at = automata.at(way.state);
             if !at.bytes.is_empty() {
-                ways.push(self.way_number(way));
+                ways.push(way);
             }
             let repeat = at.repeat.map(|repeat| (repeat, repeat.bounds(way.indent)));
             if repeat.is_none_or(|(_, (min, _))| way.count >= min) {
                 waiting.extend(at.skips.iter().map(|&state| Way { state, count: 0, ..way }));
                 if at.is_end {
                     match self.ways.get(way.below as usize) {
-                        Some(&below) => waiting.push(below),
+                        Some(&below) => waiting.push(Way { note: way.note, ..below }),
                         None => is_complete = true,
                     }
                 }
+            }
+            if let Some((mark, state)) = at.mark {
+                waiting.extend(self.marked(mark, Way { state, count: 0, ..way }));
             }
             for &(rule, state) in &at.calls {
                 waiting.extend(self.call(rule, Way { state, count: 0, ..way }));
             }
             for (layout, back) in at.space.iter().flat_map(|&(kind, to)| way.space(kind, to)).flatten() {
+                // What it can come to does not depend on white space.
+                let layout = if way.note == LOOK { Layout::None } else { layout };
                 match layout {
                     Layout::None => waiting.push(back),
                     Layout::Blank => waiting.extend(self.call(automata.blank, back)),
@@ -279,10 +367,139 @@ impl Matcher {
             }
         }
         self.work += seen.len();
-        if ways.is_empty() && !is_complete {
-            return DEAD;
+        (ways, is_complete)
+    }
+
+    /// Behind a mark.
+    fn marked(&mut self, mark: Mark, way: Way) -> Option<Way> {
+        let order = |of: u32| self.automata.orders[of as usize].clone();
+        self.has_met |= way.note > LOOK || mark == Mark::Item;
+        let note = match mark {
+            _ if way.note == LOOK => {
+                self.found.end |= matches!(mark, Mark::Done(_));
+                return (!matches!(mark, Mark::Done(_))).then_some(way);
+            }
+            Mark::Item => self.notes.begun(way.note, self.answer.len()),
+            Mark::Done(of) => self.notes.done(way.note, &self.answer, &order(of))?,
+            Mark::Close => NONE,
+            // Objects are elsewhere, too.
+            Mark::Opened(_) if way.note == NONE => return Some(way),
+            Mark::Opened(of) => self.notes.closed(way.note, &self.answer, &order(of)),
+        };
+        Some(Way { note, ..way })
+    }
+
+    /// Whether a way can become an item that differs from all others of its list, where it is in one.
+    fn can_differ(&mut self, way: Way) -> bool {
+        if way.note <= LOOK {
+            return true;
         }
-        self.set_number(ways, is_complete)
+        let Some((begun, n_others)) = self.notes.open_question(way.note) else { return true };
+        if let Some(&known) = self.can_differ.get(&way) {
+            return known;
+        }
+        let note = way.note;
+        let is_new = |matcher: &mut Self, text: &[u8]| !matcher.notes.has(note, &without_space(text));
+        let can_differ = self.look_ahead(Way { note: LOOK, ..way }, begun, n_others, is_new);
+        self.can_differ.insert(way, can_differ);
+        can_differ
+    }
+
+    /// Whether an item that is begun can be finished as one that is wanted; `n_unwanted` are not. Each time the shortest way to an end is
+    /// taken, from the last place where there was another: as values have one spelling, that is one more than what is unwanted at most.
+    fn look_ahead(
+        &mut self,
+        way: Way,
+        mut text: Vec<u8>,
+        n_unwanted: usize,
+        is_wanted: impl Fn(&mut Self, &[u8]) -> bool,
+    ) -> bool {
+        let has_met = self.has_met;
+        let start = text.iter().fold(Inside::No, |inside, &byte| inside.behind(byte));
+        let mut places = vec![(self.choices(&[way], start, n_unwanted + 2), vec![way], start)];
+        let mut n_tried = 0;
+        let mut is_found = false;
+        while let Some((choices, ways, inside)) = places.last_mut() {
+            let Some(byte) = choices.pop() else {
+                places.pop();
+                text.pop();
+                continue;
+            };
+            n_tried += 1;
+            if n_tried > MAX_TRIED {
+                break;
+            }
+            let (ways, inside) = (std::mem::take(ways), *inside);
+            let waiting = self.behind_byte(&ways, byte);
+            if let Some(last) = places.last_mut() {
+                last.1 = ways;
+            }
+            self.found = Found::default();
+            let (next, _) = self.expanded(waiting);
+            text.push(byte);
+            if self.found.endless || (self.found.end && is_wanted(self, &text)) {
+                is_found = true;
+                break;
+            }
+            let inside = inside.behind(byte);
+            places.push((self.choices(&next, inside, n_unwanted + 2), next, inside));
+        }
+        self.has_met = has_met;
+        is_found
+    }
+
+    /// The bytes that may follow, those last that lead to an end the soonest; so many at most.
+    fn choices(&self, ways: &[Way], inside: Inside, most: usize) -> Vec<u8> {
+        let mut choices: Vec<(u32, u8)> = Vec::new();
+        for &way in ways {
+            let mut behind = 0_u32;
+            let mut below = way.below;
+            while let Some(&way) = self.ways.get(below as usize) {
+                behind = behind.saturating_add(self.length(way));
+                below = way.below;
+            }
+            for &(low, high, state) in &self.automata.at(way.state).bytes {
+                let length = behind.saturating_add(self.length(Way { state, count: 0, ..way }));
+                choices.extend((low..=high).take(most).map(|byte| (length, byte)));
+            }
+        }
+        let is_blank = |byte: u8| inside == Inside::No && is_space(byte);
+        if choices.iter().any(|&(_, byte)| !is_blank(byte)) {
+            choices.retain(|&(_, byte)| !is_blank(byte));
+        }
+        choices.sort_unstable();
+        let mut seen = HashSet::new();
+        choices.retain(|&(_, byte)| seen.insert(byte));
+        choices.truncate(most);
+        choices.into_iter().rev().map(|(_, byte)| byte).collect()
+    }
+
+    /// Bytes to the end of a way's rule at least.
+    fn length(&self, way: Way) -> u32 {
+        let at = self.automata.at(way.state);
+        match at.repeat {
+            Some(repeat) if !repeat.is_indentation => {
+                let body = self.automata.at(self.automata.rules[repeat.body.0 as usize].state).length;
+                at.length.saturating_sub(body.saturating_mul(way.count.min(repeat.min)))
+            }
+            _ => at.length,
+        }
+    }
+
+    /// Whether there are so many values of an item that begins at this state, in a list whose items differ.
+    pub(super) fn has_values(automata: &Rc<Automata>, state: State, n: usize) -> bool {
+        let mut matcher = Self::empty(automata.clone());
+        let order = automata.orders.first().cloned().unwrap_or_default();
+        let seen = std::cell::RefCell::new(HashSet::new());
+        let is_last = |_: &mut Self, text: &[u8]| {
+            seen.borrow_mut().insert(sorted(text, &order));
+            seen.borrow().len() >= n
+        };
+        let way = Way { note: LOOK, ..Way::at(state) };
+        matcher.found = Found::default();
+        let (ways, _) = matcher.expanded(vec![way]);
+        // One that is no byte long there is not.
+        matcher.found.endless || ways.into_iter().any(|way| matcher.look_ahead(way, Vec::new(), n, is_last))
     }
 
     /// Whether a way can come to its rule's end within the depth that is allowed.
@@ -303,8 +520,17 @@ impl Matcher {
             && at.skips.is_empty()
             && at.calls.is_empty()
             && at.repeat.is_none()
-            && at.space.is_none();
-        let below = if is_last { back.below } else { self.way_number(back) };
+            && at.space.is_none()
+            && at.mark.is_none();
+        let below = if is_last { back.below } else { self.way_number(Way { note: NONE, ..back }) };
+        let note = match (start.others, back.note) {
+            (Others::Endless, LOOK) => {
+                self.found.endless = true;
+                return None;
+            }
+            (Others::Endless, note) => self.notes.opened(note),
+            (_, note) => note,
+        };
         Some(Way {
             state: start.state,
             count: 0,
@@ -312,6 +538,7 @@ impl Matcher {
             depth: back.depth + u32::from(start.is_nested),
             n_broken: back.n_broken,
             indent: 0,
+            note,
         })
     }
 
@@ -339,7 +566,7 @@ impl Matcher {
 
     /// About how many numbers are kept.
     fn size(&self) -> usize {
-        self.next.len() + self.n_members + 8 * self.ways.len()
+        self.next.len() + self.n_members + 8 * self.ways.len() + self.notes.size()
     }
 
     /// Forgets all but where it is.
@@ -351,13 +578,18 @@ impl Matcher {
         self.set_numbers.clear();
         self.next.clear();
         self.masks.clear();
+        self.can_differ.clear();
+        let notes = std::mem::take(&mut self.notes);
         self.n_members = 0;
         let ways = now.iter().map(|&way| {
             let mut stack = vec![old[way as usize]];
             while let Some(&below) = stack.last().and_then(|way| old.get(way.below as usize)) {
                 stack.push(below);
             }
-            stack.into_iter().rev().fold(BOTTOM, |below, way| self.way_number(Way { below, ..way }))
+            stack.into_iter().rev().fold(BOTTOM, |below, way| {
+                let note = self.notes.adopted(way.note, &notes);
+                self.way_number(Way { below, note, ..way })
+            })
         });
         let ways = ways.collect();
         self.now = self.set_number(ways, is_complete);
@@ -381,8 +613,7 @@ mod tests {
 
     impl<'a> Plain<'a> {
         fn new(automata: &'a Automata) -> Self {
-            let start = Way { state: automata.start, count: 0, below: BOTTOM, depth: 0, n_broken: 0, indent: 0 };
-            Self::of(automata, vec![vec![start]])
+            Self::of(automata, vec![vec![Way::at(automata.start)]])
         }
 
         fn of(automata: &'a Automata, mut waiting: Vec<Stack>) -> Self {

@@ -32,9 +32,11 @@ mod pattern;
 mod schema;
 mod tool_call;
 mod trie;
+mod unique;
 
 pub use json::Json;
-pub use tool_call::{Callable, Calling};
+pub(crate) use tool_call::PARAMETER_END;
+pub use tool_call::{Callable, Calling, plain_members};
 pub use trie::{TokenSet, TokenTrie};
 
 /// The form of an answer, as OpenAI's `response_format` has it.

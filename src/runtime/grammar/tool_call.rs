@@ -13,8 +13,9 @@
 
 use std::rc::Rc;
 
-use super::automaton::{Automata, Builder, Rule, State};
+use super::automaton::{Automata, Builder, Mark, Rule, State};
 use super::json::Json;
+use super::pattern::CharDfa;
 use super::{Grammar, ResponseFormat, automata, schema};
 use crate::error::{Error, Result, shown};
 use crate::text::CallForm;
@@ -143,9 +144,10 @@ impl Frame {
         let one = self.one_call(form, tools)?;
         // From the beginning to the first call, between two, and behind the last.
         let (open, between, close) = match form {
-            CallForm::Tagged => ("\n", "\n</tool_call>\n<tool_call>\n", "\n</tool_call>"),
+            CallForm::Tagged | CallForm::Xml => ("\n", "\n</tool_call>\n<tool_call>\n", "\n</tool_call>"),
             CallForm::Bare => ("", "", ""),
             CallForm::List => ("[", ", ", "]"),
+            CallForm::Named | CallForm::NamedWithId => ("", "[TOOL_CALLS]", ""),
             CallForm::Python => ("[", ", ", "]<|tool_call_end|>"),
         };
         let from = if form == CallForm::List { self.builder.optional_blank(first)? } else { first };
@@ -172,22 +174,80 @@ impl Frame {
         let start = self.builder.state()?;
         let end = self.builder.end()?;
         let named = match form {
-            CallForm::Tagged | CallForm::List => self.builder.text(start, r#"{"name": ""#)?,
+            CallForm::Tagged | CallForm::List | CallForm::Xml => self.builder.text(start, r#"{"name": ""#)?,
             CallForm::Bare => self.builder.text(start, r#": ""#)?,
-            CallForm::Python => start,
+            CallForm::Python | CallForm::Named | CallForm::NamedWithId => start,
         };
+        let tagged = if form == CallForm::Xml { self.builder.text(start, "<function=")? } else { start };
         for tool in tools {
+            let schema = arguments_schema(tool)?;
+            if form == CallForm::Xml
+                && let Some(members) = members_apart(&schema)
+            {
+                let behind = self.builder.text(tagged, &tool.name)?;
+                self.xml_arguments(tool, members, behind, end)?;
+                continue;
+            }
             let behind = self.builder.text(named, &tool.name)?;
             if form == CallForm::Python {
                 self.python_arguments(tool, behind, end)?;
-            } else {
-                let arguments = self.part(compile(tool, &arguments_schema(tool)?)?)?;
-                let value = self.builder.text(behind, &format!(r#"", "{}":"#, form.arguments()))?;
-                let called = self.builder.call(value, arguments)?;
-                self.builder.text_to(called, "}", end)?;
+                continue;
             }
+            let arguments = self.part(compile(tool, &schema)?)?;
+            let (value, close) = match form {
+                CallForm::Named => (self.builder.text(behind, "[ARGS]")?, ""),
+                CallForm::NamedWithId => (self.call_id(behind)?, ""),
+                _ => (self.builder.text(behind, &format!(r#"", "{}":"#, form.arguments()))?, "}"),
+            };
+            let called = self.builder.call(value, arguments)?;
+            self.builder.text_to(called, close, end)?;
         }
         Ok(self.builder.rule(start))
+    }
+
+    /// A new state behind an id of nine letters and digits, and the mark of the arguments.
+    fn call_id(&mut self, from: State) -> Result<State> {
+        let mut at = self.builder.text(from, "[CALL_ID]")?;
+        for _ in 0..9 {
+            let next = self.builder.state()?;
+            for (low, high) in [(b'0', b'9'), (b'A', b'Z'), (b'a', b'z')] {
+                self.builder.range(at, low, high, next);
+            }
+            at = next;
+        }
+        self.builder.text(at, "[ARGS]")
+    }
+
+    /// Each argument between tags, the members of the schema in their order.
+    fn xml_arguments(&mut self, tool: &Callable, members: Vec<Member>, from: State, end: State) -> Result<()> {
+        let mut before = self.builder.text(from, ">\n")?;
+        for Member { name, schema, is_required } in members {
+            let opened = self.builder.text(before, &format!("<parameter={name}>\n"))?;
+            let value = match texts(tool, &schema)? {
+                Some(texts) => self.plain_texts(&texts)?,
+                None => self.part(compile(tool, &schema)?)?,
+            };
+            let written = self.builder.call(opened, value)?;
+            let after = self.builder.text(written, &format!("{PARAMETER_END}\n"))?;
+            if !is_required {
+                self.builder.at(before).skips.push(after);
+            }
+            before = after;
+        }
+        self.builder.text_to(before, "</function>", end)
+    }
+
+    /// The rule of the texts of an automaton, as they are.
+    fn plain_texts(&mut self, dfa: &CharDfa) -> Result<Rule> {
+        let states = dfa.edges.iter().map(|_| self.builder.state()).collect::<Result<Vec<_>>>()?;
+        for (i, edges) in dfa.edges.iter().enumerate() {
+            for (set, to) in edges {
+                let class = self.builder.plain_class(set)?;
+                self.builder.at(states[i]).calls.push((class, states[*to]));
+            }
+            self.builder.at(states[i]).is_end = dfa.ends[i].is_some();
+        }
+        Ok(self.builder.rule(states[0]))
     }
 
     /// `(a=1, b="x")`: the members of the schema in their order, each by its own; what cannot be taken apart so is written `(**{…})`.
@@ -227,6 +287,7 @@ impl Frame {
         let mut all = self.builder.finish(root)?.ok_or_else(|| Error::internal("The tools have no grammar."))?;
         for (rule, part) in self.parts {
             let (n_states, n_rules) = (all.ways.len() as State, all.rules.len() as u32);
+            let n_orders = all.orders.len() as u32;
             if all.ways.len() + part.ways.len() > MAX_STATES {
                 return Err(Error::invalid_request(
                     "The schemas of the tools are too large together. Give fewer tools, or smaller schemas.",
@@ -244,12 +305,21 @@ impl Frame {
                 if let Some((_, to)) = &mut ways.space {
                     *to += n_states;
                 }
+                if let Some((mark, to)) = &mut ways.mark {
+                    *to += n_states;
+                    if let Mark::Done(order) | Mark::Opened(order) = mark {
+                        *order += n_orders;
+                    }
+                }
                 ways.calls.iter_mut().for_each(|(rule, to)| (*rule, *to) = (moved(*rule), *to + n_states));
                 if let Some(repeat) = &mut ways.repeat {
                     repeat.body = moved(repeat.body);
                 }
                 ways
             }));
+            all.orders.extend(part.orders);
+            // They were looked at when the part was made; that there are some is what counts.
+            all.places.extend(part.places);
             // Bytes are of one class where they are in both.
             let mut class = 0;
             let before = all.class_of;
@@ -261,6 +331,30 @@ impl Frame {
         }
         Ok(all)
     }
+}
+
+/// What a value between tags ends with.
+pub(crate) const PARAMETER_END: &str = "\n</parameter>";
+
+/// The texts of a member that is written as it is; `None` where it is written as JSON.
+fn texts(tool: &Callable, schema: &Json) -> Result<Option<CharDfa>> {
+    schema::texts(schema, PARAMETER_END).map_err(|error| of_tool(tool, &error))
+}
+
+/// The members of tools that a call between tags has as they are, not as JSON: each by its tool's name and its own.
+///
+/// # Errors
+/// As [`Grammar::of_calls`].
+pub fn plain_members(tools: &[Callable]) -> Result<Vec<(String, String)>> {
+    let mut plain = Vec::new();
+    for tool in tools {
+        for member in members_apart(&arguments_schema(tool)?).unwrap_or_default() {
+            if texts(tool, &member.schema)?.is_some() {
+                plain.push((tool.name.clone(), member.name));
+            }
+        }
+    }
+    Ok(plain)
 }
 
 /// What every answer that is a call begins with.
@@ -289,10 +383,12 @@ fn refused(tool: &Callable, what: &str) -> Error {
 
 /// A schema's automata; what is refused is told of the tool.
 fn compile(tool: &Callable, schema: &Json) -> Result<Automata> {
-    schema::compile(schema).map_err(|error| {
-        let what = error.message();
-        refused(tool, what.strip_prefix("response_format: ").unwrap_or(what))
-    })
+    schema::compile(schema).map_err(|error| of_tool(tool, &error))
+}
+
+fn of_tool(tool: &Callable, error: &Error) -> Error {
+    let what = error.message();
+    refused(tool, what.strip_prefix("response_format: ").unwrap_or(what))
 }
 
 /// A member of an object with a schema of its own.

@@ -175,6 +175,35 @@ fn trimmed(mut edges: Vec<Vec<(CharSet, usize)>>, ends: Vec<Option<u32>>) -> Res
 }
 
 impl CharDfa {
+    /// Whether there are texts without end. Every state leads to an end of one.
+    pub(super) fn is_endless(&self) -> bool {
+        // Whether each state is on the way to the one that is looked at, or was looked at.
+        let mut known = vec![None; self.edges.len()];
+        let mut way = vec![(0, 0)];
+        known[0] = Some(true);
+        while let Some((state, n)) = way.last_mut() {
+            let state = *state;
+            match self.edges[state].get(*n) {
+                Some(&(_, to)) => {
+                    *n += 1;
+                    match known[to] {
+                        Some(true) => return true,
+                        Some(false) => {}
+                        None => {
+                            known[to] = Some(true);
+                            way.push((to, 0));
+                        }
+                    }
+                }
+                None => {
+                    known[state] = Some(false);
+                    way.pop();
+                }
+            }
+        }
+        false
+    }
+
     /// Whether a text is one of its texts.
     pub(super) fn matches(&self, text: &str) -> bool {
         let step = |state: usize, c: char| {

@@ -99,7 +99,8 @@ impl<'a> Compiler<'a> {
         for schema in declared {
             let mut at = At::new(schema, "").with(Sense::Condition);
             for _ in 0..MAX_CHAIN {
-                match at.schema.get("$ref").map(|reference| self.references.resolve(&at, reference)) {
+                let word = if at.schema.get("$ref").is_some() { "$ref" } else { "$dynamicRef" };
+                match at.schema.get(word).map(|reference| self.references.resolve(&at, word, reference)) {
                     Some(Ok(target)) => at = target,
                     _ => break,
                 }

@@ -9,8 +9,20 @@ use crate::runtime::grammar::json::Json;
 use crate::runtime::grammar::pattern::{self, Text};
 
 /// The keywords that leave choices: facts are what is left when those are made. And those that the values are listed by.
-const CHOICES: [&str; 11] =
-    ["$ref", "allOf", "anyOf", "oneOf", "not", "if", "dependentRequired", "dependentSchemas", "dependencies", "enum", "const"];
+const CHOICES: [&str; 12] = [
+    "$ref",
+    "$dynamicRef",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "if",
+    "dependentRequired",
+    "dependentSchemas",
+    "dependencies",
+    "enum",
+    "const",
+];
 
 impl<'a> Compiler<'a> {
     /// Whether all facts hold of a value.
@@ -151,8 +163,8 @@ impl<'a> Compiler<'a> {
             _ => None,
         };
         Ok(match (name, value, arg) {
-            ("$ref", ..) => {
-                let target = self.references.resolve(at, arg)?;
+            ("$ref" | "$dynamicRef", ..) => {
+                let target = self.references.resolve(at, name, arg)?;
                 self.satisfies(value, &target, depth)?
             }
             ("allOf" | "anyOf" | "oneOf", _, Json::Array(parts)) => {
@@ -298,9 +310,7 @@ impl<'a> Compiler<'a> {
                 }
                 true
             }
-            ("unevaluatedProperties", Json::Object(_), _)
-            | ("unevaluatedItems", Json::Array(_), _)
-            | ("$dynamicRef" | "$recursiveRef", ..) => {
+            ("unevaluatedProperties", Json::Object(_), _) | ("unevaluatedItems", Json::Array(_), _) | ("$recursiveRef", ..) => {
                 return Err(refused(&below(&at.path, &[name]), &format!("'{name}' where values are listed is not supported")));
             }
             _ => true,

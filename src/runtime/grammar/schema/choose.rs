@@ -31,7 +31,7 @@ fn types_failing(schema: &Json, name: &str, value: &Json) -> Types {
     match name {
         _ if !is_said => 0,
         "type" => types_named(schema, value).map_or(ALL, |types| ALL & !types),
-        "enum" | "const" | "unevaluatedProperties" | "unevaluatedItems" | "$dynamicRef" | "$recursiveRef" => ALL,
+        "enum" | "const" | "unevaluatedProperties" | "unevaluatedItems" | "$recursiveRef" => ALL,
         "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf" => NUMBER,
         "minLength" | "maxLength" | "pattern" => STRING,
         "additionalProperties" | "propertyNames" | "minProperties" | "maxProperties" => OBJECT,
@@ -138,8 +138,8 @@ impl<'a> Compiler<'a> {
         for (name, value) in keywords {
             let path = || super::below(&at.path, &[name]);
             let choices = match name.as_str() {
-                "$ref" => {
-                    let target = self.references.resolve(at, value)?;
+                "$ref" | "$dynamicRef" => {
+                    let target = self.references.resolve(at, name, value)?;
                     self.choices(&target, chain)?
                 }
                 "allOf" => self.all_of(&schemas(at, name, value)?, chain)?,
@@ -208,8 +208,8 @@ impl<'a> Compiler<'a> {
         let mut ways = Vec::new();
         for (number, (name, value)) in keywords.iter().enumerate() {
             let more = match name.as_str() {
-                "$ref" => {
-                    let target = self.references.resolve(at, value)?;
+                "$ref" | "$dynamicRef" => {
+                    let target = self.references.resolve(at, name, value)?;
                     self.choices(&target, chain)?
                 }
                 "allOf" => self.any_of(&schemas(at, name, value)?, chain)?,

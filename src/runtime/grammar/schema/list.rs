@@ -6,12 +6,15 @@ use std::rc::Rc;
 use super::merge::{Contains, Merged};
 use super::{At, BOOLEAN, Compiler, MAX_COUNTED, MAX_MINIMUM, NULL, Sense, refused};
 use crate::error::Result;
-use crate::runtime::grammar::automaton::{Rule, Space, State};
+use crate::runtime::grammar::automaton::{Mark, Place, Rule, Space, State};
 use crate::runtime::grammar::json::Json;
 
 static CONSTANTS: [Json; 3] = [Json::Null, Json::Bool(true), Json::Bool(false)];
 /// What is counted in one list.
 const MAX_CONTAINS: usize = 3;
+
+/// Values, and those of them that places may have, a bit each.
+type FewValues<'a> = (Vec<&'a Json>, Vec<u32>);
 
 /// The brackets of a list in the making.
 struct Brackets {
@@ -32,10 +35,24 @@ impl<'a> Compiler<'a> {
             return Ok(rule);
         }
         let contains: Vec<&Contains<'a>> = merged.contains.iter().filter(|c| c.min > 0 || c.max < u32::MAX).collect();
+        let unique = merged.is_unique.as_ref().filter(|_| merged.max_items > 1);
+        let few = match unique {
+            Some(path) if !contains.is_empty() => return Err(refused(path, "'uniqueItems' beside 'contains' is not supported")),
+            Some(_) => self.few_values(merged)?,
+            None => None,
+        };
+        let is_marked = unique.is_some() && few.is_none();
+        if is_marked && !self.builder.is_strict {
+            // All is made once more.
+            self.needs_strict = true;
+            return Ok(rule);
+        }
         let open = self.builder.text(start, "[")?;
-        let first = self.behind_space(open, Space::Open)?;
+        let begun = if is_marked { self.builder.mark(open, Mark::Item)? } else { open };
+        let first = self.behind_space(begun, Space::Open)?;
         let close = self.builder.state()?;
-        let bracket = self.behind_space(close, Space::Close)?;
+        let closed = if is_marked { self.builder.mark(close, Mark::Close)? } else { close };
+        let bracket = self.behind_space(closed, Space::Close)?;
         let end = self.builder.end()?;
         self.builder.range(bracket, b']', b']', end);
         if merged.min_items == 0 && contains.iter().all(|c| c.min == 0) {
@@ -45,13 +62,9 @@ impl<'a> Compiler<'a> {
             return Ok(rule);
         }
         let brackets = Brackets { first, close };
-        match &merged.is_unique {
-            Some(path) if merged.max_items > 1 => {
-                if !contains.is_empty() {
-                    return Err(refused(path, "'uniqueItems' beside 'contains' is not supported"));
-                }
-                self.unique_items(merged, &brackets, path)?;
-            }
+        match (unique, few) {
+            (Some(_), Some(few)) => self.few_unique_items(merged, &brackets, few)?,
+            (Some(path), None) => self.unique_items(merged, &brackets, path)?,
             _ if contains.is_empty() => self.plain_items(merged, &brackets)?,
             _ => self.counted_items(merged, &brackets, &contains)?,
         }
@@ -170,17 +183,74 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
-    /// Items that differ, where there are few values that they may have.
+    /// Items that differ, whatever they are: what is written is noted and compared; see [`super::super::unique`].
     fn unique_items(&mut self, merged: &Merged<'a>, brackets: &Brackets, path: &Rc<str>) -> Result<()> {
+        const MOST: u32 = 1000;
+        let (min, max) = (merged.min_items, merged.max_items);
+        if min > MOST {
+            return Err(refused(
+                path,
+                &format!("'uniqueItems' beside a minItems of {min} is not supported, only of {MOST} at most"),
+            ));
+        }
+        // Those that have places of their own, and one more; behind it all are the same.
+        let n_single = (Self::n_places(merged) + 1).min(max as usize);
+        let mut before = brackets.first;
+        for i in 0..=n_single {
+            let n = i as u32 + 1;
+            let is_rest = i == n_single;
+            if n > max {
+                break;
+            }
+            let item = self.value(Self::item(merged, i))?;
+            // Of what is before the item there are as many others at most.
+            let n_values = match min {
+                min if min < n => 0,
+                min if is_rest => min,
+                _ => n,
+            };
+            if is_rest {
+                let more = self.builder.state()?;
+                let next = self.next_unique(more)?;
+                self.builder.places.push(Place { state: next, item, n_values, path: path.clone() });
+                let behind = self.builder.call(next, item)?;
+                let last = self.builder.mark(behind, Mark::Done(0))?;
+                self.builder.at(last).is_end = true;
+                let body = self.builder.rule(more);
+                let left = if max == u32::MAX { max } else { max - i as u32 };
+                let rest = self.builder.repeat(body, min.saturating_sub(i as u32), left)?;
+                self.builder.at(before).skips.push(rest);
+                self.builder.at(rest).skips.push(brackets.close);
+            } else {
+                if i > 0 {
+                    before = self.next_unique(before)?;
+                }
+                self.builder.places.push(Place { state: before, item, n_values, path: path.clone() });
+                let behind = self.builder.call(before, item)?;
+                before = self.builder.mark(behind, Mark::Done(0))?;
+                if n >= min {
+                    self.builder.at(before).skips.push(brackets.close);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A new state before the next item of those that differ, behind a comma and white space.
+    fn next_unique(&mut self, from: State) -> Result<State> {
+        let comma = self.builder.text(from, ",")?;
+        let begun = self.builder.mark(comma, Mark::Item)?;
+        self.behind_space(begun, Space::Comma)
+    }
+
+    /// The values that the items of a list may have, and which of them each place, the last for all behind it; `None` where there are many.
+    fn few_values(&mut self, merged: &Merged<'a>) -> Result<Option<FewValues<'a>>> {
         let n_places = Self::n_places(merged);
         let mut values: Vec<&Json> = Vec::new();
         // The values that each place may have, the last for all behind it.
         let mut places: Vec<u32> = Vec::new();
         for place in 0..=n_places {
-            let Some(all) = self.finite(&Self::item(merged, place))? else {
-                let what = "'uniqueItems' can be held to only where the items are of a few values (enum, const, boolean, null)";
-                return Err(refused(path, what));
-            };
+            let Some(all) = self.finite(&Self::item(merged, place))? else { return Ok(None) };
             let mut mask = 0;
             for value in all {
                 let at = values.iter().position(|known| known.equals(value)).unwrap_or_else(|| {
@@ -194,9 +264,13 @@ impl<'a> Compiler<'a> {
             }
             places.push(mask);
         }
-        if values.len() > 31 || (1_usize << values.len()).saturating_mul(n_places + 1) > MAX_COUNTED {
-            return Err(refused(path, "'uniqueItems' can be held to only where the items are of few values, not of so many"));
-        }
+        let is_few = values.len() <= 31 && (1_usize << values.len()).saturating_mul(n_places + 1) <= MAX_COUNTED;
+        Ok(is_few.then_some((values, places)))
+    }
+
+    /// Items that differ, where there are few values that they may have.
+    fn few_unique_items(&mut self, merged: &Merged<'a>, brackets: &Brackets, (values, places): FewValues<'a>) -> Result<()> {
+        let n_places = places.len() - 1;
         let mut states: HashMap<u32, State> = HashMap::new();
         states.insert(0, brackets.first);
         let mut rules = Vec::new();

@@ -467,7 +467,7 @@ fn merge_holding<'a>(out: &mut Merged<'a>, at: &At<'a>, keywords: &'a [(String, 
                 implied |= ARRAY;
                 out.is_unique = Some(path.into());
             }
-            "$dynamicRef" | "$recursiveRef" => out.refused.push((ALL, unsupported(&path, name))),
+            "$recursiveRef" => out.refused.push((ALL, unsupported(&path, name))),
             _ => {}
         }
     }

@@ -8,7 +8,7 @@
 //! | `minProperties`, `maxProperties` | of members without names of their own only one counts as certain, since names might be the same |
 //! | `items`, `prefixItems`, `minItems`, `maxItems`, `additionalItems` | all |
 //! | `contains`, `minContains`, `maxContains` | where the numbers are small |
-//! | `uniqueItems` | where the items are of a few values: `enum`, `const`, `boolean`, `null` |
+//! | `uniqueItems` | all but beside `contains`, within itself, and of objects with few members without names |
 //! | `unevaluatedProperties`, `unevaluatedItems` | all but beside `contains` |
 //! | `minLength`, `maxLength`, `pattern` | all together; see [`super::pattern`] |
 //! | `format` | those that [`pattern::of_format`] has, and `int32`, `uint32`; others are remarks, as the standard allows |
@@ -16,6 +16,7 @@
 //! | `multipleOf` | a whole number up to 1000, or that with a decimal point somewhere |
 //! | `allOf`, `anyOf`, `oneOf`, `not`, `if`, `then`, `else` | where their ways to be satisfied are few |
 //! | `$ref`, `$anchor`, `$id` | within the schema, recursive ones too |
+//! | `$dynamicRef`, `$dynamicAnchor` | where the whole has the anchor, or only one schema within it |
 //! | titles, descriptions, defaults, examples and unknown words | change nothing |
 //! | all other keywords of the standard, and what these say that is not held to | refused |
 //!
@@ -35,9 +36,11 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use self::refer::References;
-use super::automaton::{Automata, Builder, Rule};
-use super::json::Json;
-use super::pattern::{CharDfa, Text};
+use super::automaton::{Automata, Builder, Mark, Others, Rule};
+use super::json::{Json, spelled};
+use super::matcher::Matcher;
+use super::pattern::{self, CharDfa, Text};
+use super::unique::Order;
 use crate::error::{Error, Result, shown};
 
 mod apart;
@@ -62,6 +65,9 @@ const MAX_CHAIN: usize = 64;
 const MAX_COMPARED: usize = 1_000_000;
 /// The most items or characters that may be demanded.
 const MAX_MINIMUM: u32 = 100_000;
+/// States that are looked at to see whether lists can be held to `uniqueItems`, and what finding a list's values counts as.
+const MAX_LOOKED_AT: usize = 2_000_000;
+const COST_OF_VALUES: usize = 5000;
 /// States that count the members of one object or the items of one list.
 const MAX_COUNTED: usize = 20_000;
 
@@ -226,20 +232,20 @@ pub(super) fn compile(schema: &Json) -> Result<Automata> {
             "response_format: the schema is about {size} bytes; at most {MAX_SCHEMA_BYTES} can be taken. Make it smaller."
         )));
     }
-    let mut compiler = Compiler {
-        references: References::new(schema),
-        builder: Builder::default(),
-        values: HashMap::new(),
-        merged: HashMap::new(),
-        texts: HashMap::new(),
-        patterns: HashMap::new(),
-        scopes: Vec::new(),
-        waiting: Vec::new(),
-        has_unevaluated: schema.has_key("unevaluatedProperties") || schema.has_key("unevaluatedItems"),
-        n_facts: 0,
-        n_checked: 0,
-        pattern_work: 0,
-    };
+    let (automata, needs_strict) = built(schema, false)?;
+    let automata = if needs_strict { built(schema, true)?.0 } else { automata };
+    automata.ok_or_else(|| {
+        Error::invalid_request(
+            "response_format: nothing satisfies the schema, or only what is more than 64 objects and lists deep. Look for bounds, types or \
+             required members that contradict each other.",
+        )
+    })
+}
+
+/// The automata of a schema, `None` where nothing satisfies it; and whether they must be built so that each value has one spelling.
+fn built(schema: &Json, is_strict: bool) -> Result<(Option<Automata>, bool)> {
+    let order = if is_strict { names_in_order(schema) } else { Order::new() };
+    let mut compiler = Compiler::new(schema, Builder::strict(is_strict, order));
     let start = compiler.builder.state()?;
     // Models of SentencePiece begin with a space.
     let value = compiler.builder.optional_blank(start)?;
@@ -253,12 +259,93 @@ pub(super) fn compile(schema: &Json) -> Result<Automata> {
             Job::Merged(facts) => compiler.build_merged(rule, &facts)?,
         }
     }
-    compiler.builder.finish(root)?.ok_or_else(|| {
-        Error::invalid_request(
-            "response_format: nothing satisfies the schema, or only what is more than 64 objects and lists deep. Look for bounds, types or \
-             required members that contradict each other.",
-        )
-    })
+    if compiler.needs_strict {
+        return Ok((None, true));
+    }
+    let automata = compiler.builder.finish(root)?;
+    if let Some(automata) = automata {
+        let automata = Rc::new(automata);
+        check_places(&automata)?;
+        return Ok((Rc::into_inner(automata), false));
+    }
+    Ok((None, false))
+}
+
+/// The texts that satisfy a schema, where nothing but texts does, less those that have `never` in them; `None` for other schemas, and where
+/// there are none.
+///
+/// # Errors
+/// As [`super::Grammar::new`].
+pub(super) fn texts(schema: &Json, never: &str) -> Result<Option<CharDfa>> {
+    let mut compiler = Compiler::new(schema, Builder::default());
+    let at = At::new(schema, "#");
+    for way in compiler.ways(std::slice::from_ref(&at))? {
+        let merged = compiler.merge(&way.facts)?;
+        let listed = merged.values.as_ref().map_or(ALL, |values| values.iter().fold(0, |types, value| types | type_of(value)));
+        if merged.written() & listed & !STRING != 0 {
+            return Ok(None);
+        }
+    }
+    let not = Text::Not(Box::new(Text::Pattern(never.into(), "#".into())));
+    let dfa = pattern::texts(&[compiler.text_of(&at)?, not], &[], (0, None), &|_| true, &mut compiler.pattern_work);
+    write::dfa_or_none(dfa, "#")
+}
+
+/// All names of a schema, of what it describes and its own, in the order they are met.
+fn names_in_order(schema: &Json) -> Order {
+    fn note(json: &Json, order: &mut Order) {
+        match json {
+            Json::Array(items) => items.iter().for_each(|item| note(item, order)),
+            Json::Object(members) => members.iter().for_each(|(name, value)| {
+                let n = order.len() as u32;
+                order.entry(spelled(name)).or_insert(n);
+                note(value, order);
+            }),
+            Json::String(name) => {
+                let n = order.len() as u32;
+                order.entry(spelled(name)).or_insert(n);
+            }
+            _ => {}
+        }
+    }
+    let mut order = Order::new();
+    note(schema, &mut order);
+    order
+}
+
+/// Whether lists whose items differ can be held to that, and finished whatever their items are.
+///
+/// # Errors
+/// `invalid_request` where not.
+fn check_places(automata: &Rc<Automata>) -> Result<()> {
+    let mut seen = HashSet::new();
+    let mut work = 0;
+    for place in &automata.places {
+        if !seen.insert((place.item, place.n_values)) {
+            continue;
+        }
+        let is_hard = |rule: Rule| automata.rules[rule.0 as usize].others == Others::Few;
+        let reached = automata.reached(place.item);
+        work += reached.len() + if place.n_values > 1 { COST_OF_VALUES } else { 0 };
+        if work > MAX_LOOKED_AT {
+            return Err(refused(&place.path, "there are too many lists with 'uniqueItems', or their items are too large"));
+        }
+        for state in reached {
+            let ways = automata.at(state);
+            if matches!(ways.mark, Some((Mark::Item, _))) {
+                return Err(refused(&place.path, "'uniqueItems' of lists that have 'uniqueItems' within them is not supported"));
+            }
+            if ways.calls.iter().any(|&(rule, _)| is_hard(rule)) {
+                let what = "'uniqueItems' of objects that may have only few or so many members without names of their own is not supported";
+                return Err(refused(&place.path, what));
+            }
+        }
+        if place.n_values > 1 && !Matcher::has_values(automata, place.state, place.n_values as usize) {
+            let what = format!("'uniqueItems' needs {} different values here, and fewer were found", place.n_values);
+            return Err(refused(&place.path, &what));
+        }
+    }
+    Ok(())
 }
 
 /// What is still to be built.
@@ -288,9 +375,29 @@ struct Compiler<'a> {
     n_facts: usize,
     n_checked: usize,
     pattern_work: usize,
+    /// Whether each value must have one spelling only, and may have more as it is built.
+    needs_strict: bool,
 }
 
 impl<'a> Compiler<'a> {
+    fn new(schema: &'a Json, builder: Builder) -> Self {
+        Self {
+            references: References::new(schema),
+            builder,
+            values: HashMap::new(),
+            merged: HashMap::new(),
+            texts: HashMap::new(),
+            patterns: HashMap::new(),
+            scopes: Vec::new(),
+            waiting: Vec::new(),
+            has_unevaluated: schema.has_key("unevaluatedProperties") || schema.has_key("unevaluatedItems"),
+            n_facts: 0,
+            n_checked: 0,
+            pattern_work: 0,
+            needs_strict: false,
+        }
+    }
+
     /// The rule of what satisfies all these schemas.
     fn value(&mut self, mut all: Vec<At<'a>>) -> Result<Rule> {
         // They stay in their order, which is that of the members of objects.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::merge::{Exists, Members, Merged};
 use super::{At, Compiler, MAX_COUNTED, MAX_PROPERTIES, STRING, Sense, refused, type_of};
 use crate::error::Result;
-use crate::runtime::grammar::automaton::{Rule, Space, State};
+use crate::runtime::grammar::automaton::{Mark, Others as OtherMembers, Rule, Space, State};
 use crate::runtime::grammar::json::{Json, spelled};
 use crate::runtime::grammar::pattern::{self, CharDfa, Text};
 
@@ -94,7 +94,13 @@ impl<'a> Compiler<'a> {
             let what = format!("an object has {} members with names; at most {MAX_PROPERTIES} are supported", names.len());
             return Err(refused(&merged.path, &what));
         }
+        names.sort_by_key(|name| self.place_of(name));
         Ok(names)
+    }
+
+    /// The place of a name in the one order of members, where there is one; else all are at the same.
+    pub(super) fn place_of(&self, name: &str) -> u32 {
+        if self.builder.is_strict { self.builder.order.get(&spelled(name)).copied().unwrap_or(u32::MAX) } else { 0 }
     }
 
     /// Whether there may be members that nobody names.
@@ -295,7 +301,20 @@ impl<'a> Compiler<'a> {
         let close = self.builder.state()?;
         let brace = self.behind_space(close, Space::Close)?;
         let end = self.builder.end()?;
-        self.builder.range(brace, b'}', b'}', end);
+        let is_open = self.builder.is_strict && (plan.others.is_some() || plan.last.is_some());
+        let closed = if is_open { self.builder.state()? } else { end };
+        self.builder.range(brace, b'}', b'}', closed);
+        if is_open {
+            self.builder.at(closed).mark = Some((Mark::Opened(0), end));
+            self.builder.set_others(rule, OtherMembers::Few);
+            if let Some(others) = plan
+                .others
+                .as_ref()
+                .filter(|others| plan.last.is_none() && merged.max_properties == u32::MAX && others.names.is_endless())
+            {
+                self.builder.endless.push((rule, others.values.values().copied().collect()));
+            }
+        }
         let n_named = plan.named.len();
         // From each on, whether nothing must be there.
         let mut is_optional = vec![plan.last.is_none(); n_named + 1];

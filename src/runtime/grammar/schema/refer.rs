@@ -1,4 +1,4 @@
-//! `$ref`: schemas by address, within the one that is compiled.
+//! `$ref` and `$dynamicRef`: schemas by address, within the one that is compiled.
 
 use std::collections::HashMap;
 
@@ -35,11 +35,13 @@ pub(super) struct References<'a> {
     bases: HashMap<usize, String>,
     /// Schemas by their addresses, and by address and anchor.
     resources: HashMap<String, (&'a Json, String)>,
+    /// The addresses that have a dynamic anchor, by its name.
+    dynamic: HashMap<&'a str, Vec<String>>,
 }
 
 impl<'a> References<'a> {
     pub(super) fn new(root: &'a Json) -> Self {
-        let mut references = Self { root, bases: HashMap::new(), resources: HashMap::new() };
+        let mut references = Self { root, bases: HashMap::new(), resources: HashMap::new(), dynamic: HashMap::new() };
         references.resources.insert(String::new(), (root, "#".to_owned()));
         references.note(root, "", "#");
         references
@@ -64,8 +66,13 @@ impl<'a> References<'a> {
                 }
             }
         }
-        if let Some(Json::String(anchor)) = schema.get("$anchor").or_else(|| schema.get("$dynamicAnchor")) {
-            self.resources.insert(format!("{base}#{anchor}"), (schema, path.to_owned()));
+        for word in ["$anchor", "$dynamicAnchor"] {
+            if let Some(Json::String(anchor)) = schema.get(word) {
+                self.resources.insert(format!("{base}#{anchor}"), (schema, path.to_owned()));
+                if word == "$dynamicAnchor" {
+                    self.dynamic.entry(anchor).or_default().push(base.clone());
+                }
+            }
         }
         if !base.is_empty() {
             self.bases.insert(super::address(schema), base.clone());
@@ -82,22 +89,36 @@ impl<'a> References<'a> {
         }
     }
 
-    /// What a schema's `$ref` refers to, asked for in the same sense.
+    /// What a schema's `$ref` or `$dynamicRef` refers to, asked for in the same sense.
+    ///
+    /// Where several addresses have the dynamic anchor, the outermost of those that one has come through to here is meant. That of the whole
+    /// is always the outermost; which it is of others is not known here.
     ///
     /// # Errors
-    /// `invalid_request` where that is not within the schema.
-    pub(super) fn resolve(&self, at: &At<'a>, reference: &Json) -> Result<At<'a>> {
-        let path = format!("{}/$ref", at.path);
-        let Json::String(reference) = reference else { return Err(refused(&path, "$ref must be a text")) };
+    /// `invalid_request` where that is not within the schema, or not known.
+    pub(super) fn resolve(&self, at: &At<'a>, word: &str, reference: &Json) -> Result<At<'a>> {
+        let path = format!("{}/{word}", at.path);
+        let Json::String(reference) = reference else { return Err(refused(&path, &format!("{word} must be a text"))) };
         let base = self.bases.get(&super::address(at.schema)).map_or("", String::as_str);
         let (address, fragment) = reference.split_once('#').unwrap_or((reference, ""));
         let address = joined(base, address);
         let nowhere = || {
-            let what = format!("$ref '{}' leads nowhere within the schema, which is all that is looked at", shown(reference));
+            let what = format!("{word} '{}' leads nowhere within the schema, which is all that is looked at", shown(reference));
             refused(&path, &what)
         };
         let found = |address: &str| self.resources.get(address);
         if !fragment.is_empty() && !fragment.starts_with('/') {
+            let mut address = address;
+            let all = self.dynamic.get(fragment).filter(|all| word == "$dynamicRef" && all.contains(&address));
+            if let Some(all) = all.filter(|all| all.len() > 1) {
+                let whole = self.bases.get(&super::address(self.root)).map_or("", String::as_str);
+                if !all.iter().any(|one| one == whole) {
+                    let what =
+                        format!("'{word}' to the one of several '{fragment}' that depends on what refers to it is not supported");
+                    return Err(refused(&path, &what));
+                }
+                whole.clone_into(&mut address);
+            }
             let (schema, path) = found(&format!("{address}#{fragment}")).ok_or_else(nowhere)?;
             return Ok(At { schema, path: path.as_str().into(), sense: at.sense });
         }

@@ -119,7 +119,7 @@ impl<'a> Compiler<'a> {
                     let last = self.literal(value, start)?;
                     self.builder.at(last).skips.push(end);
                 }
-                scalar => texts.push(scalar.to_string()),
+                scalar => texts.push(self.scalar(scalar)),
             }
         }
         self.build_texts(&texts, start, end)
@@ -127,11 +127,12 @@ impl<'a> Compiler<'a> {
 
     /// A new state behind a value.
     pub(super) fn literal(&mut self, value: &Json, from: State) -> Result<State> {
-        let (open, close, items): (_, _, Vec<(Option<&String>, &Json)>) = match value {
+        let (open, close, mut items): (_, _, Vec<(Option<&String>, &Json)>) = match value {
             Json::Array(items) => ("[", "]", items.iter().map(|item| (None, item)).collect()),
             Json::Object(members) => ("{", "}", members.iter().map(|(name, value)| (Some(name), value)).collect()),
-            scalar => return self.builder.text(from, &scalar.to_string()),
+            scalar => return self.builder.text(from, &self.scalar(scalar)),
         };
+        items.sort_by_key(|(name, _)| name.map(|name| self.place_of(name)));
         let start = self.builder.state()?;
         let mut at = self.builder.text(start, open)?;
         let is_empty = items.is_empty();
@@ -151,6 +152,14 @@ impl<'a> Compiler<'a> {
         let rule = self.builder.rule(start);
         self.builder.set_nested(rule);
         self.builder.call(from, rule)
+    }
+
+    /// What is neither a list nor an object, as it is written.
+    fn scalar(&self, value: &Json) -> String {
+        match value {
+            Json::Number(number) if self.builder.is_strict => decimal::spelled(number),
+            value => value.to_string(),
+        }
     }
 
     /// A new state behind white space.
