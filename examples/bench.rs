@@ -13,9 +13,9 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use llava_web::backend::Backend;
 use llava_web::backend::cpu::{Cpu, Pool};
 use llava_web::backend::gpu::{Device, DeviceOptions, Gpu};
+use llava_web::backend::{Backend, KvFormat};
 use llava_web::gguf::source::{FileSource, past_the_end};
 use llava_web::gguf::{LocalFuture, RangedSource};
 use llava_web::image::RgbImage;
@@ -24,7 +24,7 @@ use llava_web::runtime::engine::{Engine, LoadOptions};
 use llava_web::{Error, Result};
 
 const USAGE: &str = "usage: bench [--device cpu|gpu] [--shape 1b|7b | --model FILE.gguf] [--mmproj vit-l|FILE.gguf]
-             [--prompt N] [--generate N] [--runs N] [--threads N]";
+             [--prompt N] [--generate N] [--runs N] [--threads N] [--kv f16|q8_0|f32]";
 
 /// A language model's shape.
 struct Shape {
@@ -295,6 +295,7 @@ struct Arguments {
     generate: usize,
     runs: usize,
     threads: usize,
+    kv: KvFormat,
 }
 
 fn arguments() -> Option<Arguments> {
@@ -307,6 +308,7 @@ fn arguments() -> Option<Arguments> {
         generate: 128,
         runs: 3,
         threads: 1,
+        kv: KvFormat::F16,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -319,6 +321,7 @@ fn arguments() -> Option<Arguments> {
             "--prompt" => a.prompt = value.parse().ok()?,
             "--generate" => a.generate = value.parse().ok()?,
             "--threads" => a.threads = value.parse().ok()?,
+            "--kv" => a.kv = KvFormat::ALL.into_iter().find(|format| format.name() == value)?,
             "--runs" => a.runs = value.parse().ok()?,
             _ => return None,
         }
@@ -341,7 +344,7 @@ async fn measure<B: Backend>(backend: B, a: &Arguments) -> Result<Engine<B>> {
         Some(path) => Some(one(FileSource::open(path)?)),
         None => None,
     };
-    let options = LoadOptions { context_size: Some(a.prompt + a.generate), ..LoadOptions::new(now) };
+    let options = LoadOptions { context_size: Some(a.prompt + a.generate), kv_format: a.kv, ..LoadOptions::new(now) };
     let start = now();
     let mut engine = Engine::load(backend, model, mmproj, options, &mut |_| {}).await?;
     println!("load          {:10.1} ms, {} MB of weights", now() - start, engine.info().bytes.weights / 1_000_000);

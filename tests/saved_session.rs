@@ -64,7 +64,7 @@ fn logprobs(answer: &Answer) -> Vec<u32> {
 #[test]
 fn a_restored_conversation_goes_on_as_if_it_had_never_been_interrupted() {
     let image = picture("chelsea.png");
-    for kv_format in [KvFormat::F16, KvFormat::F32] {
+    for kv_format in KvFormat::ALL {
         let mut whole = engine(kv_format);
         first(&mut whole, &image);
         let bytes = save(&mut whole);
@@ -91,7 +91,7 @@ fn a_session_goes_over_to_another_device_and_back() {
         return;
     }
     let image = picture("chelsea.png");
-    for kv_format in [KvFormat::F16, KvFormat::F32] {
+    for kv_format in KvFormat::ALL {
         let (mut cpu, mut gpu) = (engine(kv_format), gpu_engine(kv_format));
         first(&mut cpu, &image);
         let bytes = save(&mut cpu);
@@ -182,7 +182,9 @@ fn whatever_is_no_sound_session_of_this_model_is_refused_and_changes_nothing() {
             "no saved session",
         ),
         ("another version", u32_at(8, VERSION + 1), "invalid_request", "in version 3"),
-        ("another key-value format", u32_at(12, 0), "invalid_request", "kvFormat"),
+        ("another key-value format", u32_at(12, 0), "invalid_request", "as 'f32', this engine as 'f16'"),
+        ("keys and values in 8 bits", u32_at(12, 2), "invalid_request", "as 'q8_0', this engine as 'f16'"),
+        ("a key-value format of later", u32_at(12, 9), "invalid_request", "kvFormat"),
         ("another model", with(&bytes, 24, &[1; 8]), "invalid_request", "loaded"),
         ("another shape", u32_at(40, 7), "invalid_request", "loaded"),
         ("another vision model", with(&bytes, 32, &[1; 8]), "mmproj_mismatch", "vision file"),

@@ -26,8 +26,8 @@ mod operands;
 mod work;
 
 pub use operands::{
-    AttentionOp, CONV_RING, DepthwiseConv, Epilogue, Expected, GateUp, Gating, Heads, KvFormat, KvPart, KvPlace, KvSource,
-    KvSpec, Launches, Linear, Mask, MatrixSpec, QkNorm, Qkv, RmsNorm, RopeStyle, conv_state_row, conv_state_rows,
+    AttentionOp, CONV_RING, DepthwiseConv, Epilogue, Expected, GateUp, Gating, Heads, KV_BLOCK, KvFormat, KvPart, KvPlace,
+    KvSource, KvSpec, Launches, Linear, Mask, MatrixSpec, QkNorm, Qkv, RmsNorm, RopeStyle, conv_state_row, conv_state_rows,
 };
 
 /// The types of a device, and how its work is best cut.
@@ -172,7 +172,7 @@ pub trait Queue: Types {
 
     /// Reads the keys or the values of some layers at `n` positions from `position` on into `out`, whose memory is reused; waits for
     /// everything recorded before. The bytes are the same on every device, whatever its own arrangement: `[layers, n, n_kv]` in the
-    /// cache's format, little-endian, without padding.
+    /// cache's format, little-endian, without padding; in [`KvFormat::Q8_0`] each block of a head is its scale, then its elements.
     ///
     /// # Errors
     /// `device_lost`.

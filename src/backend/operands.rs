@@ -174,14 +174,33 @@ pub enum KvFormat {
     F32,
     /// 16-bit floats: half the memory, relative error 2⁻¹¹ per element.
     F16,
+    /// Signed bytes with a half as the scale of each [`KV_BLOCK`] elements of a head: 17/32 of the halves' memory; an element is off by at
+    /// most 1/254 of the largest in its block, and the scale's rounding (2⁻¹¹).
+    Q8_0,
 }
 
+/// Elements of a head that share a scale in [`KvFormat::Q8_0`]; a head's last block may have fewer.
+pub const KV_BLOCK: usize = 32;
+
 impl KvFormat {
-    /// Bytes of an element.
-    pub fn element_bytes(self) -> usize {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Q8_0];
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
         match self {
-            Self::F32 => 4,
-            Self::F16 => 2,
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Q8_0 => "q8_0",
+        }
+    }
+
+    /// Bytes of one head's key or value.
+    pub fn head_bytes(self, head_dim: usize) -> usize {
+        match self {
+            Self::F32 => 4 * head_dim,
+            Self::F16 => 2 * head_dim,
+            Self::Q8_0 => head_dim + 2 * head_dim.div_ceil(KV_BLOCK),
         }
     }
 }
@@ -218,7 +237,36 @@ impl KvSpec {
 
     /// Bytes of one layer's key (or value) at a position, without any padding.
     pub fn row_bytes(&self) -> usize {
-        self.format.element_bytes() * self.n_kv
+        self.n_kv / self.head_dim * self.format.head_bytes(self.head_dim)
+    }
+
+    /// The numbers that whole rows stand for, as [`Queue::kv_read`](super::Queue::kv_read) gives them.
+    pub fn floats(&self, bytes: &[u8], out: &mut Vec<f32>) {
+        out.clear();
+        match self.format {
+            KvFormat::F32 => out.extend(bytes.as_chunks().0.iter().map(|x| f32::from_le_bytes(*x))),
+            KvFormat::F16 => out.extend(bytes.as_chunks().0.iter().map(|x| half::f16::from_le_bytes(*x).to_f32())),
+            KvFormat::Q8_0 => {
+                for head in bytes.chunks_exact(self.format.head_bytes(self.head_dim)) {
+                    for block in head.chunks(2 + KV_BLOCK) {
+                        let scale = half::f16::from_le_bytes([block[0], block[1]]).to_f32();
+                        out.extend(block[2..].iter().map(|q| scale * f32::from(q.cast_signed())));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether whole rows are such as a cache may hold: finite numbers, and scales that are not negative.
+    pub fn are_sound(&self, bytes: &[u8]) -> bool {
+        let is_finite = |half: [u8; 2]| u16::from_le_bytes(half) & 0x7c00 != 0x7c00;
+        match self.format {
+            KvFormat::F32 => bytes.as_chunks().0.iter().all(|x| f32::from_le_bytes(*x).is_finite()),
+            KvFormat::F16 => bytes.as_chunks().0.iter().all(|x| is_finite(*x)),
+            KvFormat::Q8_0 => bytes
+                .chunks_exact(self.format.head_bytes(self.head_dim))
+                .all(|head| head.chunks(2 + KV_BLOCK).all(|block| is_finite([block[0], block[1]]) && block[1] & 0x80 == 0)),
+        }
     }
 }
 

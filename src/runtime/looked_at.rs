@@ -15,7 +15,7 @@
 
 use std::ops::Range;
 
-use crate::backend::{Backend, KvFormat, KvPart};
+use crate::backend::{Backend, KvPart};
 use crate::error::{Error, Result};
 use crate::runtime::engine::Engine;
 use crate::runtime::session::Slot;
@@ -202,8 +202,8 @@ impl<B: Backend> Engine<B> {
         // Behind the last key that each sees.
         let ends: Vec<usize> = positions.iter().map(|position| llm.end_of(*position)).collect();
         let n_keys = ends.iter().copied().max().unwrap_or(0);
-        let element_bytes = self.kv_format.element_bytes();
-        let n_at_once = (PIECE / (n_kv * element_bytes)).max(1);
+        let spec = llm.dims().kv_spec(session.n_ctx, self.kv_format);
+        let n_at_once = (PIECE / spec.row_bytes()).max(1);
         let mut means: Vec<Vec<f64>> = ends.iter().map(|end| vec![0.0; *end]).collect();
         // Scores of each position and head with every key, `[positions, n_heads, n_keys]`.
         let n_scores = positions.len().saturating_mul(heads.n_heads).saturating_mul(n_keys);
@@ -219,7 +219,7 @@ impl<B: Backend> Engine<B> {
             for first in (0..n_keys).step_by(n_at_once) {
                 let n = n_at_once.min(n_keys - first);
                 backend.kv_read(&session.cache, KvPart::Keys, layer..layer + 1, first, n, &mut bytes).await?;
-                floats(&bytes, self.kv_format, &mut keys);
+                spec.floats(&bytes, &mut keys);
                 for (i, end) in ends.iter().enumerate() {
                     let q = &turned[(i * layers.end + layer) * n_q..][..n_q];
                     for (head, q) in q.chunks_exact(heads.head_dim).enumerate() {
@@ -265,15 +265,6 @@ fn picture_runs(slots: &[Slot]) -> Vec<Vec<usize>> {
         }
     }
     runs
-}
-
-/// Keys of [`Queue::kv_read`](crate::backend::Queue::kv_read) as floats.
-fn floats(bytes: &[u8], format: KvFormat, out: &mut Vec<f32>) {
-    out.clear();
-    match format {
-        KvFormat::F32 => out.extend(bytes.as_chunks().0.iter().map(|x| f32::from_le_bytes(*x))),
-        KvFormat::F16 => out.extend(bytes.as_chunks().0.iter().map(|x| half::f16::from_le_bytes(*x).to_f32())),
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! model, on whatever device.
 //!
 //! ```text
-//! magic [8]   version u32   key-value format u32 (0 F32, 1 F16)   bytes in all u64
+//! magic [8]   version u32   key-value format u32 (0 F32, 1 F16, 2 Q8_0)   bytes in all u64
 //! fingerprints u64: of the language model, and of the vision model (0 where no picture is shown)
 //! layers that have attention, n_kv, n_vocab, positions, pictures u32
 //! layers that have convolutions, their width, the first position whose products are there one by one u32
@@ -182,13 +182,13 @@ impl<B: Backend> Engine<B> {
             // Nothing is changed yet.
             self.pause().await?;
             read_piece(saved, &spec, piece, &mut at, &mut bytes);
-            if !are_finite(&bytes, spec.format) {
+            if !spec.are_sound(&bytes) {
                 return Err(not_numbers());
             }
         }
         for rows in &sections {
             self.read_state(saved, rows, &mut at, &mut bytes);
-            if !are_finite(&bytes, KvFormat::F32) {
+            if !bytes.as_chunks().0.iter().all(|x| f32::from_le_bytes(*x).is_finite()) {
                 return Err(not_numbers());
             }
         }
@@ -329,10 +329,12 @@ impl<B: Backend> Engine<B> {
             )));
         }
         if format != format_number(spec.format) {
+            let saved = KvFormat::ALL.into_iter().find(|known| format == format_number(*known));
+            let of = saved.map_or("another format".to_string(), |saved| format!("'{}'", saved.name()));
             return Err(Error::invalid_request(format!(
-                "The session keeps keys and values in another format than this engine ({:?}). Load the model with the kvFormat it was saved with, \
-                 or send the messages again.",
-                spec.format
+                "The session keeps keys and values as {of}, this engine as '{}'. Load the model with the kvFormat it was saved with, or send the \
+                 messages again.",
+                spec.format.name()
             )));
         }
         let n = n_slots as usize;
@@ -515,17 +517,11 @@ fn read_piece(saved: &(impl SavedBytes + ?Sized), spec: &KvSpec, piece: &Piece, 
     *at += n_bytes as u64;
 }
 
-fn are_finite(bytes: &[u8], format: KvFormat) -> bool {
-    match format {
-        KvFormat::F32 => bytes.as_chunks().0.iter().all(|x| f32::from_le_bytes(*x).is_finite()),
-        KvFormat::F16 => bytes.as_chunks().0.iter().all(|x| u16::from_le_bytes(*x) & 0x7c00 != 0x7c00),
-    }
-}
-
 fn format_number(format: KvFormat) -> u32 {
     match format {
         KvFormat::F32 => 0,
         KvFormat::F16 => 1,
+        KvFormat::Q8_0 => 2,
     }
 }
 

@@ -50,6 +50,8 @@ struct WantedDevice {
     subgroup_min_size: u32,
     /// Whether the browser's WGSL has products of four packed bytes.
     packed_dots: bool,
+    /// How keys and values are going to be kept: what only one way needs is tried where it is wanted.
+    kv_format: Option<String>,
     /// Trusts the GPU without asking. For tests of other things on adapters that take long to answer.
     skip_self_test: bool,
 }
@@ -69,13 +71,7 @@ impl Options {
                 return Err(Error::invalid_request(format!("quantizeMmproj is '{}'; it can be 'q4_0' or 'q8_0'.", shown(other))));
             }
         };
-        let kv_format = match self.kv_format.as_deref() {
-            None | Some("f16") => KvFormat::F16,
-            Some("f32") => KvFormat::F32,
-            Some(other) => {
-                return Err(Error::invalid_request(format!("kvFormat is '{}'; it can be 'f16' or 'f32'.", shown(other))));
-            }
-        };
+        let kv_format = kv_format(self.kv_format.as_deref())?;
         let date = js_sys::Date::new_0();
         let today = Some(Date { year: date.get_full_year() as i32, month: date.get_month() + 1, day: date.get_date() });
         Ok(LoadOptions {
@@ -86,6 +82,17 @@ impl Options {
             today,
             ..LoadOptions::new(performance_now)
         })
+    }
+}
+
+/// How keys and values are kept.
+fn kv_format(name: Option<&str>) -> Result<KvFormat> {
+    match name {
+        None => Ok(KvFormat::F16),
+        Some(name) => KvFormat::ALL
+            .into_iter()
+            .find(|format| format.name() == name)
+            .ok_or_else(|| Error::invalid_request(format!("kvFormat is '{}'; it can be 'f16', 'q8_0' or 'f32'.", shown(name)))),
     }
 }
 
@@ -101,12 +108,14 @@ impl OpenDevice {
     /// Opens and tries the GPU. With the device `webgpu` one that does not pass is an error; with `auto` the CPU is to compute then.
     pub async fn open(wanted: String) -> std::result::Result<OpenDevice, JsValue> {
         let opened = async {
-            let WantedDevice { device, subgroup_min_size, packed_dots, skip_self_test } = request::parse(&wanted)?;
+            let WantedDevice { device, subgroup_min_size, packed_dots, kv_format: wanted, skip_self_test } =
+                request::parse(&wanted)?;
+            let wanted = kv_format(wanted.as_deref())?;
             let open = async |allow_software| {
                 let options = DeviceOptions { allow_software, subgroup_min_size, packed_dots, ..DeviceOptions::default() };
                 let device = Device::open(options).await?;
                 let mut gpu = Gpu::new(device.clone())?;
-                if !skip_self_test && let Err(error) = gpu.self_test().await {
+                if !skip_self_test && let Err(error) = gpu.self_test(wanted).await {
                     return Err(device.cause(error).await);
                 }
                 Ok((device, gpu))

@@ -103,6 +103,29 @@ describe("WebGPU", { skip: withoutEngine }, () => {
     assert.ok(worst < 1e-4, `probabilities differ by ${worst}`);
   });
 
+  test("keys and values in 8 bits: a session goes over to the CPU and back, and one in another format is refused", async () => {
+    const { sessions, answers, bytes, refusal } = await page.evaluate(async (prompt) => {
+      const images = [await globalThis.picture()];
+      const ask = (engine) => engine.completions.create({ prompt, images, temperature: 0, max_tokens: 6 });
+      const [gpu, cpu, halves] = [await globalThis.load({ device: "webgpu", kvFormat: "q8_0" }), await globalThis.load({ device: "cpu", kvFormat: "q8_0" }), await globalThis.load({ device: "cpu" })];
+      const answers = [await ask(gpu), await ask(cpu)].map(({ choices: [{ token_ids }] }) => [...token_ids]);
+      const session = await gpu.saveSession();
+      await cpu.restoreSession(session);
+      const sessions = [session, await cpu.saveSession()].map((bytes) => bytes.join());
+      await gpu.restoreSession(await cpu.saveSession());
+      const refusal = await halves.restoreSession(session).then(() => null, ({ code, message }) => ({ code, message }));
+      const bytes = [cpu, halves].map(({ info }) => info.bytes.kvCache);
+      for (const engine of [gpu, cpu, halves]) await engine.unload();
+      return { sessions, answers, bytes, refusal };
+    }, PROMPT);
+    assert.equal(sessions[0], sessions[1], "the CPU holds what the GPU did");
+    assert.equal(answers[0][0], answers[1][0]);
+    assert.equal(refusal.code, "invalid_request");
+    assert.match(refusal.message, /'q8_0'.*'f16'.*kvFormat/);
+    // Heads of 16 elements, each with a scale.
+    assert.equal(bytes[0] / bytes[1], 18 / 32);
+  });
+
   test("an answer in a form is the CPU's: its tokens are chosen on the host", async () => {
     const [gpu, cpu] = await page.evaluate(async (schema) => {
       const request = { messages: [{ role: "user", content: "What is it?" }], temperature: 0, max_tokens: 300, response_format: { type: "json_schema", json_schema: { schema } } };

@@ -79,6 +79,7 @@ pub async fn normed<B: Backend>(backend: &mut B, format: Format, other: Format) 
         (KvFormat::F16, RopeStyle::Halves, 16, true),
         (KvFormat::F16, RopeStyle::Adjacent, 8, false),
         (KvFormat::F32, RopeStyle::Halves, 8, true),
+        (KvFormat::Q8_0, RopeStyle::Halves, 16, true),
     ] {
         for n in [1, 3] {
             let mut layer = |backend: &mut B, format: Format, n_out: usize, has_bias: bool| {
@@ -137,8 +138,12 @@ pub async fn normed<B: Backend>(backend: &mut B, format: Format, other: Format) 
             }
             let what = format!("{} {} {cache_format:?} {style:?} {n_rot}, {n} rows", format.name(), other.name());
             let [fused, plain] = &results[..] else { unreachable!("two results") };
-            // A difference in a key's last bit may round it to the next half.
-            let of_cache = if cache_format == KvFormat::F16 { (1e-7, 1e-3) } else { (nmse, max) };
+            // A difference in a key's last bit may round it to the next half, or to the next of 255 steps.
+            let of_cache = match cache_format {
+                KvFormat::F32 => (nmse, max),
+                KvFormat::F16 => (1e-7, 1e-3),
+                KvFormat::Q8_0 => (1e-5, 1e-2),
+            };
             assert_near(&format!("norm_qkv_rope_kv {what}"), &fused[0], &wide(&plain[0]), of_cache.0, of_cache.1);
             assert_near(&format!("norm_gate_up {what}"), &fused[1], &wide(&plain[1]), nmse, max);
             assert_near(&format!("norm_linear {what}"), &fused[2], &wide(&plain[2]), nmse, max);
@@ -192,7 +197,8 @@ pub async fn keys_in_parts<B: Backend>(backend: &mut B) {
     let mut random = Random::new(33);
     let heads = Heads { n_heads: 4, n_kv_heads: 2, head_dim: 20 };
     let (cols, n_kv, n_ctx) = (80, 40, 2600);
-    for (format, nmse, max) in [(KvFormat::F32, 1e-11, 1e-5), (KvFormat::F16, 1e-6, 2e-3)] {
+    for format in KvFormat::ALL {
+        let (nmse, max) = ops::of_cache(format);
         let mut cache =
             backend.kv_cache(&KvSpec { n_layers: 1, n_ctx, n_kv, head_dim: heads.head_dim, format }).expect("kv_cache");
         let (k, v) = (random.floats(n_ctx * n_kv), random.floats(n_ctx * n_kv));
@@ -208,7 +214,7 @@ pub async fn keys_in_parts<B: Backend>(backend: &mut B) {
                 &mut out,
                 n,
             );
-            let (k, v) = (wide(&k), wide(&v));
+            let [k, v] = [&k, &v].map(|x| ops::kept(format, heads.head_dim, x));
             let mut want = Vec::new();
             for (i, row) in wide(&q).chunks(cols).enumerate() {
                 let seen = (position + i + 1) * n_kv;
@@ -290,8 +296,9 @@ pub async fn masks<B: Backend>(backend: &mut B) {
         let (cols, n_kv) = (n_heads * head_dim, n_kv_heads * head_dim);
         let (k, v) = (random.floats(n_ctx * n_kv), random.floats(n_ctx * n_kv));
         let (kt, vt) = (filled(backend, n_kv, &k), filled(backend, n_kv, &v));
-        let (wide_k, wide_v) = (wide(&k), wide(&v));
-        for (format, nmse, max) in [(KvFormat::F32, 1e-11, 1e-5), (KvFormat::F16, 1e-6, 2e-3)] {
+        for format in KvFormat::ALL {
+            let (nmse, max) = ops::of_cache(format);
+            let [wide_k, wide_v] = [&k, &v].map(|x| ops::kept(format, head_dim, x));
             let mut cache = backend.kv_cache(&KvSpec { n_layers: 1, n_ctx, n_kv, head_dim, format }).expect("kv_cache");
             backend.kv_write(&mut cache, 0, 0, &kt, &vt, n_ctx);
             for (mask, softcap) in [
@@ -337,8 +344,9 @@ pub async fn spans<B: Backend>(backend: &mut B) {
         let (cols, n_kv) = (n_heads * head_dim, n_kv_heads * head_dim);
         let (k, v) = (random.floats(n_ctx * n_kv), random.floats(n_ctx * n_kv));
         let (kt, vt) = (filled(backend, n_kv, &k), filled(backend, n_kv, &v));
-        let (wide_k, wide_v) = (wide(&k), wide(&v));
-        for (format, nmse, max) in [(KvFormat::F32, 1e-11, 1e-5), (KvFormat::F16, 1e-6, 2e-3)] {
+        for format in KvFormat::ALL {
+            let (nmse, max) = ops::of_cache(format);
+            let [wide_k, wide_v] = [&k, &v].map(|x| ops::kept(format, head_dim, x));
             let mut cache = backend.kv_cache(&KvSpec { n_layers: 1, n_ctx, n_kv, head_dim, format }).expect("kv_cache");
             backend.kv_write(&mut cache, 0, 0, &kt, &vt, n_ctx);
             for mask in [Mask::Causal, Mask::Window(1), Mask::Window(24), Mask::Window(129), Mask::Window(400)] {

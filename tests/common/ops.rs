@@ -120,6 +120,32 @@ fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().copied().map(f64::from).collect()
 }
 
+/// What a cache makes of rows of whole heads, in plain loops: of bytes what they stand for. Halves, whose rounding the bounds allow for, count as
+/// exact.
+pub fn kept(format: KvFormat, head_dim: usize, rows: &[f32]) -> Vec<f64> {
+    if format != KvFormat::Q8_0 {
+        return wide(rows);
+    }
+    let mut out = Vec::new();
+    for block in rows.chunks(head_dim).flat_map(|head| head.chunks(32)) {
+        let largest = block.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+        let scale = f64::from(f16::from_f32(largest / 127.0).to_f32());
+        let q = |x: &f32| if scale > 0.0 { (f64::from(*x) / scale).round_ties_even().clamp(-127.0, 127.0) } else { 0.0 };
+        out.extend(block.iter().map(|x| scale * q(x)));
+    }
+    out
+}
+
+/// Bounds of attention's error over a cache of this kind beside [`kept`]: queries and weights of 14 bits leave less of one than halves do, but
+/// an element between two steps may go to either.
+pub fn of_cache(format: KvFormat) -> (f64, f64) {
+    match format {
+        KvFormat::F32 => (NMSE_FLOAT, MAX_FLOAT),
+        KvFormat::F16 => (NMSE_HALF, MAX_HALF),
+        KvFormat::Q8_0 => (NMSE_HALF, 5e-3),
+    }
+}
+
 thread_local! {
     /// What was read, bit by bit, where somebody wants to know.
     static TRANSCRIPT: RefCell<Option<Vec<u32>>> = const { RefCell::new(None) };
@@ -223,8 +249,11 @@ pub fn tests<'a, B: Backend + 'a>(make: &'a impl Fn() -> B) -> Vec<Test<'a>> {
         Test::new("rope", async { rope(&mut make()).await }),
         Test::new("attention f32", async { attention(&mut make(), KvFormat::F32).await }),
         Test::new("attention f16", async { attention(&mut make(), KvFormat::F16).await }),
+        Test::new("attention kv q8_0", async { attention(&mut make(), KvFormat::Q8_0).await }),
         Test::new("kv_read, kv_restore f32", async { kv_rows(&mut make(), KvFormat::F32).await }),
         Test::new("kv_read, kv_restore f16", async { kv_rows(&mut make(), KvFormat::F16).await }),
+        Test::new("kv_read, kv_restore kv q8_0", async { kv_rows(&mut make(), KvFormat::Q8_0).await }),
+        Test::new("extremes in a cache", async { extremes_in_a_cache(&mut make()).await }),
         Test::new("attention_rows", async { attention_rows(&mut make()).await }),
         Test::new("linear_epilogues", async { linear_epilogues(&mut make()).await }),
         Test::new("missing_rows", async { missing_rows(&mut make()) }),
@@ -603,7 +632,7 @@ fn attend<'a>(q: &[f64], n_keys: usize, k: impl Fn(usize) -> &'a [f64], v: impl 
 
 pub async fn attention<B: Backend>(backend: &mut B, format: KvFormat) {
     let mut random = Random::new(5);
-    for (n_heads, n_kv_heads, head_dim) in [(1, 1, 8), (4, 2, 16), (9, 3, 64), (2, 2, 12), (3, 1, 33)] {
+    for (n_heads, n_kv_heads, head_dim) in [(1, 1, 8), (4, 2, 16), (9, 3, 64), (2, 2, 12), (3, 1, 33), (5, 1, 96)] {
         let heads = Heads { n_heads, n_kv_heads, head_dim };
         let (cols, n_kv, n_ctx) = (n_heads * head_dim, n_kv_heads * head_dim, 331);
         let scale = 3.0 / (head_dim as f32).sqrt();
@@ -616,8 +645,8 @@ pub async fn attention<B: Backend>(backend: &mut B, format: KvFormat) {
         for n in [17, 1, 1, 3, 1, 16, 15, 33, 1, 39, 1, 1, 130, 1, 70, 1] {
             for layer in 0..2 {
                 let (q, k, v) = (random.floats(n * cols), random.floats(n * n_kv), random.floats(n * n_kv));
-                keys[layer].extend(wide(&k));
-                values[layer].extend(wide(&v));
+                keys[layer].extend(kept(format, head_dim, &k));
+                values[layer].extend(kept(format, head_dim, &v));
                 let (kt, vt) = (tensor(backend, n, n_kv, &k), tensor(backend, n, n_kv, &v));
                 backend.kv_write(&mut cache, layer, position, &kt, &vt, n);
                 let (qt, mut out) = (tensor(backend, n, cols, &q), backend.tensor(n + 1, cols).expect("tensor"));
@@ -637,10 +666,7 @@ pub async fn attention<B: Backend>(backend: &mut B, format: KvFormat) {
                         want.extend(attend(q, position + i + 1, k, v, f64::from(scale)));
                     }
                 }
-                let (nmse, max) = match format {
-                    KvFormat::F32 => (NMSE_FLOAT, MAX_FLOAT),
-                    KvFormat::F16 => (NMSE_HALF, MAX_HALF),
-                };
+                let (nmse, max) = of_cache(format);
                 let what = format!("attention {format:?} {heads:?} at {position}, {n} rows, layer {layer}");
                 assert_near(&what, &result(backend, &what, &out, n).await, &want, nmse, max);
             }
@@ -670,15 +696,16 @@ pub async fn kv_rows<B: Backend>(backend: &mut B, format: KvFormat) {
                 let what = format!("{part:?} {format:?} of layers {layers:?}, {m} rows of {n_kv} from {position} on");
                 backend.kv_read(&cache, part, layers.clone(), position, m, &mut bytes).await.expect("kv_read");
                 assert_eq!(bytes.len(), layers.len() * m * row_bytes, "{what}");
-                let got: Vec<f32> = match format {
-                    KvFormat::F32 => bytes.as_chunks().0.iter().map(|x| f32::from_le_bytes(*x)).collect(),
-                    KvFormat::F16 => bytes.as_chunks().0.iter().map(|x| f16::from_le_bytes(*x).to_f32()).collect(),
-                };
+                let mut got = Vec::new();
+                spec.floats(&bytes, &mut got);
+                assert!(spec.are_sound(&bytes), "{what}");
                 let want: Vec<f32> = layers.flat_map(|l| rows[l][at][position * n_kv..(position + m) * n_kv].to_vec()).collect();
                 match format {
                     KvFormat::F32 => assert_eq!(got, want, "{what}"),
                     KvFormat::F16 if m > 0 => assert_near(&what, &got, &wide(&want), NMSE_HALF, MAX_HALF),
-                    KvFormat::F16 => {}
+                    // Here an element may be half a step off.
+                    KvFormat::Q8_0 if m > 0 => assert_near(&what, &got, &wide(&want), 1e-4, 5e-3),
+                    KvFormat::F16 | KvFormat::Q8_0 => {}
                 }
             }
             // What was read last is nothing; all of it goes over in two pieces, of layers and of positions.
@@ -709,6 +736,39 @@ pub async fn kv_rows<B: Backend>(backend: &mut B, format: KvFormat) {
             outputs.push(result(backend, "attention over what was restored", &out, 1).await);
         }
         assert_eq!(outputs[0], outputs[1], "{format:?} {heads:?}");
+    }
+}
+
+/// What is beyond halves, or so small that its scale is a subnormal one or none, stays a number in a cache, and leaves others what they are.
+pub async fn extremes_in_a_cache<B: Backend>(backend: &mut B) {
+    let (head_dim, n) = (64, 5);
+    let row = |first: f32, second: f32| [[first; 32], [second; 32]].concat();
+    // Scales: of 1 and less; subnormal; none; the largest.
+    let rows = [row(1.0, -0.5), row(3e-3, 1e-3), row(1e-7, 0.0), row(3e8, -1.0), row(-2.0, 4.0)].concat();
+    for format in [KvFormat::F16, KvFormat::Q8_0] {
+        let spec = KvSpec { n_layers: 1, n_ctx: 8, n_kv: head_dim, head_dim, format };
+        let mut cache = backend.kv_cache(&spec).expect("kv_cache");
+        let x = tensor(backend, n, head_dim, &rows);
+        backend.kv_write(&mut cache, 0, 0, &x, &x, n);
+        for part in [KvPart::Keys, KvPart::Values] {
+            let (mut bytes, mut got) = (Vec::new(), Vec::new());
+            backend.kv_read(&cache, part, 0..1, 0, n, &mut bytes).await.expect("kv_read");
+            assert!(spec.are_sound(&bytes), "{format:?}");
+            spec.floats(&bytes, &mut got);
+            for (got, want) in got.iter().zip(&rows) {
+                let most = if format == KvFormat::F16 { 65504.0 } else { 127.0 * 65504.0 };
+                let want = want.clamp(-most, most);
+                assert!((got - want).abs() <= want.abs() / 200.0 + 4e-6, "{part:?} {format:?}: {got} for {want}");
+            }
+        }
+        // The last row, which looks at itself alone.
+        let q = tensor(backend, 1, head_dim, &vec![0.1; head_dim]);
+        let mut out = backend.tensor(2, head_dim).expect("tensor");
+        let heads = Heads { n_heads: 1, n_kv_heads: 1, head_dim };
+        let op = AttentionOp { mask: Mask::Window(1), ..AttentionOp::causal(heads) };
+        backend.attention(&op, &q, KvSource::Cache { cache: &cache, layer: 0, first: n - 1, ends: None }, &mut out, 1);
+        let got = result(backend, "attention beside extremes", &out, 1).await;
+        assert_near(&format!("attention beside extremes, {format:?}"), &got, &wide(&rows[(n - 1) * head_dim..]), 1e-5, 5e-3);
     }
 }
 
@@ -932,8 +992,10 @@ pub fn missing_rows<B: Backend>(backend: &mut B) {
 pub fn out_of_memory<B: Backend>(backend: &mut B) {
     let huge = usize::MAX / 2;
     assert_eq!(backend.tensor(huge, 4).err().expect("a tensor too large").code(), "out_of_memory");
-    let spec = KvSpec { n_layers: 64, n_ctx: huge, n_kv: 1024, head_dim: 64, format: KvFormat::F16 };
-    assert_eq!(backend.kv_cache(&spec).err().expect("a cache too large").code(), "out_of_memory");
+    for format in KvFormat::ALL {
+        let spec = KvSpec { n_layers: 64, n_ctx: huge, n_kv: 1024, head_dim: 64, format };
+        assert_eq!(backend.kv_cache(&spec).err().expect("a cache too large").code(), "out_of_memory");
+    }
 }
 
 /// Matrices likewise, which may be in pieces. Not in browsers on the GPU: there a piece that is asked for is made later, and that it could
@@ -1051,7 +1113,7 @@ pub async fn outputs<B: Backend>(backend: &mut B) -> Vec<(String, Vec<f32>)> {
     let (n, heads) = (70, Heads { n_heads: 6, n_kv_heads: 3, head_dim: 64 });
     let (cols, n_kv, n_ctx) = (384, 192, 800);
     let x = random.floats(n_ctx * cols);
-    for format in [KvFormat::F32, KvFormat::F16] {
+    for format in KvFormat::ALL {
         let mut cache =
             backend.kv_cache(&KvSpec { n_layers: 2, n_ctx, n_kv, head_dim: heads.head_dim, format }).expect("kv_cache");
         let (k, v) = (tensor(backend, n_ctx, n_kv, &x[..n_ctx * n_kv]), tensor(backend, n_ctx, n_kv, &x[n_ctx * n_kv..]));

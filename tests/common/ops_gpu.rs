@@ -5,7 +5,7 @@ use std::rc::Rc;
 use llava_web::backend::choice::Choice;
 use llava_web::backend::gpu::kernels::{Kernel, Products, Variant};
 use llava_web::backend::gpu::{Device, DeviceOptions, Gpu, MAX_DISPATCHES};
-use llava_web::backend::{Choose, MatrixSpec, Memory, Ops, Queue, RopeStyle};
+use llava_web::backend::{Choose, KvFormat, MatrixSpec, Memory, Ops, Queue, RopeStyle};
 use llava_web::quant::Format;
 
 use crate::decode_ops;
@@ -91,7 +91,7 @@ pub async fn flushed_halves(options: DeviceOptions) {
     };
     let device = open(DeviceOptions { edit_source: Some(edit_source), ..options }).await;
     let mut gpu = backend(&device);
-    gpu.self_test().await.expect("right with such a driver too");
+    gpu.self_test(KvFormat::Q8_0).await.expect("right with such a driver too");
     assert_eq!(device.notes(), [""; 0]);
     for format in [Format::Q4_0, Format::Q5_1, Format::Q8_0, Format::Q4_K, Format::Q6_K] {
         ops::subnormal_scales(&mut gpu, format).await;
@@ -178,7 +178,7 @@ pub async fn matrices_in_pieces(options: DeviceOptions, whole: &Rc<Device>) {
 pub async fn self_test(options: DeviceOptions) {
     let device = open(options).await;
     let (features, mut backend) = (device.features().to_vec(), backend(&device));
-    backend.self_test().await.expect("passes");
+    backend.self_test(KvFormat::Q8_0).await.expect("passes");
     assert_eq!(device.notes(), [""; 0]);
     assert_eq!(device.features(), features);
     assert_eq!(backend.weight_bytes(), 0, "the self-test leaves nothing behind");
@@ -191,7 +191,7 @@ pub async fn wrong_lanes(options: DeviceOptions) {
     let before = device.variant();
     assert!(before.lanes > 0, "this adapter has no subgroups to go wrong");
     let mut backend = backend(&device);
-    backend.self_test().await.expect("the plain kernels are right");
+    backend.self_test(KvFormat::Q8_0).await.expect("the plain kernels are right");
     assert_eq!(device.variant(), Variant { lanes: 0, ..before });
     assert!(device.notes()[0].contains("subgroups"), "{:?}", device.notes());
     assert!(!device.features().contains(&"subgroups"));
@@ -228,7 +228,7 @@ pub async fn wrong_products(options: DeviceOptions, (products, edit_source): (Pr
     let device = open(DeviceOptions { edit_source: Some(edit_source), products: Some(products), ..options }).await;
     let before = device.variant();
     assert_eq!(before.products, products, "this adapter does not have them");
-    backend(&device).self_test().await.expect("floats are right");
+    backend(&device).self_test(KvFormat::Q8_0).await.expect("floats are right");
     assert_eq!(device.variant(), Variant { products: Products::Float, ..before });
     assert!(device.notes()[0].contains("mat_mul"), "{:?}", device.notes());
 }
@@ -269,7 +269,7 @@ pub const WRONG_KERNELS: [(&str, EditSource); 21] = [
 /// A plain kernel that computes wrongly rules the adapter out.
 pub async fn wrong_kernel(options: DeviceOptions, (named, edit_source): (&'static str, EditSource)) {
     let device = open(DeviceOptions { edit_source: Some(edit_source), ..options }).await;
-    let error = backend(&device).self_test().await.expect_err(named);
+    let error = backend(&device).self_test(KvFormat::Q8_0).await.expect_err(named);
     assert_eq!(error.code(), "unsupported_browser");
     assert!(error.message().contains(named), "{error}");
 }

@@ -2,6 +2,7 @@
 //
 // usage: node tests/tools/bench.mjs [--model FILE] [--mmproj FILE] [--image FILE] [--prompt N] [--generate N] [--runs N]
 //                                   [--threads N]   (1 is the module without threads; default: what the engine chooses)
+//                                   [--kv f16,q8_0] how keys and values are kept; of several one after the other
 // Files are relative to the current folder. Default: models/smollm2-135m-q4_0.gguf and -q4_1.gguf, and the picture of the tiny LLaVA
 // in tests/golden. Run it on a quiet machine, and compare only figures of one run.
 
@@ -21,17 +22,18 @@ const { values } = parseArgs({
   options: {
     model: { type: "string" }, mmproj: { type: "string" }, image: { type: "string" },
     prompt: { type: "string", default: "512" }, generate: { type: "string", default: "128" }, runs: { type: "string", default: "3" },
-    threads: { type: "string" },
+    threads: { type: "string" }, kv: { type: "string", default: "f16" },
   },
 });
 const golden = (name) => path.join(root, "tests/golden", name);
-const jobs = values.model
+const models = values.model
   ? [{ model: values.model, mmproj: values.mmproj, image: values.image ?? golden("images/astronaut.png") }]
   : [
       { model: path.join(root, "models/smollm2-135m-q4_0.gguf") },
       { model: path.join(root, "models/smollm2-135m-q4_1.gguf") },
       { model: golden("tiny-llava/tiny-llava-q4_0.gguf"), mmproj: golden("tiny-llava/mmproj-legacy-f16.gguf"), image: golden("images/astronaut.png") },
     ];
+const jobs = models.flatMap((job) => values.kv.split(",").map((kvFormat) => ({ ...job, kvFormat })));
 
 const wasm = readFileSync(path.join(root, "www/pkg-relaxed/llava_web_bg.wasm"));
 const mounts = { "/www/": path.join(root, "www") };
@@ -57,7 +59,7 @@ try {
       const absolute = (path) => path && new URL(path, location.href).href;
       const start = performance.now();
       const engine = await createEngine({
-        model: absolute(job.modelUrl), mmproj: absolute(job.mmprojUrl), device: "cpu", cache: "none", threads: options.threads,
+        model: absolute(job.modelUrl), mmproj: absolute(job.mmprojUrl), device: "cpu", cache: "none", threads: options.threads, kvFormat: job.kvFormat,
         contextSize: options.promptTokens + options.generatedTokens,
       });
       const loadMs = performance.now() - start;
@@ -86,7 +88,7 @@ try {
       model: path.basename(job.model), mmproj: job.mmproj && path.basename(job.mmproj), file_mb: round((size(job.model) + size(job.mmproj)) / 1e6),
       load_ms: round(measured.loadMs), prefill_tps: round(measured.prefill_tokens_per_second), decode_tps: round(measured.decode_tokens_per_second),
       weight_gb_per_s: round(measured.bytesPerSecond / 1e9), image_ms: measured.imageMs && round(measured.imageMs),
-      wasm_heap_mb: round(measured.heap / 1e6), kv_cache_mb: round(measured.kvCache / 1e6), device: measured.device,
+      kv: job.kvFormat, wasm_heap_mb: round(measured.heap / 1e6), kv_cache_mb: round(measured.kvCache / 1e6), device: measured.device,
       n_prompt: Number(values.prompt), n_generate: Number(values.generate), runs: Number(values.runs),
       wasm_bytes: wasm.length, wasm_gzip_bytes: gzipSync(wasm, { level: 9 }).length,
       browser: `Chromium ${browser.version()}`, cpu: `${cpus().length} × ${cpus()[0].model}`, load_average: round(loadavg()[0]),

@@ -3,6 +3,7 @@
 //   node tests/wasm/ops.mjs                        the tests
 //   node tests/wasm/ops.mjs bench                  times of the kernels, and how much of a plain loop's speed that is
 //   node tests/wasm/ops.mjs bench_attention        times of attention
+//   node tests/wasm/ops.mjs bench_long_context     of one token after 4095, over keys and values in 16 bits and in 8
 //   node tests/wasm/ops.mjs bench candle           the same beside candle's kernels
 //   node tests/wasm/ops.mjs bench simd128          one build only
 //   node tests/wasm/ops.mjs bench cpu-time         times in which the thread computed, for a machine with other work to do (Linux)

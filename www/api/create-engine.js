@@ -65,7 +65,7 @@ function loadRequest(options) {
   checkCount(contextSize, "contextSize");
   if (chatTemplate !== undefined && typeof chatTemplate !== "string") throw invalid("chatTemplate must be a string: Jinja, or the name of a built-in template.");
   checkChoice(quantizeMmproj, ["q4_0", "q8_0"], "quantizeMmproj");
-  checkChoice(kvFormat, ["f16", "f32"], "kvFormat");
+  checkChoice(kvFormat, ["f16", "q8_0", "f32"], "kvFormat");
   const modelSpecs = sourceSpecs(model, "model");
   const mmprojSpecs = mmproj === undefined || mmproj === null ? null : sourceSpecs(mmproj, "mmproj");
   return {

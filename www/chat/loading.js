@@ -54,6 +54,7 @@ export class Loading {
       engine = await createEngine({
         ...known?.options, sha256: known?.sha256, threads: settings.threads,
         ...(settings.contextSize === undefined ? {} : { contextSize: settings.contextSize }),
+        ...(settings.kvFormat === undefined ? {} : { kvFormat: settings.kvFormat }),
         device: settings.device ?? /** @type {any} */ (host.device || "auto"),
         ...plan,
         signal: loading.abort.signal,

@@ -35,7 +35,7 @@ let store = null;
 export async function loadEngine({ sha256, cache, options: { threads, ...options }, ...sources }, chosen, progress, { pause, note: noteError }) {
   ({ assets } = sources);
   const maxThreads = Math.min(threads ?? Infinity, usableThreads(threads));
-  const { gpu, note } = await openDevice(chosen, maxThreads);
+  const { gpu, note } = await openDevice(chosen, maxThreads, options.kvFormat);
   /** Whether the device was handed to the engine, which frees it in any case. */
   let given = false;
   /** @type {any} */
@@ -103,16 +103,17 @@ export async function endLoading() {
  * GPU does not pass, the CPU takes over, with all its threads; the note says so.
  * @param {Chosen} chosen
  * @param {number} maxThreads
+ * @param {string | undefined} kvFormat  what only one way to keep keys and values needs is tried where it is wanted
  * @returns {Promise<{ gpu: any, note: string | undefined }>}
  */
-async function openDevice(chosen, maxThreads) {
+async function openDevice(chosen, maxThreads, kvFormat) {
   // On the GPU there is nothing for threads to do, and their module reserves all the memory it may ever take.
   if (chosen.device === "cpu") {
     pkg ??= await loadModule(maxThreads > 1);
     return { gpu: undefined, note: undefined };
   }
   pkg ??= await loadModule(false);
-  const opened = await pkg.OpenDevice.open(JSON.stringify(chosen));
+  const opened = await pkg.OpenDevice.open(JSON.stringify({ ...chosen, kvFormat }));
   const note = opened.note();
   if (opened.isGpu()) return { gpu: opened, note };
   opened.free();

@@ -21,6 +21,10 @@ use super::{grow, reserve, zeroed};
 use crate::backend::{AttentionOp, Heads, KvFormat, KvPart, KvSpec};
 use crate::error::Result;
 
+mod bytes;
+
+use bytes::{BytePanels, Integers};
+
 /// Keys that queries meet at once.
 const BLOCK: usize = 128;
 
@@ -46,6 +50,7 @@ pub struct KvCache {
 enum Rows {
     F32(Panels<f32>),
     F16(Panels<ShrunkHalf>),
+    Q8_0(BytePanels),
 }
 
 /// How panels lie.
@@ -59,6 +64,14 @@ struct Shape {
 }
 
 impl Shape {
+    /// What a cache of this size takes, and in how many panels of eight keys.
+    fn new(spec: &KvSpec) -> (Self, usize) {
+        let KvSpec { n_layers, n_ctx, n_kv, head_dim, .. } = *spec;
+        let shape = Self { n_ctx: n_ctx.div_ceil(BLOCK).saturating_mul(BLOCK), n_heads: n_kv / head_dim, head_dim };
+        assert_eq!(n_kv, shape.n_kv(), "kv_cache: heads do not fill the rows");
+        (shape, n_layers.saturating_mul(shape.n_heads).saturating_mul(shape.n_ctx / WIDTH))
+    }
+
     /// Elements of a position's key.
     fn n_kv(self) -> usize {
         self.n_heads * self.head_dim
@@ -97,15 +110,12 @@ struct Panels<S> {
 
 impl<S: Stored> Panels<S> {
     fn new(spec: &KvSpec) -> Result<Self> {
-        let KvSpec { n_layers, n_ctx, n_kv, head_dim, .. } = *spec;
-        let what = format!("the keys and values of {n_ctx} positions");
-        let shape = Shape { n_ctx: n_ctx.div_ceil(BLOCK).saturating_mul(BLOCK), n_heads: n_kv / head_dim, head_dim };
-        assert_eq!(n_kv, shape.n_kv(), "kv_cache: heads do not fill the rows");
-        let n_panels = n_layers.saturating_mul(shape.n_heads).saturating_mul(shape.n_ctx / WIDTH);
+        let what = format!("the keys and values of {} positions", spec.n_ctx);
+        let (shape, n_panels) = Shape::new(spec);
         Ok(Self {
             shape,
-            k: zeroed(n_panels.saturating_mul(head_dim), &what)?,
-            v: zeroed(n_panels.saturating_mul(head_dim.next_multiple_of(WIDTH)), &what)?,
+            k: zeroed(n_panels.saturating_mul(shape.head_dim), &what)?,
+            v: zeroed(n_panels.saturating_mul(shape.head_dim.next_multiple_of(WIDTH)), &what)?,
         })
     }
 
@@ -187,6 +197,7 @@ impl KvCache {
         let rows = match spec.format {
             KvFormat::F32 => Rows::F32(Panels::new(spec)?),
             KvFormat::F16 => Rows::F16(Panels::new(spec)?),
+            KvFormat::Q8_0 => Rows::Q8_0(BytePanels::new(spec)?),
         };
         Ok(Self { spec: *spec, rows })
     }
@@ -199,6 +210,7 @@ impl KvCache {
         match &mut self.rows {
             Rows::F32(panels) => panels.write(pool, layer, position, k, v, |x| x),
             Rows::F16(panels) => panels.write(pool, layer, position, k, v, |x| ShrunkHalf(float_to_half(x))),
+            Rows::Q8_0(panels) => panels.write(pool, layer, position, k, v),
         }
     }
 }
@@ -217,6 +229,7 @@ impl KvCache {
                     Rows::F16(panels) => {
                         panels.row(part, layer, position).for_each(|x| out.extend_from_slice(&x.0.to_le_bytes()))
                     }
+                    Rows::Q8_0(panels) => panels.read(part, layer, position, out),
                 }
             }
         }
@@ -233,6 +246,11 @@ impl KvCache {
             match &mut self.rows {
                 Rows::F32(panels) => panels.restore(part, layer, position, bytes, f32::from_le_bytes),
                 Rows::F16(panels) => panels.restore(part, layer, position, bytes, |x| ShrunkHalf(u16::from_le_bytes(x))),
+                Rows::Q8_0(panels) => {
+                    for (i, bytes) in bytes.chunks_exact(row_bytes).enumerate() {
+                        panels.restore(part, layer, position + i, bytes);
+                    }
+                }
             }
         }
     }
@@ -282,18 +300,79 @@ struct Tile {
     k: Vec<[f32; WIDTH]>,
     /// A panel of the block's values, `[BLOCK][WIDTH]`, likewise.
     v: Vec<[f32; WIDTH]>,
+    /// What the products of integers take.
+    integers: Integers,
 }
 
-/// Where the keys and values of one head are.
-struct Head<'a, S> {
-    panels: &'a Panels<S>,
+/// One head's keys and values: the layer, and the how manieth there.
+#[derive(Debug, Clone, Copy)]
+struct Head {
     layer: usize,
     index: usize,
 }
 
+/// Keys and values as the queries of a tile meet them.
+trait Kept: Sync {
+    /// [`Stored::SHIFT`]
+    const SHIFT: f32;
+
+    /// Leaves the products of queries with the keys of a block in the tile's weights.
+    fn scores(&self, tile: &mut Tile, queries: Range<usize>, head: Head, keys: &Range<usize>);
+
+    /// Adds the values of a block, each as often as the tile's weights say, to the queries' sums.
+    fn add_values(&self, tile: &mut Tile, queries: Range<usize>, head: Head, keys: &Range<usize>);
+}
+
+impl<S: Stored> Panels<S> {
+    /// Whether the numbers for so many queries are unpacked first.
+    fn converts(queries: &Range<usize>) -> bool {
+        size_of::<S>() < 4 && queries.len() >= FEW
+    }
+}
+
+impl<S: Stored> Kept for Panels<S> {
+    const SHIFT: f32 = S::SHIFT;
+
+    #[inline(never)]
+    fn scores(&self, tile: &mut Tile, queries: Range<usize>, head: Head, keys: &Range<usize>) {
+        let head_dim = self.shape.head_dim;
+        let groups = keys.start / WIDTH..keys.end.div_ceil(WIDTH);
+        for (i, group) in groups.enumerate() {
+            let weights = &mut tile.weights[queries.start * BLOCK + i * WIDTH..];
+            let k = &self.k[self.shape.k_at(head.layer, head.index, group)..][..head_dim];
+            let (q, n) = (&tile.q[queries.start * query_stride(head_dim)..], queries.len());
+            if Self::converts(&queries) {
+                let converted = &mut tile.k[..head_dim];
+                panel::convert(k, converted);
+                scores(q, n, converted, weights);
+            } else {
+                scores(q, n, k, weights);
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn add_values(&self, tile: &mut Tile, queries: Range<usize>, head: Head, keys: &Range<usize>) {
+        let head_dim = self.shape.head_dim;
+        let stride = head_dim.next_multiple_of(WIDTH);
+        for octet in 0..head_dim.div_ceil(WIDTH) {
+            let sums = &mut tile.sums[queries.start * stride + octet * WIDTH..];
+            let (weights, n) = (&tile.weights[queries.start * BLOCK..], queries.len());
+            let v = &self.v[self.shape.v_at(head.layer, head.index, keys.start, octet)..][..keys.len()];
+            if Self::converts(&queries) {
+                let converted = &mut tile.v[..keys.len()];
+                panel::convert(v, converted);
+                panel::rows_into::<f32, BLOCK, true>(weights, BLOCK, n, converted, sums, stride);
+            } else {
+                panel::rows_into::<S, BLOCK, true>(weights, BLOCK, n, v, sums, stride);
+            }
+        }
+    }
+}
+
 impl Tile {
-    /// Makes room for queries and keys of this length.
-    fn fit(&mut self, head_dim: usize) -> Result<()> {
+    /// Makes room for queries and keys of this length, and where keys and values are bytes for what those take.
+    fn fit(&mut self, head_dim: usize, has_bytes: bool) -> Result<()> {
         let what = "a thread's part of attention";
         for (scratch, n) in [
             (&mut self.q, QUERY_TILE * query_stride(head_dim)),
@@ -303,6 +382,9 @@ impl Tile {
             (&mut self.total, QUERY_TILE),
         ] {
             grow(scratch, n, what)?;
+        }
+        if has_bytes {
+            self.integers.fit(head_dim)?;
         }
         grow(&mut self.k, head_dim, what)?;
         grow(&mut self.v, BLOCK, what)
@@ -318,42 +400,28 @@ impl Tile {
         self.sums[..n * head_dim.next_multiple_of(WIDTH)].fill(0.0);
         self.largest[..n].fill(f32::NEG_INFINITY);
         self.total[..n].fill(0.0);
+        self.integers.has_queries = false;
     }
 
     /// Shows `n` queries a block of keys, from a multiple of [`BLOCK`] on. Query `i` sees the keys `visible(i)`, whose both ends do not
     /// fall as `i` grows.
     #[inline(never)]
-    fn block<S: Stored>(
+    fn block<K: Kept>(
         &mut self,
         n: usize,
-        head: &Head<'_, S>,
+        (kept, head): (&K, Head),
         keys: &Range<usize>,
+        head_dim: usize,
         softcap: Option<f32>,
         visible: &dyn Fn(usize) -> Range<usize>,
     ) {
-        let Head { panels, layer, index } = *head;
-        let shape = panels.shape;
-        let head_dim = shape.head_dim;
         // The queries that see any of them: the keys are beyond those before, and behind the windows of those after.
         let Some(first) = (0..n).find(|i| visible(*i).end > keys.start) else { return };
         let until = (first..n).find(|i| visible(*i).start >= keys.end).unwrap_or(n);
         if first == until {
             return;
         }
-        let converts = size_of::<S>() < 4 && until - first >= FEW;
-        let groups = keys.start / WIDTH..keys.end.div_ceil(WIDTH);
-        for (i, group) in groups.enumerate() {
-            let weights = &mut self.weights[first * BLOCK + i * WIDTH..];
-            let k = &panels.k[shape.k_at(layer, index, group)..][..head_dim];
-            let (q, n) = (&self.q[first * query_stride(head_dim)..], until - first);
-            if converts {
-                let converted = &mut self.k[..head_dim];
-                panel::convert(k, converted);
-                scores(q, n, converted, weights);
-            } else {
-                scores(q, n, k, weights);
-            }
-        }
+        kept.scores(self, first..until, head, keys);
         let stride = head_dim.next_multiple_of(WIDTH);
         for i in first..until {
             let weights = &mut self.weights[i * BLOCK..][..keys.len()];
@@ -362,12 +430,12 @@ impl Tile {
             let (behind, seen) = seen.split_at_mut(visible.start.saturating_sub(keys.start));
             if let Some(cap) = softcap {
                 for x in seen.iter_mut() {
-                    *x = cap * (S::SHIFT * *x / cap).tanh() / S::SHIFT;
+                    *x = cap * (K::SHIFT * *x / cap).tanh() / K::SHIFT;
                 }
             }
-            let largest = self.largest[i].max(S::SHIFT * max(seen));
+            let largest = self.largest[i].max(K::SHIFT * max(seen));
             for x in seen.iter_mut() {
-                *x = S::SHIFT * exp(S::SHIFT * *x - largest);
+                *x = K::SHIFT * exp(K::SHIFT * *x - largest);
             }
             behind.fill(0.0);
             unseen.fill(0.0);
@@ -378,23 +446,12 @@ impl Tile {
                 *x *= before;
             }
         }
-        for octet in 0..head_dim.div_ceil(WIDTH) {
-            let sums = &mut self.sums[first * stride + octet * WIDTH..];
-            let (weights, n) = (&self.weights[first * BLOCK..], until - first);
-            let v = &panels.v[shape.v_at(layer, index, keys.start, octet)..][..keys.len()];
-            if converts {
-                let converted = &mut self.v[..keys.len()];
-                panel::convert(v, converted);
-                panel::rows_into::<f32, BLOCK, true>(weights, BLOCK, n, converted, sums, stride);
-            } else {
-                panel::rows_into::<S, BLOCK, true>(weights, BLOCK, n, v, sums, stride);
-            }
-        }
+        kept.add_values(self, first..until, head, keys);
     }
 
     /// The attention of query `i`: the mean of the values.
-    fn end<S: Stored>(&self, i: usize, out: &mut [f32]) {
-        let scale = S::SHIFT * (S::SHIFT / self.total[i]);
+    fn end<K: Kept>(&self, i: usize, out: &mut [f32]) {
+        let scale = K::SHIFT * (K::SHIFT / self.total[i]);
         let stride = out.len().next_multiple_of(WIDTH);
         for (out, sum) in out.iter_mut().zip(&self.sums[i * stride..]) {
             *out = scale * sum;
@@ -429,7 +486,7 @@ impl Scratch {
             ends.is_none_or(|ends| ends.len() == n_ctx && ends[position..position + n].iter().all(|end| *end <= n_ctx as f32)),
             "attention: its ends"
         );
-        self.fit(pool, head_dim)?;
+        self.fit(pool, head_dim, matches!(cache.rows, Rows::Q8_0(_)))?;
         let Self { tiles, partial, .. } = self;
         let whole = Whole { tiles, layer, op };
         let end = |slot: usize| ends.map_or(0, |ends| ends[slot] as usize);
@@ -437,8 +494,10 @@ impl Scratch {
         match (&cache.rows, n) {
             (Rows::F32(panels), 1) => whole.one_row(pool, panels, partial, q, &visible(0), out)?,
             (Rows::F16(panels), 1) => whole.one_row(pool, panels, partial, q, &visible(0), out)?,
+            (Rows::Q8_0(panels), 1) => whole.one_row(pool, panels, partial, q, &visible(0), out)?,
             (Rows::F32(panels), _) => whole.rows(pool, panels, q, visible, out),
             (Rows::F16(panels), _) => whole.rows(pool, panels, q, visible, out),
+            (Rows::Q8_0(panels), _) => whole.rows(pool, panels, q, visible, out),
         }
         Ok(())
     }
@@ -447,7 +506,7 @@ impl Scratch {
     pub fn over_rows(&mut self, pool: &Pool, op: &AttentionOp, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]) -> Result<()> {
         let Heads { n_heads, n_kv_heads, head_dim } = op.heads;
         let n = q.len() / (n_heads * head_dim);
-        self.fit(pool, head_dim)?;
+        self.fit(pool, head_dim, false)?;
         let Self { tiles, full, .. } = self;
         let n_ctx = n.next_multiple_of(BLOCK);
         full.shape = Shape { n_ctx, n_heads: n_kv_heads, head_dim };
@@ -460,10 +519,10 @@ impl Scratch {
     }
 
     /// Sees to it that every thread has the memory it needs.
-    fn fit(&mut self, pool: &Pool, head_dim: usize) -> Result<()> {
+    fn fit(&mut self, pool: &Pool, head_dim: usize, has_bytes: bool) -> Result<()> {
         self.tiles[..pool.n_numbers()]
             .iter_mut()
-            .try_for_each(|tile| tile.get_mut().expect("no part panics while it holds this").fit(head_dim))
+            .try_for_each(|tile| tile.get_mut().expect("no part panics while it holds this").fit(head_dim, has_bytes))
     }
 }
 
@@ -475,19 +534,12 @@ struct Whole<'a> {
 }
 
 impl Whole<'_> {
-    fn head<'p, S>(&self, panels: &'p Panels<S>, kv_head: usize) -> Head<'p, S> {
-        Head { panels, layer: self.layer, index: kv_head }
+    fn head(&self, kv_head: usize) -> Head {
+        Head { layer: self.layer, index: kv_head }
     }
 
     /// Attention of several rows, of which row `i` sees the keys `visible(i)`.
-    fn rows<S: Stored>(
-        &self,
-        pool: &Pool,
-        panels: &Panels<S>,
-        q: &[f32],
-        visible: impl Fn(usize) -> Range<usize> + Sync,
-        out: &mut [f32],
-    ) {
+    fn rows<K: Kept>(&self, pool: &Pool, kept: &K, q: &[f32], visible: impl Fn(usize) -> Range<usize> + Sync, out: &mut [f32]) {
         let Heads { n_heads, n_kv_heads, head_dim } = self.op.heads;
         let (cols, group) = (n_heads * head_dim, n_heads / n_kv_heads);
         let n_queries = q.len() / cols * group;
@@ -500,24 +552,24 @@ impl Whole<'_> {
             let at = |i: usize| (first + i) / group * cols + (kv_head * group + (first + i) % group) * head_dim;
             let visible = |i: usize| visible((first + i) / group);
             let tile = &mut *self.tiles[thread].lock().expect("no part panics while it holds this");
-            tile.begin(n, head_dim, self.op.scale * S::SHIFT, |i| &q[at(i)..]);
+            tile.begin(n, head_dim, self.op.scale * K::SHIFT, |i| &q[at(i)..]);
             let n_keys = visible(n - 1).end;
             for keys in (visible(0).start / BLOCK * BLOCK..n_keys).step_by(BLOCK) {
                 let keys = keys..n_keys.min(keys + BLOCK);
-                tile.block(n, &self.head(panels, kv_head), &keys, self.op.softcap, &visible);
+                tile.block(n, (kept, self.head(kv_head)), &keys, head_dim, self.op.softcap, &visible);
             }
             for i in 0..n {
                 // SAFETY: each query belongs to one part.
-                tile.end::<S>(i, unsafe { out.part(at(i)..at(i) + head_dim) });
+                tile.end::<K>(i, unsafe { out.part(at(i)..at(i) + head_dim) });
             }
         });
     }
 
     /// Attention of one row, which sees the keys `visible`.
-    fn one_row<S: Stored>(
+    fn one_row<K: Kept>(
         &self,
         pool: &Pool,
-        panels: &Panels<S>,
+        kept: &K,
         partial: &mut Vec<f32>,
         q: &[f32],
         visible: &Range<usize>,
@@ -541,8 +593,8 @@ impl Whole<'_> {
                 // As many of the heads that share these keys as a tile has room for.
                 for first_head in (kv_head * group..(kv_head + 1) * group).step_by(QUERY_TILE) {
                     let n = QUERY_TILE.min((kv_head + 1) * group - first_head);
-                    tile.begin(n, head_dim, self.op.scale * S::SHIFT, |i| &q[(first_head + i) * head_dim..]);
-                    tile.block(n, &self.head(panels, kv_head), &keys, self.op.softcap, &|_| visible.clone());
+                    tile.begin(n, head_dim, self.op.scale * K::SHIFT, |i| &q[(first_head + i) * head_dim..]);
+                    tile.block(n, (kept, self.head(kv_head)), &keys, head_dim, self.op.softcap, &|_| visible.clone());
                     for i in 0..n {
                         let at = ((first_head + i) * n_blocks + block) * width;
                         // SAFETY: each head and block belongs to one part.
@@ -559,7 +611,7 @@ impl Whole<'_> {
             let total: f32 = results.chunks_exact(width).map(|result| weight(result) * result[stride + 1]).sum();
             out.fill(0.0);
             for result in results.chunks_exact(width) {
-                let scale = S::SHIFT * (S::SHIFT / total) * weight(result);
+                let scale = K::SHIFT * (K::SHIFT / total) * weight(result);
                 for (out, sum) in out.iter_mut().zip(result) {
                     *out += scale * sum;
                 }

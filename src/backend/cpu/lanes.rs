@@ -58,6 +58,14 @@ mod wasm {
         u32x4_extend_low_u16x8(u16x8_extend_low_u8x16(bytes))
     }
 
+    /// Eight signed bytes as 16-bit lanes.
+    #[cfg(not(target_feature = "relaxed-simd"))]
+    #[inline(always)]
+    pub unsafe fn load_bytes_signed_16(at: *const u8) -> Lanes {
+        // SAFETY: the caller vouches for eight bytes at `at`.
+        unsafe { i16x8_load_extend_i8x8(at.cast()) }
+    }
+
     /// Four signed bytes as floats.
     #[inline(always)]
     pub unsafe fn load_signed_bytes(at: *const u8) -> Lanes {
@@ -224,6 +232,16 @@ mod x86 {
         }
     }
 
+    /// Eight signed bytes as 16-bit lanes.
+    #[inline(always)]
+    pub unsafe fn load_bytes_signed_16(at: *const u8) -> Lanes {
+        // SAFETY: the caller vouches for eight bytes at `at`; the rest is SSE2.
+        unsafe {
+            let bytes = _mm_loadl_epi64(at.cast());
+            _mm_srai_epi16::<8>(_mm_unpacklo_epi8(bytes, bytes))
+        }
+    }
+
     /// Four signed bytes as floats.
     #[inline(always)]
     pub unsafe fn load_signed_bytes(at: *const u8) -> Lanes {
@@ -349,6 +367,14 @@ mod portable {
     pub unsafe fn load_bytes(at: *const u8) -> Lanes {
         // SAFETY: the caller vouches for four bytes at `at`.
         unsafe { at.cast::<[u8; 4]>().read_unaligned() }.map(u32::from)
+    }
+
+    /// Eight signed bytes as 16-bit lanes.
+    #[inline(always)]
+    pub unsafe fn load_bytes_signed_16(at: *const u8) -> Lanes {
+        // SAFETY: the caller vouches for eight bytes at `at`.
+        let pairs = unsafe { at.cast::<[[i8; 2]; 4]>().read_unaligned() };
+        pairs.map(|pair| u32::from(i16::from(pair[0]) as u16) | u32::from(i16::from(pair[1]) as u16) << 16)
     }
 
     /// Four signed bytes as floats.

@@ -109,7 +109,9 @@ fn multiply_row<S: Stored>(a: &[f32], panel: &[[S; WIDTH]]) -> [f32; WIDTH] {
     finish(std::array::from_fn(|i| lanes::add_float(lanes::add_float(a[i], b[i]), lanes::add_float(c[i], d[i]))))
 }
 
-fn finish(sums: [Lanes; 2]) -> [f32; WIDTH] {
+/// The floats of two vectors.
+#[inline(always)]
+pub fn finish(sums: [Lanes; 2]) -> [f32; WIDTH] {
     let mut out = [0.0; WIDTH];
     // SAFETY: `out` has room for eight floats.
     unsafe {

@@ -93,7 +93,7 @@ mod tests {
             .into_iter()
             .map(Expected::Linear)
             .chain([64, 80].into_iter().flat_map(|head_dim| {
-                [KvFormat::F16, KvFormat::F32]
+                KvFormat::ALL
                     .map(|format| Expected::Attention(head_dim, format))
                     .into_iter()
                     .chain([Expected::AttentionRows(head_dim)])

@@ -3,7 +3,7 @@
 use super::device::Buffer;
 use super::kernels::{Kernel, MAX_TILE_COLS};
 use super::{Gpu, MAX_VEC_ROWS, Tensor};
-use crate::backend::{AttentionOp, Heads, KvFormat, KvPart, KvSpec, Mask, work};
+use crate::backend::{AttentionOp, Heads, KV_BLOCK, KvFormat, KvPart, KvSpec, Mask, work};
 use crate::error::{Error, Result};
 
 /// The widest head that `attention.wgsl` has room for.
@@ -14,12 +14,15 @@ const MAX_HEADS: usize = 65535;
 pub(super) const SPLIT_KEYS: usize = 512;
 const MAX_SPLITS: usize = 16;
 
-/// Keys and values: a buffer for each layer, keys `[n_ctx, stride]`, then values `[n_ctx, stride]`.
+/// Keys and values: a buffer for each layer, keys `[n_ctx, stride]`, then values `[n_ctx, stride]`; of bytes then the scales, halves, of
+/// [`KV_BLOCK`] elements each.
 #[derive(Debug)]
 pub struct KvCache {
     pub(super) spec: KvSpec,
     /// Elements between rows.
     pub(super) stride: usize,
+    /// Elements between heads.
+    pub(super) head_stride: usize,
     pub(super) layers: Vec<Buffer>,
 }
 
@@ -29,14 +32,112 @@ impl KvCache {
         self.spec.n_ctx * self.stride
     }
 
-    /// The byte of a layer's buffer that the key or the value of a position begins at.
-    pub(super) fn at(&self, part: KvPart, position: usize) -> u64 {
+    /// The strides of a cache: from row to row, and from head to head.
+    pub(super) fn strides(spec: &KvSpec) -> [usize; 2] {
+        match spec.format {
+            // Heads of any width then begin where their element size wants it, and rows end with a whole vec4.
+            KvFormat::F32 | KvFormat::F16 => [spec.n_kv.next_multiple_of(8), spec.head_dim],
+            // A block is of one head, and a row has whole words of scales.
+            KvFormat::Q8_0 => {
+                let head_stride = spec.head_dim.next_multiple_of(KV_BLOCK);
+                [(spec.n_kv / spec.head_dim * head_stride).next_multiple_of(2 * KV_BLOCK), head_stride]
+            }
+        }
+    }
+
+    /// Bytes of an element, without a scale.
+    fn element_bytes(&self) -> u64 {
+        match self.spec.format {
+            KvFormat::F32 => 4,
+            KvFormat::F16 => 2,
+            KvFormat::Q8_0 => 1,
+        }
+    }
+
+    /// Bytes of a layer's buffer, which may be more than there can be.
+    pub(super) fn layer_bytes(&self) -> u64 {
+        let elements = work::product(&[2, self.spec.n_ctx, self.stride]);
+        let scales = if self.spec.format == KvFormat::Q8_0 { elements / KV_BLOCK as u64 * 2 } else { 0 };
+        elements.saturating_mul(self.element_bytes()).saturating_add(scales)
+    }
+
+    /// The word of a layer's buffer at which scales begin.
+    pub(super) fn scales(&self) -> usize {
+        match self.spec.format {
+            KvFormat::F32 | KvFormat::F16 => 0,
+            KvFormat::Q8_0 => 2 * self.v_first() / 4,
+        }
+    }
+
+    fn element(&self, part: KvPart, position: usize) -> u64 {
         let first = match part {
             KvPart::Keys => 0,
             KvPart::Values => self.v_first(),
         };
-        let elements = first as u64 + work::product(&[position, self.stride]);
-        elements * self.spec.format.element_bytes() as u64
+        first as u64 + work::product(&[position, self.stride])
+    }
+
+    /// The byte of a layer's buffer that the scales of a key or a value begin at; where there are none, that behind everything.
+    fn scales_at(&self, part: KvPart, position: usize) -> u64 {
+        let elements = 2 * self.v_first() as u64 * self.element_bytes();
+        match self.spec.format {
+            KvFormat::F32 | KvFormat::F16 => elements,
+            KvFormat::Q8_0 => elements + self.element(part, position) / KV_BLOCK as u64 * 2,
+        }
+    }
+
+    /// Where the keys or the values of `n` positions are in a layer's buffer: their elements and their scales, each the first byte and how many.
+    pub(super) fn ranges(&self, part: KvPart, position: usize, n: usize) -> [(u64, u64); 2] {
+        let of = |at: fn(&Self, KvPart, usize) -> u64| {
+            let first = at(self, part, position);
+            (first, at(self, part, position + n) - first)
+        };
+        [of(|cache, part, position| cache.element(part, position) * cache.element_bytes()), of(Self::scales_at)]
+    }
+
+    /// Rows in the order of [`Queue::kv_read`](crate::backend::Queue::kv_read), of what lies at [`Self::ranges`].
+    pub(super) fn take_rows(&self, elements: &[u8], scales: &[u8], out: &mut Vec<u8>) {
+        let row_bytes = self.stride * self.element_bytes() as usize;
+        let heads = |row: usize| {
+            let (elements, scales) = (&elements[row * row_bytes..], &scales[row * self.stride / KV_BLOCK * 2..]);
+            let per_head = self.head_stride / KV_BLOCK;
+            (0..self.spec.n_kv / self.spec.head_dim)
+                .map(move |head| (&elements[head * self.head_stride..][..self.spec.head_dim], &scales[2 * head * per_head..]))
+        };
+        for row in 0..elements.len() / row_bytes {
+            if self.spec.format != KvFormat::Q8_0 {
+                out.extend_from_slice(&elements[row * row_bytes..][..self.spec.row_bytes()]);
+                continue;
+            }
+            for (elements, scales) in heads(row) {
+                for (block, scale) in elements.chunks(KV_BLOCK).zip(scales.chunks_exact(2)) {
+                    out.extend_from_slice(scale);
+                    out.extend_from_slice(block);
+                }
+            }
+        }
+    }
+
+    /// What lies at [`Self::ranges`], of rows in the order of [`Queue::kv_read`](crate::backend::Queue::kv_read).
+    pub(super) fn put_rows(&self, rows: &[u8], elements: &mut Vec<u8>, scales: &mut Vec<u8>) {
+        elements.clear();
+        scales.clear();
+        let padded = self.stride * self.element_bytes() as usize;
+        for (i, row) in rows.chunks_exact(self.spec.row_bytes()).enumerate() {
+            if self.spec.format == KvFormat::Q8_0 {
+                for (head, bytes) in row.chunks_exact(self.spec.format.head_bytes(self.spec.head_dim)).enumerate() {
+                    for block in bytes.chunks(2 + KV_BLOCK) {
+                        scales.extend_from_slice(&block[..2]);
+                        elements.extend_from_slice(&block[2..]);
+                    }
+                    elements.resize(i * padded + (head + 1) * self.head_stride, 0);
+                }
+                scales.resize((i + 1) * self.stride / KV_BLOCK * 2, 0);
+            } else {
+                elements.extend_from_slice(row);
+            }
+            elements.resize((i + 1) * padded, 0);
+        }
     }
 }
 
@@ -46,7 +147,11 @@ pub(super) struct Keys<'a> {
     pub(super) v: &'a Buffer,
     pub(super) format: KvFormat,
     pub(super) stride: usize,
+    /// Elements between heads.
+    pub(super) head_stride: usize,
     pub(super) v_first: usize,
+    /// [`KvCache::scales`]
+    pub(super) scales: usize,
     /// What is behind the last key that each slot sees, where some see beyond their own.
     pub(super) ends: Option<&'a Buffer>,
     /// Keys that a query sees which sees all.
@@ -89,6 +194,7 @@ impl Gpu {
             n_heads / n_kv_heads,
             q.stride,
             keys.stride,
+            keys.head_stride,
             keys.v_first,
             n,
             n_keys,
@@ -98,6 +204,7 @@ impl Gpu {
             part,
             window,
             op.softcap.unwrap_or(0.0).to_bits() as usize,
+            keys.scales,
         ]
         .map(|p| p as u32);
         let work = work::product(&[2, n, n_heads, head_dim, keys.max_keys]);

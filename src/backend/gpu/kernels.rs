@@ -40,7 +40,7 @@ pub enum Kernel {
     LayerNorm,
     /// `rope.wgsl`
     Rope,
-    /// `kv_write.wgsl`
+    /// `kv_write.wgsl`, `kv_write_q8_0.wgsl`
     KvWrite(KvFormat),
     /// `attention.wgsl` over keys and values of this kind
     Attention {
@@ -184,7 +184,7 @@ impl Kernel {
         all.extend(GATINGS.map(Self::GateMul));
         all.extend([Self::AttentionMerge, Self::QuantizeRows]);
         all.extend([Self::ChooseBest, Self::ChooseHistogram, Self::ChooseCandidates, Self::Choose]);
-        for format in [KvFormat::F32, KvFormat::F16] {
+        for format in KvFormat::ALL {
             all.push(Self::KvWrite(format));
             for has_ends in [false, true] {
                 all.extend([false, true].map(|is_aligned| Self::Attention { format, is_aligned, has_ends }));
@@ -201,7 +201,7 @@ impl Kernel {
             for other in [format, Format::Q6_K] {
                 all.extend(GATINGS.map(|gating| Self::GateUp { gate: format, up: other, gating }));
                 let qkv = |cache| Self::QkvRopeKv { q: format, k: format, v: other, cache };
-                all.extend([KvFormat::F32, KvFormat::F16].map(qkv));
+                all.extend(KvFormat::ALL.map(qkv));
             }
         }
         all
@@ -209,7 +209,7 @@ impl Kernel {
 
     /// The name, which is also the pipeline's label.
     pub fn name(self) -> String {
-        let kv = |format| if format == KvFormat::F32 { "f32" } else { "f16" };
+        let kv = KvFormat::name;
         match self {
             Self::CopyRows => "copy_rows".into(),
             Self::GatherRows => "gather_rows".into(),
@@ -355,6 +355,7 @@ impl Kernel {
             Self::ChooseCandidates => whole(&[include_str!("shaders/choose_candidates.wgsl"), CHOOSE, CHOOSE_BINS]),
             Self::Choose => whole(&[include_str!("shaders/choose.wgsl"), CHOOSE, CHOOSE_BINS, STEP]),
             Self::Rope => whole(&[include_str!("shaders/rope.wgsl"), STEP]),
+            Self::KvWrite(KvFormat::Q8_0) => whole(&[include_str!("shaders/kv_write_q8_0.wgsl"), STEP, PLANES]),
             Self::KvWrite(format) => {
                 // In the fused kernel it is one binding further behind.
                 let out = kv_out(format).replace("@binding(8)", "@binding(3)");
@@ -363,11 +364,17 @@ impl Kernel {
             Self::Attention { format, is_aligned, has_ends } => {
                 let mut parts = whole(&[STEP, include_str!("shaders/attention.wgsl"), kv_in(format, is_aligned)]);
                 parts.splice(0..0, attention(has_ends));
+                if format == KvFormat::Q8_0 {
+                    parts.push(PLANES.into());
+                }
                 parts
             }
             Self::AttentionTile { format, cols, has_ends } => {
                 let mut parts = whole(&[STEP, include_str!("shaders/attention_tile.wgsl"), kv_in(format, true)]);
                 parts.splice(0..0, attention(has_ends));
+                if format == KvFormat::Q8_0 {
+                    parts.push(PLANES.into());
+                }
                 parts.push(format!("const COLS: u32 = {cols}u;"));
                 parts
             }
@@ -472,6 +479,8 @@ fn kv_out(format: KvFormat) -> &'static str {
     match format {
         KvFormat::F32 => include_str!("shaders/kv_out_f32.wgsl"),
         KvFormat::F16 => include_str!("shaders/kv_out_f16.wgsl"),
+        // A block takes more elements than a workgroup has at hand.
+        KvFormat::Q8_0 => include_str!("shaders/kv_out_rows.wgsl"),
     }
 }
 
@@ -481,5 +490,6 @@ fn kv_in(format: KvFormat, is_aligned: bool) -> &'static str {
         (KvFormat::F16, true) => include_str!("shaders/kv_in_f16.wgsl"),
         (KvFormat::F32, false) => include_str!("shaders/kv_in_f32_any.wgsl"),
         (KvFormat::F16, false) => include_str!("shaders/kv_in_f16_any.wgsl"),
+        (KvFormat::Q8_0, _) => include_str!("shaders/kv_in_q8_0.wgsl"),
     }
 }

@@ -25,8 +25,8 @@ use std::rc::Rc;
 
 use super::choice::{self, Choice, Weights};
 use super::{
-    AttentionOp, Choose, DepthwiseConv, Epilogue, Expected, GateUp, Gating, Heads, KvFormat, KvPart, KvPlace, KvSource, KvSpec,
-    Launches, Linear, Mask, MatrixSpec, Memory, Ops, Qkv, Queue, RmsNorm, RopeStyle, Types, conv_state_rows, work,
+    AttentionOp, Choose, DepthwiseConv, Epilogue, Expected, GateUp, Gating, Heads, KV_BLOCK, KvFormat, KvPart, KvPlace, KvSource,
+    KvSpec, Launches, Linear, Mask, MatrixSpec, Memory, Ops, Qkv, Queue, RmsNorm, RopeStyle, Types, conv_state_rows, work,
 };
 use crate::error::{Error, Result};
 
@@ -118,12 +118,12 @@ impl Gpu {
         })
     }
 
-    /// Holds the kernels against plain loops on small numbers. Variants that are wrong are replaced, which [`Device::notes`] then says.
+    /// Holds the kernels against plain loops on small numbers, those of keys and values in 8 bits where these are to be. Variants that are wrong are replaced, which [`Device::notes`] then says.
     ///
     /// # Errors
     /// `unsupported_browser` where even the plainest kernel is wrong; what a device has.
-    pub async fn self_test(&mut self) -> Result<()> {
-        self_test::run(self).await
+    pub async fn self_test(&mut self, kv_format: KvFormat) -> Result<()> {
+        self_test::run(self, kv_format).await
     }
 
     /// The device it runs on.
@@ -193,6 +193,26 @@ impl Gpu {
     fn dispatch_rows(&mut self, kernel: Kernel, read: &[&Buffer], written: &[&Buffer], params: &[u32], per_row: usize, n: usize) {
         let grid = [per_row.div_ceil(64) as u32, n as u32, 1];
         self.recorder.dispatch(kernel, read, written, params, grid, 0);
+    }
+
+    /// Puts `n` rows of keys and of values, `stride` floats apart, values from `v_from` on, into a cache of bytes.
+    #[allow(clippy::too_many_arguments, reason = "where from and where to")]
+    fn kv_write_bytes(
+        &mut self,
+        cache: &KvCache,
+        layer: usize,
+        position: usize,
+        rows: [&Buffer; 2],
+        stride: usize,
+        v_from: usize,
+        n: usize,
+    ) {
+        let KvSpec { n_kv, head_dim, format, .. } = cache.spec;
+        let params =
+            [stride, v_from, n_kv / head_dim, head_dim, cache.head_stride, cache.stride, cache.v_first(), cache.scales()];
+        self.recorder.at(position);
+        let (params, per_row) = (params.map(|p| p as u32), cache.stride / (2 * KV_BLOCK));
+        self.dispatch_rows(Kernel::KvWrite(format), &rows, &[&cache.layers[layer]], &params, per_row, n);
     }
 
     /// Gives kernels up to [`MAX_IDS`] ids, once those that are to read the ids before have been handed over.
@@ -285,14 +305,12 @@ impl Memory for Gpu {
     }
 
     fn kv_cache(&mut self, spec: &KvSpec) -> Result<KvCache> {
-        // Heads of any width then begin where their element size wants it, and rows end with a whole vec4.
-        let stride = spec.n_kv.next_multiple_of(8);
-        let element = spec.format.element_bytes();
+        let [stride, head_stride] = KvCache::strides(spec);
+        let mut cache = KvCache { spec: *spec, stride, head_stride, layers: Vec::new() };
         let what = format!("the keys and values of {} positions", spec.n_ctx);
-        let layers = (0..spec.n_layers)
-            .map(|_| self.storage(work::product(&[spec.n_ctx, 2, stride, element]), &what))
-            .collect::<Result<_>>()?;
-        Ok(KvCache { spec: *spec, stride, layers })
+        let n_bytes = cache.layer_bytes();
+        cache.layers = (0..spec.n_layers).map(|_| self.storage(n_bytes, &what)).collect::<Result<_>>()?;
+        Ok(cache)
     }
 
     fn supports(&self, op: &AttentionOp) -> Result<()> {
@@ -423,34 +441,36 @@ impl Queue for Gpu {
         if layers.is_empty() || n == 0 {
             return Ok(());
         }
-        let (stride_bytes, row_bytes) = (cache.stride * cache.spec.format.element_bytes(), cache.spec.row_bytes());
+        let ranges = cache.ranges(part, position, n);
+        let [n_elements, n_scales] = ranges.map(|(_, n)| n as usize);
         let parts: Vec<_> = cache.layers[layers]
             .iter()
-            .map(|layer| (layer, cache.at(part, position), work::product(&[n, stride_bytes])))
+            .flat_map(|layer| ranges.into_iter().filter(|(_, n)| *n > 0).map(move |(at, n)| (layer, at, n)))
             .collect();
         let take = |bytes: &[u8]| {
-            for row in bytes.chunks_exact(stride_bytes) {
-                out.extend_from_slice(&row[..row_bytes]);
+            for layer in bytes.chunks_exact(n_elements + n_scales) {
+                let (elements, scales) = layer.split_at(n_elements);
+                cache.take_rows(elements, scales, out);
             }
         };
         self.recorder.read(&parts, take).await
     }
 
     fn kv_restore(&mut self, cache: &mut KvCache, part: KvPart, layers: Range<usize>, position: usize, bytes: &[u8]) {
-        let (stride_bytes, row_bytes) = (cache.stride * cache.spec.format.element_bytes(), cache.spec.row_bytes());
+        let row_bytes = cache.spec.row_bytes();
         let n = bytes.len() / (layers.len() * row_bytes);
         assert_eq!(bytes.len(), n * layers.len() * row_bytes, "kv_restore takes whole rows of each layer");
         assert!(layers.end <= cache.spec.n_layers && position + n <= cache.spec.n_ctx, "kv_restore: beyond the cache");
         // The queue would otherwise write before what is recorded has run.
         self.recorder.submit();
-        let mut padded = Vec::with_capacity(n * stride_bytes);
+        let [(elements_at, _), (scales_at, n_scales)] = cache.ranges(part, position, n);
+        let (mut elements, mut scales) = (Vec::new(), Vec::new());
         for (layer, bytes) in cache.layers[layers].iter().zip(bytes.chunks_exact((n * row_bytes).max(1))) {
-            padded.clear();
-            for row in bytes.chunks_exact(row_bytes) {
-                padded.extend_from_slice(row);
-                padded.resize(padded.len() + stride_bytes - row_bytes, 0);
+            cache.put_rows(bytes, &mut elements, &mut scales);
+            self.device.queue.write_buffer(&layer.raw, elements_at, &elements);
+            if n_scales > 0 {
+                self.device.queue.write_buffer(&layer.raw, scales_at, &scales);
             }
-            self.device.queue.write_buffer(&layer.raw, cache.at(part, position), &padded);
         }
     }
 }
@@ -643,6 +663,10 @@ impl Ops for Gpu {
         let KvSpec { n_ctx, n_kv, format, .. } = cache.spec;
         assert!(k.cols == n_kv && v.cols == n_kv, "kv_write: row lengths differ");
         assert!(n <= k.rows && n <= v.rows && position + n <= n_ctx, "kv_write: beyond the rows");
+        if format == KvFormat::Q8_0 {
+            self.kv_write_bytes(cache, layer, position, [&k.buffer, &v.buffer], k.stride, 0, n);
+            return;
+        }
         let params = [k.stride / 2, cache.stride, cache.v_first()].map(|p| p as u32);
         self.recorder.at(position);
         let kv = &cache.layers[layer];
@@ -665,7 +689,9 @@ impl Ops for Gpu {
                     v: &cache.layers[layer],
                     format: cache.spec.format,
                     stride: cache.stride,
+                    head_stride: cache.head_stride,
                     v_first: cache.v_first(),
+                    scales: cache.scales(),
                     ends: ends.map(|ends| &ends.buffer),
                     n_keys: first + n,
                     max_keys: cache.spec.n_ctx,
@@ -679,7 +705,18 @@ impl Ops for Gpu {
                     self.recorder.at(0);
                 }
                 let (k, v, stride) = (&k.buffer, &v.buffer, k.stride);
-                Keys { k, v, format: KvFormat::F32, stride, v_first: 0, ends: None, n_keys: n, max_keys: n }
+                Keys {
+                    k,
+                    v,
+                    format: KvFormat::F32,
+                    stride,
+                    head_stride: head_dim,
+                    v_first: 0,
+                    scales: 0,
+                    ends: None,
+                    n_keys: n,
+                    max_keys: n,
+                }
             }
         };
         self.attend(op, q, &keys, out, n);
@@ -728,6 +765,14 @@ impl Ops for Gpu {
             let Some((buffer, starts)) = &packed else { return };
             (&**buffer, *starts)
         };
+        // What is kept in blocks goes there by way of rows.
+        let rows = if cache_format == KvFormat::Q8_0 {
+            let Some(rows) = self.scratch("keys and values", work::product(&[2, n, n_kv, 4])) else { return };
+            Some(rows)
+        } else {
+            None
+        };
+        let (kv_stride, v_first) = if rows.is_some() { (n_kv, n * n_kv) } else { (place.cache.stride, place.cache.v_first()) };
         let params = [
             q_shard.n_blocks,
             k_shard.n_blocks,
@@ -735,8 +780,8 @@ impl Ops for Gpu {
             layers.q.weight.row_blocks,
             x.stride / 4,
             q.stride,
-            place.cache.stride,
-            place.cache.v_first(),
+            kv_stride,
+            v_first,
             place.rope.stride,
             place.rope.cols / 2,
             head_dim,
@@ -752,10 +797,13 @@ impl Ops for Gpu {
         .map(|p| p as u32);
         let kernel = Kernel::QkvRopeKv { q: q_spec.format, k: k_spec.format, v: v_spec.format, cache: cache_format };
         let read = [&x.buffer, vectors, &q_shard.buffer, &k_shard.buffer, &v_shard.buffer, &place.rope.buffer];
-        let written = [&q.buffer, &place.cache.layers[place.layer]];
+        let written = [&q.buffer, rows.as_deref().unwrap_or(&place.cache.layers[place.layer])];
         let work = work::product(&[n, q_spec.n_out + k_spec.n_out + v_spec.n_out, x.cols]);
         self.recorder.at(place.position);
         self.recorder.dispatch(kernel, &read, &written, &params, [n_groups as u32, n as u32, 1], work);
+        if let Some(rows) = &rows {
+            self.kv_write_bytes(place.cache, place.layer, place.position, [rows, rows], n_kv, v_first, n);
+        }
     }
 
     fn norm_gate_up(

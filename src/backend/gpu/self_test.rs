@@ -17,6 +17,8 @@ use crate::quant::Format;
 const TOLERANCE: f64 = 1e-4;
 /// The same where keys and values have 16 bits.
 const TOLERANCE_HALF: f64 = 1e-2;
+/// With keys and values in 8 bits.
+const TOLERANCE_BYTES: f64 = 5e-2;
 /// The same of products whose operands have 16 bits, and 8.
 const TOLERANCE_PRODUCTS: [(Products, f64); 3] = [(Products::Float, TOLERANCE), (Products::Half, 2e-3), (Products::Bytes, 3e-2)];
 /// Scales of blocks: what most numbers of a model have; the scale of the scales of a K-quant of small weights, which is a subnormal half; and
@@ -25,10 +27,10 @@ const SCALES: [f32; 3] = [0.01, 1e-5, 6e-8];
 /// Formats of weights that are tried: each way in which fragments read their planes is in one of them.
 const FORMATS: [Format; 4] = [Format::Q6_K, Format::Q4_K, Format::Q4_0, Format::F16];
 
-pub(super) async fn run(gpu: &mut Gpu) -> Result<()> {
+pub(super) async fn run(gpu: &mut Gpu, kv_format: KvFormat) -> Result<()> {
     loop {
         // What few kernels make comes first: where one of those is wrong, the others need not be compiled to say so.
-        let wrong = match rest(gpu).await? {
+        let wrong = match rest(gpu, kv_format).await? {
             None => products(gpu).await?,
             wrong => wrong,
         };
@@ -254,7 +256,7 @@ fn one_plus_erf(x: f64) -> f64 {
 }
 
 /// Tries everything else.
-async fn rest(gpu: &mut Gpu) -> Result<Option<String>> {
+async fn rest(gpu: &mut Gpu, kv_format: KvFormat) -> Result<Option<String>> {
     let mut numbers = Numbers(8);
     let (n, cols) = (3, 96);
     let [a, b, w] = [n * cols, n * cols, cols].map(|n| numbers.floats(n));
@@ -313,7 +315,13 @@ async fn rest(gpu: &mut Gpu) -> Result<Option<String>> {
         AttentionCase { head_dim: 16, style: RopeStyle::Adjacent, has_bias: false, formats: &[KvFormat::F32, KvFormat::F16] },
         AttentionCase { head_dim: 64, style: RopeStyle::Halves, has_bias: true, formats: &[KvFormat::F16] },
         AttentionCase { head_dim: 128, style: RopeStyle::Adjacent, has_bias: false, formats: &[KvFormat::F16] },
+        // Heads of a block and of several, in rows with whole words of scales and without, where they are to be used at all.
+        AttentionCase { head_dim: 16, style: RopeStyle::Adjacent, has_bias: false, formats: &[KvFormat::Q8_0] },
+        AttentionCase { head_dim: 96, style: RopeStyle::Halves, has_bias: true, formats: &[KvFormat::Q8_0] },
     ] {
+        if case.formats == [KvFormat::Q8_0] && kv_format != KvFormat::Q8_0 {
+            continue;
+        }
         if let Some(wrong) = attention(gpu, &mut numbers, case).await? {
             return Ok(Some(wrong));
         }
@@ -540,7 +548,11 @@ async fn attention(gpu: &mut Gpu, numbers: &mut Numbers, case: AttentionCase) ->
     let both_ways: Vec<f64> =
         (0..last).flat_map(|row| attended(row, if span.contains(&row) { span.end } else { row + 1 })).collect();
     for format in formats {
-        let tolerance = if *format == KvFormat::F16 { TOLERANCE_HALF } else { 5.0 * TOLERANCE };
+        let tolerance = match format {
+            KvFormat::F32 => 5.0 * TOLERANCE,
+            KvFormat::F16 => TOLERANCE_HALF,
+            KvFormat::Q8_0 => TOLERANCE_BYTES,
+        };
         // With room for so many keys they are cut into parts.
         let mut cache = gpu.kv_cache(&KvSpec { n_layers: 1, n_ctx: 2 * SPLIT_KEYS, n_kv, head_dim, format: *format })?;
         let mut out = gpu.tensor(n_keys, n_q)?;

@@ -17,6 +17,7 @@ import { button, dialog, element, setAttribute, setText } from "../base/dom.js";
  * @property {"auto" | "webgpu" | "cpu"} [device]
  * @property {number} [threads]
  * @property {number} [contextSize]
+ * @property {"f16" | "q8_0"} [kvFormat]  how keys and values are kept
  * @property {ImageDetail} [detail]
  * @property {boolean} [json]  whether answers are JSON
  * @property {string} [schema]  the JSON schema that they satisfy, as it was written
@@ -44,7 +45,7 @@ export function detailOf(text) {
 /** What a request takes, of these. */
 const SAMPLING = /** @type {const} */ (["temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed"]);
 
-/** @type {{ name: Exclude<keyof Settings, "system" | "device" | "detail" | "json" | "schema" | "keep">, label: Key, hint: Key, min: number, max: number, step: number }[]} */
+/** @type {{ name: Exclude<keyof Settings, "system" | "device" | "kvFormat" | "detail" | "json" | "schema" | "keep">, label: Key, hint: Key, min: number, max: number, step: number }[]} */
 const NUMBERS = [
   { name: "temperature", label: "set.temperature", hint: "set.temperatureHint", min: 0, max: 2, step: 0.05 },
   { name: "top_p", label: "set.top_p", hint: "set.top_pHint", min: 0.01, max: 1, step: 0.01 },
@@ -71,6 +72,7 @@ export function loadSettings() {
     }
     if (typeof stored.system === "string") settings.system = stored.system;
     if (["auto", "webgpu", "cpu"].includes(stored.device)) settings.device = stored.device;
+    if (["f16", "q8_0"].includes(stored.kvFormat)) settings.kvFormat = stored.kvFormat;
     if (DETAILS.some(([name]) => name === stored.detail)) settings.detail = stored.detail;
     if (stored.keep === true) settings.keep = true;
     if (stored.json === true) settings.json = true;
@@ -167,6 +169,10 @@ export function showSettings(root, words, { settings, system, device, detail, on
     const choice = element("select", { id: "set-device", class: "field", onchange: () => change("device", choice.value === (device || "auto") ? undefined : choice.value) },
       ...(/** @type {const} */ ([["auto", "set.automatic"], ["webgpu", "set.gpu"], ["cpu", "set.cpu"]])).map(([value, text]) => element("option", { value }, words.say(text))));
     choice.value = now.device ?? (device || "auto");
+    const bits = element("select", {
+      id: "set-kvFormat", class: "field", "aria-describedby": "set-kvFormat-hint", onchange: () => change("kvFormat", bits.value || undefined),
+    }, ...(/** @type {const} */ ([["", "set.modelDefault"], ["f16", "set.kv16"], ["q8_0", "set.kv8"]])).map(([value, text]) => element("option", { value }, words.say(text))));
+    bits.value = now.kvFormat ?? "";
     const finely = element("select", {
       id: "set-detail", class: "field", "aria-describedby": "set-detail-hint", onchange: () => change("detail", finely.value === detail ? undefined : finely.value),
     }, ...DETAILS.map(([value, text]) => element("option", { value }, words.say(text))));
@@ -211,7 +217,10 @@ export function showSettings(root, words, { settings, system, device, detail, on
       element("h3", {}, words.say("set.hardware")),
       element("p", { class: "hint" }, words.say("set.hardwareHint")),
       element("div", { class: "setting-grid" },
-        element("div", { class: "setting" }, element("label", { for: "set-device" }, words.say("set.device")), choice), ...MACHINE.map(number)),
+        element("div", { class: "setting" }, element("label", { for: "set-device" }, words.say("set.device")), choice), ...MACHINE.map(number),
+        element("div", { class: "setting" },
+          element("label", { for: "set-kvFormat" }, words.say("set.kvFormat")), bits,
+          element("p", { class: "hint", id: "set-kvFormat-hint" }, words.say("set.kvFormatHint")))),
       element("h3", {}, words.say("set.data")),
       element("label", { class: "check", for: "set-keep" }, keep, element("span", {}, words.say("set.keep"))),
       element("div", { class: "card-actions" }, button({ text: words.say("set.reset"), class: "plain", onclick: () => {

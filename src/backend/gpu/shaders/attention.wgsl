@@ -11,7 +11,7 @@ var<workgroup> sums: array<vec4<f32>, 64>;
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let first = group.y * P.stride + group.x * P.head_dim;
-    let kv_first = group.x / P.group * P.head_dim;
+    let kv_first = group.x / P.group * P.kv_dim;
     let n_keys = keys_of(group.y);
     let first_key = first_key_of(group.y);
     let per_split = (n_keys - first_key + 64u * P.n_splits - 1u) / (64u * P.n_splits) * 64u;

@@ -6,6 +6,8 @@ struct Params {
     group: u32,
     stride: u32,
     kv_stride: u32,
+    // From one head of keys to the next.
+    kv_dim: u32,
     v_first: u32,
     // Queries.
     n: u32,
@@ -21,6 +23,8 @@ struct Params {
     window: u32,
     // Scores are bent into (-softcap, softcap); 0 where they are not.
     softcap: f32,
+    // The word at which scales begin, where keys and values have such.
+    scales: u32,
 }
 
 @group(0) @binding(0) var<uniform> P: Params;

@@ -13,7 +13,7 @@ var<workgroup> fades: array<f32, 32>;
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let head = group.x * P.head_dim;
-    let kv_first = group.x / P.group * P.head_dim;
+    let kv_first = group.x / P.group * P.kv_dim;
     let first = 32u * group.y;
     let a = thread & 7u;
     let b = thread >> 3u;

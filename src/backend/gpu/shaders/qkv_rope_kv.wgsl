@@ -1,7 +1,7 @@
 // q = rope(n Wq^T + bq), keys[position + i] = rope(n Wk^T + bk), values[position + i] = n Wv^T + bv, n = rms_norm(x), for few rows of x: decoding.
 // Shapes: q_w, k_w, v_w in planes of blocks of 32, formats apart; x [rows, x_stride], x_stride in vec4; norm [x_stride] with the biases of q, k
 // and v behind it, where there are any; angles [n_ctx, angle_stride], a row holds `half` cosines, then as many sines; q [rows, q_stride];
-// kv keys [n_ctx, kv_stride], then values from v_first on.
+// kv keys [n_ctx, kv_stride], then values from v_first on; where a fragment's kv_row says so, rows of them that are on their way to the cache.
 // Mapping: as mat_vec, four rows of one of the matrices a workgroup: those of q first, then k, then v. The four are two pairs that
 // rope turns together, and at the same time two pairs of neighbours, which is what a cache of halves takes.
 // Needs: head_dim and 2 half multiples of 4.
@@ -110,7 +110,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         q[to + second] = y.z;
         q[to + second + 1u] = y.w;
     } else {
-        let to = position * P.kv_stride + select(0u, P.v_first, is_v);
+        let to = kv_row(position, group.y) * P.kv_stride + select(0u, P.v_first, is_v);
         store(to + first, y.xy);
         store(to + second, y.zw);
     }

@@ -7,4 +7,5 @@
 fn main() {
     ops_runner::bench::products();
     ops_runner::bench::attention();
+    ops_runner::bench::long_context();
 }

@@ -145,7 +145,7 @@ pub fn attention() {
     ));
     let heads = Heads { n_heads: 32, n_kv_heads: 8, head_dim: 128 };
     let decoder = AttentionOp::causal(heads);
-    for format in [KvFormat::F32, KvFormat::F16] {
+    for format in KvFormat::ALL {
         let mut cache = cpu.kv_cache(&KvSpec { n_layers: 1, n_ctx: 1200, n_kv: 1024, head_dim: 128, format }).expect("memory");
         let kv = tensor(&mut cpu, 1200, 1024);
         cpu.kv_write(&mut cache, 0, 0, &kv, &kv, 1200);
@@ -166,6 +166,58 @@ pub fn attention() {
     let weight = tensor(&mut cpu, 1, 4096);
     let norm = time(|| cpu.rms_norm(&y, &weight, 1e-5, &mut x, 577));
     print(&format!("rms_norm: {:.2} ns per element", norm * 1e6 / n as f64));
+}
+
+/// Times attention of one token after 4095, in layers of so many that keys and values come from memory, over halves and over bytes in turn.
+pub fn long_context() {
+    for (n_heads, n_kv_heads, head_dim, n_layers) in [(9, 3, 64, 30), (32, 4, 64, 22), (32, 32, 128, 2)] {
+        let mut cpu = Cpu::new();
+        let mut random = Random::new(3);
+        let (cols, n_kv, n_ctx) = (n_heads * head_dim, n_kv_heads * head_dim, 4096);
+        let op = AttentionOp::causal(Heads { n_heads, n_kv_heads, head_dim });
+        let mut rows = |cpu: &mut Cpu, n: usize, cols: usize| {
+            let mut x = cpu.tensor(n, cols).expect("memory");
+            cpu.write(&mut x, 0, &random.floats(n * cols));
+            x
+        };
+        let kv = rows(&mut cpu, n_ctx, n_kv);
+        let (q, mut out) = (rows(&mut cpu, 1, cols), rows(&mut cpu, 1, cols));
+        let caches = [KvFormat::F16, KvFormat::Q8_0].map(|format| {
+            let mut cache = cpu.kv_cache(&KvSpec { n_layers, n_ctx, n_kv, head_dim, format }).expect("memory");
+            for layer in 0..n_layers {
+                cpu.kv_write(&mut cache, layer, 0, &kv, &kv, n_ctx);
+            }
+            cache
+        });
+        let mut ratios = Vec::new();
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..15 {
+            let [halves, bytes] = std::array::from_fn(|i| {
+                let from = milliseconds();
+                for layer in 0..n_layers {
+                    let kv = KvSource::Cache { cache: &caches[i], layer, first: n_ctx - 1, ends: None };
+                    cpu.attention(&op, &q, kv, &mut out, 1);
+                }
+                let took = milliseconds() - from;
+                times[i].push(took);
+                took
+            });
+            ratios.push(halves / bytes);
+        }
+        // The first ones are of code that is compiled once more.
+        let median = |x: &[f64]| {
+            let mut x = x[4..].to_vec();
+            x.sort_by(f64::total_cmp);
+            x[x.len() / 2]
+        };
+        print(&format!(
+            "attention of one token after 4095, {n_layers} layers, {n_heads} heads of {head_dim}, {n_kv_heads} of keys: F16 {:.2} ms, Q8_0 {:.2} ms, \
+             median of the pairs' ratios {:.2}",
+            median(&times[0]),
+            median(&times[1]),
+            median(&ratios)
+        ));
+    }
 }
 
 /// The same with candle's kernels.

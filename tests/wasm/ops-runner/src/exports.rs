@@ -26,3 +26,10 @@ pub extern "C" fn bench() {
 pub extern "C" fn bench_attention() {
     bench::attention();
 }
+
+/// Times attention over long contexts, over keys and values in 16 bits and in 8.
+#[cfg(target_feature = "simd128")]
+#[unsafe(no_mangle)]
+pub extern "C" fn bench_long_context() {
+    bench::long_context();
+}
