@@ -39,8 +39,8 @@ export interface EngineOptions {
   /** Quantizes the vision file's 16-bit matrices while they load: less memory, a little less exact. Default: as they are. */
   quantizeMmproj?: "q4_0" | "q8_0";
   /**
-   * How keys and values are kept. Default: `f16`. `q8_0` keeps them in 8 bits with a scale for every 32: a little over half the memory, long
-   * contexts are read faster, answers are a little less exact. `f32` is for tests.
+   * How keys and values are kept. Default: `f16`. `q8_0` keeps them in 8 bits with a scale for every 32: a little over half the memory, answers
+   * a little less exact, and on the CPU slower behind long contexts. `f32` is for tests.
    */
   kvFormat?: "f16" | "q8_0" | "f32";
   /**

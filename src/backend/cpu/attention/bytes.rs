@@ -9,6 +9,8 @@
 //! bits cost is the cache's alone. With fewer bits the many small weights behind a large one would vanish. The integers' sums are exact, and the same
 //! in all forms.
 
+#![allow(clippy::needless_range_loop, reason = "arrays of vectors stay in registers where loops over them are plain")]
+
 use std::ops::Range;
 
 use super::{BLOCK, FEW, Head, Kept, PART_WORK, QUERY_TILE, Shape, Tile};
@@ -109,33 +111,42 @@ unsafe fn products<const T: usize, const N: usize, const SIGNED: bool>(
     #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
     {
         use lanes::{dot_bytes_add, load, shl, sub};
-        let columns = |row: &Row| {
-            let at: *const u8 = row.as_ptr().cast();
-            // SAFETY: a row is 32 bytes.
-            unsafe { [load(at), load(at.add(16))] }
-        };
         // 64 times the bytes: as much as was added to a signed integer's upper half.
         let mut added = [splat(0); 2];
         for (i, row) in rows.iter().enumerate() {
-            let columns = columns(row);
-            for (t, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: the caller's.
-                let a = unsafe { load_splat(a.add(t * stride + STEP * i)) };
-                *sums = [dot_bytes_add(columns[0], a, sums[0]), dot_bytes_add(columns[1], a, sums[1])];
-            }
-            if SIGNED {
-                added = [0, 1].map(|j| dot_bytes_add(columns[j], splat(0x4040_4040), added[j]));
+            let at: *const u8 = row.as_ptr().cast();
+            // SAFETY: a row is 32 bytes; the rest is the caller's.
+            unsafe {
+                let (first, second) = (load(at), load(at.add(16)));
+                for t in 0..T {
+                    let a = load_splat(a.add(t * stride + STEP * i));
+                    sums[t][0] = dot_bytes_add(first, a, sums[t][0]);
+                    sums[t][1] = dot_bytes_add(second, a, sums[t][1]);
+                }
+                if SIGNED {
+                    added[0] = dot_bytes_add(first, splat(0x4040_4040), added[0]);
+                    added[1] = dot_bytes_add(second, splat(0x4040_4040), added[1]);
+                }
             }
         }
-        for sums in &mut sums {
-            *sums = [0, 1].map(|j| shl::<7>(if SIGNED { sub(sums[j], added[j]) } else { sums[j] }));
+        for t in 0..T {
+            if SIGNED {
+                sums[t][0] = sub(sums[t][0], added[0]);
+                sums[t][1] = sub(sums[t][1], added[1]);
+            }
+            sums[t][0] = shl::<7>(sums[t][0]);
+            sums[t][1] = shl::<7>(sums[t][1]);
         }
         for (i, row) in rows.iter().enumerate() {
-            let columns = columns(row);
-            for (t, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: the caller's.
-                let a = unsafe { load_splat(a.add(t * stride + N + STEP * i)) };
-                *sums = [dot_bytes_add(columns[0], a, sums[0]), dot_bytes_add(columns[1], a, sums[1])];
+            let at: *const u8 = row.as_ptr().cast();
+            // SAFETY: as above.
+            unsafe {
+                let (first, second) = (load(at), load(at.add(16)));
+                for t in 0..T {
+                    let a = load_splat(a.add(t * stride + N + STEP * i));
+                    sums[t][0] = dot_bytes_add(first, a, sums[t][0]);
+                    sums[t][1] = dot_bytes_add(second, a, sums[t][1]);
+                }
             }
         }
     }
@@ -168,9 +179,10 @@ fn scores<const T: usize>(q: &[u8], q_scales: &[f32], k: &[Row], k_scales: &[[u1
             let block = products::<T, KV_BLOCK, true>(q.as_ptr().add(b * 2 * KV_BLOCK), n * 2 * KV_BLOCK, k);
             let at: *const u8 = scales.as_ptr().cast();
             let scales = [load_halves(at), load_halves(at.add(8))].map(|scales| mul_float(scales, splat_float(HALF_SCALE)));
-            for (t, sums) in sums.iter_mut().enumerate() {
+            for t in 0..T {
                 let scale = splat_float(*q_scales.get_unchecked(t * n + b));
-                *sums = [0, 1].map(|j| mul_add_float(to_float(block[t][j]), mul_float(scales[j], scale), sums[j]));
+                sums[t][0] = mul_add_float(to_float(block[t][0]), mul_float(scales[0], scale), sums[t][0]);
+                sums[t][1] = mul_add_float(to_float(block[t][1]), mul_float(scales[1], scale), sums[t][1]);
             }
         }
     }
