@@ -400,7 +400,7 @@ impl Tile {
         self.sums[..n * head_dim.next_multiple_of(WIDTH)].fill(0.0);
         self.largest[..n].fill(f32::NEG_INFINITY);
         self.total[..n].fill(0.0);
-        self.integers.has_queries = false;
+        self.integers.n_waiting = n;
     }
 
     /// Shows `n` queries a block of keys, from a multiple of [`BLOCK`] on. Query `i` sees the keys `visible(i)`, whose both ends do not

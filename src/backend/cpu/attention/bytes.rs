@@ -13,7 +13,7 @@
 
 use std::ops::Range;
 
-use super::{BLOCK, FEW, Head, Kept, PART_WORK, QUERY_TILE, Shape, Tile};
+use super::{BLOCK, FEW, Head, Kept, PART_WORK, QUERY_TILE, Shape, Tile, query_stride};
 use crate::backend::cpu::lanes::{
     self, HALF_SCALE, Lanes, load_halves, load_splat, mul_add_float, mul_float, splat, splat_float, to_float,
 };
@@ -222,8 +222,8 @@ macro_rules! for_rows {
 /// What a tile needs for panels of bytes.
 #[derive(Debug, Default)]
 pub(super) struct Integers {
-    /// Whether the queries are there.
-    pub(super) has_queries: bool,
+    /// How many of the tile's queries are to be taken in yet: all or none.
+    pub(super) n_waiting: usize,
     /// Queries, `[QUERY_TILE][⌈head_dim / KV_BLOCK⌉]` times [`split`]'s bytes of a block.
     q: Vec<u8>,
     q_scales: Vec<f32>,
@@ -247,16 +247,17 @@ impl Integers {
 
     /// Takes in the queries, where that has not been done.
     fn take_queries(&mut self, q: &[f32], head_dim: usize) {
-        if self.has_queries {
-            return;
+        let n_scales = head_dim.div_ceil(KV_BLOCK);
+        let queries = q.chunks_exact(query_stride(head_dim)).take(self.n_waiting);
+        let out = self.q.chunks_exact_mut(n_scales * 2 * KV_BLOCK).zip(self.q_scales.chunks_exact_mut(n_scales));
+        for (q, (out, scales)) in queries.zip(out) {
+            for ((q, out), scale) in q[..head_dim].chunks(KV_BLOCK).zip(out.chunks_exact_mut(2 * KV_BLOCK)).zip(scales) {
+                let mut whole = [0.0; KV_BLOCK];
+                whole[..q.len()].copy_from_slice(q);
+                *scale = split::<true>(&whole, out);
+            }
         }
-        let out = self.q.chunks_exact_mut(2 * KV_BLOCK).zip(&mut self.q_scales);
-        for (q, (out, scale)) in q.chunks_exact(head_dim).flat_map(|q| q.chunks(KV_BLOCK)).zip(out) {
-            let mut whole = [0.0; KV_BLOCK];
-            whole[..q.len()].copy_from_slice(q);
-            *scale = split::<true>(&whole, out);
-        }
-        self.has_queries = true;
+        self.n_waiting = 0;
     }
 }
 
@@ -442,7 +443,7 @@ impl Kept for BytePanels {
                         *out = unpack(row, from, |j| scales[j]);
                     }
                 }
-                panel::for_each_row(&q[first * head_dim..], n, head_dim, &unpacked[..head_dim], &mut put);
+                super::scores(&q[first * query_stride(head_dim)..], n, &unpacked[..head_dim], weights);
             } else {
                 let (q, q_scales) = (&integers.q[first * n_scales * 2 * KV_BLOCK..], &integers.q_scales[first * n_scales..]);
                 for_rows!(n, t, scores(&q[t * n_scales * 2 * KV_BLOCK..], &q_scales[t * n_scales..], k, scales), put);
@@ -491,7 +492,7 @@ impl Kept for BytePanels {
                         *out = unpack(row, from, |_| scales[from]);
                     }
                 }
-                panel::for_each_row(&weights[first * BLOCK..], n, BLOCK, unpacked, |t, y| add(t, y, 1.0));
+                panel::rows_into::<f32, BLOCK, true>(&weights[first * BLOCK..], BLOCK, n, unpacked, sums, stride);
             } else {
                 let by = n_scales * 2 * BLOCK;
                 let put = |t: usize, y: &[f32; WIDTH]| add(t, y, weight_scales[t * n_scales + b]);
