@@ -394,7 +394,7 @@ fn run(a: &Arguments) -> Result<()> {
         let mut gpu = Gpu::new(device.clone())?;
         println!("on {}, with {:?}", device.name(), device.features());
         let start = now();
-        gpu.self_test().await?;
+        gpu.self_test(KvFormat::F16).await?;
         println!("self-test     {:10.1} ms {:?}", now() - start, device.notes());
         measure(gpu, a).await.map(drop)
     })

@@ -280,9 +280,9 @@ fn families_stay_within_their_bounds_with_keys_and_values_in_8_bits_on_the_gpu()
         return;
     }
     let options = LoadOptions { kv_format: KvFormat::Q8_0, ..options() };
-    let device = float_device();
+    let make = gpu::float_backends();
     for name in ["tiny-smolvlm", "tiny-lfm2vl", "tiny-qwen3vl", "tiny-gemma3"] {
-        check(family(name), || Gpu::new(device.clone()).expect("a backend"), &options, &GPU_BYTES);
+        check(family(name), &make, &options, &GPU_BYTES);
     }
 }
 

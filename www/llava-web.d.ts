@@ -40,7 +40,7 @@ export interface EngineOptions {
   quantizeMmproj?: "q4_0" | "q8_0";
   /**
    * How keys and values are kept. Default: `f16`. `q8_0` keeps them in 8 bits with a scale for every 32: a little over half the memory, answers
-   * a little less exact, and on the CPU slower behind long contexts. `f32` is for tests.
+   * a little less exact, and on the CPU slower behind long contexts where heads share keys. `f32` is for tests.
    */
   kvFormat?: "f16" | "q8_0" | "f32";
   /**

@@ -59,7 +59,6 @@ mod wasm {
     }
 
     /// Eight signed bytes as 16-bit lanes.
-    #[cfg(not(target_feature = "relaxed-simd"))]
     #[inline(always)]
     pub unsafe fn load_bytes_signed_16(at: *const u8) -> Lanes {
         // SAFETY: the caller vouches for eight bytes at `at`.
@@ -123,6 +122,12 @@ mod wasm {
     #[inline(always)]
     pub fn shl<const N: u32>(x: Lanes) -> Lanes {
         i32x4_shl(x, N)
+    }
+
+    /// `x >> N` in 32-bit lanes, signed.
+    #[inline(always)]
+    pub fn shr_signed<const N: u32>(x: Lanes) -> Lanes {
+        i32x4_shr(x, N)
     }
 
     /// `table[x]` for each byte of `x`, from 0 to 15.
@@ -304,6 +309,8 @@ mod x86 {
         shr_16<const N>(x: Lanes) = _mm_srl_epi16(x, _mm_cvtsi32_si128(N as i32));
         /// `x << N` in 32-bit lanes.
         shl<const N>(x: Lanes) = _mm_sll_epi32(x, _mm_cvtsi32_si128(N as i32));
+        /// `x >> N` in 32-bit lanes, signed.
+        shr_signed<const N>(x: Lanes) = _mm_sra_epi32(x, _mm_cvtsi32_si128(N as i32));
         /// Sums of two neighbouring products of signed 16-bit lanes.
         dot(x: Lanes, y: Lanes) = _mm_madd_epi16(x, y);
         add(x: Lanes, y: Lanes) = _mm_add_epi32(x, y);
@@ -427,6 +434,12 @@ mod portable {
     #[inline(always)]
     pub fn shl<const N: u32>(x: Lanes) -> Lanes {
         x.map(|x| x << N)
+    }
+
+    /// `x >> N` in 32-bit lanes, signed.
+    #[inline(always)]
+    pub fn shr_signed<const N: u32>(x: Lanes) -> Lanes {
+        x.map(|x| (x.cast_signed() >> N).cast_unsigned())
     }
 
     /// `table[x]` for each byte of `x`, from 0 to 15.

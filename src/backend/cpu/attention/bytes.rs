@@ -410,10 +410,51 @@ impl BytePanels {
     }
 }
 
-/// The numbers of one column's row, `scale` times: what lies [`STEP`] apart from `from` on.
+/// The numbers of a row, [`STEP`] for each column: `out[i][j]` is the `i`th of column `j`, times the `j`th of `scales(i)`. A column's lie in one
+/// integer, of which shifts take each with its sign.
 #[inline(always)]
-fn unpack(row: &Row, from: usize, scales: impl Fn(usize) -> f32) -> [f32; WIDTH] {
-    std::array::from_fn(|j| f32::from(row[j * STEP + from]) * scales(j))
+fn unpack(row: &Row, out: &mut [[f32; WIDTH]], scales: impl Fn(usize) -> [Lanes; 2]) {
+    let at: *const u8 = row.as_ptr().cast();
+    // SAFETY: a row is as many bytes.
+    let columns = unsafe {
+        match STEP {
+            4 => [lanes::load(at), lanes::load(at.add(16))],
+            _ => [lanes::load_bytes_signed_16(at), lanes::load_bytes_signed_16(at.add(8))],
+        }
+    };
+    // The `i`th of each column, at the top of its integer; with two of them they have 16 bits each.
+    let put = |i: usize, numbers: [Lanes; 2], out: &mut [f32; WIDTH]| {
+        let scales = scales(i);
+        // SAFETY: `out` has room for eight floats.
+        unsafe {
+            lanes::store(out.as_mut_ptr(), mul_float(to_float(numbers[0]), scales[0]));
+            lanes::store(out.as_mut_ptr().add(4), mul_float(to_float(numbers[1]), scales[1]));
+        }
+    };
+    let [first, second, rest @ ..] = out else {
+        out.iter_mut().for_each(|out| put(0, columns.map(|x| first_of(x)), out));
+        return;
+    };
+    put(0, columns.map(|x| first_of(x)), first);
+    match STEP {
+        4 => put(1, columns.map(|x| lanes::shr_signed::<24>(lanes::shl::<16>(x))), second),
+        _ => put(1, columns.map(|x| lanes::shr_signed::<16>(x)), second),
+    }
+    if let [third, fourth @ ..] = rest {
+        put(2, columns.map(|x| lanes::shr_signed::<24>(lanes::shl::<8>(x))), third);
+        if let [fourth, ..] = fourth {
+            put(3, columns.map(|x| lanes::shr_signed::<24>(x)), fourth);
+        }
+    }
+}
+
+/// The first number of each column in its integer.
+#[inline(always)]
+fn first_of(columns: Lanes) -> Lanes {
+    match STEP {
+        4 => lanes::shr_signed::<24>(lanes::shl::<24>(columns)),
+        _ => lanes::shr_signed::<16>(lanes::shl::<16>(columns)),
+    }
 }
 
 impl Kept for BytePanels {
@@ -435,13 +476,14 @@ impl Kept for BytePanels {
             let (k, scales) = (&self.k[panel * k_rows..][..k_rows], &self.k_scales[panel * n_scales..][..n_scales]);
             if n >= FEW {
                 let rows = k.chunks(KV_BLOCK / STEP).zip(scales).flat_map(|(k, scales)| {
-                    let scales = scales.map(half_to_float);
+                    let at: *const u8 = scales.as_ptr().cast();
+                    // SAFETY: there are eight scales.
+                    let scales = unsafe { [load_halves(at), load_halves(at.add(8))] }
+                        .map(|scales| mul_float(scales, splat_float(HALF_SCALE)));
                     k.iter().map(move |row| (row, scales))
                 });
                 for ((row, scales), out) in rows.zip(unpacked[..head_dim].chunks_mut(STEP)) {
-                    for (from, out) in out.iter_mut().enumerate() {
-                        *out = unpack(row, from, |j| scales[j]);
-                    }
+                    unpack(row, out, |_| scales);
                 }
                 super::scores(&q[first * query_stride(head_dim)..], n, &unpacked[..head_dim], weights);
             } else {
@@ -488,9 +530,7 @@ impl Kept for BytePanels {
                 let unpacked = &mut unpacked[..keys.len()];
                 let scales = v_scales[b * BLOCK..].chunks_exact(STEP);
                 for ((row, scales), out) in v.iter().zip(scales).zip(unpacked.chunks_mut(STEP)) {
-                    for (from, out) in out.iter_mut().enumerate() {
-                        *out = unpack(row, from, |_| scales[from]);
-                    }
+                    unpack(row, out, |i| [splat_float(scales[i]); 2]);
                 }
                 panel::rows_into::<f32, BLOCK, true>(&weights[first * BLOCK..], BLOCK, n, unpacked, sums, stride);
             } else {
