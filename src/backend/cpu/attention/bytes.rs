@@ -432,18 +432,18 @@ fn unpack(row: &Row, out: &mut [[f32; WIDTH]], scales: impl Fn(usize) -> [Lanes;
         }
     };
     let [first, second, rest @ ..] = out else {
-        out.iter_mut().for_each(|out| put(0, columns.map(|x| first_of(x)), out));
+        out.iter_mut().for_each(|out| put(0, columns.map(first_of), out));
         return;
     };
-    put(0, columns.map(|x| first_of(x)), first);
+    put(0, columns.map(first_of), first);
     match STEP {
         4 => put(1, columns.map(|x| lanes::shr_signed::<24>(lanes::shl::<16>(x))), second),
-        _ => put(1, columns.map(|x| lanes::shr_signed::<16>(x)), second),
+        _ => put(1, columns.map(lanes::shr_signed::<16>), second),
     }
     if let [third, fourth @ ..] = rest {
         put(2, columns.map(|x| lanes::shr_signed::<24>(lanes::shl::<8>(x))), third);
         if let [fourth, ..] = fourth {
-            put(3, columns.map(|x| lanes::shr_signed::<24>(x)), fourth);
+            put(3, columns.map(lanes::shr_signed::<24>), fourth);
         }
     }
 }
