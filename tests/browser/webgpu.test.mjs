@@ -122,8 +122,8 @@ describe("WebGPU", { skip: withoutEngine }, () => {
     assert.equal(answers[0][0], answers[1][0]);
     assert.equal(refusal.code, "invalid_request");
     assert.match(refusal.message, /'q8_0'.*'f16'.*kvFormat/);
-    // Heads of 16 elements, each with a scale.
-    assert.equal(bytes[0] / bytes[1], 18 / 32);
+    // Heads of 32 elements, each with a scale.
+    assert.equal(bytes[0] / bytes[1], 34 / 64);
   });
 
   test("an answer in a form is the CPU's: its tokens are chosen on the host", async () => {
