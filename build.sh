@@ -448,9 +448,9 @@ test_wasm() {
 test_native() {
   check "format" cargo fmt --all --check
   check "clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
-  check "native tests, compiled" cargo test --quiet --no-run
+  check "native tests, compiled" cargo test --quiet --no-run --package llava-web --package llava-web-cli
   provided
-  suite "native tests" cargo test --quiet --no-fail-fast
+  suite "native tests" cargo test --quiet --no-fail-fast --package llava-web --package llava-web-cli
   test_rest
 }
 

@@ -921,7 +921,10 @@ describe("the model store", { skip: withoutEngine }, () => {
     const file = newFile(Buffer.concat([Buffer.from("GGUF"), randomBytes(size - 4)]));
     const out = mkdtempSync(path.join(folder, "pieces-"));
     const root = path.join(import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname), "../..");
-    execFileSync("cargo", ["run", "--quiet", "--package", "llava-web-cli", "--", "pack", file.path, "--size", "2", "--out", out], { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
+    // With the crate beside it the command takes the engine as the Rust tests have compiled it.
+    const run = (program, ...words) => execFileSync(program, words, { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
+    run("cargo", "build", "--quiet", "--package", "llava-web", "--package", "llava-web-cli", "--bin", "llava-web");
+    run(path.join(root, "target/debug/llava-web"), "pack", file.path, "--size", "2", "--out", out);
     const pieces = readdirSync(out).filter((name) => name.endsWith(".piece")).sort().map((name) => path.join(out, name));
     const base = `${host.server.origin}/files/${path.basename(out)}`;
     return { ...file, pieces, manifest: path.join(out, `${file.name}.pieces.json`), url: `${base}/${file.name}.pieces.json`, requests: () => host.server.requests.filter(({ url }) => url.includes(`${path.basename(out)}/`) && url.endsWith(".piece")) };
