@@ -208,7 +208,7 @@ describe("the page", { skip: withoutEngine }, () => {
   visit("what goes wrong is said in a sentence, and can be put right", {}, async (page) => {
     const alert = page.getByRole("alert");
     // Something that is no model.
-    await chooseModel(page, ["images/astronaut.jpg"]);
+    await chooseModel(page, ["images/small.safetensors"]);
     await alert.getByText("is not a GGUF file").waitFor();
     await page.getByRole("button", { name: "Close this message" }).click();
 
