@@ -98,11 +98,13 @@ macro_rules! formats {
             }
 
             /// The planes in which a GPU keeps a matrix, in their order: bits per 32 elements of each.
+            #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "the GPU's arrangement"))]
             pub(crate) const fn planes(self) -> &'static [u32] {
                 match self { $(Self::$name => $module::PLANES,)* }
             }
 
             /// The WGSL that reads those planes; see `plane.wgsl`.
+            #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "the GPU's arrangement"))]
             pub(crate) const fn wgsl(self) -> &'static str {
                 match self { $(Self::$name => include_str!(concat!(stringify!($module), ".wgsl")),)* }
             }
@@ -175,6 +177,7 @@ impl Format {
     }
 
     /// Appends rows of `n_in` elements to [`Self::planes`]. Floats fill their rows' last 32 elements up with zeros.
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "the GPU's arrangement"))]
     pub(crate) fn repack_rows(self, bytes: &[u8], n_in: usize, planes: &mut [Vec<u8>]) {
         if self.is_quantized() || n_in.is_multiple_of(32) {
             // Floats are one plane as they are.

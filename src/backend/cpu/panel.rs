@@ -62,11 +62,11 @@ impl Stored for half::bf16 {
     }
 }
 
-/// `y[t][j] = Σ_k a[t][k] · panel[k][j]` for the `T` rows of `a [T, stride]`.
-#[inline(never)]
-fn multiply<S: Stored, const T: usize>(a: &[f32], stride: usize, panel: &[[S; WIDTH]]) -> [[f32; WIDTH]; T] {
+/// `sums[t][j] += Σ_k a[t][k] · panel[k][j]` for the `T` rows of `a [T, stride]`. A `stride` that is known when this is compiled is a part of the
+/// instructions.
+#[inline(always)]
+fn add_products<S: Stored, const T: usize>(a: &[f32], stride: usize, panel: &[[S; WIDTH]], sums: &mut [[Lanes; 2]; T]) {
     assert!(a.len() >= (T - 1) * stride + panel.len(), "panel: the left operand is too short");
-    let mut sums = [[splat(0); 2]; T];
     let mut x = a.as_ptr();
     for columns in panel {
         // SAFETY: `columns` are eight; `x` goes over as many elements of each row as there are columns, as asserted above.
@@ -79,6 +79,13 @@ fn multiply<S: Stored, const T: usize>(a: &[f32], stride: usize, panel: &[[S; WI
             x = x.add(1);
         }
     }
+}
+
+/// `y[t][j] = Σ_k a[t][k] · panel[k][j]` for the `T` rows of `a [T, stride]`.
+#[inline(never)]
+fn multiply<S: Stored, const T: usize>(a: &[f32], stride: usize, panel: &[[S; WIDTH]]) -> [[f32; WIDTH]; T] {
+    let mut sums = [[splat(0); 2]; T];
+    add_products(a, stride, panel, &mut sums);
     sums.map(finish)
 }
 
@@ -167,7 +174,6 @@ fn multiply_into<S: Stored, const T: usize, const STRIDE: usize, const ADDS: boo
     out_stride: usize,
 ) {
     let stride = if STRIDE > 0 { STRIDE } else { stride };
-    assert!(a.len() >= (T - 1) * stride + panel.len(), "panel: the left operand is too short");
     assert!(out.len() >= (T - 1) * out_stride + WIDTH, "panel: the product is too short");
     let mut sums = [[splat(0); 2]; T];
     if ADDS {
@@ -179,18 +185,7 @@ fn multiply_into<S: Stored, const T: usize, const STRIDE: usize, const ADDS: boo
             }
         }
     }
-    let mut x = a.as_ptr();
-    for columns in panel {
-        // SAFETY: `columns` are eight; `x` goes over as many elements of each row as there are columns, as asserted above.
-        unsafe {
-            let columns = [S::load(columns.as_ptr()), S::load(columns.as_ptr().add(4))];
-            for (t, sums) in sums.iter_mut().enumerate() {
-                let x = load_splat(x.add(t * stride));
-                *sums = [mul_add_float(x, columns[0], sums[0]), mul_add_float(x, columns[1], sums[1])];
-            }
-            x = x.add(1);
-        }
-    }
+    add_products(a, stride, panel, &mut sums);
     for (t, sums) in sums.into_iter().enumerate() {
         // SAFETY: as above.
         unsafe {
